@@ -1,0 +1,48 @@
+# `make demo` runs the main job, `make test` passes the tests; each sets up what it needs first.
+PYTHON ?= python3
+VENV ?= .venv
+PIPFLAGS ?=
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install -q --disable-pip-version-check
+export OMP_NUM_THREADS ?= 1
+export PYTHONPATH := .
+
+.PHONY: demo full test test-slow lint types derive lock clean
+
+demo: $(VENV)/.ready
+	$(PY) simulations/compression.py --size demo
+
+full: $(VENV)/.ready
+	$(PY) simulations/compression.py --size full
+
+test: $(VENV)/.ready
+	$(PY) -m pytest -q -n 2 -m "not slow"
+
+test-slow: $(VENV)/.ready
+	$(PY) -m pytest -q -n 2 -m slow
+
+lint: $(VENV)/.ready
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+types: $(VENV)/.ready
+	$(PY) -m mypy
+
+derive: $(VENV)/.ready
+	$(PY) -m derivations
+
+# Renews constraints.txt; torch keeps no local suffix, so that each machine takes its own build.
+lock: $(VENV)/.ready
+	$(PIP) uv
+	$(PY) -m uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links $(LOCKFLAGS) --group dev --extra cluster --extra docs pyproject.toml \
+		| sed 's/+cpu//' > constraints.new
+	mv constraints.new constraints.txt
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) --no-compile $(PIPFLAGS) -c constraints.txt --group dev -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

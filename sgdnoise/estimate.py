@@ -1,0 +1,43 @@
+"""A measured number and how far to trust it."""
+
+from typing import Any, NamedTuple
+
+from sgdnoise.arrays import namespace
+
+__all__ = ["Estimate", "grouped", "mean"]
+
+
+class Estimate(NamedTuple):
+    """A value with its standard error, both of the same shape."""
+
+    value: Any
+    stderr: Any
+
+    def distance(self, truth):
+        """How many standard errors the value lies from `truth`."""
+        return abs(self.value - truth) / self.stderr
+
+
+def mean(samples) -> Estimate:
+    """Mean over the leading axis of independent samples, (n, ...) -> (...).
+
+    The error is s / sqrt(n), with s^2 the unbiased variance.  Raises ValueError for n < 2.
+    """
+    xp, n = namespace(samples), samples.shape[0]
+    if n < 2:
+        raise ValueError(f"an error needs at least 2 samples, not {n}")
+    return Estimate(xp.mean(samples, axis=0), xp.std(samples, axis=0, correction=1) / n**0.5)
+
+
+def grouped(statistic, samples, groups=20) -> Estimate:
+    """A statistic of all samples, its error from the spread over disjoint groups of them.
+
+    Samples must come in no order.  Neighbouring points share neighbours, so that formulas for
+    independent terms claim too little; whole groups are independent.
+    Raises ValueError for fewer samples than groups, or fewer than 2 groups.
+    """
+    xp, n = namespace(samples), samples.shape[0]
+    if not 2 <= groups <= n:
+        raise ValueError(f"{n} samples cannot make {groups} groups; take 2 to {n}")
+    parts = xp.stack([xp.asarray(statistic(samples[g::groups, ...])) for g in range(groups)])
+    return Estimate(statistic(samples), xp.std(parts, axis=0, correction=1) / groups**0.5)

@@ -1,0 +1,49 @@
+"""One long walk of a process, in torch, for anyone to watch."""
+
+import torch
+
+from sgdnoise.dynamics.process import Process
+from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Uniform
+
+__all__ = ["draws", "walk"]
+
+
+def walk(process: Process, theta, generator):
+    """Yield theta after each step, for as long as anyone asks.
+
+    generator: a torch.Generator on theta's device, or an int to seed one.
+    """
+    if isinstance(generator, int):
+        generator = torch.Generator(theta.device).manual_seed(generator)
+    for drawn in draws(process.draw, generator, theta.dtype):
+        theta = process.step(theta, drawn)
+        yield theta
+
+
+def draws(kinds, generator, dtype):
+    """An endless stream of what `kinds` ask for, in the same tuples and dicts."""
+    if isinstance(kinds, dict):
+        rows = draws(tuple(kinds.values()), generator, dtype)
+        return (dict(zip(kinds, row, strict=True)) for row in rows)
+    if isinstance(kinds, tuple):
+        streams = [draws(kind, generator, dtype) for kind in kinds]
+        return (tuple(map(next, streams)) for _ in iter(int, 1))
+    return _stream(kinds, generator, dtype)
+
+
+def _stream(kind, generator, dtype):
+    on = {"generator": generator, "device": generator.device}
+    while True:
+        match kind:
+            case Normal(size):
+                yield torch.randn(size, dtype=dtype, **on)
+            case Uniform(size):
+                yield torch.rand(size, dtype=dtype, **on)
+            case Index(size, below):
+                yield torch.randint(below, (size,), **on)
+            case Choice(size, below):
+                yield torch.randperm(below, **on)[:size]
+            case Shuffle(size, below):
+                yield from torch.randperm(below, **on)[: below // size * size].split(size)
+            case _:
+                raise TypeError(f"no way to draw {kind!r}")

@@ -1,0 +1,189 @@
+"""Models of gradient noise: what a step draws, the noisy gradient, and its covariance."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sgdnoise.arrays import namespace
+from sgdnoise.covariance import Covariance, Diagonal, Factor, Isotropic
+from sgdnoise.noise import sampling
+from sgdnoise.noise.draws import Normal
+from sgdnoise.problem import Problem
+
+__all__ = [
+    "Noise",
+    "additive",
+    "gaussian",
+    "isotropic",
+    "label",
+    "minibatch",
+    "quiet",
+    "same_diagonal",
+    "same_trace",
+    "sampled",
+]
+
+
+class Noise(NamedTuple):
+    """An unbiased, noisy gradient of a problem.
+
+    gradient: (theta, drawn) -> (p,), with `drawn` as `draw` asks.
+    twin: (theta, white) -> (p,), the Gaussian gradient of the same mean and covariance, linear in
+    the `white` standard normal numbers; it costs one backward pass.
+    covariance: theta -> Covariance of either; made when asked for, steps do not need it.
+    """
+
+    problem: Problem
+    draw: Any
+    gradient: Callable[[Any, Any], Any]
+    white: Normal
+    twin: Callable[[Any, Any], Any]
+    covariance: Callable[[Any], Covariance]
+
+
+def quiet(problem: Problem) -> Noise:
+    """No noise: the gradient of the mean loss."""
+
+    def gradient(theta, drawn):  # noqa: ARG001 - nothing is drawn
+        return problem.gradient(theta)
+
+    return Noise(problem, (), gradient, Normal(0), gradient, lambda theta: Factor(theta[None] * 0))
+
+
+def sampled(problem: Problem, law: sampling.Weights) -> Noise:
+    """The noise of weighing the examples by a law: Cov = G^T Cov(w) G."""
+    normal = sampling.gaussian(law)
+
+    def gradient(theta, drawn):
+        return _weighted(problem, theta, *law.pick(drawn))
+
+    def twin(theta, white):
+        return _weighted(problem, theta, *normal.pick(white))
+
+    def covariance(theta):
+        return Factor(_spread(problem.gradients(theta), law))
+
+    return Noise(problem, law.draw, gradient, Normal(law.n), twin, covariance)
+
+
+def minibatch(problem: Problem, batch: int, replacement: bool = True) -> Noise:
+    """Minibatches: Cov = f C / batch, f = 1 or (n - batch) / (n - 1) without replacement.
+
+    C is the covariance of one example's gradient over the data.  Raises ValueError for a batch
+    below 1, or above n without replacement.
+    """
+    law = sampling.with_replacement if replacement else sampling.without_replacement
+    return sampled(problem, law(len(problem), batch))
+
+
+def label(problem: Problem, batch: int, label_noise: float, law=None) -> Noise:
+    """Minibatches whose targets get fresh Gaussian noise of deviation `label_noise` at each use.
+
+    Cov = Cov(minibatch) + label_noise^2 / (n batch) sum_i J_i^T J_i, with J_i^T the derivative of
+    grad l_i to target i (o, p), which is the Jacobian of the outputs for squared loss.  The
+    twin and the covariance are exact where grad l_i is linear in the target, as there.
+    law: a law of minibatches; with replacement unless told.
+    Raises ValueError for negative label_noise or targets that are not real numbers.
+    """
+    law = sampling.with_replacement(len(problem), batch) if law is None else law
+    targets = problem.examples[-1]
+    _check_label(label_noise, targets, law)
+    clean, width = sampled(problem, law), targets[0].reshape(-1).shape[0]
+    strength = label_noise / (law.n * law.batch) ** 0.5
+
+    def gradient(theta, drawn):
+        chosen, white = drawn
+        picked, weights = law.pick(chosen)
+        shift = label_noise * white.reshape(law.batch, *targets.shape[1:])
+        return _weighted(problem.only(picked).relabelled(shift), theta, None, weights)
+
+    def twin(theta, white):
+        _, weights = sampling.gaussian(law).pick(white[: law.n])
+        shift = strength * white[law.n :].reshape(targets.shape)
+        return problem.tilted(theta, _typed(weights, theta), shift)
+
+    def covariance(theta):
+        return Factor(
+            namespace(theta).concat(
+                [clean.covariance(theta).rows, strength * _label_slopes(problem, theta)]
+            )
+        )
+
+    draw = (law.draw, Normal(law.batch * width))
+    return Noise(problem, draw, gradient, Normal(law.n * (1 + width)), twin, covariance)
+
+
+def gaussian(noise: Noise) -> Noise:
+    """The same noise made Gaussian: same mean, same covariance at each theta."""
+    return noise._replace(draw=noise.white, gradient=noise.twin)
+
+
+def additive(problem: Problem, at: Callable[[Any], Covariance], size: int) -> Noise:
+    """The full gradient plus Gaussian noise of covariance `at(theta)`, from `size` numbers."""
+
+    def gradient(theta, white):
+        return problem.gradient(theta) + at(theta).colour(white)
+
+    return Noise(problem, Normal(size), gradient, Normal(size), gradient, at)
+
+
+def isotropic(problem: Problem, variance: float, size: int) -> Noise:
+    """Additive noise of the same variance in each of `size` directions.
+
+    Langevin at temperature T has variance 2 T / rate.  Raises ValueError for negative variance.
+    """
+    if variance < 0:
+        raise ValueError(f"a variance cannot be negative, like {variance}")
+    return additive(problem, lambda theta: Isotropic(variance, size), size)
+
+
+def same_trace(noise: Noise, size: int) -> Noise:
+    """Isotropic noise which at each theta has the trace of another; `size` is p."""
+    return additive(
+        noise.problem, lambda theta: Isotropic(noise.covariance(theta).trace() / size, size), size
+    )
+
+
+def same_diagonal(noise: Noise, size: int) -> Noise:
+    """Independent noise in each parameter with the variances of another; `size` is p."""
+    return additive(noise.problem, lambda theta: Diagonal(noise.covariance(theta).diagonal()), size)
+
+
+def _weighted(problem, theta, picked, weights):
+    part = problem if picked is None else problem.only(picked)
+    return part.weighted(theta, _typed(weights, theta))
+
+
+def _typed(weights, theta):
+    return namespace(theta).astype(weights, theta.dtype)
+
+
+def _spread(gradients, law):
+    """Rows whose Gram matrix is Cov(w) dressed with the gradients.  (n, p) -> (n, p)"""
+    middle = namespace(gradients).mean(gradients, axis=0)
+    return law.own**0.5 * (gradients - middle) + law.shared**0.5 * middle
+
+
+def _label_slopes(problem, theta):
+    """Derivatives of each example's gradient to each number of its target.  (n o, p)"""
+    *inputs, targets = problem.examples
+    ft = problem.ft
+
+    def slopes(target, *given):
+        def gradient(y):
+            return ft.grad(lambda t: problem.losses(t, *(x[None] for x in given), y[None])[0])(
+                theta
+            )
+
+        return ft.jacfwd(gradient)(target).reshape(theta.shape[0], -1).T
+
+    each = ft.vmap(slopes)(targets, *inputs)
+    return each.reshape(-1, theta.shape[0])
+
+
+def _check_label(label_noise, targets, law):
+    if label_noise < 0:
+        raise ValueError(f"label_noise is a standard deviation, it cannot be {label_noise}")
+    if law.batch is None:
+        raise ValueError("label noise needs a law of minibatches, which fixes the batch")
+    if not namespace(targets).isdtype(targets.dtype, "real floating"):
+        raise ValueError(f"label noise needs real targets, not {targets.dtype}; use one-hot ones")

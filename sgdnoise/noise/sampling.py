@@ -1,0 +1,115 @@
+r"""How a step weighs the examples: laws of w with E w_i = 1/n, gradient sum_i w_i grad l_i.
+
+Every law here is exchangeable, hence Cov(w) = own (I - J) + shared J with J = 11^T / n, and
+Cov(gradient) = G^T Cov(w) G for the matrix G (n, p) of per-example gradients.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sgdnoise.arrays import device, namespace
+from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Uniform
+
+__all__ = [
+    "Weights",
+    "bernoulli",
+    "gaussian",
+    "reshuffled",
+    "svag",
+    "with_replacement",
+    "without_replacement",
+]
+
+
+class Weights(NamedTuple):
+    """A law of example weights.
+
+    pick turns what was drawn into (indices, weights); a sparse law names only the examples it
+    uses, a dense one says None for all of them.  `own` and `shared` are the two eigenvalues of
+    Cov(w): across and along (1, ..., 1).  `batch` is None where no number of examples is fixed.
+    """
+
+    n: int
+    draw: Any
+    pick: Callable[[Any], tuple[Any, Any]]
+    own: float
+    shared: float
+    batch: int | None
+
+
+def with_replacement(n: int, batch: int) -> Weights:
+    """Minibatches of independent examples: own = 1 / (n batch)."""
+    _check(n, batch, most=None)
+    return Weights(n, Index(batch, n), _equal(batch), 1 / (n * batch), 0.0, batch)
+
+
+def without_replacement(n: int, batch: int) -> Weights:
+    """Minibatches of distinct examples: own = (n - batch) / (n - 1) / (n batch)."""
+    _check(n, batch, most=n)
+    own = (n - batch) / max(n - 1, 1) / (n * batch)
+    return Weights(n, Choice(batch, n), _equal(batch), own, 0.0, batch)
+
+
+def reshuffled(n: int, batch: int) -> Weights:
+    """Random reshuffling: each epoch runs through a fresh permutation.
+
+    One step has the law of `without_replacement`; the steps of an epoch are anticorrelated.
+    Where batch does not divide n, the last n mod batch examples of a permutation are left out.
+    """
+    return without_replacement(n, batch)._replace(draw=Shuffle(batch, n))
+
+
+def bernoulli(n: int, batch: int) -> Weights:
+    """Each example with probability batch / n by itself, weight 1 / batch: shared = own."""
+    _check(n, batch, most=n)
+    own = (1 - batch / n) / (n * batch)
+
+    def pick(drawn):
+        xp = namespace(drawn)
+        return None, xp.astype(drawn < batch / n, drawn.dtype) / batch
+
+    return Weights(n, Uniform(n), pick, own, own, None)
+
+
+def gaussian(law: Weights) -> Weights:
+    """The Gaussian law with the mean and covariance of another."""
+
+    def pick(white):
+        middle = namespace(white).mean(white)
+        return None, 1 / law.n + law.own**0.5 * (white - middle) + law.shared**0.5 * middle
+
+    return law._replace(draw=Normal(law.n), pick=pick, batch=None)
+
+
+def svag(law: Weights, stretch: int) -> Weights:
+    """Stochastic variance-amplified gradient of Li, Malladi & Arora (2021): covariance x stretch.
+
+    w = (1 + s) / 2 w' + (1 - s) / 2 w'' with s = sqrt(2 stretch - 1) and w', w'' two draws of a
+    sparse law; with rate / stretch it follows the same stochastic equation, closer.
+    """
+    if stretch < 1 or law.batch is None:
+        raise ValueError("svag needs stretch >= 1 and a law of minibatches")
+    s = (2 * stretch - 1) ** 0.5
+
+    def pick(drawn):
+        (one, w1), (two, w2) = map(law.pick, drawn)
+        xp = namespace(w1)
+        return xp.concat([one, two]), xp.concat([(1 + s) / 2 * w1, (1 - s) / 2 * w2])
+
+    own, shared = stretch * law.own, stretch * law.shared
+    return law._replace(draw=(law.draw, law.draw), pick=pick, own=own, shared=shared, batch=None)
+
+
+def _equal(batch):
+    def pick(drawn):
+        xp = namespace(drawn)
+        return drawn, xp.full(batch, 1 / batch, device=device(drawn))
+
+    return pick
+
+
+def _check(n, batch, most):
+    if batch < 1:
+        raise ValueError(f"a batch needs at least one example, not {batch}")
+    if most is not None and batch > most:
+        raise ValueError(f"a batch of {batch} cannot be drawn from {n} distinct examples")
