@@ -41,7 +41,7 @@ class Isotropic:
 
     def diagonal(self):
         xp = namespace(self.variance) if hasattr(self.variance, "shape") else np
-        return self.variance * xp.ones(self.width)
+        return xp.tile(xp.asarray(self.variance), (self.width,))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from sgdnoise.arrays import namespace
 
-__all__ = ["Estimate", "grouped", "mean"]
+__all__ = ["Estimate", "finite_mean", "grouped", "mean"]
 
 
 class Estimate(NamedTuple):
@@ -27,6 +27,19 @@ def mean(samples) -> Estimate:
     if n < 2:
         raise ValueError(f"an error needs at least 2 samples, not {n}")
     return Estimate(xp.mean(samples, axis=0), xp.std(samples, axis=0, correction=1) / n**0.5)
+
+
+def finite_mean(samples) -> Estimate:
+    """As `mean`, over those samples (leading axis) that are finite throughout.
+
+    nan where fewer than 2 are; whoever calls says how many were left out.
+    """
+    xp, n = namespace(samples), samples.shape[0]
+    kept = samples[xp.all(xp.isfinite(xp.reshape(samples, (n, -1))), axis=1), ...]
+    if kept.shape[0] < 2:
+        blank = xp.full(samples.shape[1:], xp.nan)
+        return Estimate(blank, blank)
+    return mean(kept)
 
 
 def grouped(statistic, samples, groups=20) -> Estimate:

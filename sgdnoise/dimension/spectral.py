@@ -11,11 +11,13 @@ def participation_ratio(points: Float[Array, "n D"]):
     r"""Participation ratio (Tr K)^2 / Tr K^2 of the covariance K of the points, about their mean.
 
     Between 1 and min(n - 1, D).  Naive: for points sampled from a law its inverse is too large
-    by about 1 / (n - 1); nan where all points coincide.  No scale: it needs no eigenvalues, since
-    Tr K^2 is the sum of squares of either Gram matrix.
+    by about 1 / (n - 1); nan where all points coincide.  It needs no eigenvalues, since Tr K^2 is
+    the sum of squares of either Gram matrix.
     """
     xp = namespace(points)
-    centred = points - xp.mean(points, axis=0)
+    beside = points - points[:1, :]  # exactly zero where all coincide, as their mean need not be
+    centred = beside - xp.mean(beside, axis=0)
     n, width = points.shape
     gram = centred.T @ centred if width <= n else centred @ centred.T
-    return xp.sum(centred**2) ** 2 / xp.sum(gram**2)
+    total = xp.sum(centred**2)
+    return 1 / xp.sum((gram / xp.where(total > 0, total, xp.nan)) ** 2)

@@ -46,18 +46,23 @@ def quiet(problem: Problem) -> Noise:
     def gradient(theta, drawn):  # noqa: ARG001 - nothing is drawn
         return problem.gradient(theta)
 
-    return Noise(problem, (), gradient, Normal(0), gradient, lambda theta: Factor(theta[None] * 0))
+    return Noise(problem, (), gradient, Normal(0), gradient, lambda theta: Factor(theta[None][:0]))
 
 
 def sampled(problem: Problem, law: sampling.Weights) -> Noise:
-    """The noise of weighing the examples by a law: Cov = G^T Cov(w) G."""
+    """The noise of weighing the examples by a law: Cov = G^T Cov(w) G.
+
+    Raises ValueError for a law of another number of examples.
+    """
+    if law.n != len(problem):
+        raise ValueError(f"a law for {law.n} examples cannot weigh the {len(problem)} of a problem")
     normal = sampling.gaussian(law)
 
     def gradient(theta, drawn):
-        return _weighted(problem, theta, *law.pick(drawn))
+        return _weighted(problem, theta, *law.pick(drawn, theta.dtype))
 
     def twin(theta, white):
-        return _weighted(problem, theta, *normal.pick(white))
+        return _weighted(problem, theta, *normal.pick(white, theta.dtype))
 
     def covariance(theta):
         return Factor(_spread(problem.gradients(theta), law))
@@ -82,24 +87,25 @@ def label(problem: Problem, batch: int, label_noise: float, law=None) -> Noise:
     grad l_i to target i (o, p), which is the Jacobian of the outputs for squared loss.  The
     twin and the covariance are exact where grad l_i is linear in the target, as there.
     law: a law of minibatches; with replacement unless told.
-    Raises ValueError for negative label_noise or targets that are not real numbers.
+    Raises ValueError for negative label_noise, targets that are not real numbers, or a law that
+    does not fix this batch.
     """
     law = sampling.with_replacement(len(problem), batch) if law is None else law
     targets = problem.examples[-1]
-    _check_label(label_noise, targets, law)
+    _check_label(label_noise, targets, law, batch)
     clean, width = sampled(problem, law), targets[0].reshape(-1).shape[0]
     strength = label_noise / (law.n * law.batch) ** 0.5
 
     def gradient(theta, drawn):
         chosen, white = drawn
-        picked, weights = law.pick(chosen)
+        picked, weights = law.pick(chosen, theta.dtype)
         shift = label_noise * white.reshape(law.batch, *targets.shape[1:])
         return _weighted(problem.only(picked).relabelled(shift), theta, None, weights)
 
     def twin(theta, white):
-        _, weights = sampling.gaussian(law).pick(white[: law.n])
+        _, weights = sampling.gaussian(law).pick(white[: law.n], theta.dtype)
         shift = strength * white[law.n :].reshape(targets.shape)
-        return problem.tilted(theta, _typed(weights, theta), shift)
+        return problem.tilted(theta, weights, shift)
 
     def covariance(theta):
         return Factor(
@@ -133,7 +139,11 @@ def isotropic(problem: Problem, variance: float, size: int) -> Noise:
     """
     if variance < 0:
         raise ValueError(f"a variance cannot be negative, like {variance}")
-    return additive(problem, lambda theta: Isotropic(variance, size), size)
+
+    def at(theta):
+        return Isotropic(namespace(theta).full_like(theta[0], variance), size)
+
+    return additive(problem, at, size)
 
 
 def same_trace(noise: Noise, size: int) -> Noise:
@@ -150,11 +160,7 @@ def same_diagonal(noise: Noise, size: int) -> Noise:
 
 def _weighted(problem, theta, picked, weights):
     part = problem if picked is None else problem.only(picked)
-    return part.weighted(theta, _typed(weights, theta))
-
-
-def _typed(weights, theta):
-    return namespace(theta).astype(weights, theta.dtype)
+    return part.weighted(theta, weights)
 
 
 def _spread(gradients, law):
@@ -180,10 +186,10 @@ def _label_slopes(problem, theta):
     return each.reshape(-1, theta.shape[0])
 
 
-def _check_label(label_noise, targets, law):
+def _check_label(label_noise, targets, law, batch):
     if label_noise < 0:
         raise ValueError(f"label_noise is a standard deviation, it cannot be {label_noise}")
-    if law.batch is None:
-        raise ValueError("label noise needs a law of minibatches, which fixes the batch")
+    if law.batch != batch:
+        raise ValueError(f"label noise at a batch of {batch} needs a law of it, not of {law.batch}")
     if not namespace(targets).isdtype(targets.dtype, "real floating"):
         raise ValueError(f"label noise needs real targets, not {targets.dtype}; use one-hot ones")

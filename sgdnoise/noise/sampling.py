@@ -24,14 +24,14 @@ __all__ = [
 class Weights(NamedTuple):
     """A law of example weights.
 
-    pick turns what was drawn into (indices, weights); a sparse law names only the examples it
-    uses, a dense one says None for all of them.  `own` and `shared` are the two eigenvalues of
+    pick: (drawn, dtype) -> (indices, weights of that dtype); a sparse law names only the examples
+    it uses, a dense one says None for all of them.  `own` and `shared` are the two eigenvalues of
     Cov(w): across and along (1, ..., 1).  `batch` is None where no number of examples is fixed.
     """
 
     n: int
     draw: Any
-    pick: Callable[[Any], tuple[Any, Any]]
+    pick: Callable[[Any, Any], tuple[Any, Any]]
     own: float
     shared: float
     batch: int | None
@@ -64,9 +64,8 @@ def bernoulli(n: int, batch: int) -> Weights:
     _check(n, batch, most=n)
     own = (1 - batch / n) / (n * batch)
 
-    def pick(drawn):
-        xp = namespace(drawn)
-        return None, xp.astype(drawn < batch / n, drawn.dtype) / batch
+    def pick(drawn, dtype):
+        return None, namespace(drawn).astype(drawn < batch / n, dtype) / batch
 
     return Weights(n, Uniform(n), pick, own, own, None)
 
@@ -74,7 +73,8 @@ def bernoulli(n: int, batch: int) -> Weights:
 def gaussian(law: Weights) -> Weights:
     """The Gaussian law with the mean and covariance of another."""
 
-    def pick(white):
+    def pick(drawn, dtype):
+        white = namespace(drawn).astype(drawn, dtype)
         middle = namespace(white).mean(white)
         return None, 1 / law.n + law.own**0.5 * (white - middle) + law.shared**0.5 * middle
 
@@ -86,13 +86,16 @@ def svag(law: Weights, stretch: int) -> Weights:
 
     w = (1 + s) / 2 w' + (1 - s) / 2 w'' with s = sqrt(2 stretch - 1) and w', w'' two draws of a
     sparse law; with rate / stretch it follows the same stochastic equation, closer.
+    Raises ValueError for stretch below 1 or a law that fixes no batch.
     """
-    if stretch < 1 or law.batch is None:
-        raise ValueError("svag needs stretch >= 1 and a law of minibatches")
+    if stretch < 1:
+        raise ValueError(f"svag can stretch a covariance by 1 or more, not by {stretch}")
+    if law.batch is None:
+        raise ValueError("svag needs a law of minibatches, not one whose batch is None")
     s = (2 * stretch - 1) ** 0.5
 
-    def pick(drawn):
-        (one, w1), (two, w2) = map(law.pick, drawn)
+    def pick(drawn, dtype):
+        (one, w1), (two, w2) = (law.pick(each, dtype) for each in drawn)
         xp = namespace(w1)
         return xp.concat([one, two]), xp.concat([(1 + s) / 2 * w1, (1 - s) / 2 * w2])
 
@@ -101,9 +104,9 @@ def svag(law: Weights, stretch: int) -> Weights:
 
 
 def _equal(batch):
-    def pick(drawn):
+    def pick(drawn, dtype):
         xp = namespace(drawn)
-        return drawn, xp.full(batch, 1 / batch, device=device(drawn))
+        return drawn, xp.full(batch, 1 / batch, dtype=dtype, device=device(drawn))
 
     return pick
 

@@ -15,7 +15,7 @@ def label_noise_strength(rate, label_noise, batch):
 
 
 def residual_amplification(rate, trace, batch, outputs):
-    r"""u, the share of the noise that comes from sampling the residual which the noise itself makes.
+    r"""u, the share of the noise that comes from sampling the residual it makes itself.
 
     u = rate Tr H / (2 batch outputs): label_noise^2 acts as label_noise^2 / (1 - u), so that the
     theory wants u << 1 (5% agreement in linear networks for u <= 0.12).

@@ -61,21 +61,54 @@ class TwoLayer(NamedTuple):
         self, theta: Float[Array, " p"], inputs: Float[Array, "n d"]
     ) -> Float[Array, " p"]:
         """Diagonal of the Gauss-Newton matrix, the mean of squared Jacobian entries."""
-        ones = namespace(theta).ones_like(self.outputs(theta, inputs))
-        each = self.gradient_squares(theta, inputs, ones, together=False)
-        return each / inputs.shape[0]
+        xp = namespace(theta)
+        gates = (1 - self.hidden(theta, inputs) ** 2) ** 2
+        readout = xp.sum(self.weights(theta)[1] ** 2, axis=1)
+        first = (inputs**2).T @ gates * readout
+        second = xp.sum(self.hidden(theta, inputs) ** 2, axis=0)
+        both = [first.reshape(-1), xp.repeat(second, self.o)]
+        return xp.concat(both) / inputs.shape[0]
 
-    def gradient_squares(
+    def label_noise_diagonal(
         self,
         theta: Float[Array, " p"],
         inputs: Float[Array, "n d"],
-        errors: Float[Array, "n o"],
-        together: bool = True,
+        targets: Float[Array, "n o"],
+        batch: int,
+        label_noise: float,
     ) -> Float[Array, " p"]:
-        """Sum over examples of the squared entries of J_i^T e_i, or of its o terms one by one."""
+        """Diagonal of the covariance of a minibatch gradient under label noise, with replacement.
+
+        (Var_i J_i^T r_i + label_noise^2 mean_i (J_i^T J_i)_aa) / batch, r_i = f(x_i) - y_i: what
+        noise.label holds as an operator, here without per-example gradients.
+        """
         xp, hidden = namespace(theta), self.hidden(theta, inputs)
-        readout = self.weights(theta)[1]
-        back = (errors @ readout.T) ** 2 if together else errors**2 @ (readout**2).T
-        first = (inputs**2).T @ ((1 - hidden**2) ** 2 * back)
-        second = (hidden**2).T @ errors**2
-        return xp.concat([first.reshape(-1), second.reshape(-1)])
+        residual, back, mean = self._slopes(theta, inputs, targets)
+        squares = [(inputs**2).T @ back**2, (hidden**2).T @ residual**2]
+        second = xp.concat([part.reshape(-1) for part in squares]) / inputs.shape[0]
+        spread = xp.clip(second - mean**2, 0, None)
+        return (spread + label_noise**2 * self.diagonal(theta, inputs)) / batch
+
+    def label_noise_trace(
+        self,
+        theta: Float[Array, " p"],
+        inputs: Float[Array, "n d"],
+        targets: Float[Array, "n o"],
+        batch: int,
+        label_noise: float,
+    ) -> Float[Array, ""]:
+        """Sum of `label_noise_diagonal`, from the norms of per-example gradients alone."""
+        xp, hidden = namespace(theta), self.hidden(theta, inputs)
+        residual, back, mean = self._slopes(theta, inputs, targets)
+        first = xp.sum(inputs**2, axis=1) * xp.sum(back**2, axis=1)
+        second = xp.sum(hidden**2, axis=1) * xp.sum(residual**2, axis=1)
+        spread = xp.clip(xp.mean(first + second) - xp.sum(mean**2), 0, None)
+        return (spread + label_noise**2 * xp.mean(self.traces(theta, inputs))) / batch
+
+    def _slopes(self, theta, inputs, targets):
+        """Residuals (n, o), what they send back to the hidden layer (n, h), mean gradient (p,)."""
+        hidden, readout = self.hidden(theta, inputs), self.weights(theta)[1]
+        residual = hidden @ readout - targets
+        back = residual @ readout.T * (1 - hidden**2)
+        parts = [(inputs.T @ back).reshape(-1), (hidden.T @ residual).reshape(-1)]
+        return residual, back, namespace(theta).concat(parts) / inputs.shape[0]

@@ -1,0 +1,45 @@
+"""Every derived equation with its laws and its use, in the order of the paper."""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from derivations import effective_loss, langevin, sampling, stationary, two_layer
+
+__all__ = ["SUBJECTS", "Entry", "Proof", "entries", "prove"]
+
+SUBJECTS = (sampling, stationary, langevin, effective_loss, two_layer)
+
+
+class Entry(NamedTuple):
+    """One equation: its label, the derivation, the laws it must obey, the code that computes it."""
+
+    label: str
+    derive: Callable[[], Any]
+    checks: tuple[Callable[[], bool], ...]
+    used: str
+
+
+class Proof(NamedTuple):
+    """What came of an equation's laws: the names of those that failed, and the seconds it took."""
+
+    entry: Entry
+    failed: list[str]
+    seconds: float
+
+
+def entries(subjects=SUBJECTS) -> list[Entry]:
+    """The equations of some subjects, of all unless told."""
+    return [
+        Entry(label, derive, subject.CHECKS[label], subject.USED[label])
+        for subject in subjects
+        for label, derive in subject.EQUATIONS.items()
+    ]
+
+
+def prove(entry: Entry) -> Proof:
+    """Derive an equation and try each of its laws."""
+    start = perf_counter()
+    entry.derive()
+    failed = [check.__name__ for check in entry.checks if check() is not True]
+    return Proof(entry, failed, perf_counter() - start)

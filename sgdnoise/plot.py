@@ -1,0 +1,71 @@
+"""Pictures of theory and measurement together: a line, points with bands, what is left below."""
+
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from sgdnoise.store import whole
+
+__all__ = ["COLOURS", "STYLE", "band", "save", "svg"]
+
+# Okabe & Ito (2008): told apart by colour-blind eyes
+COLOURS = {
+    "black": "#000000",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "purple": "#CC79A7",
+    "grey": "#8A8A8A",
+}
+
+STYLE = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "pdf.fonttype": 42,  # TrueType, which editors and publishers can read
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sgdnoise",
+    "figure.constrained_layout.use": True,
+}
+
+
+def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
+    """Points with a band of `width` standard errors either side."""
+    ax.fill_between(
+        x,
+        estimate.value - width * estimate.stderr,
+        estimate.value + width * estimate.stderr,
+        color=color,
+        alpha=0.2,
+        linewidth=0,
+    )
+    ax.plot(x, estimate.value, marker=marker, markersize=3, color=color, **kwargs)
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an <svg> element for a page, its text kept as text."""
+    page = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(page, format="svg", metadata={"Date": None})
+    text = page.getvalue()
+    return text[text.index("<svg") :]
+
+
+def save(figure: Figure, stem) -> list[Path]:
+    """`stem`.pdf with embedded TrueType fonts and `stem`.png at 200 dots an inch."""
+    paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
+    with mpl.rc_context(STYLE):
+        for path in paths:
+            bare = {"CreationDate": None} if path.suffix == ".pdf" else None
+            with whole(path) as new:
+                figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=bare)
+    return paths

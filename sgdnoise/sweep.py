@@ -1,0 +1,55 @@
+"""One run for each point of a grid, on any executor, as one Dataset."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, as_completed
+from itertools import product
+from pathlib import Path
+
+import xarray as xr
+
+from sgdnoise import __version__
+from sgdnoise.store import read, write
+
+__all__ = ["fingerprint", "points", "sweep"]
+
+
+def points(grid: dict) -> Iterator[dict]:
+    """The points of a grid, name -> values, in the order of its axes."""
+    return (dict(zip(grid, values, strict=True)) for values in product(*grid.values()))
+
+
+def fingerprint(**arguments) -> str:
+    """A short name for arguments and package version: equal names mean equal runs."""
+    text = json.dumps({"version": __version__, **arguments}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sweep(
+    run: Callable[..., xr.Dataset], grid: dict, executor: Executor, folder=None
+) -> xr.Dataset:
+    """Call `run(**point)` at every point of `grid`, and lay the Datasets out along its axes.
+
+    With a folder each finished point is written there at once, whole; started again on it, only
+    what is missing runs.  The first exception of a run ends the sweep and is raised.
+    """
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    results, running = {}, {}
+    for index, point in enumerate(points(grid)):
+        path = Path(folder) / f"point-{fingerprint(**point)}.nc" if folder is not None else None
+        if path is not None and path.is_file():
+            results[index] = read(path)
+        else:
+            running[executor.submit(run, **point)] = index, path
+    for future in as_completed(running):
+        index, path = running[future]
+        results[index] = future.result()
+        if path is not None:
+            write(results[index], path)
+    laid = [
+        results[i].expand_dims({k: [v] for k, v in point.items()})
+        for i, point in enumerate(points(grid))
+    ]
+    return xr.combine_by_coords(laid)

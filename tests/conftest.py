@@ -1,0 +1,29 @@
+"""Fixtures: one array library at a time, and random numbers that belong to the test."""
+
+import importlib
+import zlib
+
+import array_api_compat
+import hypothesis
+import jax
+import numpy as np
+import pytest
+import torch
+
+jax.config.update("jax_enable_x64", True)
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("sgdnoise", deadline=None, max_examples=25)
+hypothesis.settings.load_profile("sgdnoise")
+
+
+@pytest.fixture(params=["numpy", "torch", "jax.numpy"])
+def xp(request):
+    """The namespace of each array library in turn."""
+    library = importlib.import_module(request.param)
+    return array_api_compat.array_namespace(library.asarray([0.0]))
+
+
+@pytest.fixture
+def rng(request):
+    """A generator seeded by the test's own name: adding a test changes no other."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))

@@ -1,0 +1,259 @@
+"""Each derived formula against the code that claims to compute it, and against simulated chains."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sympy as sp
+from numpy.testing import assert_allclose
+from witnesses import SURE, matrix
+
+from derivations import effective_loss, langevin, sampling, stationary, symbols, two_layer
+from sgdnoise import dynamics, noise
+from sgdnoise.dynamics.chains import simulate
+from sgdnoise.estimate import mean
+from sgdnoise.problem import Problem
+from sgdnoise.theory.modified_loss import label_noise_strength, residual_amplification
+from sgdnoise.theory.stationary import stationary_covariance
+from sgdnoise.theory.two_layer import TwoLayer
+
+TIGHT = {"rtol": 1e-12, "atol": 0}
+SIZES = [(7, 3), (7, 1), (5, 5), (64, 16)]
+
+
+def number(equation, **letters):
+    """The right side of an equation with numbers for its letters, which are named as printed."""
+    names = sorted(equation.rhs.free_symbols, key=str)
+    return sp.lambdify(names, equation.rhs)(*(letters[str(name)] for name in names))
+
+
+# --- derived = coded: how a step weighs the examples ---
+
+
+@pytest.mark.parametrize(("n", "batch"), SIZES)
+@pytest.mark.parametrize("law", ["with_replacement", "without_replacement", "bernoulli"])
+def test_own_eigenvalue_is_the_derived_one(law, n, batch):
+    derived = number(getattr(sampling, f"own_{law}")(), n=n, B=batch)
+    assert_allclose(getattr(noise.sampling, law)(n, batch).own, derived, **TIGHT)
+
+
+@pytest.mark.parametrize(("n", "batch"), SIZES)
+def test_shared_eigenvalue_is_the_derived_one(n, batch):
+    fixed = number(sampling.shared_of_a_fixed_batch())
+    assert noise.sampling.with_replacement(n, batch).shared == fixed
+    assert noise.sampling.without_replacement(n, batch).shared == fixed
+    derived = number(sampling.shared_bernoulli(), n=n, B=batch)
+    assert_allclose(noise.sampling.bernoulli(n, batch).shared, derived, **TIGHT)
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 5])
+def test_svag_stretches_as_derived(stretch):
+    law = noise.sampling.without_replacement(9, 4)
+    letters = {"ell": stretch, r"\lambda_{\perp}": law.own}
+    assert_allclose(
+        noise.sampling.svag(law, stretch).own, number(sampling.own_svag(), **letters), **TIGHT
+    )
+
+
+@pytest.mark.parametrize("law", ["with_replacement", "without_replacement", "bernoulli"])
+def test_gaussian_twin_has_the_derived_covariance(law):
+    """Its weights are linear in the white numbers: their Gram matrix, no sampling."""
+    n = 6
+    original = getattr(noise.sampling, law)(n, 4)
+    pick = noise.sampling.gaussian(original).pick
+    still = pick(np.zeros(n), np.float64)[1]
+    rows = np.stack([pick(e, np.float64)[1] - still for e in np.eye(n)])
+    letters = {r"\lambda_{\perp}": original.own, r"\lambda_{\parallel}": original.shared}
+    own = number(sampling.own_twin(), **letters)
+    shared = number(sampling.shared_twin(), **letters)
+    assert_allclose(rows.T @ rows, exchangeable(own, shared, n), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_minibatch_covariance_is_that_of_the_derived_weights(replacement, rng):
+    problem = bowl(rng)
+    n, batch, theta = len(problem), 4, jnp.asarray(rng.normal(size=3))
+    derive = sampling.own_with_replacement if replacement else sampling.own_without_replacement
+    weights = exchangeable(number(derive(), n=n, B=batch), 0.0, n)
+    gradients = np.asarray(problem.gradients(theta))
+    coded = matrix(noise.minibatch(problem, batch, replacement).covariance(theta), 3, jnp.asarray)
+    assert_allclose(coded, gradients.T @ weights @ gradients, rtol=1e-12, atol=1e-15)
+
+
+# --- derived = coded: rest, effective loss, networks ---
+
+
+def test_stationary_covariance_is_the_derived_one(xp, rng):
+    h, rate = rng.uniform(0.5, 2, 4), 0.3
+    kicks = np.cov(rng.normal(size=(4, 50)))
+    letters = {"h_i": h[:, None], "h_j": h[None, :], "C_ij": kicks, "eta": rate}
+    derived = number(stationary.stationary_entry(), **letters)
+    coded = stationary_covariance(xp.asarray(np.diag(h)), xp.asarray(kicks), rate)
+    assert_allclose(np.asarray(coded), derived, **TIGHT)
+
+
+def test_label_noise_rests_as_derived(rng):
+    h, rate, sigma, batch = np.sort(rng.uniform(0.5, 2, 4)), 0.3, 0.7, 5
+    derived = number(stationary.label_noise_rest(), h=h, eta=rate, sigma=sigma, B=batch)
+    coded = stationary_covariance(np.diag(h), sigma**2 * np.diag(h) / batch, rate)
+    assert_allclose(np.diag(coded), derived, **TIGHT)
+
+
+def test_langevin_steps_as_derived(rng):
+    """Read off the step itself, which is linear in the white numbers."""
+    problem, rate, dt = bowl(rng), 0.2, 0.07
+    source = noise.minibatch(problem, 4)
+    theta, still = jnp.asarray(rng.normal(size=3)), jnp.zeros(source.white.size)
+    process = dynamics.langevin(source, rate, dt)
+    slope = jax.jacobian(process.step, 1)(theta, still)
+    unscaled = jax.jacobian(source.twin, 1)(theta, still)
+    scale = number(langevin.white_scale(), eta=rate, tau=dt)
+    assert_allclose(slope, -dt * scale * unscaled, rtol=1e-12, atol=1e-15)
+    kicks = {f"k_{i}{j}": unscaled[i - 1] @ basis for i, j, basis in _two_kicks(unscaled)}
+    covariance = number(langevin.step_covariance(), eta=rate, tau=dt, **kicks)
+    assert_allclose((slope @ slope.T)[0, 1], covariance, rtol=1e-12)
+    step = dynamics.langevin(source, rate).step(theta, still)
+    g = problem.gradient(theta)
+    assert_allclose(
+        step[0], number(langevin.step_mean(), eta=rate, theta_1=theta[0], g_1=g[0]), rtol=1e-12
+    )
+
+
+def _two_kicks(rows):
+    """Two directions of white numbers that hold all of the first two rows."""
+    basis = np.linalg.qr(np.asarray(rows[:2]).T)[0].T
+    return [(i, j, basis[j - 1]) for i in (1, 2) for j in (1, 2)]
+
+
+@pytest.mark.parametrize(("rate", "sigma", "batch"), [(0.05, 1.0, 8), (0.3, 0.2, 1)])
+def test_label_noise_strength_is_the_derived_one(rate, sigma, batch):
+    derived = number(effective_loss.label_noise_strength(), eta=rate, sigma=sigma, B=batch)
+    assert_allclose(label_noise_strength(rate, sigma, batch), derived, **TIGHT)
+
+
+@pytest.mark.parametrize(
+    ("rate", "trace", "batch", "outputs"), [(0.05, 54.0, 8, 3), (0.3, 1, 1, 1)]
+)
+def test_residual_amplification_is_the_derived_one(rate, trace, batch, outputs):
+    letters = {"eta": rate, str(symbols.trace): trace, "B": batch, "o": outputs}
+    derived = number(effective_loss.amplification(), **letters)
+    assert_allclose(residual_amplification(rate, trace, batch, outputs), derived, **TIGHT)
+
+
+def test_two_layer_traces_are_the_derived_ones(xp, rng):
+    net, theta, inputs = small_net(rng)
+    derived = [number(two_layer.squared_jacobian(), **letters(net, theta, x)) for x in inputs]
+    coded = net.traces(xp.asarray(theta), xp.asarray(inputs))
+    assert_allclose(np.asarray(coded), derived, **TIGHT)
+
+
+def test_two_layer_diagonal_is_the_derived_one(xp, rng):
+    net, theta, inputs = small_net(rng)
+    halves = two_layer.first_diagonal(), two_layer.second_diagonal()
+    each = [
+        np.concatenate([number(half, **letters(net, theta, x)).ravel() for half in halves])
+        for x in inputs
+    ]
+    coded = net.diagonal(xp.asarray(theta), xp.asarray(inputs))
+    assert_allclose(np.asarray(coded), np.mean(each, axis=0), **TIGHT)
+
+
+def test_label_noise_covariance_is_the_derived_one(rng):
+    """A chain of one unit a layer, one example, zero residual."""
+    net, theta, x, sigma = TwoLayer(1, 1, 1), rng.normal(size=2), rng.normal(size=(1, 1)), 0.7
+    problem = Problem(net.losses, (jnp.asarray(x), net.outputs(jnp.asarray(theta), x)), jax)
+    coded = noise.label(problem, 1, sigma).covariance(jnp.asarray(theta))
+    derived = number(two_layer.label_noise_covariance(), sigma=sigma, **letters(net, theta, x[0]))
+    assert_allclose(matrix(coded, 2, jnp.asarray), derived, **TIGHT)
+
+
+# --- simulated: chains come to rest, and drift, as derived and coded ---
+
+
+def test_descent_comes_to_rest_at_the_stationary_covariance(rng):
+    problem, rate, batch = bowl(rng), 0.2, 4
+    process = dynamics.descent(noise.minibatch(problem, batch), rate)
+    seen = at_rest(process, jnp.zeros((4000, 3)), steps=100)
+    kicks = matrix(noise.minibatch(problem, batch).covariance(jnp.zeros(3)), 3, jnp.asarray)
+    expected = stationary_covariance(HESSIAN, kicks, rate)
+    assert np.all(seen.distance(expected) < SURE)
+
+
+def test_label_noise_comes_to_rest_alike_in_all_directions(rng):
+    """Outputs turned by rotations: every example has the same curvature, labels alone are noisy."""
+    rate, sigma, batch = 0.1, 0.5, 4
+    turns = jnp.asarray(np.linalg.qr(rng.normal(size=(16, 3, 3)))[0])
+    problem = Problem(turned, (turns, jnp.zeros((16, 3))), jax)
+    process = dynamics.descent(noise.label(problem, batch, sigma), rate)
+    seen = at_rest(process, jnp.zeros((8000, 3)), steps=200)
+    h = np.diag(HESSIAN)
+    exact = number(stationary.label_noise_rest(), h=h, eta=rate, sigma=sigma, B=batch)
+    alike = number(stationary.label_noise_rest_small(), eta=rate, sigma=sigma, B=batch)
+    assert np.all(seen.distance(np.diag(exact)) < SURE)
+    assert np.all(abs(seen.value - alike * np.eye(3)) < SURE * seen.stderr + rate * h.max() * alike)
+
+
+def test_label_noise_drifts_down_the_effective_loss(rng):
+    """f = x y for the target 0: the valley x = 0 has Tr H = y^2, so y' = -2 kappa y.
+
+    Its curvature y^2 widens the jitter by rate y^2 / 2, 1% at the start: hence the allowance.
+    """
+    rate, sigma, steps, chains = 0.02, 1.0, 2000, 4000
+    problem = Problem(lambda t, z: 0.5 * (t[0] * t[1] - z) ** 2, (jnp.zeros(1),), jax)
+    process = dynamics.descent(noise.label(problem, 1, sigma), rate)
+    spread = number(stationary.label_noise_rest_small(), eta=rate, sigma=sigma, B=1)
+    x = spread**0.5 * rng.normal(size=chains)
+    start = jnp.asarray(np.stack([x, np.ones(chains)], axis=1))
+    seen = mean(
+        simulate(process, jax.random.key(1), start, steps=steps, every=steps).theta[:, -1, 1]
+    )
+    kappa = number(effective_loss.label_noise_strength(), eta=rate, sigma=sigma, B=1)
+    predicted = np.exp(-2 * kappa * rate * steps)
+    assert abs(seen.value - predicted) < SURE * seen.stderr + 0.02 * (1 - predicted)
+
+
+HESSIAN = np.diag([0.5, 1.0, 2.0])
+
+
+def bowl(rng):
+    """Least squares with one shared Hessian and shifted centres: additive noise."""
+    centres = rng.normal(size=(64, 3))
+    return Problem(distances, (jnp.asarray(centres - centres.mean(0)),), jax)
+
+
+def distances(theta, centres):
+    return 0.5 * ((theta - centres) ** 2) @ np.diag(HESSIAN)
+
+
+def turned(theta, turns, targets):
+    return 0.5 * ((turns @ (np.diag(HESSIAN) ** 0.5 * theta) - targets) ** 2).sum(1)
+
+
+def at_rest(process, start, steps):
+    """Second moments of chains that had time to forget their start."""
+    path = simulate(process, jax.random.key(0), start, steps=steps, every=steps)
+    rest = path.theta[:, -1]
+    return mean(rest[:, :, None] * rest[:, None, :])
+
+
+def exchangeable(own, shared, n):
+    together = np.full((n, n), 1 / n)
+    return own * (np.eye(n) - together) + shared * together
+
+
+def small_net(rng):
+    """Of the sizes for which the equations are written out."""
+    net = TwoLayer(2, 2, 3)
+    return net, rng.normal(size=net.size), rng.normal(size=(5, 2))
+
+
+def letters(net, theta, x):
+    """Numbers for the letters of the derived networks, for one example."""
+    first, second = net.weights(theta)
+    values = np.tanh(x @ first)
+    named = {f"x_{i + 1}": value for i, value in enumerate(x)}
+    named |= {f"phi_{a + 1}": value for a, value in enumerate(values)}
+    named |= {rf"\dot{{\phi}}_{{{a + 1}}}": 1 - value**2 for a, value in enumerate(values)}
+    return named | {
+        f"V_{{{a + 1}{k + 1}}}": second[a, k] for a in range(net.h) for k in range(net.o)
+    }

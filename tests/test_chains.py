@@ -1,0 +1,263 @@
+"""Many chains at once: each a function of its key and of the step, and of nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_process import NOISES
+from witnesses import SIZE, SURE, bowl, curved
+
+from sgdnoise import noise
+from sgdnoise.dynamics import Process, descent, langevin, together
+from sgdnoise.dynamics.chains import State, advance, begin, draw, keys_for, simulate
+from sgdnoise.estimate import mean
+from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Uniform
+
+KEY = jax.random.key(7)
+
+
+def process(name="label"):
+    """Descent on the curved problem, and starts of five chains."""
+    problem, theta = curved()
+    starts = theta + 0.1 * np.random.default_rng(0).normal(size=(5, SIZE))
+    return descent(NOISES[name](problem), 0.05), starts
+
+
+def itself(theta):
+    return theta
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_a_chain_is_the_loop_that_its_draws_and_steps_make(name):
+    """Compiled in one piece, sums may round otherwise than step by step."""
+    one, starts = process(name)
+    path = simulate(one, KEY, starts, steps=3).theta
+    key, theta = keys_for(KEY, 5)[2], starts[2]
+    for k in range(3):
+        theta = one.step(theta, draw(one.draw, key, k, theta.dtype))
+        np.testing.assert_allclose(path[2, k], theta, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_other_chains_change_no_number(name):
+    one, starts = process(name)
+    all_of_them = simulate(one, KEY, starts, steps=6).theta
+    for some in (1, 2, 3):
+        fewer = simulate(one, KEY, starts[:some], steps=6).theta
+        np.testing.assert_array_equal(fewer, all_of_them[:some])
+
+
+@pytest.mark.parametrize("every", [2, 3, 6, 12])
+@pytest.mark.parametrize("name", ["label", "reshuffled", "same_diagonal"])
+def test_how_often_one_looks_changes_no_number(name, every):
+    one, starts = process(name)
+    each = simulate(one, KEY, starts, steps=12)
+    path = simulate(one, KEY, starts, steps=12, every=every)
+    np.testing.assert_array_equal(path.theta, each.theta[:, every - 1 :: every])
+    np.testing.assert_allclose(path.time, each.time[every - 1 :: every], rtol=1e-15)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 7])
+@pytest.mark.parametrize("name", ["label", "reshuffled", "same_diagonal"])
+def test_cut_in_two_a_run_is_the_same(name, cut):
+    """A cut at 5 falls into the middle of things whatever the batch."""
+    one, starts = process(name)
+    keys = keys_for(KEY, 5)
+    whole, seen = advance(one, keys, begin(starts), steps=8, every=1, observe=itself)
+    half, first = advance(one, keys, begin(starts), steps=cut, every=1, observe=itself)
+    done, then = advance(one, keys, half, cut, steps=8 - cut, every=1, observe=itself)
+    np.testing.assert_array_equal(jnp.concatenate([first, then], axis=1), seen)
+    np.testing.assert_array_equal(done.theta, whole.theta)
+    np.testing.assert_array_equal(done.lasted, whole.lasted)
+
+
+def test_side_by_side_a_member_keeps_its_numbers_whoever_else_is_there():
+    problem, theta = curved()
+    members = {name: descent(make(problem), 0.05) for name, make in NOISES.items()}
+
+    def run(names):
+        start = {name: jnp.stack([theta, theta]) for name in names}
+        some = together({name: members[name] for name in names})
+        return simulate(some, KEY, start, steps=5)
+
+    everyone = run(members)
+    for names in (["label"], ["same_diagonal", "label"], ["minibatch", "isotropic", "svag"]):
+        part = run(names)
+        for name in names:
+            np.testing.assert_array_equal(part.theta[name], everyone.theta[name])
+            np.testing.assert_allclose(part.time[name], 0.05 * np.arange(1, 6), rtol=1e-15)
+
+
+def test_an_observable_is_seen_in_place_of_theta():
+    one, starts = process()
+    seen = simulate(one, KEY, starts, steps=4, every=2, observe=lambda t: {"norm": (t**2).sum()})
+    path = simulate(one, KEY, starts, steps=4, every=2).theta
+    np.testing.assert_allclose(seen["norm"], (path**2).sum(-1), rtol=1e-14)
+
+
+def test_chains_given_different_rates_are_the_runs_at_each_rate():
+    problem, theta = curved()
+    model, rates = noise.label(problem, 2, 0.3), np.asarray([0.01, 0.05, 0.1])
+    starts = jnp.stack([theta] * 3)
+    seen = simulate(
+        lambda rate: descent(model, rate), KEY, starts, steps=6, every=3, given=jnp.asarray(rates)
+    )
+    for i, rate in enumerate(rates):
+        alone = simulate(descent(model, float(rate)), KEY, starts, steps=6, every=3)
+        np.testing.assert_allclose(seen[i], alone.theta[i], rtol=1e-12)
+
+
+def test_chains_may_be_given_their_own_data_noise_and_observable(rng):
+    """Everything that a row holds reaches its own chain and no other."""
+    problem, theta = curved()
+    rows = {
+        "targets": jnp.asarray(rng.normal(size=(3, 4, 1))),
+        "noise": jnp.asarray([0.0, 0.2, 0.5]),
+        "variance": jnp.asarray([0.1, 0.0, 0.3]),
+        "dt": jnp.asarray([0.02, 0.05, 0.1]),
+    }
+
+    def make(row):
+        own = problem.relabelled(row["targets"])
+        return together(
+            {
+                "label": descent(noise.label(own, 2, row["noise"]), row["dt"]),
+                "isotropic": langevin(noise.isotropic(own, row["variance"], SIZE), 0.05, row["dt"]),
+            }
+        )
+
+    def look(row):
+        return lambda theta: jax.tree.map(lambda t: t * row["dt"], theta)
+
+    start = {name: jnp.stack([theta] * 3) for name in ("label", "isotropic")}
+    seen = simulate(make, KEY, start, steps=4, every=2, observe=look, given=rows)
+    for i in range(3):
+        row = jax.tree.map(lambda part, i=i: np.asarray(part)[i], rows)
+        alone = simulate(make(row), KEY, start, steps=4, every=2, observe=look(row))
+        for name in start:
+            np.testing.assert_allclose(seen[name][i], alone[name][i], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.1, 2.5])
+def test_lasted_counts_the_steps_until_a_chain_is_no_longer_finite(rate):
+    """theta <- theta - rate theta^3 explodes from afar: the hand loop says when."""
+
+    def step(theta, drawn):
+        return theta - rate * theta**3 + 0 * drawn
+
+    cubic = Process(step, Normal(2), rate)
+    starts = np.asarray([[0.1, 0.1], [3.0, 0.1], [0.2, 1e3], [10.0, 20.0], [np.nan, 0.0]])
+    state, _ = advance(
+        cubic, keys_for(KEY, 5), begin(starts), steps=30, every=30, observe=itself
+    )
+    for start, lasted in zip(starts, state.lasted, strict=True):
+        theta, count = start, 0
+        with np.errstate(all="ignore"):
+            for _ in range(30):
+                theta = step(theta, 0.0)
+                count += bool(np.isfinite(theta).all())
+        assert lasted == count
+    assert sorted(set(np.asarray(state.lasted)))[0] == 0
+    assert len(set(np.asarray(state.lasted))) >= 3
+
+
+def test_lasted_goes_on_where_it_stood():
+    one, starts = process()
+    state = State(starts, jnp.arange(5))
+    after, _ = advance(one, keys_for(KEY, 5), state, steps=4, every=2, observe=itself)
+    np.testing.assert_array_equal(after.lasted, np.arange(5) + 4)
+
+
+def many(kind, steps):
+    """Draws of two chains, (chain, step, size)."""
+    one = lambda key, k: draw(kind, key, k, float)  # noqa: E731
+    over_steps = jax.vmap(one, (None, 0))
+    return np.asarray(jax.vmap(over_steps, (0, None))(keys_for(KEY, 2), jnp.arange(steps)))
+
+
+def test_normal_numbers_are_normal():
+    z = many(Normal(10), 2000).ravel()
+    for power, moment in {1: 0, 2: 1, 3: 0, 4: 3}.items():
+        assert mean(z**power).distance(moment) < SURE
+
+
+def test_uniform_numbers_are_uniform():
+    u = many(Uniform(10), 2000).ravel()
+    assert np.all((u >= 0) & (u < 1))
+    for power in (1, 2, 3):
+        assert mean(u**power).distance(1 / (power + 1)) < SURE
+
+
+@pytest.mark.parametrize("kind", [Index(3, 5), Choice(3, 5), Shuffle(2, 5)], ids=repr)
+def test_each_place_holds_each_example_equally_often(kind):
+    drawn = many(kind, 4000).reshape(-1, kind.size)
+    assert np.all(mean((drawn[:, :, None] == np.arange(5)).astype(float)).distance(0.2) < SURE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "twice"), [(Index(2, 5), 0.2), (Choice(2, 5), 0.0), (Shuffle(2, 5), 0.0)], ids=repr
+)
+def test_two_of_a_batch_coincide_as_often_as_their_law_says(kind, twice):
+    """Distinct pairs are equally likely besides: all 20 of them."""
+    drawn = many(kind, 4000).reshape(-1, 2)
+    same = (drawn[:, 0] == drawn[:, 1]).astype(float)
+    assert mean(same).distance(twice) < SURE if twice else not same.any()
+    pairs = [(drawn == pair).all(1) for pair in np.ndindex(5, 5) if pair[0] != pair[1]]
+    assert np.all(mean(np.stack(pairs, 1).astype(float)).distance((1 - twice) / 20) < SURE)
+
+
+def test_no_draw_comes_twice():
+    """Not at another step, in another chain, under another name or in another place."""
+    kinds = {"a": Normal(3), "b": (Normal(3), Normal(3), Uniform(3))}
+    seen = [
+        np.ravel(part)
+        for key in keys_for(KEY, 4)
+        for step in range(6)
+        for part in jax.tree.leaves(draw(kinds, key, step, float))
+    ]
+    assert len(np.unique(np.concatenate(seen))) == 4 * 6 * 4 * 3
+
+
+def test_the_draws_of_a_path_do_not_depend_on_the_other_paths():
+    kinds = {"a": Normal(3), "b": (Index(3, 9), Uniform(2))}
+    key = keys_for(KEY, 1)[0]
+    both, alone = draw(kinds, key, 4, float), draw({"b": kinds["b"]}, key, 4, float)
+    jax.tree.map(np.testing.assert_array_equal, both["b"], alone["b"])
+
+
+def test_numbers_have_the_type_of_theta():
+    problem, theta = curved()
+    single = descent(noise.isotropic(problem, 0.1, SIZE), 0.05)
+    found = draw(single.draw, KEY, 0, theta.astype("float32").dtype)
+    assert found.dtype == np.float32
+
+
+def test_there_is_no_way_to_draw_an_unknown_kind():
+    with pytest.raises(TypeError, match="no way to draw 'dice'"):
+        draw("dice", KEY, 0, float)
+
+
+def test_keys_of_chains_may_be_given():
+    one, starts = process()
+    keys = keys_for(KEY, 5)
+    some = simulate(one, keys[3:], starts[3:], steps=3).theta
+    np.testing.assert_array_equal(some, simulate(one, KEY, starts, steps=3).theta[3:])
+
+
+@pytest.mark.parametrize(("steps", "every"), [(10, 3), (0, 1), (4, 0), (-4, 2), (4, 8)])
+def test_steps_that_every_does_not_divide_are_refused(steps, every):
+    one, starts = process()
+    with pytest.raises(ValueError, match=f"not {steps} of {every}"):
+        simulate(one, KEY, starts, steps=steps, every=every)
+
+
+def test_an_epoch_of_reshuffling_on_a_linear_loss_sums_to_the_mean_gradient_exactly():
+    """Where gradients do not depend on theta, what an epoch adds up to is no longer random."""
+    flat = bowl(n=8)
+    linear = type(flat)(lambda t, c: (c + 1) @ t, flat.examples, flat.ft)
+    from sgdnoise.noise import sampling
+
+    one = descent(noise.sampled(linear, sampling.reshuffled(8, 2)), 0.1)
+    path = simulate(one, KEY, np.zeros((3, 3)), steps=12, every=4).theta
+    expected = -0.1 * 4 * np.arange(1, 4)[:, None] * np.ones(3)
+    np.testing.assert_allclose(path, np.stack([expected] * 3), rtol=1e-12)

@@ -1,0 +1,161 @@
+"""Processes: a step is a pure function, so most of its laws need no sampling."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from witnesses import (
+    HESSIAN,
+    LIBRARIES,
+    SIZE,
+    SURE,
+    bowl,
+    by_hand,
+    curved,
+    matrix,
+    moments,
+    noisy_gradients,
+)
+
+from sgdnoise import noise
+from sgdnoise.covariance import Factor
+from sgdnoise.dynamics import descent, langevin, together
+from sgdnoise.dynamics.chains import simulate
+from sgdnoise.estimate import mean
+from sgdnoise.noise import sampling
+from sgdnoise.theory.stationary import stationary_covariance
+
+NOISES = {
+    "minibatch": lambda p: noise.minibatch(p, 3),
+    "minibatch without replacement": lambda p: noise.minibatch(p, 3, replacement=False),
+    "reshuffled": lambda p: noise.sampled(p, sampling.reshuffled(4, 3)),
+    "bernoulli": lambda p: noise.sampled(p, sampling.bernoulli(4, 3)),
+    "svag": lambda p: noise.sampled(p, sampling.svag(sampling.with_replacement(4, 3), 2)),
+    "label": lambda p: noise.label(p, 3, 0.3),
+    "gaussian label": lambda p: noise.gaussian(noise.label(p, 3, 0.3)),
+    "isotropic": lambda p: noise.isotropic(p, 0.1, SIZE),
+    "same_diagonal": lambda p: noise.same_diagonal(noise.minibatch(p, 3), SIZE),
+    "same_trace": lambda p: noise.same_trace(noise.minibatch(p, 3), SIZE),
+    "quiet": noise.quiet,
+}
+SCHEMES = {
+    "descent": lambda n: descent(n, 0.05),
+    "langevin": lambda n: langevin(n, 0.05),
+    "langevin, finer": lambda n: langevin(n, 0.05, 0.02),
+}
+
+
+def at_rest(process, p):
+    """Stationary covariance of theta <- A theta + B z, read off the step itself."""
+    zero, still = jnp.zeros(p), jnp.zeros(process.draw.size)
+    a, b = jax.jacobian(process.step, 0)(zero, still), jax.jacobian(process.step, 1)(zero, still)
+    flat = jnp.linalg.solve(jnp.eye(p * p) - jnp.kron(a, a), (b @ b.T).reshape(-1))
+    return flat.reshape(p, p)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
+@pytest.mark.parametrize("make", NOISES.values(), ids=NOISES.keys())
+def test_the_same_draws_give_the_same_walk_in_torch_and_jax(make, scheme, rng):
+    """A batch of 3: thirds have no exact binary form, so a lost digit would show."""
+    walks = {}
+    (ours, a), (theirs, b) = (curved(library, outputs=2) for library in LIBRARIES)
+    ours, theirs = scheme(make(ours)), scheme(make(theirs))
+    step = jax.jit(ours.step)
+    assert ours.draw == theirs.draw
+    for _ in range(4):
+        drawn = by_hand(ours.draw, rng)
+        a = step(a, jax.tree.map(jnp.asarray, drawn))
+        b = theirs.step(b, jax.tree.map(torch.asarray, drawn))
+    assert b.dtype == torch.float64
+    np.testing.assert_allclose(np.asarray(b), np.asarray(a), rtol=1e-12, err_msg=str(walks))
+
+
+@pytest.mark.parametrize("name", ["minibatch", "bernoulli", "svag", "label"])
+def test_a_langevin_step_of_one_rate_has_the_mean_and_covariance_of_descent(name):
+    problem, theta = curved(n=4)
+    model, rate = NOISES[name](problem), 0.1
+    step = jax.jit(langevin(model, rate).step)
+    still = jnp.zeros(model.white.size)
+    b = jax.jacobian(step, 1)(theta, still)
+    gradient, covariance = moments(noisy_gradients(model, theta))
+    np.testing.assert_allclose(step(theta, still), theta - rate * gradient, rtol=1e-12)
+    np.testing.assert_allclose(b @ b.T, rate**2 * covariance, rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("dt", [0.2, 0.05, 0.01])
+def test_a_langevin_step_moves_by_dt_and_spreads_by_rate_times_dt(dt):
+    problem, theta = curved()
+    model, rate = noise.minibatch(problem, 2), 0.1
+    process = langevin(model, rate, dt)
+    still = jnp.zeros(process.draw.size)
+    b = jax.jacobian(process.step, 1)(theta, still)
+    c = matrix(model.covariance(theta), SIZE, jnp.asarray)
+    np.testing.assert_allclose(
+        process.step(theta, still), theta - dt * problem.gradient(theta), rtol=1e-12
+    )
+    np.testing.assert_allclose(b @ b.T, rate * dt * c, rtol=1e-10, atol=1e-15)
+    assert process.dt == dt
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.03])
+def test_langevin_rests_exactly_where_its_discrete_steps_must(dt):
+    rate, problem = 0.1, bowl()
+    model = noise.minibatch(problem, 2)
+    c = matrix(model.covariance(jnp.zeros(3)), 3, jnp.asarray)
+    expected = stationary_covariance(HESSIAN, c * rate / dt, dt)
+    np.testing.assert_allclose(at_rest(langevin(model, rate, dt), 3), expected, rtol=1e-10)
+
+
+def test_langevin_rests_at_the_continuous_limit_to_first_order():
+    """Halving dt halves the distance to the Ornstein-Uhlenbeck covariance, rate v / (2 H)."""
+    model, rate = noise.isotropic(bowl(), 0.7, 3), 0.1
+    limit = rate * 0.7 * np.linalg.inv(2 * HESSIAN)
+    steps = np.asarray([0.1, 0.05, 0.025])
+    error = [abs(at_rest(langevin(model, rate, dt), 3) - limit).max() for dt in steps]
+    order = np.diff(np.log(error)) / np.diff(np.log(steps))
+    np.testing.assert_allclose(order, 1, atol=0.15)
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_descent_comes_to_rest_at_the_stationary_covariance(replacement):
+    """Each of 9 means and 9 products of 4000 independent chains, started 40 times too long ago."""
+    problem, rate = bowl(n=8, seed=3), 0.3
+    model = noise.minibatch(problem, 3, replacement)
+    path = simulate(
+        descent(model, rate), jax.random.key(0), jnp.zeros((4000, 3)), steps=60, every=60
+    )
+    c = matrix(model.covariance(jnp.zeros(3)), 3, jnp.asarray)
+    rest, expected = path.theta[:, -1], stationary_covariance(HESSIAN, c, rate)
+    assert np.all(mean(rest).distance(0) < SURE)
+    assert np.all(mean(rest[:, :, None] * rest[:, None, :]).distance(expected) < SURE)
+
+
+def test_descent_without_noise_follows_its_eigenmodes(rng):
+    """(1 - rate H)^t, t = 12."""
+    problem, start = bowl(), rng.normal(size=(2, 3))
+    path = simulate(descent(noise.quiet(problem), 0.2), jax.random.key(0), start, steps=12)
+    shrunk = np.linalg.matrix_power(np.eye(3) - 0.2 * HESSIAN, 12)
+    np.testing.assert_allclose(path.theta[:, -1], start @ shrunk.T, rtol=1e-10)
+    np.testing.assert_allclose(path.time, 0.2 * np.arange(1, 13), rtol=1e-14)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_together_each_member_takes_its_own_step(library, rng):
+    problem, theta = curved(library)
+    members = {name: descent(make(problem), 0.05) for name, make in NOISES.items()}
+    both = together(members)
+    drawn = jax.tree.map(LIBRARIES[library][0], by_hand(both.draw, rng))
+    found = both.step(dict.fromkeys(members, theta), drawn)
+    for name, member in members.items():
+        expected = np.asarray(member.step(theta, drawn[name]))
+        np.testing.assert_array_equal(np.asarray(found[name]), expected)
+
+
+def test_additive_noise_may_depend_on_theta(rng):
+    """One step, by hand: theta - rate (gradient + rows^T z theta_0)."""
+    problem, theta = curved()
+    rows, z = jnp.asarray(rng.normal(size=(2, SIZE))), jnp.asarray(rng.normal(size=2))
+    model = noise.additive(problem, lambda t: Factor(rows * t[0]), 2)
+    expected = theta - 0.1 * (problem.gradient(theta) + rows.T @ z * theta[0])
+    np.testing.assert_allclose(descent(model, 0.1).step(theta, z), expected, rtol=1e-12)
