@@ -5,12 +5,14 @@ PIPFLAGS ?=
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install -q --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
-export PYTHONPATH := .
 
-.PHONY: demo full test test-slow lint types derive lock clean
+.PHONY: demo small full test test-slow lint types derive lock clean
 
 demo: $(VENV)/.ready
 	$(PY) simulations/compression.py --size demo
+
+small: $(VENV)/.ready
+	$(PY) simulations/compression.py --small --out out/small
 
 full: $(VENV)/.ready
 	$(PY) simulations/compression.py --size full

@@ -45,7 +45,7 @@ def save_arrays(path, arrays) -> None:
 def load_arrays(path):
     """The arrays of `save_arrays`, or None where the file is missing or damaged (by its CRC)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return [file[f"arr_{i}"] for i in range(len(file.files))]
     except (FileNotFoundError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None

@@ -52,4 +52,6 @@ def sweep(
         results[i].expand_dims({k: [v] for k, v in point.items()})
         for i, point in enumerate(points(grid))
     ]
-    return xr.combine_by_coords(laid)
+    whole = xr.combine_by_coords(laid)
+    assert isinstance(whole, xr.Dataset)  # of Datasets it is one
+    return whole

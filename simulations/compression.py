@@ -13,270 +13,48 @@ if __name__ == "__main__":  # a script's own folder would hide Python 3.14's mod
 
 import os
 import time
-from functools import cache, partial
-from typing import Annotated, NamedTuple
+from functools import partial
+from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import compression as picture
-from sgdnoise import noise
 from sgdnoise.cli import console, finish, guarded, progress, workers, writable
-from sgdnoise.covariance import Diagonal, Isotropic
-from sgdnoise.data import digits, principal, split
-from sgdnoise.dimension import participation_ratio, twonn
-from sgdnoise.dynamics import descent, together
-from sgdnoise.dynamics.resume import chunked
-from sgdnoise.problem import Problem
 from sgdnoise.store import provenance, source
 from sgdnoise.sweep import fingerprint, sweep
-from sgdnoise.theory.modified_loss import label_noise_strength, residual_amplification
-from sgdnoise.theory.two_layer import TwoLayer
 from simulations import compression_claims as claims
+from simulations.compression_chains import LEARNING, MODES, Setting, run
 
 OUT = Path("out/compression")
-LEARNING = 4  # chunks of the descent that comes first
-MODES = ("none", "label", "gaussian", "diagonal", "isotropic", "prediction")
-
-
-class Setting(NamedTuple):
-    """A task and the noise on it; rates and times in units of the loss with its factor 1/2."""
-
-    title: str
-    classes: int
-    whiten: bool
-    rate: float
-    steps: int
-    label_noise: float = 1.0
-    batch: int = 8
-    hidden: int = 40
-    inputs: int = 20
-    examples: int = 128
-    descent_rate: float = 0.1
-    descent_steps: int = 40_000
-    quench: int = 500
-    watches: int = 20
-
-
 SETTINGS = {
     "three": Setting("digits 0-2, whitened", 3, True, rate=0.05, steps=80_000),
-    "ten": Setting("ten digits, not whitened", 10, False, rate=0.04, steps=32_000),
-}
-
-
-SIZES = {  # seeds, and what is changed in the settings
-    "small": (
-        2,
-        {
-            name: {"descent_steps": 4000, "steps": 400, "watches": 4, "quench": 100}
-            for name in SETTINGS
-        },
+    "ten": Setting("ten digits, not whitened", 10, False, rate=0.03, steps=60_000),
+    "weak": Setting(
+        "digits 0-2, a quarter of the noise",
+        *(3, True, 0.05, 320_000, 0.5),
+        modes=("label", "prediction"),
+        allowed=0.05,
     ),
-    "demo": (4, {"three": {"steps": 40_000}, "ten": {"steps": 16_000}}),
-    "full": (16, {}),
+}
+_QUICK = {"descent_steps": 4000, "steps": 400, "watches": 4, "quench": 100}
+SIZES: dict[str, tuple[int, dict[str, dict]]] = {  # seeds; settings, and what is changed in them
+    "small": (2, {"three": _QUICK, "ten": _QUICK}),
+    "demo": (4, {"three": {"steps": 40_000}, "ten": {"steps": 20_000}}),
+    "full": (16, {"three": {}, "ten": {}, "weak": {}}),
 }
 
 
-class Row(NamedTuple):
-    """What one chain has of its own: its examples, and others to be tested on."""
-
-    inputs: jax.Array
-    targets: jax.Array
-    test_inputs: jax.Array
-    test_targets: jax.Array
-
-
-def network(setting: Setting) -> TwoLayer:
-    """The network of a setting."""
-    return TwoLayer(setting.inputs, setting.hidden, setting.classes)
-
-
-def rows(setting: Setting, seeds) -> Row:
-    """Training and test examples of each seed, drawn from the digits by that seed."""
-    parts = []
-    for seed in seeds:
-        train, test = split(digits(setting.classes), setting.examples, rng=seed)
-        train, test = principal(train, test, setting.inputs, whiten=setting.whiten)
-        parts.append((*train[:2], *test[:2]))
-    return Row(*(jnp.asarray(np.stack(part), jnp.float32) for part in zip(*parts, strict=True)))
-
-
-def fresh(setting: Setting, key):
-    """Initial weights: independent normal of variance 1 / fan-in.  -> (p,)"""
-    d, h, o = network(setting)
-    one, two = jax.random.split(key)
-    first = jax.random.normal(one, (d * h,)) / d**0.5
-    return jnp.concatenate([first, jax.random.normal(two, (h * o,)) / h**0.5])
-
-
-def problem(setting: Setting, row: Row, kappa: float = 0.0) -> Problem:
-    """L + kappa Tr H on the examples of one chain."""
-    net = network(setting)
-
-    def losses(theta, inputs, targets):
-        plain = net.losses(theta, inputs, targets)
-        return plain + kappa * net.traces(theta, inputs) if kappa else plain
-
-    return Problem(losses, (row.inputs, row.targets), jax)
-
-
-def noises(setting: Setting, row: Row) -> dict[str, noise.Noise]:
-    """The noise of each mode; those of another shape are matched to label noise at each theta."""
-    net, plain = network(setting), problem(setting, row)
-    label = noise.label(plain, setting.batch, setting.label_noise)
-    kappa = label_noise_strength(setting.rate, setting.label_noise, setting.batch)
-
-    known = row.inputs, row.targets, setting.batch, setting.label_noise
-
-    def diagonal(theta):
-        return Diagonal(net.label_noise_diagonal(theta, *known))
-
-    def isotropic(theta):
-        return Isotropic(net.label_noise_trace(theta, *known) / net.size, net.size)
-
-    return {
-        "none": noise.quiet(plain),
-        "label": label,
-        "gaussian": noise.gaussian(label),
-        "diagonal": noise.additive(plain, diagonal, net.size),
-        "isotropic": noise.additive(plain, isotropic, net.size),
-        "prediction": noise.quiet(problem(setting, row, kappa)),
-    }
-
-
-def probe(setting: Setting, row: Row, theta) -> dict:
-    """What is seen of one chain: the loss as it is, the rest after a quench on the plain loss."""
-    net, plain = network(setting), problem(setting, row)
-
-    def down(_, t):
-        return t - setting.rate * plain.gradient(t)
-
-    quenched = jax.lax.fori_loop(0, setting.quench, down, theta)
-    scores = net.outputs(quenched, row.test_inputs)
-    right = jnp.argmax(scores, axis=1) == jnp.argmax(row.test_targets, axis=1)
-    return {
-        "loss": plain.value(theta),
-        "loss_quenched": plain.value(quenched),
-        "dimension": participation_ratio(net.hidden(quenched, row.inputs)),
-        "dimension_unquenched": participation_ratio(net.hidden(theta, row.inputs)),
-        "dimension_test": participation_ratio(net.hidden(quenched, row.test_inputs)),
-        "twonn": twonn(net.hidden(quenched, row.test_inputs)),
-        "trace": jnp.mean(net.traces(quenched, row.inputs)),
-        "accuracy": jnp.mean(right),
-    }
-
-
-@cache
-def machinery(setting: Setting, modes: tuple[str, ...]):
-    """Process and observable of a chain from its Row; kept, so that each is compiled once."""
-
-    def process(row):
-        found = noises(setting, row)
-        return together({mode: descent(found[mode], setting.rate) for mode in modes})
-
-    def observe(row):
-        look = jax.vmap(partial(probe, setting, row))
-        return lambda theta: look(jnp.stack([theta[mode] for mode in modes]))
-
-    def learning(row):
-        return descent(noise.quiet(problem(setting, row)), setting.descent_rate)
-
-    def sharpness(row):
-        return lambda theta: _sharpness(problem(setting, row), theta)
-
-    return process, observe, learning, sharpness
-
-
-def _sharpness(plain, theta):
-    """Largest curvature, by power iteration."""
-
-    def turn(_, v):
-        v = plain.curvature(theta, v)
-        return v / jnp.linalg.norm(v)
-
-    v = jax.lax.fori_loop(0, 100, turn, jnp.ones_like(theta) / theta.shape[0] ** 0.5)
-    return v @ plain.curvature(theta, v)
-
-
-def trained(setting: Setting, data: Row, keys, folder, modes):
-    """Weights after gradient descent, (chain, p), and the largest curvature there, (chain,)."""
-    _, _, learning, sharpness = machinery(setting, modes)
-    start = jax.vmap(lambda key: fresh(setting, jax.random.fold_in(key, 0)))(keys)
-    part = setting.descent_steps // LEARNING
-    state, seen = chunked(
-        learning,
-        keys,
-        start,
-        steps=part * LEARNING,
-        every=part,
-        chunk=part,
-        folder=folder,
-        observe=sharpness,
-        given=data,
-    )
-    return state.theta, seen[:, -1]
-
-
-def run(setting: Setting, seeds, *, modes=MODES, folder) -> xr.Dataset:
-    """All modes of some seeds, watched (mode, seed, watch) from the same trained weights on.
-
-    What is finished is kept in `folder` and not computed again.
-    """
-    data, keys = rows(setting, seeds), jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    theta, sharpness = trained(setting, data, keys, folder / "learning", modes)
-    process, observe, *_ = machinery(setting, modes)
-    every = setting.steps // setting.watches
-    state, seen = chunked(
-        process,
-        keys,
-        {mode: theta for mode in modes},
-        steps=setting.steps,
-        every=every,
-        chunk=every,
-        folder=folder / "noise",
-        observe=observe,
-        given=data,
-    )
-    first = jax.jit(jax.vmap(partial(probe, setting)))(data, theta)
-    return _dataset(setting, seeds, modes, first, seen, state.lasted, sharpness)
-
-
-def _dataset(setting, seeds, modes, first, seen, lasted, sharpness) -> xr.Dataset:
-    """What `run` found, with names; `first` (seed,) is the start that all modes share."""
-
-    def whole(name):
-        """The start and what followed, (seed, watch, mode) -> (mode, seed, watch)."""
-        start = np.broadcast_to(np.asarray(first[name])[:, None, None], (len(seeds), 1, len(modes)))
-        return np.moveaxis(np.concatenate([start, seen[name]], axis=1), 2, 0)
-
-    known = setting.rate, np.asarray(first["trace"]), setting.batch, setting.classes
-    step = np.linspace(0, setting.steps, setting.watches + 1).round().astype(int)
-    return xr.Dataset(
-        {name: (("mode", "seed", "watch"), whole(name)) for name in first}
-        | {
-            "lasted": (("mode", "seed"), np.stack([lasted[mode] for mode in modes])),
-            "step": ("watch", step),
-            "kappa": label_noise_strength(setting.rate, setting.label_noise, setting.batch),
-            "rate": setting.rate,
-            "steps": setting.steps,
-            "amplification": ("seed", residual_amplification(*known)),
-            "sharpness": ("seed", np.asarray(sharpness)),
-        },
-        {"mode": list(modes), "seed": list(seeds)},
-    )
-
-
-def study(settings: dict[str, Setting], seeds, modes, *, jobs: int, folder) -> xr.Dataset:
+def study(settings: dict[str, Setting], seeds, *, jobs: int, folder) -> xr.Dataset:
     """Every setting at every seed, axes (setting, mode, seed, watch), on `jobs` processes.
 
     What is finished is kept in `folder`; on the same folder it goes on where it stopped.
     """
     blocks = np.reshape(seeds, (-1, _block(len(seeds), jobs))).tolist()
-    work = partial(point, settings=settings, blocks=blocks, modes=tuple(modes), folder=folder)
+    work = partial(point, settings=settings, blocks=blocks, folder=folder)
     grid = {"setting": list(settings), "block": list(range(len(blocks)))}
     total = sum(s.watches + LEARNING for s in settings.values()) * len(blocks)
 
@@ -285,7 +63,7 @@ def study(settings: dict[str, Setting], seeds, modes, *, jobs: int, folder) -> x
 
     with workers(jobs) as pool, progress("chunks", finished, total):
         found = sweep(work, grid, pool, folder / "points")
-    return _laid_out(found)
+    return _laid_out(found).sel(setting=list(settings))
 
 
 def _block(seeds: int, jobs: int) -> int:
@@ -294,21 +72,21 @@ def _block(seeds: int, jobs: int) -> int:
     return max(sizes, default=1)
 
 
-def point(setting, block, *, settings, blocks, modes, folder) -> xr.Dataset:
+def point(setting, block, *, settings, blocks, folder) -> xr.Dataset:
     """One setting and one block of seeds; seeds become `member`s, alike in every block."""
     home = folder / f"{setting}-{block}"
-    found = run(settings[setting], blocks[block], modes=modes, folder=home)
+    found = run(settings[setting], blocks[block], folder=home)
     return found.assign(label=found.seed).drop_vars("seed").rename(seed="member")
 
 
 def _laid_out(found) -> xr.Dataset:
     """Blocks and their members as one axis `seed`."""
-    shared = found[["step", "kappa", "rate", "steps"]].isel(block=0, drop=True)
+    shared = found[["step", "kappa", "rate", "steps", "allowed"]].isel(block=0, drop=True)
     several = found.drop_vars(list(shared)).stack(seed=("block", "member"))
     labels = several.label.isel(setting=0).values
     several = several.drop_vars(["seed", "block", "member", "label"])
     several = several.assign_coords(seed=labels).transpose("setting", "mode", "seed", "watch", ...)
-    return xr.merge([several, shared]).sel(mode=found.mode)
+    return xr.merge([several, shared]).sel(mode=[m for m in MODES if m in found.mode])
 
 
 def checked(settings: dict[str, Setting], seeds: int, first: int) -> None:
@@ -337,11 +115,9 @@ def checked(settings: dict[str, Setting], seeds: int, first: int) -> None:
 
 def main(
     setting: Annotated[
-        list[str] | None, Option(help="three or ten; repeat", show_default="both")
+        list[str] | None, Option(help="three, ten, weak; repeat", show_default="by size")
     ] = None,
-    mode: Annotated[
-        list[str] | None, Option(help="a noise; repeat", show_default="all six")
-    ] = None,
+    mode: Annotated[list[str] | None, Option(help="a noise; repeat", show_default="all")] = None,
     size: Annotated[str, Option(help="small (seconds), demo (2 minutes) or full (10)")] = "full",
     small: Annotated[bool, Option("--small", help="short for --size small")] = False,
     seeds: Annotated[
@@ -350,15 +126,16 @@ def main(
     seed: Annotated[int, Option(help="the first seed, the others follow it")] = 0,
     rate: Annotated[
         float | None,
-        Option(help="learning rate, 1 / curvature", show_default="three 0.05, ten 0.04"),
+        Option(help="learning rate, 1 / curvature", show_default="ten 0.03, else 0.05"),
     ] = None,
     batch: Annotated[int | None, Option(help="examples in a step", show_default="8")] = None,
     label_noise: Annotated[
-        float | None, Option(help="standard deviation of noise on one-hot labels", show_default="1")
+        float | None,
+        Option(help="standard deviation, one-hot labels", show_default="1, weak 0.5"),
     ] = None,
     steps: Annotated[
         int | None,
-        Option(help="steps of noisy descent", show_default="three 80000, ten 32000; demo half"),
+        Option(help="steps of noisy descent", show_default="by setting and size"),
     ] = None,
     jobs: Annotated[int, Option(help="processes, one thread each")] = 2,
     device: Annotated[str, Option(help="cpu or cuda")] = "cpu",
@@ -372,26 +149,29 @@ def main(
     """
     asked = {"rate": rate, "batch": batch, "label_noise": label_noise, "steps": steps}
     with guarded("the same command goes on from the last finished chunk"):
-        default, changes = _known("size", "small" if small else size, SIZES)
-        settings = {
-            name: _known("setting", name, SETTINGS)
-            ._replace(**changes.get(name, {}))
-            ._replace(**{k: v for k, v in asked.items() if v is not None})
-            for name in setting or SETTINGS
-        }
-        modes = tuple(_known("mode", m, {m: m for m in MODES}) for m in mode or MODES)
+        default, sizes = _known("size", "small" if small else size, SIZES)
         count = default if seeds is None else seeds
+        changes = {k: v for k, v in asked.items() if v is not None}
+        settings = {name: _setting(name, sizes, mode, changes) for name in setting or sizes}
         checked(settings, count, seed)
-        raise SystemExit(_report(settings, range(seed, seed + count), modes, jobs, device, out))
+        raise SystemExit(_report(settings, range(seed, seed + count), jobs, device, out))
 
 
-def _report(settings, seeds, modes, jobs, device, out) -> int:
+def _setting(name, sizes, modes, changes) -> Setting:
+    """A setting as it was asked for."""
+    base = _known("setting", name, SETTINGS)
+    wanted = [_known("mode", mode, dict.fromkeys(MODES, mode)) for mode in modes or base.modes]
+    kept = tuple(mode for mode in MODES if mode in wanted)
+    return base._replace(**{**sizes.get(name, {}), **changes, "modes": kept})
+
+
+def _report(settings, seeds, jobs, device, out) -> int:
     """Run, judge, draw and write: exit status."""
     began = time.monotonic()
-    arguments = {"settings": settings, "seeds": list(seeds), "modes": modes}
-    folder = writable(out / f"work-{fingerprint(source=source(), **arguments, device=device)}")
+    arguments = {"settings": {k: v._asdict() for k, v in settings.items()}, "seeds": list(seeds)}
     name = on_device(device)
-    results = study(settings, seeds, modes, jobs=jobs, folder=folder)
+    folder = writable(out / f"work-{fingerprint(source=source(), device=device, **arguments)}")
+    results = study(settings, seeds, jobs=jobs, folder=folder)
     for sentence in claims.diverged(results):
         console.print(f"[bold red]{sentence}[/]")
     return finish(

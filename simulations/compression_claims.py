@@ -23,12 +23,18 @@ LEAD = (
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """What is claimed, and whether these results bear it out."""
-    return [v for name in results.setting.values for v in _claims(results.sel(setting=name), name)]
+    return [v for name in results.setting.values for v in _claims(_of(results, name), name)]
+
+
+def _of(results, name) -> xr.Dataset:
+    """One setting, with the modes that were run in it."""
+    part = results.sel(setting=name)
+    return part.isel(mode=np.flatnonzero(part.lasted.notnull().all("seed")))
 
 
 def _claims(part, name) -> list[Verdict]:
     """The claims of one setting; the error of each is that of the difference paired by seed."""
-    regime = in_regime(part)
+    regime, allowed = in_regime(part), float(part.allowed)
     last, middle = part.sizes["watch"] - 1, part.sizes["watch"] // 2
     steps = part.step.values
     start = part.isel(watch=0).expand_dims("watch")
@@ -39,12 +45,12 @@ def _claims(part, name) -> list[Verdict]:
     half, end = (f"after {steps[at]:,} steps" for at in (middle, last))
     found = [
         claim("no noise, PR stays", "none", start, 0.02, claimed=True),
-        claim(f"label noise, PR {half}", "label", "prediction", 0.1, at=middle),
-        claim(f"label noise, PR {end}", "label", "prediction", 0.1),
-        claim(f"label noise, Tr H {end}", "label", "prediction", 0.1, what="trace"),
+        claim(f"label noise, PR {half}", "label", "prediction", allowed, at=middle),
+        claim(f"label noise, PR {end}", "label", "prediction", allowed),
+        claim(f"label noise, Tr H {end}", "label", "prediction", allowed, what="trace"),
         claim("Gaussian of same covariance, PR as label noise", "gaussian", "label", 0.05),
-        claim("diagonal only, PR", "diagonal", "prediction", 0.1, claimed=False),
-        claim("isotropic of same trace, PR", "isotropic", "prediction", 0.1, claimed=False),
+        claim("diagonal only, PR", "diagonal", "prediction", allowed, claimed=False),
+        claim("isotropic of same trace, PR", "isotropic", "prediction", allowed, claimed=False),
     ]
     return [verdict for verdict in found if verdict is not None]
 
@@ -94,7 +100,7 @@ def values(results) -> list[Table]:
         Table(
             f"{name}: start, then end of each mode (mean ± s.e., {results.sizes['seed']} seeds)",
             ("mode", *shown),
-            _values(results.sel(setting=name), shown.values()),
+            _values(_of(results, name), shown.values()),
         )
         for name in results.setting.values
     ]

@@ -8,6 +8,8 @@ from witnesses import LIBRARIES, SIZE, curved
 
 from sgdnoise.problem import Problem
 
+METHODS = ["value", "gradient", "gradients", "weighted", "tilted", "curvature"]
+
 
 def arguments(name, rng):
     """What a method takes besides theta."""
@@ -36,7 +38,7 @@ def each_loss(problem):
     return lambda theta, targets: problem.losses(theta, *inputs, targets)
 
 
-@pytest.mark.parametrize("method", ["value", "gradient", "gradients", "weighted", "tilted", "curvature"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("make", [lambda lib: curved(lib, outputs=2), wavy], ids=["curved", "wavy"])
 def test_jax_and_torch_agree(make, method, rng):
     given = arguments(method, rng)

@@ -29,7 +29,7 @@ from sgdnoise.theory.stationary import stationary_covariance
 NOISES = {
     "minibatch": lambda p: noise.minibatch(p, 3),
     "minibatch without replacement": lambda p: noise.minibatch(p, 3, replacement=False),
-    "reshuffled": lambda p: noise.sampled(p, sampling.reshuffled(4, 3)),
+    "reshuffled": lambda p: noise.sampled(p, sampling.reshuffled(4, 2)),
     "bernoulli": lambda p: noise.sampled(p, sampling.bernoulli(4, 3)),
     "svag": lambda p: noise.sampled(p, sampling.svag(sampling.with_replacement(4, 3), 2)),
     "label": lambda p: noise.label(p, 3, 0.3),
@@ -41,8 +41,7 @@ NOISES = {
 }
 SCHEMES = {
     "descent": lambda n: descent(n, 0.05),
-    "langevin": lambda n: langevin(n, 0.05),
-    "langevin, finer": lambda n: langevin(n, 0.05, 0.02),
+    "langevin": lambda n: langevin(n, 0.05, 0.02),
 }
 
 
@@ -58,7 +57,6 @@ def at_rest(process, p):
 @pytest.mark.parametrize("make", NOISES.values(), ids=NOISES.keys())
 def test_the_same_draws_give_the_same_walk_in_torch_and_jax(make, scheme, rng):
     """A batch of 3: thirds have no exact binary form, so a lost digit would show."""
-    walks = {}
     (ours, a), (theirs, b) = (curved(library, outputs=2) for library in LIBRARIES)
     ours, theirs = scheme(make(ours)), scheme(make(theirs))
     step = jax.jit(ours.step)
@@ -68,14 +66,14 @@ def test_the_same_draws_give_the_same_walk_in_torch_and_jax(make, scheme, rng):
         a = step(a, jax.tree.map(jnp.asarray, drawn))
         b = theirs.step(b, jax.tree.map(torch.asarray, drawn))
     assert b.dtype == torch.float64
-    np.testing.assert_allclose(np.asarray(b), np.asarray(a), rtol=1e-12, err_msg=str(walks))
+    np.testing.assert_allclose(np.asarray(b), np.asarray(a), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["minibatch", "bernoulli", "svag", "label"])
 def test_a_langevin_step_of_one_rate_has_the_mean_and_covariance_of_descent(name):
-    problem, theta = curved(n=4)
+    problem, theta = curved()
     model, rate = NOISES[name](problem), 0.1
-    step = jax.jit(langevin(model, rate).step)
+    step = langevin(model, rate).step
     still = jnp.zeros(model.white.size)
     b = jax.jacobian(step, 1)(theta, still)
     gradient, covariance = moments(noisy_gradients(model, theta))
@@ -119,7 +117,7 @@ def test_langevin_rests_at_the_continuous_limit_to_first_order():
 
 @pytest.mark.parametrize("replacement", [True, False])
 def test_descent_comes_to_rest_at_the_stationary_covariance(replacement):
-    """Each of 9 means and 9 products of 4000 independent chains, started 40 times too long ago."""
+    """3 means and 6 products of 4000 chains, after 60 steps that each forget a fifth at least."""
     problem, rate = bowl(n=8, seed=3), 0.3
     model = noise.minibatch(problem, 3, replacement)
     path = simulate(

@@ -98,7 +98,7 @@ def dense_weights(law):
 
 def noisy_gradients(noise, theta):
     """The noisy gradient in each outcome of what a noise draws, (outcome, p)."""
-    drawn = jax.tree.map(lambda *rows: jnp.stack(rows), *outcomes(noise.draw))
+    drawn = jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)), *outcomes(noise.draw))
     return np.asarray(jax.jit(jax.vmap(noise.gradient, (None, 0)))(theta, drawn))
 
 

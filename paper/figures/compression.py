@@ -22,7 +22,11 @@ LOOKS = {
     "isotropic": ("isotropic, same trace", "orange", "^"),
     "none": ("no noise", "grey", "D"),
 }
-TITLES = {"three": "a  digits 0-2, whitened", "ten": "b  ten digits, not whitened"}
+TITLES = {
+    "three": "digits 0-2, whitened",
+    "ten": "ten digits, not whitened",
+    "weak": "digits 0-2, a quarter of the noise",
+}
 OTHERS = {
     "trace": "Tr H",
     "loss": "training loss L",
@@ -37,10 +41,10 @@ def draw(results) -> Figure:
         names = list(results.setting.values)
         figure = Figure(figsize=(3.6 * len(names), 4.6))
         axes = figure.subplots(2, len(names), sharex="col", height_ratios=[3, 1.4], squeeze=False)
-        for (top, below), name in zip(axes.T, names, strict=True):
-            _column(top, below, results.sel(setting=name), TITLES.get(name, name))
+        for letter, (top, below), name in zip("abcdefgh", axes.T, names, strict=False):
+            _column(top, below, results.sel(setting=name), f"{letter}  {TITLES[name]}")
         axes[0, 0].set_ylabel("participation ratio of the hidden layer")
-        axes[1, 0].set_ylabel("measured − predicted (%)")
+        axes[1, 0].set_ylabel("deviation (%)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
@@ -48,17 +52,18 @@ def draw(results) -> Figure:
 
 def _column(top, below, part, title):
     time = part.step.values / 1000
-    if "prediction" in part.mode:
+    theory = watched(part, "prediction")
+    if theory:
         predicted = part.dimension.sel(mode="prediction").values
         line = finite_mean(predicted).value
         top.plot(time, line, color="black", label="predicted: descent on L + κ Tr H", zorder=5)
     for mode, (label, color, marker) in LOOKS.items():
-        if mode not in part.mode:
+        if not watched(part, mode):
             continue
         look = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.7}
         seen = part.dimension.sel(mode=mode).values
         band(top, time, finite_mean(seen), **look)
-        if "prediction" in part.mode:
+        if theory:
             band(below, time, finite_mean(100 * (seen / predicted - 1)), **look)
     below.axhline(0, color="black")
     below.set_yscale("symlog", linthresh=10, linscale=1.5)
@@ -69,17 +74,22 @@ def _column(top, below, part, title):
     top.set_ylim(bottom=0)
 
 
+def watched(part, mode) -> bool:
+    """Whether a mode was run in this setting."""
+    return mode in part.mode and bool(part.lasted.sel(mode=mode).notnull().all())
+
+
 def draw_others(results) -> Figure:
     """What else was watched: a row for each setting."""
     with mpl.rc_context(STYLE):
         names = list(results.setting.values)
         figure = Figure(figsize=(9, 2.3 * len(names) + 0.5))
         axes = figure.subplots(len(names), len(OTHERS), squeeze=False, sharex="row")
-        for line, name in zip(axes, names, strict=True):
+        for letter, line, name in zip("abcdefgh", axes, names, strict=False):
             for ax, (what, ylabel) in zip(line, OTHERS.items(), strict=True):
                 _watched(ax, results.sel(setting=name), what)
                 ax.set(ylabel=ylabel, xlabel="steps / 1000")
-            line[0].set_title(TITLES.get(name, name))
+            line[0].set_title(f"{letter}  {TITLES[name]}")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6)
     return figure
@@ -88,7 +98,7 @@ def draw_others(results) -> Figure:
 def _watched(ax, part, what):
     looks = {"prediction": ("predicted", "black", ""), **LOOKS}
     for mode, (label, color, marker) in looks.items():
-        if mode in part.mode:
+        if watched(part, mode):
             found = finite_mean(part[what].sel(mode=mode).values)
             look = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.8}
             band(ax, part.step.values / 1000, found, **look)

@@ -1,5 +1,6 @@
 """Many chains of a process at once, in jax, each a function of its key and of the step alone."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -29,6 +30,7 @@ class State(NamedTuple):
 
 def draw(kinds, key, step, dtype):
     """What `kinds` ask for at an integer step; no other step, kind or chain has a part in it."""
+    tree: Any
     found, tree = jax.tree_util.tree_flatten_with_path(kinds)
     named = [(kind, crc32(jax.tree_util.keystr(path).encode())) for path, kind in found]
     return tree.unflatten(
@@ -96,11 +98,21 @@ def _still(lasted, theta):
     return lasted + jnp.isfinite(jnp.sum(theta)).astype(lasted.dtype)
 
 
-def simulate(process: Process, key, start, *, steps: int, every: int = 1, observe=None, given=None):
+def simulate(
+    process: Process | Callable[[Any], Process],
+    key,
+    start,
+    *,
+    steps: int,
+    every: int = 1,
+    observe=None,
+    given=None,
+):
     """One chain from each row of `start` (chain, p), seen after each `every` steps.
 
     Returns a Trajectory, or `observe(theta)` of each moment (chain, t, ...) where it is given.
-    Chains depend on (key, chain, step) alone: more chains or other chunks change no number.
+    Chains depend on (key, chain, step) alone: other chunks change no number, more chains none but
+    by rounding.
     See `advance` for `given`.  Raises ValueError unless `every` divides `steps`.
     """
     if steps < 1 or every < 1 or steps % every:
@@ -117,9 +129,10 @@ def simulate(process: Process, key, start, *, steps: int, every: int = 1, observ
         observe=look,
         given=given,
     )[1]
-    if observe is not None or given is not None:
+    if observe is not None or not isinstance(process, Process):
         return seen
-    return Trajectory(process.dt * every * (1 + jnp.arange(steps // every)), seen)
+    after = every * (1 + jnp.arange(steps // every))
+    return Trajectory(jax.tree.map(lambda dt: dt * after, process.dt), seen)
 
 
 def _same(theta):

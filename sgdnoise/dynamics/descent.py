@@ -1,12 +1,13 @@
 """Descent along noisy gradients."""
 
+from sgdnoise.arrays import Array
 from sgdnoise.dynamics.process import Process
 from sgdnoise.noise.models import Noise
 
 __all__ = ["descent"]
 
 
-def descent(noise: Noise, rate: float) -> Process:
+def descent(noise: Noise, rate: float | Array) -> Process:
     """theta <- theta - rate g(theta), g the noisy gradient: SGD for minibatch noise.
 
     Time advances by `rate` a step.  Raises ValueError unless rate > 0.

@@ -1,12 +1,13 @@
 """Descent as a stochastic differential equation."""
 
+from sgdnoise.arrays import Array
 from sgdnoise.dynamics.process import Process
 from sgdnoise.noise.models import Noise
 
 __all__ = ["langevin"]
 
 
-def langevin(noise: Noise, rate: float, dt: float | None = None) -> Process:
+def langevin(noise: Noise, rate: float | Array, dt: float | Array | None = None) -> Process:
     r"""Euler-Maruyama for d theta = -grad L dt + sqrt(rate C(theta)) dW, Ito (Li, Tai & E, 2017).
 
     C is the covariance of the noise; drift and kick come from one backward pass.  With dt = rate,

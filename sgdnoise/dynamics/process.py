@@ -1,12 +1,14 @@
 """Steps in time: pure functions of theta and of numbers that somebody else draws."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Process", "together"]
 
 
-class Process(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Process:
     """theta <- step(theta, drawn), with `drawn` fresh as `draw` asks, at each step of length dt.
 
     `dynamics.chains` draws by jax keys, `nets.walks` by a torch generator, a test by hand.

@@ -1,6 +1,7 @@
 """A long run of chains, kept on disk chunk by chunk and taken up again where it stopped."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,7 @@ def chunked(
 
 def _load(path, shape) -> tuple[State, object] | None:
     """A finished chunk, if the file is whole and of the shape that this run makes."""
+    tree: Any
     leaves, tree = jax.tree.flatten(shape)
     arrays = load_arrays(path)
     if arrays is None or [a.shape for a in arrays] != [leaf.shape for leaf in leaves]:

@@ -14,12 +14,14 @@ def flatten(net, loss, inputs, targets):
     loss: (outputs, targets) -> (n,), one number an example, say with reduction="none".
     The network runs in the mode, train or eval, that it is in.
     Raises ValueError for a network with buffers, such as batch norm's running means: a step would
-    change them behind theta's back, and batch norm mixes the examples; and for a loss of another
-    shape than (n,).
+    change them behind theta's back, and batch norm mixes the examples; for one without parameters;
+    and for a loss of another shape than (n,).
     """
     buffers = [name for name, _ in net.named_buffers()]
     if buffers:
         raise ValueError(f"buffers are not part of theta: {', '.join(buffers)}; use layer norm")
+    if not any(True for _ in net.parameters()):
+        raise ValueError(f"{type(net).__name__} has no parameters, and so no theta")
     names, tensors = zip(*net.named_parameters(), strict=True)
     sizes = [t.numel() for t in tensors]
 

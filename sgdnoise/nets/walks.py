@@ -13,9 +13,10 @@ def walk(process: Process, theta, generator):
 
     generator: a torch.Generator on theta's device, or an int to seed one.
     """
+    one = next(iter(theta.values())) if isinstance(theta, dict) else theta
     if isinstance(generator, int):
-        generator = torch.Generator(theta.device).manual_seed(generator)
-    for drawn in draws(process.draw, generator, theta.dtype):
+        generator = torch.Generator(one.device).manual_seed(generator)
+    for drawn in draws(process.draw, generator, one.dtype):
         theta = process.step(theta, drawn)
         yield theta
 

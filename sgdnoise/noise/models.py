@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sgdnoise.arrays import namespace
+from sgdnoise.arrays import Array, namespace
 from sgdnoise.covariance import Covariance, Diagonal, Factor, Isotropic
 from sgdnoise.noise import sampling
 from sgdnoise.noise.draws import Normal
@@ -80,7 +80,7 @@ def minibatch(problem: Problem, batch: int, replacement: bool = True) -> Noise:
     return sampled(problem, law(len(problem), batch))
 
 
-def label(problem: Problem, batch: int, label_noise: float, law=None) -> Noise:
+def label(problem: Problem, batch: int, label_noise: float | Array, law=None) -> Noise:
     """Minibatches whose targets get fresh Gaussian noise of deviation `label_noise` at each use.
 
     Cov = Cov(minibatch) + label_noise^2 / (n batch) sum_i J_i^T J_i, with J_i^T the derivative of
@@ -93,7 +93,7 @@ def label(problem: Problem, batch: int, label_noise: float, law=None) -> Noise:
     law = sampling.with_replacement(len(problem), batch) if law is None else law
     targets = problem.examples[-1]
     _check_label(label_noise, targets, law, batch)
-    clean, width = sampled(problem, law), targets[0].reshape(-1).shape[0]
+    width = targets[0].reshape(-1).shape[0]
     strength = label_noise / (law.n * law.batch) ** 0.5
 
     def gradient(theta, drawn):
@@ -108,11 +108,9 @@ def label(problem: Problem, batch: int, label_noise: float, law=None) -> Noise:
         return problem.tilted(theta, weights, shift)
 
     def covariance(theta):
-        return Factor(
-            namespace(theta).concat(
-                [clean.covariance(theta).rows, strength * _label_slopes(problem, theta)]
-            )
-        )
+        examples = _spread(problem.gradients(theta), law)
+        labels = strength * _label_slopes(problem, theta)
+        return Factor(namespace(theta).concat([examples, labels]))
 
     draw = (law.draw, Normal(law.batch * width))
     return Noise(problem, draw, gradient, Normal(law.n * (1 + width)), twin, covariance)
@@ -132,12 +130,12 @@ def additive(problem: Problem, at: Callable[[Any], Covariance], size: int) -> No
     return Noise(problem, Normal(size), gradient, Normal(size), gradient, at)
 
 
-def isotropic(problem: Problem, variance: float, size: int) -> Noise:
+def isotropic(problem: Problem, variance: float | Array, size: int) -> Noise:
     """Additive noise of the same variance in each of `size` directions.
 
     Langevin at temperature T has variance 2 T / rate.  Raises ValueError for negative variance.
     """
-    if variance < 0:
+    if isinstance(variance, (int, float)) and variance < 0:
         raise ValueError(f"a variance cannot be negative, like {variance}")
 
     def at(theta):
@@ -187,7 +185,7 @@ def _label_slopes(problem, theta):
 
 
 def _check_label(label_noise, targets, law, batch):
-    if label_noise < 0:
+    if isinstance(label_noise, (int, float)) and label_noise < 0:
         raise ValueError(f"label_noise is a standard deviation, it cannot be {label_noise}")
     if law.batch != batch:
         raise ValueError(f"label noise at a batch of {batch} needs a law of it, not of {law.batch}")

@@ -17,7 +17,9 @@ def label_noise_strength(rate, label_noise, batch):
 def residual_amplification(rate, trace, batch, outputs):
     r"""u, the share of the noise that comes from sampling the residual it makes itself.
 
-    u = rate Tr H / (2 batch outputs): label_noise^2 acts as label_noise^2 / (1 - u), so that the
-    theory wants u << 1 (5% agreement in linear networks for u <= 0.12).
+    u = rate Tr H / (2 batch outputs), to first order in rate and for residuals alike in all
+    outputs: label_noise^2 acts as label_noise^2 / (1 - u).  Where one curvature dominates Tr H the
+    correction grows, up to twice in one dimension.  The theory of `label_noise_strength` wants
+    u << 1: its linear networks agree to 5% for u <= 0.12.
     """
     return rate * trace / (2 * batch * outputs)

@@ -1,0 +1,173 @@
+"""Real torch networks as Problems over one vector, and their walks."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, mse_loss
+from witnesses import SURE, by_hand, curved
+
+from sgdnoise import noise
+from sgdnoise.dynamics import descent, together
+from sgdnoise.estimate import mean
+from sgdnoise.nets import flatten, walk
+from sgdnoise.nets.walks import draws
+from sgdnoise.noise.draws import Choice, Index, Normal, Uniform
+
+
+def each_entropy(outputs, targets):
+    return cross_entropy(outputs, targets, reduction="none")
+
+
+@pytest.fixture
+def classifier(rng):
+    """A small network with normal random parameters, inputs and classes."""
+    net = torch.nn.Sequential(
+        torch.nn.Linear(4, 5), torch.nn.LayerNorm(5), torch.nn.Tanh(), torch.nn.Linear(5, 3)
+    ).double()
+    for part in net.parameters():
+        part.data = torch.asarray(rng.normal(size=tuple(part.shape)))
+    inputs, classes = rng.normal(size=(12, 4)), rng.integers(0, 3, 12)
+    return net, torch.asarray(inputs), torch.asarray(classes)
+
+
+def gradient_by_autograd(net, loss):
+    return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(net.parameters()))])
+
+
+def test_a_flat_network_has_the_losses_and_gradients_of_autograd(classifier):
+    net, inputs, classes = classifier
+    problem, theta = flatten(net, each_entropy, inputs, classes)
+    losses = each_entropy(net(inputs), classes)
+    expected = gradient_by_autograd(net, losses.mean())
+    np.testing.assert_allclose(problem.losses(theta, inputs, classes), losses.detach(), rtol=1e-12)
+    np.testing.assert_allclose(problem.gradient(theta), expected, rtol=1e-10, atol=1e-14)
+
+
+def test_the_gradient_of_each_example_is_that_of_the_example_alone(classifier):
+    net, inputs, classes = classifier
+    problem, theta = flatten(net, each_entropy, inputs, classes)
+    for i, found in enumerate(problem.gradients(theta)):
+        loss = cross_entropy(net(inputs[i : i + 1]), classes[i : i + 1])
+        np.testing.assert_allclose(found, gradient_by_autograd(net, loss), rtol=1e-10, atol=1e-14)
+
+
+def test_theta_is_a_copy_and_the_network_stays_as_it_was(classifier):
+    net, inputs, classes = classifier
+    before = [part.clone() for part in net.parameters()]
+    problem, theta = flatten(net, each_entropy, inputs, classes)
+    theta += 1
+    problem.gradient(theta)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+def test_weights_that_are_shared_are_one_part_of_theta():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
+    net[2].weight = net[0].weight
+    x = torch.ones(2, 3)
+    problem, theta = flatten(net, lambda f, y: ((f - y) ** 2).sum(1), x, torch.zeros(2, 3))
+    assert theta.numel() == 9 + 3 + 3
+    expected = gradient_by_autograd(net, (net(x) ** 2).sum(1).mean())
+    np.testing.assert_allclose(problem.gradient(theta), expected, rtol=1e-5)
+
+
+def test_buffers_are_refused_by_name():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    with pytest.raises(ValueError, match=r"buffers are not part of theta: 1\.running_mean, .*norm"):
+        flatten(net, each_entropy, torch.ones(2, 2), torch.zeros(2, dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("loss", "shape"), [(cross_entropy, r"\(\)"), (lambda f, y: f * y[:, None], r"\(12, 3\)")]
+)
+def test_a_loss_of_another_shape_is_refused(classifier, loss, shape):
+    problem, theta = flatten(classifier[0], loss, *classifier[1:])
+    with pytest.raises(ValueError, match=rf"one number an example, \(12,\), not {shape}; .*none"):
+        problem.losses(theta, *problem.examples)
+
+
+def test_a_walk_repeats_itself_with_its_seed_and_not_with_another(classifier):
+    problem, theta = flatten(classifier[0], each_entropy, *classifier[1:])
+    process = descent(noise.minibatch(problem, 4), 0.05)
+    first, again, other = (list(islice(walk(process, theta, seed), 5)) for seed in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[-1], other[-1])
+    generator = torch.Generator().manual_seed(3)
+    assert torch.equal(next(walk(process, theta, generator)), first[0])
+
+
+def test_a_walk_goes_down(classifier):
+    problem, theta = flatten(classifier[0], each_entropy, *classifier[1:])
+    *_, last = islice(walk(descent(noise.minibatch(problem, 4), 0.1), theta, 0), 200)
+    assert problem.value(last) < problem.value(theta) / 2
+
+
+def test_a_walk_is_the_loop_that_its_draws_and_steps_make():
+    problem, theta = curved("torch")
+    process = descent(noise.label(problem, 2, 0.1), 0.05)
+    generator = torch.Generator().manual_seed(5)
+    for drawn, seen in zip(
+        islice(draws(process.draw, generator, theta.dtype), 4),
+        walk(process, theta, 5),
+        strict=False,
+    ):
+        theta = process.step(theta, drawn)
+        assert torch.equal(theta, seen)
+
+
+def test_two_walks_go_together():
+    problem, theta = curved("torch")
+    members = {
+        "a": descent(noise.minibatch(problem, 2), 0.05),
+        "b": descent(noise.quiet(problem), 0.1),
+    }
+    *_, last = islice(walk(together(members), {"a": theta, "b": theta}, 0), 3)
+    *_, alone = islice(walk(members["b"], theta, 1), 3)
+    assert torch.equal(last["b"], alone)
+
+
+def test_draws_come_in_the_tuples_and_dicts_that_were_asked_for(rng):
+    kinds = {"a": (Normal(2), ()), "b": {"c": Index(3, 5)}}
+    drawn = next(draws(kinds, torch.Generator().manual_seed(0), torch.float32))
+    expected = by_hand(kinds, rng)
+    assert drawn["a"][0].dtype == torch.float32
+    assert drawn["a"][0].shape == expected["a"][0].shape
+    assert drawn["a"][1] == ()
+    assert drawn["b"]["c"].shape == (3,)
+
+
+def many(kind, steps=4000):
+    """Draws of one stream, (step, size)."""
+    stream = draws(kind, torch.Generator().manual_seed(0), torch.float64)
+    return torch.stack(list(islice(stream, steps))).numpy()
+
+
+def test_torch_draws_have_the_moments_of_their_laws():
+    z, u = many(Normal(3)).ravel(), many(Uniform(3)).ravel()
+    for power, moment in {1: 0, 2: 1, 4: 3}.items():
+        assert mean(z**power).distance(moment) < SURE
+    for power in (1, 2):
+        assert mean(u**power).distance(1 / (power + 1)) < SURE
+
+
+@pytest.mark.parametrize(("kind", "twice"), [(Index(2, 5), 0.2), (Choice(2, 5), 0.0)], ids=repr)
+def test_two_of_a_torch_batch_coincide_as_often_as_their_law_says(kind, twice):
+    drawn = many(kind)
+    same = (drawn[:, 0] == drawn[:, 1]).astype(float)
+    assert mean(same).distance(twice) < SURE if twice else not same.any()
+    assert np.all(mean((drawn[:, :, None] == np.arange(5)).astype(float)).distance(0.2) < SURE)
+
+
+def test_there_is_no_way_to_draw_an_unknown_kind():
+    with pytest.raises(TypeError, match="no way to draw 'dice'"):
+        next(draws("dice", torch.Generator(), torch.float32))
+
+
+def test_a_mean_squared_loss_needs_its_own_mean_over_outputs(classifier):
+    """Torch's own, without reduction, has one number an output and is refused."""
+    net, inputs, _ = classifier
+    loss = lambda f, y: mse_loss(f, y, reduction="none")  # noqa: E731
+    problem, theta = flatten(net, loss, inputs, torch.zeros((12, 3)).double())
+    with pytest.raises(ValueError, match=r"not \(12, 3\)"):
+        problem.gradient(theta)
