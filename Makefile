@@ -5,6 +5,7 @@ PIPFLAGS ?=
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install -q --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
+unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
 .PHONY: demo small full test test-slow lint types derive lock clean
 
@@ -32,12 +33,13 @@ types: $(VENV)/.ready
 derive: $(VENV)/.ready
 	$(PY) -m derivations
 
-# Renews constraints.txt; torch keeps no local suffix, so that each machine takes its own build.
+# Renews constraints.txt: no URL in it, torch without the suffix of a build and without CUDA's own
+# packages, so that each machine takes the build that is its own.
 lock: $(VENV)/.ready
 	$(PIP) uv
-	$(PY) -m uv pip compile -q --universal --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links $(LOCKFLAGS) --group dev --extra cluster --extra docs pyproject.toml \
-		| sed 's/+cpu//' > constraints.new
+	echo "torch==2.13.0" | $(PY) -m uv pip compile -q --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links $(LOCKFLAGS) --group dev -c - pyproject.toml \
+		| sed -e 's/+cpu//' | grep -vE '^(nvidia|cuda|triton)' > constraints.new
 	mv constraints.new constraints.txt
 
 $(VENV)/.ready: pyproject.toml constraints.txt

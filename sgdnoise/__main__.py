@@ -18,7 +18,13 @@ RESULTS = Path("simulations/results")
 @app.command()
 def dimension(
     file: Annotated[Path, typer.Argument(help="points, one a row: .npy, .npz or .csv")],
-    groups: Annotated[int, typer.Option(help="disjoint groups that the error comes from")] = 20,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            help="disjoint groups that errors come from",
+            show_default="20 points a group, at most 20",
+        ),
+    ] = None,
 ) -> None:
     """Print how many dimensions the points of a file have, by each estimator, with its error."""
     from sgdnoise import dimension as estimators
@@ -26,10 +32,10 @@ def dimension(
 
     with guarded("nothing was written"):
         points = _points(file)
-        table = rich.table.Table(
-            title=f"{file}: {points.shape[0]} points in {points.shape[1]} dimensions",
-            title_justify="left",
-        )
+        parts = _groups(len(points)) if groups is None else groups
+        n, width = points.shape
+        console.print(f"{file}: {n} points in {width} dimensions", markup=False, soft_wrap=True)
+        table = rich.table.Table()
         for heading in ("estimator", "dimension", "standard error"):
             table.add_column(heading, justify="left" if heading == "estimator" else "right")
         for estimator in (
@@ -37,7 +43,7 @@ def dimension(
             estimators.levina_bickel,
             estimators.participation_ratio,
         ):
-            found = grouped(estimator, points, groups)
+            found = grouped(estimator, points, parts)
             table.add_row(estimator.__name__, f"{found.value:.3f}", f"{found.stderr:.3f}")
         console.print(table)
 
@@ -62,6 +68,12 @@ def verdicts(
             show(f"{file.stem} ({made}): {_counts(found)}", found)
             everything += found
     raise SystemExit(status(everything))
+
+
+def _groups(n: int) -> int:
+    if n < 40:
+        raise ValueError(f"errors need 2 groups of 20 points or more, not {n} points in all")
+    return min(20, n // 20)
 
 
 def _counts(verdicts) -> str:

@@ -14,8 +14,9 @@ Array = Any  # jaxtyping then checks shape and type of numpy, torch and jax arra
 def nearest_distances(points: Float[Array, "n D"], k: int, *, block=512) -> Float[Array, "n k"]:
     """Distances from each point to its `k` nearest others, ascending, in the unit of `points`.
 
-    Candidates come from |x|^2 + |y|^2 - 2 x.y on centred points, which is one matrix product;
-    the distances from differences, since close pairs cancel to zero in the product.
+    Candidates come from |x|^2 + |y|^2 - 2 x.y, which is one matrix product, on points centred
+    at their median, which a far outlier does not move; the distances come from differences, since
+    close pairs cancel to zero in the product.
     A nan anywhere makes every distance nan.
     Raises ValueError for fewer than k + 1 points.
     """
@@ -23,7 +24,8 @@ def nearest_distances(points: Float[Array, "n D"], k: int, *, block=512) -> Floa
     n = points.shape[0]
     if not 1 <= k < n:
         raise ValueError(f"{k} nearest neighbours need at least {max(k, 1) + 1} points, not {n}")
-    centred = points - xp.mean(points, axis=0)
+    nothing = 0 * xp.sum(points, axis=0)  # but nan where a point is
+    centred = points - (xp.sort(points, axis=0)[n // 2, :] + nothing)
     squared = xp.sum(centred**2, axis=1)
     index = xp.arange(n, device=device(points))
     rows = []

@@ -1,11 +1,12 @@
 """What a person sees at the terminal: progress, verdicts, where the files are."""
 
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,9 +51,12 @@ def fail(sentence: str) -> NoReturn:
 
 @contextmanager
 def guarded(again: str):
-    """Bad input ends in a sentence and status 2, Ctrl-C in `again` and status 130."""
+    """Bad input ends in a sentence and status 2, a lost process in `again` and 3, Ctrl-C in 130."""
     try:
         yield
+    except BrokenExecutor:
+        console.print(f"\na process that did the work is gone; {again}", markup=False)
+        raise SystemExit(3) from None
     except ValueError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -83,6 +87,9 @@ def workers(jobs: int):
         jobs, mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
     )
     try:
+        with _deaf():
+            for _ in range(jobs):
+                pool.submit(int)  # starts a process
         yield pool
     except BaseException:
         for process in list((pool._processes or {}).values()):
@@ -92,11 +99,21 @@ def workers(jobs: int):
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _deaf():
+    """Processes started in here do not hear Ctrl-C, which is their parent's to answer."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _follow(parent):
     """End this process when its parent is gone: kill -9 leaves nobody behind."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
 
     def watch():
         while os.getppid() == parent:

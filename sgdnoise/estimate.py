@@ -1,5 +1,6 @@
 """A measured number and how far to trust it."""
 
+import math
 from typing import Any, NamedTuple
 
 from sgdnoise.arrays import namespace
@@ -35,7 +36,8 @@ def finite_mean(samples) -> Estimate:
     nan where fewer than 2 are; whoever calls says how many were left out.
     """
     xp, n = namespace(samples), samples.shape[0]
-    kept = samples[xp.all(xp.isfinite(xp.reshape(samples, (n, -1))), axis=1), ...]
+    flat = xp.reshape(samples, (n, math.prod(samples.shape[1:])))
+    kept = samples[xp.all(xp.isfinite(flat), axis=1), ...]
     if kept.shape[0] < 2:
         blank = xp.full(samples.shape[1:], xp.nan)
         return Estimate(blank, blank)

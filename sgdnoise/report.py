@@ -29,9 +29,10 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
        color: #1a1a1a; background: #fff; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin: 1.2rem 0; }
 table { border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
+th, td + td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 caption { text-align: left; padding-bottom: .4rem; color: #444; }
 .holds { color: #00694d; font-weight: 600; } .fails { color: #a33c00; font-weight: 600; }

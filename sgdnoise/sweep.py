@@ -32,15 +32,16 @@ def sweep(
     """Call `run(**point)` at every point of `grid`, and lay the Datasets out along its axes.
 
     With a folder each finished point is written there at once, whole; started again on it, only
-    what is missing runs.  The first exception of a run ends the sweep and is raised.
+    what is missing or damaged runs.  The first exception of a run ends the sweep and is raised.
     """
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     results, running = {}, {}
     for index, point in enumerate(points(grid)):
         path = Path(folder) / f"point-{fingerprint(**point)}.nc" if folder is not None else None
-        if path is not None and path.is_file():
-            results[index] = read(path)
+        known = None if path is None else _finished(path)
+        if known is not None:
+            results[index] = known
         else:
             running[executor.submit(run, **point)] = index, path
     for future in as_completed(running):
@@ -48,10 +49,24 @@ def sweep(
         results[index] = future.result()
         if path is not None:
             write(results[index], path)
-    laid = [
-        results[i].expand_dims({k: [v] for k, v in point.items()})
-        for i, point in enumerate(points(grid))
-    ]
-    whole = xr.combine_by_coords(laid)
+    return _laid_out([results[i] for i in range(len(results))], grid)
+
+
+def _laid_out(found: list[xr.Dataset], grid: dict) -> xr.Dataset:
+    """Datasets in the order of `points`, along new axes; what one lacks and others have is nan."""
+    nested: list = found
+    for values in reversed(list(grid.values())[1:]):
+        nested = [nested[i : i + len(values)] for i in range(0, len(nested), len(values))]
+    whole = xr.combine_nested(
+        nested, list(grid), data_vars="all", coords="minimal", compat="override", join="outer"
+    )
     assert isinstance(whole, xr.Dataset)  # of Datasets it is one
-    return whole
+    return whole.assign_coords(grid)
+
+
+def _finished(path) -> xr.Dataset | None:
+    """The Dataset of a point, if it is there and whole."""
+    try:
+        return read(path)
+    except (FileNotFoundError, ValueError):
+        return None

@@ -8,7 +8,10 @@ from sgdnoise.estimate import Estimate
 __all__ = ["HEADINGS", "Verdict", "columns", "row", "status", "verdicts_in"]
 
 SURE = 3  # standard errors that chance is granted
-HEADINGS = ("claim", "predicted", "measured", "deviation", "in s.e.", "in %", "regime", "verdict")
+HEADINGS = (
+    *("claim", "predicted", "measured", "deviation", "allowed"),
+    *("in s.e.", "in %", "regime", "verdict"),
+)
 
 
 class Verdict(NamedTuple):
@@ -68,7 +71,8 @@ def row(verdict: Verdict) -> tuple[str, ...]:
         verdict.name,
         f"{verdict.predicted:.{digits}f}",
         f"{value:.{digits}f} ± {error:.{digits}f}",
-        f"{verdict.deviation:+.{digits}f} (allowed {verdict.tolerance:.{digits}f})",
+        f"{verdict.deviation:+.{digits}f}",
+        f"{verdict.tolerance:.{digits}f}",
         f"{verdict.z:+.1f}",
         f"{verdict.percent:+.1f}",
         "inside" if verdict.claimed else "outside",

@@ -27,3 +27,11 @@ def xp(request):
 def rng(request):
     """A generator seeded by the test's own name: adding a test changes no other."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def quick_to_compile():
+    """Many small programs, each run a few steps: here XLA's optimiser costs more than it saves."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -32,6 +32,15 @@ def test_far_from_the_origin_distances_are_the_same(seed, far):
     np.testing.assert_allclose(moved, tree_distances(points, 4), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_far_outlier_spoils_no_other_distance(xp, rng, dtype):
+    cloud = rng.normal(size=(200, 3)).astype(dtype)
+    far = np.concatenate([cloud, np.full((1, 3), 1e8, dtype)])
+    found = nearest_distances(xp.asarray(far), 4)[:-1]
+    expected = tree_distances(cloud, 4)
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e3 * np.finfo(dtype).eps)
+
+
 def test_points_that_coincide_are_at_distance_zero_exactly(xp, rng):
     points = 1e3 + rng.normal(size=(40, 3))
     found = np.asarray(nearest_distances(xp.asarray(np.concatenate([points, points])), 2))

@@ -16,6 +16,7 @@ from sgdnoise.estimate import mean
 from sgdnoise.noise import sampling
 from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Uniform
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(7)
 SOME = ["minibatch", "reshuffled", "bernoulli", "label", "same_diagonal"]
 
@@ -37,9 +38,10 @@ def test_a_chain_is_the_loop_that_its_draws_and_steps_make(name):
     """Compiled in one piece, sums may round otherwise than step by step."""
     one, starts = process(name)
     path = simulate(one, KEY, starts, steps=6).theta
-    key, theta = keys_for(KEY, 5)[2], starts[2]
+    key, theta, step = keys_for(KEY, 5)[2], starts[2], jax.jit(one.step)
+    drawn = jax.jit(lambda k: draw(one.draw, key, k, theta.dtype))
     for k in range(6):
-        theta = one.step(theta, draw(one.draw, key, k, theta.dtype))
+        theta = step(theta, drawn(k))
         np.testing.assert_allclose(path[2, k], theta, rtol=1e-12)
 
 

@@ -41,7 +41,7 @@ def test_the_dimension_of_a_file_is_printed_with_errors(tmp_path, rng):
 
 
 def test_csv_and_npz_are_read_as_npy_is(tmp_path, rng):
-    points = rng.normal(size=(60, 2))
+    points = rng.normal(size=(80, 2))
     np.save(tmp_path / "p.npy", points)
     np.savez(tmp_path / "p.npz", points=points)
     np.savetxt(tmp_path / "p.csv", points, delimiter=",")
@@ -58,7 +58,7 @@ def test_csv_and_npz_are_read_as_npy_is(tmp_path, rng):
         ("words.csv", b"a,b\n", "holds no array of numbers"),
         ("flat.npy", np.arange(3.0), "must hold points (n, D)"),
         ("nan.npy", np.asarray([[1.0, 2.0], [np.nan, 0.0]]), "1 rows that are not finite"),
-        ("few.npy", np.ones((5, 2)), "5 samples cannot make 20 groups"),
+        ("few.npy", np.ones((39, 2)), "errors need 2 groups of 20 points or more, not 39"),
     ],
 )
 def test_what_is_no_cloud_of_points_is_one_sentence(tmp_path, name, content, sentence):

@@ -44,7 +44,11 @@ def test_every_sample_falls_into_one_group():
 
 @pytest.mark.parametrize("estimator", [twonn, levina_bickel])
 def test_the_claimed_error_is_the_spread_of_repeats(estimator, rng):
-    """60 claims from 20 groups each know the error to 2%, 60 repeats know the spread to 9%."""
+    """60 claims from 20 groups each know the error to 2%, 60 repeats know the spread to 9%.
+
+    A cloud of 50 points spends more of them on its neighbourhoods than one of 1000: 200 repeats
+    put the claim of levina_bickel, with its 10 neighbours, at 1.16 of the spread, twonn's at 1.04.
+    """
     repeats = [grouped(estimator, torus(2, 1000, rng)) for _ in range(60)]
     claimed = np.mean([r.stderr for r in repeats])
     assert abs(claimed / np.std([r.value for r in repeats], ddof=1) - 1) < SURE * 0.09

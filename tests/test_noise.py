@@ -10,6 +10,7 @@ from sgdnoise import noise
 from sgdnoise.covariance import Diagonal, Factor, Isotropic
 from sgdnoise.noise import sampling
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 FINITE = {
     "minibatch": lambda p: noise.minibatch(p, 2),
     "minibatch of 3": lambda p: noise.minibatch(p, 3),
@@ -73,7 +74,7 @@ def test_label_noise_adds_the_gauss_newton_matrix():
     def prediction(t):  # half the gradient of |f|^2 to f is f: the slope of the loss to y is y - f
         return targets - jax.grad(lambda y: problem.losses(t, inputs, y).sum())(targets)
 
-    j = np.asarray(jax.jacobian(prediction)(theta)).reshape(-1, SIZE)
+    j = np.asarray(jax.jit(jax.jacobian(prediction))(theta)).reshape(-1, SIZE)
     added = dense(noise.label(problem, 3, 0.7), theta) - dense(noise.minibatch(problem, 3), theta)
     np.testing.assert_allclose(added, 0.7**2 / 3 * j.T @ j / 4, rtol=1e-10, atol=1e-14)
 
@@ -82,9 +83,9 @@ def test_label_noise_adds_the_gauss_newton_matrix():
 def test_the_twin_is_affine_in_white_numbers_and_has_the_covariance(make, rng):
     problem, theta = curved(outputs=2)
     model = make(problem)
-    twin = lambda z: model.twin(theta, z)  # noqa: E731
+    twin = jax.jit(lambda z: model.twin(theta, z))
     still, white = jnp.zeros(model.white.size), jnp.asarray(rng.normal(size=model.white.size))
-    b = jax.jacobian(twin)(still)
+    b = jax.jit(jax.jacobian(twin))(still)
     np.testing.assert_allclose(twin(still), problem.gradient(theta), rtol=1e-12)
     np.testing.assert_allclose(twin(white), twin(still) + b @ white, rtol=1e-10)
     np.testing.assert_allclose(b @ b.T, dense(model, theta), rtol=1e-10, atol=1e-13)

@@ -8,6 +8,7 @@ from witnesses import LIBRARIES, SIZE, curved
 
 from sgdnoise.problem import Problem
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 METHODS = ["value", "gradient", "gradients", "weighted", "tilted", "curvature"]
 
 
@@ -45,7 +46,9 @@ def test_jax_and_torch_agree(make, method, rng):
     found = []
     for library, (asarray, _) in LIBRARIES.items():
         problem, theta = make(library)
-        found.append(np.asarray(getattr(problem, method)(theta, *map(asarray, given))))
+        call = getattr(problem, method)
+        call = jax.jit(call) if library == "jax" else call
+        found.append(np.asarray(call(theta, *map(asarray, given))))
     np.testing.assert_allclose(*found, rtol=1e-12, atol=1e-14)
 
 
@@ -61,7 +64,11 @@ def test_jax_and_torch_agree_on_the_losses():
 def test_each_derivative_is_the_dense_one(make, rng):
     problem, theta = make()
     losses = lambda t: problem.losses(t, *problem.examples)  # noqa: E731
-    dense, weights, v = jax.jacrev(losses)(theta), rng.normal(size=4), rng.normal(size=SIZE)
+    dense, weights, v = (
+        jax.jit(jax.jacrev(losses))(theta),
+        rng.normal(size=4),
+        rng.normal(size=SIZE),
+    )
     same = {
         "value": (problem.value(theta), losses(theta).mean()),
         "gradients": (problem.gradients(theta), dense),
@@ -69,7 +76,7 @@ def test_each_derivative_is_the_dense_one(make, rng):
         "weighted": (problem.weighted(theta, jnp.asarray(weights)), weights @ dense),
         "curvature": (
             problem.curvature(theta, jnp.asarray(v)),
-            jax.hessian(losses)(theta).mean(0) @ v,
+            jax.jit(jax.hessian(losses))(theta).mean(0) @ v,
         ),
     }
     for name, (found, expected) in same.items():
@@ -81,8 +88,8 @@ def test_tilted_adds_the_dense_mixed_derivative(make, rng):
     problem, theta = make()
     targets = problem.examples[-1]
     weights, shift = rng.normal(size=4), rng.normal(size=targets.shape)
-    plain = jax.jacobian(each_loss(problem), 0)(theta, targets)
-    mixed = jax.jacobian(jax.jacobian(each_loss(problem), 0), 1)(theta, targets)
+    slopes = jax.jacobian(each_loss(problem), 0)
+    plain, mixed = jax.jit(slopes)(theta, targets), jax.jit(jax.jacobian(slopes, 1))(theta, targets)
     expected = weights @ plain + np.einsum("ipjo,jo->p", mixed, shift)
     found = problem.tilted(theta, jnp.asarray(weights), jnp.asarray(shift))
     np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -59,6 +59,19 @@ def test_a_damaged_point_is_computed_again(tmp_path):
     np.testing.assert_array_equal(found.value.transpose("base", "exponent"), POWERS)
 
 
+def test_what_one_point_lacks_is_nan_whatever_the_order_of_names():
+    """Names in no order, of which the first point has two and the others one."""
+
+    def run(point):
+        names = ["zebra", "ape"] if point == 0 else ["ape"]
+        return xr.Dataset({"value": ("name", [float(point)] * len(names))}, {"name": names})
+
+    with ThreadPoolExecutor(1) as executor:
+        found = sweep(run, {"point": [0, 1, 2]}, executor)
+    np.testing.assert_array_equal(found.value.sel(name="ape"), [0, 1, 2])
+    np.testing.assert_array_equal(found.value.sel(name="zebra"), [0, np.nan, np.nan])
+
+
 def test_points_come_in_the_order_of_the_axes():
     assert next(points(GRID)) == {"base": 2, "exponent": 1}
     assert len(list(points(GRID))) == 6

@@ -13,6 +13,7 @@ from sgdnoise.theory.modified_loss import label_noise_strength, residual_amplifi
 from sgdnoise.theory.stationary import stationary_covariance
 from sgdnoise.theory.two_layer import TwoLayer
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 NETS = [TwoLayer(3, 4, 2), TwoLayer(2, 3, 1)]
 
 

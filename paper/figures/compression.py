@@ -25,7 +25,8 @@ LOOKS = {
 TITLES = {
     "three": "digits 0-2, whitened",
     "ten": "ten digits, not whitened",
-    "weak": "digits 0-2, a quarter of the noise",
+    "three_weak": "digits 0-2, whitened, 1/4 of the noise",
+    "ten_weak": "ten digits, not whitened, 1/4 of the noise",
 }
 OTHERS = {
     "trace": "Tr H",
@@ -66,9 +67,12 @@ def _column(top, below, part, title):
         if theory:
             band(below, time, finite_mean(100 * (seen / predicted - 1)), **look)
     below.axhline(0, color="black")
-    below.set_yscale("symlog", linthresh=10, linscale=1.5)
-    below.set_yticks([-100, -10, 0, 10, 100], ["−100", "−10", "0", "10", "100"])
-    below.minorticks_off()
+    if any(watched(part, mode) for mode in ("none", "diagonal", "isotropic")):
+        below.set_yscale("symlog", linthresh=10, linscale=1.5)
+        below.set_yticks([-100, -10, 0, 10, 100], ["−100", "−10", "0", "10", "100"])
+        below.minorticks_off()
+    else:
+        below.set_ylim(-5, 5)
     below.set_xlabel("steps / 1000")
     top.set_title(title)
     top.set_ylim(bottom=0)

@@ -75,6 +75,7 @@ def advance(process, keys, state: State, first=0, *, steps, every, observe, give
     Each `every` steps `observe(theta)` is kept, (chain, t, ...).  With `given`, each chain has a
     row of it of its own, and `process(row)` and `observe(row)` make its process and observable:
     chains may differ in data, rate or anything else and still run as one.
+    `every` must divide `steps`, as `simulate` and `chunked` see to.
     """
 
     def chain(key, state, row):

@@ -1,0 +1,1 @@
+"""Our speed against what one would write by hand, in one run, as ratios."""
