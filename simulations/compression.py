@@ -49,7 +49,7 @@ SETTINGS = {
 _QUICK = {"descent_steps": 4000, "steps": 400, "watches": 4, "quench": 100}
 SIZES: dict[str, tuple[int, dict[str, dict]]] = {  # seeds; settings, and what is changed in them
     "small": (2, {"three": _QUICK, "ten": _QUICK}),
-    "demo": (4, {"three": {"steps": 40_000}, "ten": {"steps": 20_000}}),
+    "demo": (4, {"three": {"steps": 24_000}, "ten": {"steps": 14_000}}),
     "full": (16, {name: {} for name in SETTINGS}),
 }
 
@@ -59,7 +59,7 @@ def study(settings: dict[str, Setting], seeds, *, jobs: int, folder) -> xr.Datas
 
     What is finished is kept in `folder`; on the same folder it goes on where it stopped.
     """
-    blocks = np.reshape(seeds, (-1, _block(len(seeds), jobs))).tolist()
+    blocks = np.reshape(seeds, (-1, _block(len(seeds), len(settings), jobs))).tolist()
     work = partial(point, settings=settings, blocks=blocks, folder=folder)
     grid = {"setting": list(settings), "block": list(range(len(blocks)))}
     total = sum(s.watches + LEARNING for s in settings.values()) * len(blocks)
@@ -72,9 +72,9 @@ def study(settings: dict[str, Setting], seeds, *, jobs: int, folder) -> xr.Datas
     return _laid_out(found).sel(setting=list(settings))
 
 
-def _block(seeds: int, jobs: int) -> int:
+def _block(seeds: int, settings: int, jobs: int) -> int:
     """How many seeds run as one: the most, up to 4, that leave work for every process."""
-    sizes = [k for k in range(1, 5) if seeds % k == 0 and seeds // k >= min(jobs, seeds)]
+    sizes = [k for k in range(1, 5) if seeds % k == 0 and seeds // k * settings >= jobs]
     return max(sizes, default=1)
 
 
@@ -125,7 +125,7 @@ def main(
         Option(help="a task, of four; repeat", show_default="by size"),
     ] = None,
     mode: Annotated[list[str] | None, Option(help="a noise; repeat", show_default="all")] = None,
-    size: Annotated[str, Option(help="small (seconds), demo (2 minutes) or full (10)")] = "full",
+    size: Annotated[str, Option(help="small, demo (2 minutes) or full (20)")] = "full",
     small: Annotated[bool, Option("--small", help="short for --size small")] = False,
     seeds: Annotated[
         int | None, Option(help="how many seeds", show_default="2, 4, 16 by size")
