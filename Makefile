@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
-.PHONY: demo small full test test-slow lint types derive lock clean
+.PHONY: demo small full results test lint types derive lock clean
 
 demo: $(VENV)/.ready
 	$(PY) simulations/compression.py --size demo
@@ -18,11 +18,13 @@ small: $(VENV)/.ready
 full: $(VENV)/.ready
 	$(PY) simulations/compression.py --size full
 
-test: $(VENV)/.ready
-	$(PY) -m pytest -q -n 2 -m "not slow"
+# Takes what `make full` found into the repository; the checkout it ran from must have been clean.
+results: full
+	cp out/compression/results.nc simulations/results/compression.nc
+	cp out/compression/compression*.png out/compression/compression*.pdf simulations/results/
 
-test-slow: $(VENV)/.ready
-	$(PY) -m pytest -q -n 2 -m slow
+test: $(VENV)/.ready
+	$(PY) -m pytest -q -n 2
 
 lint: $(VENV)/.ready
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

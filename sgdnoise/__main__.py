@@ -54,7 +54,7 @@ def verdicts(
 ) -> None:
     """Print the verdicts of every result: exit status 1 if a claim fails inside its regime."""
     from sgdnoise.store import read
-    from sgdnoise.verdict import status, verdicts_in
+    from sgdnoise.verdict import status, summary, verdicts_in
 
     with guarded("nothing was written"):
         files = sorted(folder.glob("*.nc"))
@@ -65,7 +65,7 @@ def verdicts(
             results = read(file)
             found = verdicts_in(results)
             made = f"{results.attrs.get('device', '?')}, {results.attrs.get('date', '?')[:10]}"
-            show(f"{file.stem} ({made}): {_counts(found)}", found)
+            show(f"{file.stem} ({made}): {summary(found)}", found)
             everything += found
     raise SystemExit(status(everything))
 
@@ -74,12 +74,6 @@ def _groups(n: int) -> int:
     if n < 40:
         raise ValueError(f"errors need 2 groups of 20 points or more, not {n} points in all")
     return min(20, n // 20)
-
-
-def _counts(verdicts) -> str:
-    inside = [v.outcome for v in verdicts if v.claimed]
-    counts = ", ".join(f"{inside.count(o)} {o}" for o in ("holds", "fails", "undecided"))
-    return f"{counts}, {len(verdicts) - len(inside)} outside the regime"
 
 
 def _points(file: Path):

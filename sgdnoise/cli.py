@@ -19,7 +19,7 @@ import rich.table
 from sgdnoise.plot import save, svg
 from sgdnoise.report import Table, html
 from sgdnoise.store import whole, write
-from sgdnoise.verdict import HEADINGS, Verdict, columns, row, status
+from sgdnoise.verdict import HEADINGS, Verdict, columns, row, status, summary
 
 __all__ = [
     "console",
@@ -190,7 +190,6 @@ def show_table(found: Table) -> None:
 
 
 def finish(
-    name: str,
     results,
     verdicts: list[Verdict],
     figures: dict[str, tuple[str, Any]],
@@ -203,14 +202,15 @@ def finish(
 ) -> int:
     """Print the verdicts, write what is to be kept into `out`, print the paths: exit status.
 
-    figures: stem -> (caption, figure); the result is `name`.nc, the page report.html.
+    figures: stem -> (caption, figure), each a PDF and a PNG; beside them report.html, results.nc.
     """
     show(title, verdicts)
-    write(results.assign(columns(verdicts)), out / f"{name}.nc", **origin)
+    console.print(summary(verdicts))
+    write(results.assign(columns(verdicts)), out / "results.nc", **origin)
     paths = [path for stem, (_, drawn) in figures.items() for path in save(drawn, out / stem)]
     drawings = [(caption, svg(drawn)) for caption, drawn in figures.values()]
     with whole(out / "report.html") as new:
         new.write_text(html(title, lead, verdicts, drawings, tables, origin), encoding="utf-8")
-    for path in (*paths, out / "report.html", out / f"{name}.nc"):
+    for path in (*paths, out / "report.html", out / "results.nc"):
         console.print(f"  {path}", markup=False, soft_wrap=True)
     return status(verdicts)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from sgdnoise.estimate import Estimate
 
-__all__ = ["HEADINGS", "Verdict", "columns", "row", "status", "verdicts_in"]
+__all__ = ["HEADINGS", "Verdict", "columns", "row", "status", "summary", "verdicts_in"]
 
 SURE = 3  # standard errors that chance is granted
 HEADINGS = (
@@ -78,6 +78,13 @@ def row(verdict: Verdict) -> tuple[str, ...]:
         "inside" if verdict.claimed else "outside",
         verdict.outcome,
     )
+
+
+def summary(verdicts) -> str:
+    """How many claims hold, fail or stay undecided in their regime, and how many lie outside it."""
+    inside = [v.outcome for v in verdicts if v.claimed]
+    counts = ", ".join(f"{inside.count(o)} {o}" for o in ("holds", "fails", "undecided"))
+    return f"{counts}; {len(verdicts) - len(inside)} outside the regime, for contrast"
 
 
 def status(verdicts: list[Any]) -> int:

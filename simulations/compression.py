@@ -183,7 +183,6 @@ def _report(settings, seeds, jobs, device, out) -> int:
     for sentence in claims.diverged(results):
         console.print(f"[bold red]{sentence}[/]")
     return finish(
-        "compression",
         results,
         claims.verdicts(results),
         _figures(results),

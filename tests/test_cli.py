@@ -79,7 +79,7 @@ def test_verdicts_are_read_from_results_and_decide_the_status(tmp_path):
     write(xr.Dataset().assign(columns([good])), tmp_path / "one.nc", device="x", date="2026-01-01")
     found = ask("verdicts", tmp_path)
     assert found.exit_code == 0
-    assert "1 holds, 0 fails, 0 undecided, 0 outside the regime" in found.stdout
+    assert "1 holds, 0 fails, 0 undecided; 0 outside the regime" in found.stdout
     bad = good._replace(measured=Estimate(2.0, 0.01))
     write(xr.Dataset().assign(columns([good, bad])), tmp_path / "two.nc")
     assert ask("verdicts", tmp_path).exit_code == 1

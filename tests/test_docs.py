@@ -1,0 +1,30 @@
+"""What the documents say was found is what the committed results say."""
+
+from pathlib import Path
+
+import pytest
+
+from sgdnoise.store import read
+from sgdnoise.verdict import row, verdicts_in
+
+RESULTS = sorted(Path("simulations/results").glob("*.nc"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_the_findings_quote_every_verdict_as_it_is(path):
+    text = Path("docs/findings.md").read_text(encoding="utf-8")
+    found = verdicts_in(read(path))
+    assert found
+    for verdict in found:
+        assert f"| {' | '.join(row(verdict))} |" in text
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_result_says_where_it_comes_from(path):
+    origin = read(path).attrs
+    assert {"arguments", "versions", "commit", "machine", "device", "date", "seconds"} <= set(
+        origin
+    )
+    assert origin["dirty"] == "False"
+    assert len(origin["commit"]) == 40
+    assert path.stat().st_size < 1_000_000
