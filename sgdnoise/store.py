@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
+import uuid
 import zipfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,15 +25,14 @@ _PACKAGES = ("numpy", "scipy", "jax", "torch", "xarray", "matplotlib", "scikit-l
 def whole(path):
     """A file to write in place of `path`, which takes its name when all of it is on disk."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        yield Path(name)
-        with open(name, "rb") as done:
+        yield new
+        with open(new, "rb") as done:
             os.fsync(done.fileno())
-        os.replace(name, path)
+        os.replace(new, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
 
 
 def save_arrays(path, arrays) -> None:
