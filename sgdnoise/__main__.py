@@ -79,6 +79,8 @@ def _groups(n: int) -> int:
 def _points(file: Path):
     """The array of a file, (n, D).  Raises ValueError in one sentence for what is none."""
     readers = {".npy": np.load, ".npz": _only, ".csv": _csv}
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}")
     if file.suffix not in readers:
         raise ValueError(f"{file.name} must end in one of {', '.join(readers)}")
     try:

@@ -52,7 +52,7 @@ def test_csv_and_npz_are_read_as_npy_is(tmp_path, rng):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("absent.npy", None, "holds no array of numbers"),
+        ("absent.npy", None, "there is no file"),
         ("points.txt", b"1 2", "must end in one of .npy, .npz, .csv"),
         ("torn.npy", b"\x93NUMPY", "holds no array of numbers"),
         ("words.csv", b"a,b\n", "holds no array of numbers"),
