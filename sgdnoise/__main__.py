@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import rich.box
 import rich.table
 import typer
 
@@ -35,7 +36,7 @@ def dimension(
         parts = _groups(len(points)) if groups is None else groups
         n, width = points.shape
         console.print(f"{file}: {n} points in {width} dimensions", markup=False, soft_wrap=True)
-        table = rich.table.Table()
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
         for heading in ("estimator", "dimension", "standard error"):
             table.add_column(heading, justify="left" if heading == "estimator" else "right")
         for estimator in (

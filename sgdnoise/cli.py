@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NoReturn
 
+import rich.box
 import rich.console
 import rich.progress
 import rich.table
@@ -28,12 +29,12 @@ __all__ = [
     "guarded",
     "progress",
     "show",
-    "show_table",
     "workers",
     "writable",
 ]
 
 console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+WIDE = 116  # columns that the whole verdict table takes
 COLOUR = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
 THREADS = {
     "OMP_NUM_THREADS": "1",
@@ -167,25 +168,21 @@ def time_left(done: int, left: int, seconds: float) -> str:
     return f"{guess // 60}:{guess % 60:02d}"
 
 
-def show(title: str, verdicts: Iterable[Verdict]) -> None:
-    """The verdict table on the terminal."""
-    table = rich.table.Table(title=title, title_justify="left", title_style="bold")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("claim", "verdict") else "right")
+def show(title: str, verdicts: list[Verdict]) -> None:
+    """The verdict table on the terminal; a narrow one leaves out what the others imply."""
+    left_out = set() if console.width >= WIDE else {"deviation", "allowed", "regime"}
+    shown = [place for place, heading in enumerate(HEADINGS) if heading not in left_out]
+    table = rich.table.Table(
+        title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD
+    )
+    for heading in (HEADINGS[place] for place in shown):
+        words = heading in ("claim", "verdict")
+        table.add_column(heading, justify="left" if words else "right", no_wrap=heading != "claim")
     for verdict in verdicts:
         style = COLOUR[verdict.outcome] if verdict.claimed else "dim"
-        *cells, outcome = row(verdict)
-        table.add_row(*cells, f"[{style}]{outcome}[/]")
-    console.print(table)
-
-
-def show_table(found: Table) -> None:
-    """A table of a report on the terminal."""
-    table = rich.table.Table(title=found.caption, title_justify="left", title_style="")
-    for place, heading in enumerate(found.headings):
-        table.add_column(heading, justify="right" if place > 1 else "left")
-    for cells in found.rows:
-        table.add_row(*cells)
+        cells = row(verdict)
+        outcome = cells[-1] if verdict.claimed else f"({cells[-1]})"
+        table.add_row(*(cells[place] for place in shown[:-1]), f"[{style}]{outcome}[/]")
     console.print(table)
 
 

@@ -84,7 +84,7 @@ def summary(verdicts) -> str:
     """How many claims hold, fail or stay undecided in their regime, and how many lie outside it."""
     inside = [v.outcome for v in verdicts if v.claimed]
     counts = ", ".join(f"{inside.count(o)} {o}" for o in ("holds", "fails", "undecided"))
-    return f"{counts}; {len(verdicts) - len(inside)} outside the regime, for contrast"
+    return f"{counts}; {len(verdicts) - len(inside)} (outside the regime), for contrast"
 
 
 def status(verdicts: list[Any]) -> int:
