@@ -1,6 +1,7 @@
 """The compression study: it runs small, resumes bit for bit, and its verdict is reproduced."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,16 @@ def test_bad_input_is_one_sentence_and_status_2(words, sentence, capsys):
     text = " ".join(capsys.readouterr().err.split())
     assert text.startswith("error: ")
     assert sentence in text
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="here is a GPU to run on")
+def test_a_gpu_that_is_absent_is_one_sentence(tmp_path):
+    words = ["--device", "cuda", "--small", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "simulations/compression.py", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: no CUDA device is to be found here; use --device cpu"
 
 
 def test_help_names_every_parameter_with_its_default():
