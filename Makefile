@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
-.PHONY: demo small full results test lint types derive lock clean
+.PHONY: demo small full results test lint types figures derive lock clean
 
 demo: $(VENV)/.ready
 	$(PY) simulations/compression.py --size demo
@@ -31,6 +31,10 @@ lint: $(VENV)/.ready
 
 types: $(VENV)/.ready
 	$(PY) -m mypy
+
+# Draws the committed figures anew from the committed results.
+figures: $(VENV)/.ready
+	$(PY) -m paper.figures
 
 derive: $(VENV)/.ready
 	$(PY) -m derivations

@@ -66,7 +66,10 @@ def save(figure: Figure, stem) -> list[Path]:
     paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
     with mpl.rc_context(STYLE):
         for path in paths:
-            bare = {"CreationDate": None} if path.suffix == ".pdf" else None
+            unsaid = (
+                ("Creator", "Producer", "CreationDate") if path.suffix == ".pdf" else ("Software",)
+            )
+            bare = dict.fromkeys(unsaid)
             with whole(path) as new:
                 figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=bare)
     return paths

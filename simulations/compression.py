@@ -185,28 +185,13 @@ def _report(settings, seeds, jobs, device, out) -> int:
     return finish(
         results,
         claims.verdicts(results),
-        _figures(results),
+        picture.figures(results),
         claims.values(results),
         title=claims.TITLE,
         lead=[*claims.LEAD, *claims.diverged(results)],
         origin=provenance(arguments, name) | {"seconds": round(time.monotonic() - began, 1)},
         out=out,
     )
-
-
-def _figures(results) -> dict:
-    """The main picture, that of weaker noise where it was run, and what else was watched."""
-    names = results.setting.values.tolist()
-    weak = [name for name in names if name.endswith("_weak")]
-    main = [name for name in names if name not in weak]
-    found = {"compression": main, "compression_weak": weak}
-    pictures = {
-        stem: (picture.CAPTION, picture.draw(results.sel(setting=part)))
-        for stem, part in found.items()
-        if part
-    }
-    others = picture.CAPTION_OTHERS, picture.draw_others(results)
-    return {**pictures, "compression_others": others}
 
 
 def _known(what, name, table):

@@ -36,6 +36,18 @@ OTHERS = {
 }
 
 
+def figures(results) -> dict[str, tuple[str, Figure]]:
+    """Stem -> caption and figure: the main one, weaker noise where it was run, all else seen."""
+    names = results.setting.values.tolist()
+    weak = [name for name in names if name.endswith("_weak")]
+    main = [name for name in names if name not in weak]
+    parts = {"compression": main, "compression_weak": weak}
+    drawn = {
+        stem: (CAPTION, draw(results.sel(setting=part))) for stem, part in parts.items() if part
+    }
+    return {**drawn, "compression_others": (CAPTION_OTHERS, draw_others(results))}
+
+
 def draw(results) -> Figure:
     """The main picture: a column for each setting, the dimension above, what is left below."""
     with mpl.rc_context(STYLE):
