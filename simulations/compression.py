@@ -179,6 +179,7 @@ def _report(settings, seeds, jobs, device, out) -> int:
     arguments = {"settings": {k: v._asdict() for k, v in settings.items()}, "seeds": list(seeds)}
     name = on_device(device)
     folder = writable(out / f"work-{fingerprint(source=source(), device=device, **arguments)}")
+    origin = provenance(arguments, name)  # before the run: of the code that runs
     results = study(settings, seeds, jobs=jobs, folder=folder)
     for sentence in claims.diverged(results):
         console.print(f"[bold red]{sentence}[/]")
@@ -189,7 +190,7 @@ def _report(settings, seeds, jobs, device, out) -> int:
         claims.values(results),
         title=claims.TITLE,
         lead=[*claims.LEAD, *claims.diverged(results)],
-        origin=provenance(arguments, name) | {"seconds": round(time.monotonic() - began, 1)},
+        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
         out=out,
     )
 

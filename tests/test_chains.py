@@ -174,7 +174,10 @@ def test_lasted_goes_on_where_it_stood():
 
 def many(kind, steps):
     """Draws of two chains, (chain, step, size)."""
-    one = lambda key, k: draw(kind, key, k, float)  # noqa: E731
+
+    def one(key, k):
+        return draw(kind, key, k, float)
+
     over_steps = jax.vmap(one, (None, 0))
     return np.asarray(jax.vmap(over_steps, (0, None))(keys_for(KEY, 2), jnp.arange(steps)))
 

@@ -167,7 +167,10 @@ def test_there_is_no_way_to_draw_an_unknown_kind():
 def test_a_mean_squared_loss_needs_its_own_mean_over_outputs(classifier):
     """Torch's own, without reduction, has one number an output and is refused."""
     net, inputs, _ = classifier
-    loss = lambda f, y: mse_loss(f, y, reduction="none")  # noqa: E731
+
+    def loss(f, y):
+        return mse_loss(f, y, reduction="none")
+
     problem, theta = flatten(net, loss, inputs, torch.zeros((12, 3)).double())
     with pytest.raises(ValueError, match=r"not \(12, 3\)"):
         problem.gradient(theta)

@@ -46,5 +46,5 @@ def test_a_band_is_two_standard_errors_either_side():
     np.testing.assert_allclose([at_one.min(), at_one.max()], [1.6, 2.4], rtol=1e-12)
 
 
-def test_no_two_colours_look_alike():
+def test_no_two_names_share_a_colour():
     assert len(set(COLOURS.values())) == len(COLOURS)

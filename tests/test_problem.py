@@ -63,7 +63,10 @@ def test_jax_and_torch_agree_on_the_losses():
 @pytest.mark.parametrize("make", [lambda: curved(outputs=2), wavy], ids=["curved", "wavy"])
 def test_each_derivative_is_the_dense_one(make, rng):
     problem, theta = make()
-    losses = lambda t: problem.losses(t, *problem.examples)  # noqa: E731
+
+    def losses(t):
+        return problem.losses(t, *problem.examples)
+
     dense, weights, v = (
         jax.jit(jax.jacrev(losses))(theta),
         rng.normal(size=4),

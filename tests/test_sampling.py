@@ -82,7 +82,10 @@ def orders(kind, steps, how):
     if how == "torch":
         stream = draws(kind, torch.Generator().manual_seed(0), torch.float64)
         return torch.stack(list(islice(stream, steps))).numpy()
-    one = lambda k: draw(kind, jax.random.key(0), k, float)  # noqa: E731
+
+    def one(k):
+        return draw(kind, jax.random.key(0), k, float)
+
     return np.asarray(jax.vmap(one)(jnp.arange(steps)))
 
 
