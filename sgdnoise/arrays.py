@@ -4,43 +4,155 @@ from typing import Any
 
 from array_api_compat import array_namespace as namespace
 from array_api_compat import device
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-__all__ = ["Array", "device", "namespace", "nearest_distances"]
+__all__ = ["Array", "concrete", "device", "namespace", "nearest_distances", "nearest_neighbours"]
 
 Array = Any  # jaxtyping then checks shape and type of numpy, torch and jax arrays alike
+TILE = 1 << 22  # entries of the distance matrix held at once
+WIDE = 1 << 15  # of which in one row
 
 
-def nearest_distances(points: Float[Array, "n D"], k: int, *, block=512) -> Float[Array, "n k"]:
-    """Distances from each point to its `k` nearest others, ascending, in the unit of `points`.
+def nearest_distances(points: Float[Array, "n D"], k: int) -> Float[Array, "n k"]:
+    """Distances from each point to its `k` nearest others, ascending: see `nearest_neighbours`."""
+    return nearest_neighbours(points, k)[0]
 
-    Candidates come from |x|^2 + |y|^2 - 2 x.y, which is one matrix product, on points centred
-    at their median, which a far outlier does not move; the distances come from differences, since
-    close pairs cancel to zero in the product.
-    A nan anywhere makes every distance nan.
-    Raises ValueError for fewer than k + 1 points.
+
+def nearest_neighbours(
+    points: Float[Array, "n D"], k: int
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """Distances from each point to its `k` nearest others, ascending, and which these are.
+
+    Candidates come from |y|^2 - 2 x.y in float32, one matrix product a tile, so that memory does
+    not grow with n^2; the distances come from differences, in the type of `points`.  Where rounding
+    could have hidden a neighbour (far clusters), the point is done again in float64, and if need
+    be by all differences.  A nan makes every distance nan.  Raises ValueError for n <= k.
     """
-    xp = namespace(points)
-    n = points.shape[0]
+    xp, n = namespace(points), points.shape[0]
     if not 1 <= k < n:
         raise ValueError(f"{k} nearest neighbours need at least {max(k, 1) + 1} points, not {n}")
     nothing = 0 * xp.sum(points, axis=0)  # but nan where a point is
-    centred = points - (xp.sort(points, axis=0)[n // 2, :] + nothing)
-    squared = xp.sum(centred**2, axis=1)
-    index = xp.arange(n, device=device(points))
-    rows = []
-    for start in range(0, n, block):
-        here = centred[start : start + block, :]
-        rough = squared[None, :] - 2 * here @ centred.T  # |here|^2 shifts a row, changes no order
-        own = index[start : start + block, None] == index[None, :]
-        near = _smallest(xp, xp.where(own, xp.inf, rough), min(2 * k + 6, n - 1))
-        exact = xp.sum((here[:, None, :] - centred[near]) ** 2, axis=2)
-        rows.append(xp.sort(exact, axis=1)[:, :k])
-    return xp.sqrt(xp.concat(rows))
+    middle = xp.sort(points[:: max(1, n // 500), :], axis=0)
+    centred = points - (middle[middle.shape[0] // 2, :] + nothing)
+    everyone = xp.arange(n, device=device(points))
+    squared, index, hidden = _search(xp, centred, everyone, k, xp.float32)
+    for how in (xp.float64, None):
+        if not concrete(xp.any(hidden)):
+            break
+        again = xp.nonzero(hidden)[0]
+        better = _search(xp, centred, again, k, how)
+        place = _replaced(xp, everyone, again)
+        squared, index, hidden = (
+            xp.take(xp.concat([old, new]), place, axis=0)
+            for old, new in zip((squared, index, hidden), better, strict=True)
+        )
+    return xp.sqrt(squared), index
+
+
+def concrete(condition) -> bool:
+    """Whether a condition is true; false where a compiled function cannot know."""
+    try:
+        return bool(condition)
+    except TypeError:  # jax, tracing
+        return False
+
+
+def _replaced(xp, everyone, again):
+    """Where to take each row from, once rows for `again` stand below those of everyone."""
+    below = xp.searchsorted(again, everyone)
+    at = xp.minimum(below, xp.full_like(below, again.shape[0] - 1))
+    redone = xp.take(again, at) == everyone
+    return xp.where(redone, everyone.shape[0] + at, everyone)
+
+
+def _search(xp, centred, asked, k, dtype):
+    """Squared distances and places of the k nearest of each point asked, and whether in doubt."""
+    n, width = centred.shape
+    found = []
+    keys = None if dtype is None else _keys(xp, xp.astype(centred, dtype))
+    rows = max(1, TILE // (n * width if dtype is None else min(n, WIDE)))
+    for start in range(0, asked.shape[0], rows):
+        own = asked[start : min(start + rows, asked.shape[0])]
+        here = xp.take(centred, own, axis=0)
+        if dtype is None:
+            columns = xp.broadcast_to(xp.arange(n, device=device(own))[None, :], (own.shape[0], n))
+            floor = xp.full(own.shape, xp.inf, dtype=centred.dtype, device=device(own))
+        else:
+            columns, floor = _candidates(xp, xp.astype(here, dtype), keys, k)
+        squared, index = _measured(xp, centred, here, own, columns, k)
+        found.append((squared, index, squared[:, -1] > xp.astype(floor, squared.dtype)))
+    return tuple(xp.concat(parts) for parts in zip(*found, strict=True))
+
+
+def _keys(xp, points):
+    """Rows y, |y|^2, so that (-2x, 1) . (y, |y|^2) = |x - y|^2 - |x|^2."""
+    return xp.concat([points, xp.sum(points**2, axis=1)[:, None]], axis=1)
+
+
+def _candidates(xp, here, keys, k):
+    """Columns likely nearest to each point, and what squared distance all others surely exceed."""
+    count = min(k + k // 4 + 6, keys.shape[0])  # a point finds itself, too
+    mine = xp.sum(here**2, axis=1)[:, None]
+    ask = xp.concat([-2 * here, xp.ones_like(mine)], axis=1)
+    columns, values = _smallest_of_tiles(xp, ask, keys, count)
+    reach = xp.max(values, axis=1) + mine[:, 0]
+    doubt = 8 * (here.shape[1] ** 0.5 + 4) * xp.finfo(here.dtype).eps
+    reach = reach - doubt * (2 * mine[:, 0] + xp.abs(reach))  # a hidden |y|^2 < 2|x|^2 + 2 reach
+    return columns, xp.full_like(reach, xp.inf) if count == keys.shape[0] else reach
+
+
+def _smallest_of_tiles(xp, block, keys, count):
+    """The `count` smallest of block @ keys^T in each row, WIDE columns at a time."""
+    columns = values = None
+    for left in range(0, keys.shape[0], WIDE):
+        rough = block @ keys[left : min(left + WIDE, keys.shape[0]), :].T
+        place = _smallest(xp, rough, min(count, rough.shape[1]))
+        value = xp.take_along_axis(rough, place, axis=1)
+        if columns is None:
+            columns, values = place, value
+            continue
+        columns = xp.concat([columns, place + left], axis=1)
+        values = xp.concat([values, value], axis=1)
+        best = _smallest(xp, values, min(count, values.shape[1]))
+        columns, values = (xp.take_along_axis(a, best, axis=1) for a in (columns, values))
+    return columns, values
 
 
 def _smallest(xp, values, count):
-    """Columns of the `count` smallest entries of each row, in no order."""
+    """Columns of the `count` smallest entries of each row, in no order.
+
+    Each is in one of the `count` columns of smallest minimum once a row is folded into `deep` rows:
+    a minimum is one fast pass, and the slow selection sees few entries.
+    """
+    m, n = values.shape
+    deep = int((n / count) ** 0.5)
+    if deep < 4:
+        return _select(xp, values, count)
+    across = n // deep
+    folded = xp.reshape(values[:, : deep * across], (m, deep, across))
+    least = _select(xp, xp.min(folded, axis=1), min(count, across))
+    offsets = across * xp.arange(deep, device=device(values))
+    inside = xp.reshape(least[:, None, :] + offsets[None, :, None], (m, -1))
+    rest = xp.arange(deep * across, n, device=device(values))
+    inside = xp.concat([inside, xp.broadcast_to(rest[None, :], (m, rest.shape[0]))], axis=1)
+    chosen = _select(xp, xp.take_along_axis(values, inside, axis=1), count)
+    return xp.take_along_axis(inside, chosen, axis=1)
+
+
+def _select(xp, values, count):
+    """Columns of the `count` smallest entries of each row, by what the library has for it."""
     if hasattr(values, "topk"):  # torch
         return values.topk(count, dim=1, largest=False).indices
-    return xp.argpartition(values, count - 1, axis=1)[:, :count]
+    if hasattr(xp, "argpartition") and count < values.shape[1]:
+        return xp.argpartition(values, count - 1, axis=1)[:, :count]
+    return xp.argsort(values, axis=1)[:, :count]
+
+
+def _measured(xp, centred, here, own, columns, k):
+    """The k smallest squared distances from `here` to the points in these columns, and whose."""
+    m, count = columns.shape
+    near = xp.reshape(xp.take(centred, xp.reshape(columns, (-1,)), axis=0), (m, count, -1))
+    squared = xp.sum((near - here[:, None, :]) ** 2, axis=2)
+    squared = xp.where(columns == own[:, None], xp.inf + squared, squared)  # nan stays nan
+    order = xp.argsort(squared, axis=1)[:, :k]
+    return xp.take_along_axis(squared, order, axis=1), xp.take_along_axis(columns, order, axis=1)

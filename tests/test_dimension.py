@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from witnesses import SURE, torus, tree_distances
 
 from sgdnoise.dimension import levina_bickel, participation_ratio, twonn
-from sgdnoise.dimension.neighbours import pareto_exponent
+from sgdnoise.dimension.ratios import pareto_exponent
 from sgdnoise.estimate import mean
 
 NEIGHBOURS = [twonn, levina_bickel]

@@ -1,0 +1,112 @@
+"""Points as estimators take them, checked and distinct, with the nearest neighbours of each."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sgdnoise.arrays import concrete, device, namespace, nearest_neighbours
+
+__all__ = ["Duplicates", "Neighbours", "cloud", "distinct", "nearest"]
+
+
+class Duplicates(UserWarning):
+    """Points that repeat others were merged."""
+
+
+class Neighbours(NamedTuple):
+    """Distinct points (n, D), distances to the k nearest others (n, k), ascending, and whose."""
+
+    points: Any
+    distances: Any
+    index: Any
+
+    def first(self, k: int) -> "Neighbours":
+        """The same points with the `k` nearest alone.  Raises ValueError where fewer are known."""
+        if not 1 <= k <= self.distances.shape[1]:
+            raise ValueError(f"{self.distances.shape[1]} neighbours were given where {k} are asked")
+        return Neighbours(self.points, self.distances[:, :k], self.index[:, :k])
+
+
+def cloud(points, least: int = 2):
+    """The points (n, D) as floating numbers of their own library, or one sentence on what is wrong.
+
+    Integers become the library's default float, float16 float32, since squares overflow it.
+    Raises ValueError for what is not an array of numpy, torch or jax, for other types of numbers,
+    for other than two axes, for fewer than `least` points, and for nan or infinity, with the row.
+    """
+    xp = _library(points)
+    points = _floating(xp, points)
+    if points.ndim != 2:
+        raise ValueError(f"points have shape (n, D), one a row, not {tuple(points.shape)}")
+    n, width = points.shape
+    if n < least or width < 1:
+        raise ValueError(f"at least {least} points of 1 coordinate are needed, not {n} of {width}")
+    bad = ~xp.all(xp.isfinite(points), axis=1)
+    if concrete(xp.any(bad)):
+        rows = np.flatnonzero(_numpy(bad))
+        raise ValueError(f"{rows.size} of {n} points are not finite, the first in row {rows[0]}")
+    return points
+
+
+def distinct(points, *, refuse: bool = False):
+    """The points (n, D), each once, in their order; warns `Duplicates` with how many were merged.
+
+    Estimators from distances call it, since two points at distance zero have no scale.
+    Raises ValueError where points repeat and `refuse`.
+    """
+    points = cloud(points)
+    xp, n = namespace(points), points.shape[0]
+    _, first = np.unique(_numpy(points), axis=0, return_index=True)
+    repeated = n - first.size
+    if not repeated:
+        return points
+    if refuse:
+        raise ValueError(f"{repeated} of {n} points repeat others")
+    warnings.warn(f"{repeated} of {n} points repeat others and were merged", Duplicates, 3)
+    return xp.take(points, xp.asarray(np.sort(first), device=device(points)), axis=0)
+
+
+def nearest(points, k: int, given: Neighbours | None = None, *, refuse: bool = False) -> Neighbours:
+    """Nearest neighbours among distinct points: those `given`, or found.
+
+    Raises ValueError as `cloud` and `distinct` do, and for fewer than k + 1 distinct points.
+    """
+    if given is not None:
+        return given.first(k)
+    points = cloud(points, least=max(k, 1) + 1)
+    distances, index = nearest_neighbours(points, k)
+    if concrete(namespace(points).any(distances[:, 0] == 0)):
+        points = distinct(points, refuse=refuse)
+        if points.shape[0] <= k:
+            raise ValueError(
+                f"{k} neighbours need {k + 1} distinct points and only {points.shape[0]} are"
+            )
+        distances, index = nearest_neighbours(points, k)
+    return Neighbours(points, distances, index)
+
+
+def _library(points):
+    try:
+        return namespace(points)
+    except TypeError:
+        raise ValueError(
+            f"points are an array of numpy, torch or jax, not {type(points).__name__}"
+        ) from None
+
+
+def _floating(xp, points):
+    try:
+        known = {kind: xp.isdtype(points.dtype, kind) for kind in ("integral", "real floating")}
+    except (TypeError, ValueError):  # strings, objects
+        known = {}
+    if known.get("integral"):
+        return xp.astype(points, xp.asarray(1.0).dtype)
+    if not known.get("real floating"):
+        raise ValueError(f"points are real numbers, not of type {points.dtype}")
+    return xp.astype(points, xp.float32) if xp.finfo(points.dtype).bits < 32 else points
+
+
+def _numpy(values):
+    """A copy for numpy, off the device."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
