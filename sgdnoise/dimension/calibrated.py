@@ -1,0 +1,111 @@
+"""Any estimator made right on uniform balls: simulate it there, and invert."""
+
+import functools
+import hashlib
+import inspect
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator, make_smoothing_spline
+
+from sgdnoise.arrays import device, namespace
+from sgdnoise.dimension.cloud import cloud
+
+__all__ = ["ball", "calibrated", "inverted"]
+
+DIMENSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 30, 38, 48, 60, 75, 95, 120)
+POINTS = 20_000  # simulated at each dimension, in clouds of the size asked for
+
+
+def calibrated(estimator):
+    r"""The estimator of which a uniform ball of dimension d has value d.  -> (points) -> ()
+
+    The values m(d) of `estimator` on uniform d-balls of as many points, with the same options, are
+    simulated on a grid of d, smoothed in log d, and inverted: m^-1(estimator(points)).  What is
+    left out is what differs from a ball: curvature, uneven density, noise.  m is simulated once
+    for each number of points and option (20 seconds at n = 1000 for 20 ms an evaluation), and kept
+    in the folder sgdnoise of the user's cache, or of XDG_CACHE_HOME; its own error is about that
+    of the estimator on 100,000 points.  Beyond d = 120 the curve is continued as a power.
+    Raises ValueError as the estimator does, and where its value does not grow with d.
+    """
+
+    @functools.wraps(estimator)
+    def corrected(points, **options):
+        near = options.get("neighbours")
+        points = cloud(points) if near is None else near.points
+        value = estimator(points, **options)
+        kept = {name: option for name, option in options.items() if name != "neighbours"}
+        curve = _curve(estimator, points.shape[0], tuple(sorted(kept.items())))
+        found = inverted(np.asarray(DIMENSIONS), np.asarray(curve), float(value))
+        return namespace(points).asarray(found, dtype=points.dtype, device=device(points))
+
+    return corrected
+
+
+def inverted(dimensions, values, value):
+    """The dimension at which a curve of positive values takes this one; log-log, monotone.
+
+    Raises ValueError where the curve does not grow.
+    """
+    x, y = np.log(dimensions), np.log(values)
+    smooth = make_smoothing_spline(x, y)(x)
+    growing = np.concatenate([[True], np.diff(np.maximum.accumulate(smooth)) > 0])
+    if growing.sum() < 3:
+        raise ValueError("the estimator has no values that grow with the dimension of a ball")
+    x, y = x[growing], smooth[growing]
+    if y[0] <= np.log(value) <= y[-1]:
+        return float(np.exp(PchipInterpolator(y, x)(np.log(value))))
+    end = slice(0, 2) if np.log(value) < y[0] else slice(-2, None)
+    slope, at = np.diff(x[end])[0] / np.diff(y[end])[0], end.start
+    return float(np.exp(x[at] + slope * (np.log(value) - y[at])))
+
+
+def ball(n: int, d: int, rng) -> np.ndarray:
+    """n points uniform in the unit ball of dimension d, (n, d)."""
+    directions = rng.normal(size=(n, d))
+    radii = rng.uniform(size=(n, 1)) ** (1 / d)
+    return radii * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+@functools.cache
+def _curve(estimator, n, options):
+    """Mean values of the estimator on balls of each dimension, from disk if they are there."""
+    file = _file(estimator, n, options)
+    if file is not None and file.is_file():
+        return tuple(json.loads(file.read_text()))
+    values = tuple(_on_balls(estimator, n, d, dict(options)) for d in DIMENSIONS)
+    if file is not None:
+        _keep(file, values)
+    return values
+
+
+def _on_balls(estimator, n, d, options):
+    """Mean value over as many balls of n points as make POINTS of them."""
+    rngs = (np.random.default_rng([n, d, repeat]) for repeat in range(max(1, POINTS // n)))
+    return float(np.mean([float(estimator(ball(n, d, rng), **options)) for rng in rngs]))
+
+
+def _file(estimator, n, options):
+    """Where the curve is kept, named by all it depends on; None if the code cannot be read."""
+    try:
+        code = inspect.getsource(inspect.getmodule(estimator))
+    except (OSError, TypeError):
+        return None
+    said = repr(
+        (estimator.__module__, estimator.__qualname__, code, n, options, DIMENSIONS, POINTS)
+    )
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgdnoise"
+    return folder / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.json"
+
+
+def _keep(file, values):
+    """Write whole or not at all; a folder that cannot be written costs the next run its time."""
+    new = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(values))
+        new.replace(file)
+    except OSError:
+        new.unlink(missing_ok=True)
