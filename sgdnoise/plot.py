@@ -7,9 +7,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from sgdnoise.dimension.local import Profile, noise_scale, plateau
 from sgdnoise.store import whole
 
-__all__ = ["COLOURS", "STYLE", "band", "save", "svg"]
+__all__ = ["COLOURS", "STYLE", "band", "save", "scale_profile", "svg"]
 
 # Okabe & Ito (2008): told apart by colour-blind eyes
 COLOURS = {
@@ -73,3 +74,30 @@ def save(figure: Figure, stem) -> list[Path]:
             with whole(path) as new:
                 figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=bare)
     return paths
+
+
+def scale_profile(ax, profile: Profile, *, color=COLOURS["blue"], **kwargs):
+    """Dimension against scale, with bars of two standard errors, its plateau and scale of noise.
+
+    The plateau is a line from its first scale to its last, with its value above the axes; noise, if
+    it shows, a shaded range.  See `dimension.local.plateau` for what these are.
+    """
+    value, error = profile.dimension.value, profile.dimension.stderr
+    ax.errorbar(
+        profile.scale, value, 2 * error, fmt="o", markersize=3, capsize=2, color=color, **kwargs
+    )
+    ax.set(xscale="log", xlabel="distance between neighbours", ylabel="dimension")
+    ax.set_ylim(bottom=0)
+    held, noise = plateau(profile), noise_scale(profile)
+    if held is not None:
+        ends = [held.start, held.stop]
+        ax.plot(ends, [held.dimension.value] * 2, color=COLOURS["vermilion"], zorder=3)
+        ax.set_title(
+            f"plateau {held.dimension.value:.2f} ± {held.dimension.stderr:.2f}",
+            color=COLOURS["vermilion"],
+        )
+    if noise is not None:
+        left = ax.get_xlim()[0]
+        ax.axvspan(left, noise, color=COLOURS["grey"], alpha=0.15, linewidth=0)
+        ax.set_xlim(left=left)
+        ax.annotate("noise", (left, 0), (3, 3), textcoords="offset points", color=COLOURS["grey"])

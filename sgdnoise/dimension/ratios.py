@@ -7,7 +7,7 @@ from jaxtyping import Float
 from sgdnoise.arrays import Array, namespace
 from sgdnoise.dimension.cloud import Neighbours, nearest
 
-__all__ = ["l2n2", "levina_bickel", "pareto_exponent", "twonn"]
+__all__ = ["gride", "l2n2", "levina_bickel", "mind_ml", "pareto_exponent", "twonn"]
 
 
 def twonn(points, *, fit: str = "likelihood", neighbours: Neighbours | None = None):
@@ -54,6 +54,39 @@ def l2n2(points, *, neighbours: Neighbours | None = None):
     return xp.exp(-0.5772156649015329 - xp.mean(xp.log(xp.log(near[:, 1] / near[:, 0]))))
 
 
+def gride(points, near: int = 1, far: int = 2, *, neighbours: Neighbours | None = None):
+    r"""Maximum-likelihood dimension of Denti et al. (2022), from two ranks.  (n, D) -> ()
+
+    Where the density hardly varies over `far` neighbours, mu = r_far / r_near has density
+    d (mu^d - 1)^(far - near - 1) / (B(far - near, near) mu^((far - 1) d + 1)).  Ranks 1 and 2 give
+    n / sum log mu, `twonn` times n / (n - 1).  The bias is of order 1 / n beside that of
+    curvature and edges, which grows with `far`.  Raises ValueError unless 1 <= near < far, or for
+    fewer than far + 1 points.
+    """
+    if not 1 <= near < far:
+        raise ValueError(f"gride compares rank 1 or more with a farther one, not {near} with {far}")
+    known = nearest(points, far, neighbours).distances
+    logarithms = namespace(known).log(known[:, far - 1] / known[:, near - 1])
+    return _rank_likelihood(logarithms, near, far)
+
+
+def mind_ml(points, k: int = 10, *, integer: bool = False, neighbours: Neighbours | None = None):
+    """Minimum-neighbour-distance likelihood, MiND_ML of Lombardi et al. (2011).  (n, D) -> ()
+
+    Where the density hardly varies over k + 1 neighbours, rho = r_1 / r_{k+1} is the least of k
+    distances in a ball: density k d rho^(d - 1) (1 - rho^d)^(k - 1), which is that of `gride`
+    at ranks 1 and k + 1.  The maximum is over all d > 0, or over whole d where `integer`, with no
+    upper end.  Raises ValueError for k < 1 or fewer than k + 2 points.
+    """
+    if k < 1:
+        raise ValueError(f"a nearest of k neighbours needs k of 1 or more, not {k}")
+    known = nearest(points, k + 1, neighbours).distances
+    xp = namespace(known)
+    logarithms = xp.log(known[:, -1] / known[:, 0])
+    d = _rank_likelihood(logarithms, 1, k + 1)
+    return _likelier_integer(xp, logarithms, d, k) if integer else d
+
+
 def pareto_exponent(ratios: Float[Array, " n"]):
     """Exponent of a Pareto sample, by maximum likelihood made unbiased."""
     xp = namespace(ratios)
@@ -67,3 +100,35 @@ def _slope(ratios, kept=0.9):
     x = xp.log(xp.sort(ratios)[:count])
     y = -xp.log(1 - xp.arange(1, count + 1, dtype=x.dtype, device=x.device) / n)
     return xp.sum(x * y) / xp.sum(x**2)
+
+
+def _rank_likelihood(logarithms, near, far, steps=40):
+    """The d > 0 of greatest likelihood, given logarithms x of ratios of distances.
+
+    With y = d x and h(y) = y / (1 - e^-y), the score vanishes where
+    1 + (far - near - 1) mean h(y) = (far - 1) mean y.  The difference is convex and falls, so that
+    Newton's steps from d = 0, the first of which is exact, climb to the only root.
+    """
+    xp = namespace(logarithms)
+    between, mean = far - near - 1, xp.mean(logarithms)
+    d = 2 * (between + 1) / ((near + far - 1) * mean)
+    if not between:
+        return d
+    for _ in range(steps):
+        y = d * logarithms
+        h = xp.where(y > 0, y, 1.0) / xp.where(y > 0, -xp.expm1(-y), 1.0)
+        score = 1 + between * xp.mean(h) - (far - 1) * d * mean
+        slope = between * xp.mean(h * (1 + y - h)) - (far - 1) * d * mean  # by log d
+        d = d * (1 - score / slope)
+    return d
+
+
+def _likelier_integer(xp, logarithms, d, k):
+    """Of the whole numbers beside the maximum the likelier, as the likelihood is concave."""
+
+    def likelihood(whole):
+        y = whole * logarithms
+        return xp.mean(xp.log(whole) - y + (k - 1) * xp.log(-xp.expm1(-y)))
+
+    below = xp.maximum(xp.floor(d), xp.ones_like(d))
+    return below + xp.astype(likelihood(below + 1) > likelihood(below), d.dtype)
