@@ -4,11 +4,29 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from derivations import effective_loss, langevin, sampling, stationary, two_layer
+from derivations import (
+    directions,
+    effective_loss,
+    langevin,
+    neighbours,
+    sampling,
+    spectra,
+    stationary,
+    two_layer,
+)
 
 __all__ = ["SUBJECTS", "Entry", "Proof", "entries", "prove"]
 
-SUBJECTS = (sampling, stationary, langevin, effective_loss, two_layer)
+SUBJECTS = (
+    sampling,
+    stationary,
+    langevin,
+    effective_loss,
+    two_layer,
+    neighbours,
+    directions,
+    spectra,
+)
 
 
 class Entry(NamedTuple):

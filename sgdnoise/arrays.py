@@ -70,7 +70,8 @@ def _search(xp, centred, asked, k, dtype):
     n, width = centred.shape
     found = []
     keys = None if dtype is None else _keys(xp, xp.astype(centred, dtype))
-    rows = max(1, TILE // (n * width if dtype is None else min(n, WIDE)))
+    columns_each = n if dtype is None else _asked_for(k, n)
+    rows = max(1, min(TILE // min(n, WIDE), TILE // (columns_each * width)))
     for start in range(0, asked.shape[0], rows):
         own = asked[start : min(start + rows, asked.shape[0])]
         here = xp.take(centred, own, axis=0)
@@ -91,7 +92,7 @@ def _keys(xp, points):
 
 def _candidates(xp, here, keys, k):
     """Columns likely nearest to each point, and what squared distance all others surely exceed."""
-    count = min(k + k // 4 + 6, keys.shape[0])  # a point finds itself, too
+    count = _asked_for(k, keys.shape[0])
     mine = xp.sum(here**2, axis=1)[:, None]
     ask = xp.concat([-2 * here, xp.ones_like(mine)], axis=1)
     columns, values = _smallest_of_tiles(xp, ask, keys, count)
@@ -99,6 +100,11 @@ def _candidates(xp, here, keys, k):
     doubt = 8 * (here.shape[1] ** 0.5 + 4) * xp.finfo(here.dtype).eps
     reach = reach - doubt * (2 * mine[:, 0] + xp.abs(reach))  # a hidden |y|^2 < 2|x|^2 + 2 reach
     return columns, xp.full_like(reach, xp.inf) if count == keys.shape[0] else reach
+
+
+def _asked_for(k, n):
+    """Candidates for k neighbours: a few more for rounding, and one for the point itself."""
+    return min(k + k // 4 + 6, n)
 
 
 def _smallest_of_tiles(xp, block, keys, count):
