@@ -224,12 +224,9 @@ def _an_inverse_mean_is_too_large_by_one_in_k():
     return same(mean, d * (k - 1) / (k - 2))
 
 
-def _the_largest_of_a_line_is_twice_the_mean():
-    return mean_radius().rhs.subs(d, 1) == sp.Rational(1, 2)
-
-
-def _all_lie_at_the_edge_in_high_dimension():
-    return sp.limit(mean_radius().rhs, d, sp.oo) == 1
+def _half_way_on_a_line_and_at_the_edge_in_high_dimension():
+    radius = mean_radius().rhs
+    return radius.subs(d, 1) == sp.Rational(1, 2) and sp.limit(radius, d, sp.oo) == 1
 
 
 def _counts_are_binomial():
@@ -294,10 +291,7 @@ CHECKS = {
     ),
     "eq:log-sum": (_log_sums_are_normalised, _log_sums_are_those_of_steps),
     "eq:inverse-dimension": (_an_inverse_mean_is_too_large_by_one_in_k,),
-    "eq:mean-radius": (
-        _the_largest_of_a_line_is_twice_the_mean,
-        _all_lie_at_the_edge_in_high_dimension,
-    ),
+    "eq:mean-radius": (_half_way_on_a_line_and_at_the_edge_in_high_dimension,),
     "eq:inner-share": (_counts_are_binomial, _equal_radii_hold_all),
     "eq:best-share": (_best_share_is_a_minimum, _best_share_is_a_fifth),
 }

@@ -2,11 +2,20 @@
 
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace as namespace
 from array_api_compat import device
 from jaxtyping import Float, Int
 
-__all__ = ["Array", "concrete", "device", "namespace", "nearest_distances", "nearest_neighbours"]
+__all__ = [
+    "Array",
+    "as_numpy",
+    "concrete",
+    "device",
+    "namespace",
+    "nearest_distances",
+    "nearest_neighbours",
+]
 
 Array = Any  # jaxtyping then checks shape and type of numpy, torch and jax arrays alike
 TILE = 1 << 22  # entries of the distance matrix held at once
@@ -47,6 +56,11 @@ def nearest_neighbours(
             for old, new in zip((squared, index, hidden), better, strict=True)
         )
     return xp.sqrt(squared), index
+
+
+def as_numpy(values) -> np.ndarray:
+    """The numbers as numpy has them, off the device."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
 
 
 def concrete(condition) -> bool:

@@ -5,9 +5,6 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sgdnoise import dimension
-from sgdnoise.estimate import Estimate, grouped
-
 __all__ = ["IntrinsicDimension"]
 
 
@@ -27,18 +24,18 @@ class IntrinsicDimension(TransformerMixin, BaseEstimator):
         self.near = near
         self.groups = groups
 
-    def fit(self, X, y=None):  # noqa: ARG002, N803
+    def fit(self, X, y=None):  # noqa: ARG002
         """Estimate the dimension of the rows of X, (n_samples, n_features)."""
-        X = validate_data(self, X, dtype="numeric", ensure_min_samples=4)  # noqa: N806
+        X = validate_data(self, X, dtype="numeric", ensure_min_samples=4)
         measured = self._grouped(X)
         self.dimension_, self.stderr_ = float(measured.value), float(measured.stderr)
         self.points_ = X
         return self
 
-    def transform(self, X):  # noqa: N803
+    def transform(self, X):
         """Dimension of the fitted points nearest to each row of X, (n_samples, 1)."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype="numeric", reset=False)  # noqa: N806
+        X = validate_data(self, X, dtype="numeric", reset=False)
         count = min(self.near, len(self.points_))
         index = NearestNeighbors(n_neighbors=count).fit(self.points_)
         places = index.kneighbors(X, return_distance=False)

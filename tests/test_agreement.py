@@ -6,10 +6,25 @@ import numpy as np
 import pytest
 import sympy as sp
 from numpy.testing import assert_allclose
+from scipy.integrate import quad
 from witnesses import SURE, matrix
 
-from derivations import effective_loss, langevin, sampling, stationary, symbols, two_layer
+from derivations import (
+    directions,
+    effective_loss,
+    langevin,
+    neighbours,
+    sampling,
+    spectra,
+    stationary,
+    symbols,
+    two_layer,
+)
 from sgdnoise import dynamics, noise
+from sgdnoise.dimension import angles, correlation, counts, radii, ratios, separability, spectral
+from sgdnoise.dimension.calibrated import ball
+from sgdnoise.dimension.cloud import Neighbours, nearest
+from sgdnoise.dimension.geodesic import sine_exponent
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.estimate import mean
 from sgdnoise.problem import Problem
@@ -257,3 +272,207 @@ def letters(net, theta, x):
     return named | {
         f"V_{{{a + 1}{k + 1}}}": second[a, k] for a in range(net.h) for k in range(net.o)
     }
+
+
+# --- derived = coded: dimension ---
+
+
+def test_pareto_exponent_is_the_derived_one(rng):
+    mu = rng.uniform(size=50) ** (-1 / 3)
+    derived = number(neighbours.pareto_exponent(), n=50, s=np.log(mu).sum())
+    assert_allclose(ratios.pareto_exponent(mu), derived, **TIGHT)
+
+
+@pytest.mark.parametrize(("near", "far"), [(1, 2), (1, 4), (3, 4), (2, 6)])
+def test_gride_is_likeliest_by_the_derived_law(near, far, rng):
+    distances = from_centres(3, 200, rng)
+    law = neighbours.rank_ratio_law().rhs.subs({neighbours.near: near, neighbours.far: far})
+    d = ratios.gride(None, near, far, neighbours=known(distances))
+    assert_likeliest(law, neighbours.mu, distances[:, far - 1] / distances[:, near - 1], d)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_mind_is_likeliest_by_the_derived_law(k, rng):
+    distances = from_centres(3, 200, rng)
+    law = neighbours.nearest_over_farthest().rhs.subs(neighbours.k, k)
+    d = ratios.mind_ml(None, k, neighbours=known(distances))
+    assert_likeliest(law, neighbours.rho, distances[:, 0] / distances[:, k], d)
+
+
+def test_means_over_neighbours_are_the_derived_ones_of_the_coded_dimension(rng):
+    distances = from_centres(3, 200, rng)
+    near, scaled = known(distances), distances[:, :-1] / distances[:, -1:]
+    logarithms = np.log(distances[:, 1] / distances[:, 0])
+    for derive, coded, seen in (
+        (neighbours.log_log_mean, ratios.l2n2(None, neighbours=near), np.log(logarithms)),
+        (
+            neighbours.inverse_dimension,
+            ratios.levina_bickel(None, 6, neighbours=near),
+            -np.log(scaled),
+        ),
+        (neighbours.mean_radius, radii.mom(None, 6, neighbours=near), scaled),
+    ):
+        assert_allclose(number(derive(), d=coded), seen.mean(), **TIGHT)
+
+
+def test_binomial_takes_the_derived_shares(rng):
+    distances = from_centres(3, 200, rng)
+    d = counts.binomial(None, 6, 0.7, neighbours=known(distances))
+    inside = np.mean(distances[:, :-1] <= 0.7 * distances[:, -1:])
+    assert_allclose(number(neighbours.inner_share(), d=d, r_A=0.7, r_B=1), inside, **TIGHT)
+    assert_allclose(counts.SHARE, float(neighbours.best_share().rhs), **TIGHT)
+
+
+def test_abid_takes_the_derived_cosines(rng):
+    near = nearest(rng.normal(size=(12, 3)), 4)
+    squares = []
+    for point, others in zip(near.points, near.index, strict=True):
+        away = near.points[others] - point
+        away = away / np.linalg.norm(away, axis=1, keepdims=True)
+        squares += [(away[i] @ away[j]) ** 2 for i in range(4) for j in range(i)]
+    derived = number(directions.squared_cosine(), d=angles.abid(None, 4, neighbours=near))
+    assert_allclose(derived, np.mean(squares), **TIGHT)
+
+
+@pytest.mark.parametrize("d", [1.5, 2, 7, 40])
+def test_simplex_skewness_is_the_derived_sine(d):
+    assert_allclose(angles._mean_sine(d), number(directions.mean_sine(), d=d), **TIGHT)
+
+
+@pytest.mark.parametrize("d", [1.5, 2, 3, 6])
+def test_full_correlation_integral_fits_the_derived_law(d):
+    """The misfit is a sum of squares: nothing but rounding is left of it."""
+    edges = np.linspace(0.9, -0.9, 7)
+    law = directions.correlation_integral().rhs.subs(symbols.d, d)
+    derived = [float(law.subs(directions.r, r)) for r in np.sqrt(2 - 2 * edges)]
+    assert 0 <= correlation._misfit(np.log(d - 1), edges, np.asarray(derived)) < 1e-24
+
+
+@pytest.mark.parametrize(("d", "alpha"), [(2, 0.6), (9, 0.8), (40, 0.9)])
+def test_separability_inverts_the_derived_share(d, alpha):
+    part = number(directions.separability(), d=d, alpha=alpha)
+    assert_allclose(separability._dimension_of(part, alpha), d, rtol=1e-10)
+
+
+@pytest.mark.parametrize("d", [2, 3, 6])
+def test_great_circles_of_the_derived_law_have_its_dimension(d):
+    """Distances at its quantiles.  A parabola is not a sine: 3% is allowed."""
+    law = directions.geodesic_law()
+    (r_max,) = law.rhs.free_symbols - {symbols.d, directions.r}
+    r = np.linspace(0, 3, 2001)
+    below = np.cumsum(number(law, **{"d": d, "r": r, str(r_max): 1.5}))
+    lengths = np.interp((np.arange(10**5) + 0.5) / 10**5, below / below[-1], r)
+    assert_allclose(sine_exponent(lengths, 0.0), d, rtol=0.03)
+
+
+@pytest.mark.parametrize("m", [2, 7, 100])
+def test_debiased_traces_are_the_derived_ones(m):
+    seen = {str(spectra.seen_square): 5.0, str(spectra.seen_spread): 3.0, "m": m}
+    derived = [number(law(), **seen) for law in (spectra.debiased_square, spectra.debiased_spread)]
+    assert_allclose(spectral.debiased(5.0, 3.0, m), derived, **TIGHT)
+
+
+# --- derived = simulated: dimension ---
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize(
+    ("law", "letter", "ranks", "ends", "measure"),
+    [
+        (neighbours.pareto_law, neighbours.mu, {}, (1, np.inf), lambda r: r[:, 1] / r[:, 0]),
+        (
+            neighbours.rank_ratio_law,
+            neighbours.mu,
+            {neighbours.near: 2, neighbours.far: 5},
+            (1, np.inf),
+            lambda r: r[:, 4] / r[:, 1],
+        ),
+        (
+            neighbours.nearest_over_farthest,
+            neighbours.rho,
+            {neighbours.k: 4},
+            (0, 1),
+            lambda r: r[:, 0] / r[:, 4],
+        ),
+        (
+            neighbours.log_sum_law,
+            neighbours.s,
+            {neighbours.k: 6},
+            (0, np.inf),
+            lambda r: np.log(r[:, 5:] / r[:, :5]).sum(1),
+        ),
+    ],
+    ids=["pareto", "ranks", "nearest", "sum"],
+)
+def test_neighbours_have_the_derived_laws(law, letter, ranks, ends, measure, d, rng):
+    """By the mean of x / (1 + x), which all of them have."""
+    density = sp.lambdify(letter, law().rhs.subs(ranks | {symbols.d: d}))
+    expected, _ = quad(lambda x: x / (1 + x) * density(x), *ends)
+    x = measure(from_centres(d, 4000, rng))
+    assert mean(x / (1 + x)).distance(expected) < SURE
+
+
+def test_pareto_exponent_is_unbiased(rng):
+    near = from_centres(3, 4000, rng)
+    each = [ratios.pareto_exponent(part[:, 1] / part[:, 0]) for part in np.split(near, 800)]
+    assert mean(np.asarray(each)).distance(3) < SURE
+
+
+@pytest.mark.parametrize("d", [2, 3, 6])
+def test_directions_have_the_derived_law(d, rng):
+    """Pairs of independent directions: mean angle, squared cosine, sine; and pairs within r."""
+    u, v = rng.normal(size=(2, 4000, d))
+    cosine = angles.cosines(np.stack([u, v], 1) @ np.stack([u, v], 2))[:, 0, 1]
+    theta, r = np.arccos(cosine), 1.2
+    density = sp.lambdify(directions.theta, directions.angle_law().rhs.subs(symbols.d, d))
+    assert mean(theta**2).distance(quad(lambda x: x**2 * density(x), 0, np.pi)[0]) < SURE
+    assert mean(cosine**2).distance(number(directions.squared_cosine(), d=d)) < SURE
+    assert mean(np.sin(theta)).distance(number(directions.mean_sine(), d=d)) < SURE
+    within = directions.correlation_integral().rhs.subs({symbols.d: d, directions.r: r})
+    assert mean((2 - 2 * cosine <= r**2) * 1.0).distance(float(within)) < SURE
+
+
+@pytest.mark.parametrize("d", [1, 3, 10])
+def test_balls_have_the_derived_variance(d, rng):
+    seen = mean((ball(4000, d, rng) ** 2).mean(1))
+    assert seen.distance(number(spectra.ball_variance(), d=d, r=1)) < SURE
+
+
+@pytest.mark.parametrize("method", ["naive", "gaussian", "unbiased"])
+def test_trace_moments_have_the_derived_means(method, rng):
+    """Of normal rows, or of rows of any law where the method asks for none."""
+    variances, n = np.asarray([1.0, 2.0, 0.5]), 8
+    draw = rng.normal if method != "unbiased" else rng.exponential
+    rows = draw(size=(600, n, 3)) * np.sqrt(variances)
+    seen = mean(np.asarray([spectral.trace_moments(part, method=method) for part in rows]))
+    truth = {str(spectra.square): variances.sum() ** 2, str(spectra.spread): sum(variances**2)}
+    naive = [number(law(), m=n - 1, **truth) for law in (spectra.mean_square, spectra.mean_spread)]
+    assert np.all(seen.distance(naive if method == "naive" else [*truth.values()]) < SURE)
+
+
+def test_naive_participation_ratios_are_small_as_derived(rng):
+    """Alike axes, half as many as rows: what is left out is of order 1 / n of it."""
+    n, width = 200, 100
+    clouds = rng.normal(size=(20, n, width))
+    seen = mean(1 / np.asarray([spectral.participation_ratio(part) for part in clouds]))
+    derived = number(spectra.naive_ratio(), **{"n": n, r"\mathrm{PR}": width})
+    assert abs(seen.value - derived) < SURE * seen.stderr + derived / n
+
+
+def from_centres(d, n, rng, k=6):
+    """Distances from the centre of each of n cubes, of 100 even points, to the k nearest, (n, k).
+
+    Ratios are those of endless space: the k nearest fill a ball that reaches no side.
+    """
+    return np.sort(np.linalg.norm(rng.uniform(-1, 1, (n, 100, d)), axis=2), axis=1)[:, :k]
+
+
+def known(distances):
+    """As estimators take them that use nothing but distances."""
+    return Neighbours(distances, distances, np.zeros(distances.shape, int))
+
+
+def assert_likeliest(law, letter, values, d):
+    """That the slope of the log-likelihood vanishes, in units of n / d."""
+    slope = sp.lambdify([letter, symbols.d], sp.diff(sp.log(law), symbols.d) * symbols.d)
+    assert abs(np.mean(slope(values, d))) < 1e-10

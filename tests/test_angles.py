@@ -109,7 +109,7 @@ def test_simplex_skewness_is_that_of_scikit_dimension(rng):
     points = rng.normal(size=(120, 5)) @ rng.normal(size=(5, 7))
     peer.fit(points, n_neighbors=20)
     grams = gram_matrices(nearest(points, 20), about_mean=True)
-    skewness = np.concatenate([angles._skewness(gram) for gram in grams])
+    skewness = np.concatenate([angles.skewness(gram) for gram in grams])
     np.testing.assert_allclose(skewness, peer.essval_, rtol=1e-12)
     found = [angles._dimension_of(s) for s in skewness]
     np.testing.assert_allclose(found, peer.dimension_pw_, rtol=0.03)

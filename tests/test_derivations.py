@@ -133,3 +133,8 @@ def test_the_check_passes_where_the_paper_is_fresh(monkeypatch):
     monkeypatch.setattr(command, "entries", one(holds=True))
     command.main([])
     assert command.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("described", [*SUBJECTS, *(e.derive for e in ENTRIES)], ids=latex._caption)
+def test_captions_are_words_that_latex_prints(described):
+    assert not set(latex._caption(described)) & set("_^$&%#{}~\\")

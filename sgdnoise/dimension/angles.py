@@ -9,7 +9,7 @@ from scipy.special import gammaln
 from sgdnoise.arrays import Array, device, namespace
 from sgdnoise.dimension.cloud import Neighbours, nearest
 
-__all__ = ["abid", "cosines", "ess", "gram_matrices"]
+__all__ = ["abid", "cosines", "ess", "gram_matrices", "skewness"]
 
 BLOCK = 1 << 16  # numbers in a block of neighbourhoods, few enough for a processor's cache
 
@@ -27,7 +27,7 @@ def ess(points, k: int = 20, *, neighbours: Neighbours | None = None):
         raise ValueError(f"skewness needs k of 3 or more neighbours, not {k}")
     near = nearest(points, k, neighbours)
     xp = namespace(near.points)
-    parts = [_skewness(gram) for gram in gram_matrices(near, about_mean=True)]
+    parts = [skewness(gram) for gram in gram_matrices(near, about_mean=True)]
     mean = xp.mean(xp.concat(parts))
     return xp.asarray(_dimension_of(float(mean)), dtype=mean.dtype, device=device(mean))
 
@@ -79,7 +79,7 @@ def _lengths(gram):
     return xp.sqrt(xp.linalg.diagonal(gram))
 
 
-def _skewness(gram):
+def skewness(gram):
     """Sum of |x_i ^ x_j| over that of |x_i| |x_j|, both over the pairs of each neighbourhood."""
     xp = namespace(gram)
     length = _lengths(gram)

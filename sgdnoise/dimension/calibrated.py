@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,8 +91,8 @@ def _on_balls(estimator, n, d, options):
 def _file(estimator, n, options):
     """Where the curve is kept, named by all it depends on; None if the code cannot be read."""
     try:
-        code = inspect.getsource(inspect.getmodule(estimator))
-    except (OSError, TypeError):
+        code = inspect.getsource(sys.modules[estimator.__module__])
+    except (OSError, TypeError, KeyError, AttributeError):
         return None
     said = repr(
         (estimator.__module__, estimator.__qualname__, code, n, options, DIMENSIONS, POINTS)

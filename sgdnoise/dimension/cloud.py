@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sgdnoise.arrays import concrete, device, namespace, nearest_neighbours
+from sgdnoise.arrays import as_numpy, concrete, device, namespace, nearest_neighbours
 
 __all__ = ["Duplicates", "Neighbours", "cloud", "distinct", "nearest"]
 
@@ -44,7 +44,7 @@ def cloud(points, least: int = 2):
         raise ValueError(f"at least {least} points of 1 coordinate are needed, not {n} of {width}")
     bad = ~xp.all(xp.isfinite(points), axis=1)
     if concrete(xp.any(bad)):
-        rows = np.flatnonzero(_numpy(bad))
+        rows = np.flatnonzero(as_numpy(bad))
         raise ValueError(f"{rows.size} of {n} points are not finite, the first in row {rows[0]}")
     return points
 
@@ -57,7 +57,7 @@ def distinct(points, *, refuse: bool = False):
     """
     points = cloud(points)
     xp, n = namespace(points), points.shape[0]
-    _, first = np.unique(_numpy(points), axis=0, return_index=True)
+    _, first = np.unique(as_numpy(points), axis=0, return_index=True)
     repeated = n - first.size
     if not repeated:
         return points
@@ -105,8 +105,3 @@ def _floating(xp, points):
     if not known.get("real floating"):
         raise ValueError(f"points are real numbers, not of type {points.dtype}")
     return xp.astype(points, xp.float32) if xp.finfo(points.dtype).bits < 32 else points
-
-
-def _numpy(values):
-    """A copy for numpy, off the device."""
-    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

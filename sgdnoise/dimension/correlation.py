@@ -4,8 +4,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import betainc
 
-from sgdnoise.arrays import TILE, device, namespace
-from sgdnoise.dimension.cloud import Neighbours, _numpy, distinct, nearest
+from sgdnoise.arrays import TILE, as_numpy, device, namespace
+from sgdnoise.dimension.cloud import Neighbours, distinct, nearest
 
 __all__ = ["correlation", "cosine_tiles", "full_correlation_integral", "on_sphere"]
 
@@ -48,7 +48,7 @@ def full_correlation_integral(points):
     """
     points = distinct(points)
     xp = namespace(points)
-    edges, below = _cosine_law(_numpy(on_sphere(points)))
+    edges, below = _cosine_law(as_numpy(on_sphere(points)))
     d = 1 + np.exp(_least_misfit(edges, below))
     return xp.asarray(d, dtype=points.dtype, device=device(points))
 
@@ -82,21 +82,21 @@ def _tiles(n):
 
 
 def _median(distances):
-    return float(np.median(_numpy(distances)))
+    return float(np.median(as_numpy(distances)))
 
 
 def _count(points, squares):
     """How many ordered pairs have a squared distance no larger than each of these, ascending."""
     xp, (n, width) = namespace(points), points.shape
     centred = points - xp.mean(points, axis=0)
-    size = _numpy(xp.sum(centred**2, axis=1))
+    size = as_numpy(xp.sum(centred**2, axis=1))
     total = np.full(len(squares), -n)  # each point finds itself
     for rows, columns in _tiles(n):
         most = 8 * (width**0.5 + 4) * (size[rows].max() + size[columns].max())
         eps = {dtype: float(xp.finfo(dtype).eps) for dtype in (xp.float32, xp.float64)}
         dtype = xp.float32 if most * eps[xp.float32] < squares[0] / 16 else xp.float64
         tile = _squares(xp, *(xp.astype(centred[part, :], dtype) for part in (rows, columns)))
-        found = _count_tile(_numpy(tile), points, rows, columns, squares, most * eps[dtype])
+        found = _count_tile(as_numpy(tile), points, rows, columns, squares, most * eps[dtype])
         total += found if rows == columns else 2 * found
     return total
 
@@ -123,7 +123,7 @@ def _count_tile(tile, points, rows, columns, squares, doubt):
 
 def _measured(points, rows, columns, own, other):
     """Squared distances from differences."""
-    here, there = (_numpy(points[part, :]) for part in (rows, columns))
+    here, there = (as_numpy(points[part, :]) for part in (rows, columns))
     step = max(1, TILE // here.shape[1])
     parts = [slice(start, start + step) for start in range(0, own.size, step)]
     return np.concatenate([np.sum((here[own[p]] - there[other[p]]) ** 2, axis=1) for p in parts])

@@ -7,9 +7,9 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import betainc, digamma, i0e, i1e
 
-from sgdnoise.arrays import device, namespace
+from sgdnoise.arrays import as_numpy, device, namespace
 from sgdnoise.dimension.angles import cosines, gram_matrices
-from sgdnoise.dimension.cloud import Neighbours, _numpy, nearest
+from sgdnoise.dimension.cloud import Neighbours, nearest
 
 __all__ = ["ball_statistics", "danco"]
 
@@ -35,7 +35,7 @@ def danco(points, k: int = 10, *, integer: bool = False, neighbours: Neighbours 
     near = nearest(points, k + 1, neighbours)
     xp = namespace(near.points)
     closest = near.distances[:, 0] / near.distances[:, -1]
-    found = _summary(_numpy(closest), _mean_angles(near.first(k)), k)
+    found = _summary(as_numpy(closest), _mean_angles(near.first(k)), k)
     d = _most_alike(found, near.points.shape[0], k, integer)
     return xp.asarray(d, dtype=near.points.dtype, device=device(near.points))
 
@@ -68,7 +68,7 @@ def ball_statistics(n: int, k: int, d: int) -> tuple[float, float, float]:
 def _mean_angles(near):
     parts = [_mean_angle(cosines(gram)) for gram in gram_matrices(near)]
     return tuple(
-        np.concatenate([_numpy(part) for part in side]) for side in zip(*parts, strict=True)
+        np.concatenate([as_numpy(part) for part in side]) for side in zip(*parts, strict=True)
     )
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from sgdnoise.arrays import device, namespace
-from sgdnoise.dimension.cloud import Neighbours, _numpy, nearest
+from sgdnoise.arrays import as_numpy, device, namespace
+from sgdnoise.dimension.cloud import Neighbours, nearest
 
 __all__ = ["geodesic", "sine_exponent"]
 
@@ -28,9 +28,9 @@ def geodesic(points, k: int = 10, *, bins: int = 50, neighbours: Neighbours | No
     """
     near = nearest(points, k, neighbours)
     xp = namespace(near.points)
-    graph = _largest(_graph(_numpy(near.distances), _numpy(near.index)), k)
+    graph = _largest(_graph(as_numpy(near.distances), as_numpy(near.index)), k)
     lengths = _path_lengths(graph)
-    d = sine_exponent(lengths, float(np.median(_numpy(near.distances[:, -1]))), bins)
+    d = sine_exponent(lengths, float(np.median(as_numpy(near.distances[:, -1]))), bins)
     return xp.asarray(d, dtype=near.points.dtype, device=device(near.points))
 
 

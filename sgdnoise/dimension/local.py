@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from sgdnoise.arrays import TILE, Array, device, namespace, nearest_distances
+from sgdnoise.arrays import TILE, Array, as_numpy, device, namespace, nearest_distances
 from sgdnoise.dimension.cloud import Neighbours, distinct, nearest
 from sgdnoise.dimension.spectral import debiased
 from sgdnoise.estimate import Estimate
@@ -255,7 +255,7 @@ def _ratios(xp, near, k, method):
 def _sorted(profile):
     """Scales, dimensions and errors for numpy, from fine to coarse."""
     value, error = profile.dimension.value, profile.dimension.stderr
-    columns = [_numpy(a) for a in (profile.scale, value, error)]
+    columns = [as_numpy(a) for a in (profile.scale, value, error)]
     order = np.argsort(columns[0])
     return [column[order] for column in columns]
 
@@ -265,7 +265,3 @@ def _alike(value, error, tolerance):
     apart = np.abs(value[:, None] - value[None, :])
     middle = np.abs(value[:, None] + value[None, :]) / 2
     return apart <= 2 * np.hypot(error[:, None], error[None, :]) + tolerance * middle
-
-
-def _numpy(values):
-    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sgdnoise.arrays import TILE, device, namespace
+from sgdnoise.arrays import TILE, as_numpy, device, namespace
 from sgdnoise.dimension.cloud import Neighbours, cloud, nearest
 from sgdnoise.dimension.spectral import debiased, singular_values
 
@@ -29,9 +29,9 @@ def pca(points, *, level: float | str = 0.95, rng: np.random.Generator | None = 
     values = singular_values(points)
     match level:
         case "marchenko-pastur":
-            count = _above_noise(_numpy(values), *points.shape)
+            count = _above_noise(as_numpy(values), *points.shape)
         case "parallel":
-            count = _above_shuffled(_numpy(values), _numpy(points), rng)
+            count = _above_shuffled(as_numpy(values), as_numpy(points), rng)
         case float() if 0 < level < 1:
             return _explaining(values, level)
         case _:
@@ -149,7 +149,3 @@ def _participation(xp, values, m):
 
 
 RULES = {"curvature": _curved, "threshold": _above_threshold, "participation": _participation}
-
-
-def _numpy(values):
-    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

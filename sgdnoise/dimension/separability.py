@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.special import lambertw
 
-from sgdnoise.arrays import device, namespace
-from sgdnoise.dimension.cloud import _numpy, distinct
+from sgdnoise.arrays import as_numpy, device, namespace
+from sgdnoise.dimension.cloud import distinct
 from sgdnoise.dimension.correlation import cosine_tiles, on_sphere
 
 __all__ = ["fisher_separability"]
@@ -27,7 +27,7 @@ def fisher_separability(points, condition: float = 10.0):
         raise ValueError(f"the ratio of variances kept is above 1, not {condition}")
     points = distinct(points)
     xp = namespace(points)
-    part = _inseparable(_numpy(on_sphere(_whitened(points, condition))))
+    part = _inseparable(as_numpy(on_sphere(_whitened(points, condition))))
     seen = ALPHAS[part > 0]
     if seen.size == 0:
         raise ValueError(
