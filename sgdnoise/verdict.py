@@ -65,7 +65,7 @@ class Verdict(NamedTuple):
 
 def row(verdict: Verdict) -> tuple[str, ...]:
     """The verdict as text, under HEADINGS."""
-    value, error = (float(x) for x in verdict.measured)
+    value, error = float(verdict.measured.value), float(verdict.measured.stderr)
     digits = max(0, min(6, 1 - math.floor(math.log10(error)))) if 0 < error < math.inf else 3
     return (
         verdict.name,
@@ -74,7 +74,7 @@ def row(verdict: Verdict) -> tuple[str, ...]:
         f"{verdict.deviation:+.{digits}f}",
         f"{verdict.tolerance:.{digits}f}",
         f"{verdict.z:+.1f}",
-        f"{verdict.percent:+.1f}",
+        f"{verdict.percent:+.1f}" if verdict.predicted else "-",
         "inside" if verdict.claimed else "outside",
         verdict.outcome,
     )

@@ -39,6 +39,7 @@ from sgdnoise.dimension.ratios import levina_bickel as levina_bickel
 from sgdnoise.dimension.ratios import mind_ml as mind_ml
 from sgdnoise.dimension.ratios import twonn as twonn
 from sgdnoise.dimension.recommended import estimate as estimate
+from sgdnoise.dimension.recommended import learned as learned
 from sgdnoise.dimension.separability import fisher_separability as fisher_separability
 from sgdnoise.dimension.spectral import effective_rank as effective_rank
 from sgdnoise.dimension.spectral import participation_ratio as participation_ratio
@@ -46,6 +47,7 @@ from sgdnoise.dimension.spectral import stable_rank as stable_rank
 
 # Of manifolds: from the neighbours of each point, which `neighbours=` may hand in.
 NEIGHBOUR: dict[str, Callable[..., Any]] = {
+    "learned": learned,
     "twonn": twonn,
     "l2n2": l2n2,
     "levina_bickel": levina_bickel,

@@ -28,12 +28,14 @@ class Neighbours(NamedTuple):
         return Neighbours(self.points, self.distances[:, :k], self.index[:, :k])
 
 
-def cloud(points, least: int = 2):
+def cloud(points, least: int = 2, *, apart: bool = True):
     """The points (n, D) as floating numbers of their own library, or one sentence on what is wrong.
 
-    Integers become the library's default float, float16 float32, since squares overflow it.
-    Raises ValueError for what is not an array of numpy, torch or jax, for other types of numbers,
-    for other than two axes, for fewer than `least` points, and for nan or infinity, with the row.
+    Integers become the library's default float, float16 float32, since squares overflow it, and
+    what is longer than float64 that.  Raises ValueError for what is not an array of numpy, torch or
+    jax, for other types of numbers, for other than two axes, for fewer than `least` points, for nan
+    or infinity, with the row, and for points that all coincide, unless these need not be `apart`,
+    or lie so far or near that squares overflow or vanish.
     """
     xp = _library(points)
     points = _floating(xp, points)
@@ -46,6 +48,7 @@ def cloud(points, least: int = 2):
     if concrete(xp.any(bad)):
         rows = np.flatnonzero(as_numpy(bad))
         raise ValueError(f"{rows.size} of {n} points are not finite, the first in row {rows[0]}")
+    _check_size(xp, points, apart)
     return points
 
 
@@ -70,7 +73,7 @@ def distinct(points, *, refuse: bool = False):
 def nearest(points, k: int, given: Neighbours | None = None, *, refuse: bool = False) -> Neighbours:
     """Nearest neighbours among distinct points: those `given`, or found.
 
-    Raises ValueError as `cloud` and `distinct` do, and for fewer than k + 1 distinct points.
+    Raises ValueError as `cloud` and `distinct` do, for fewer than k + 1 distinct points, and k < 1.
     """
     if given is not None:
         return given.first(k)
@@ -86,7 +89,26 @@ def nearest(points, k: int, given: Neighbours | None = None, *, refuse: bool = F
     return Neighbours(points, distances, index)
 
 
+def _check_size(xp, points, apart):
+    """Half the widest range of a coordinate is neither zero nor of a square that has no number."""
+    n, width = points.shape
+    size = xp.max(xp.max(points, axis=0) / 2 - xp.min(points, axis=0) / 2)
+    if concrete(size == 0):
+        if apart:
+            raise ValueError(f"all {n} points coincide, and have no dimension")
+        return
+    known = xp.finfo(points.dtype)
+    least, most = 1e6 * known.smallest_normal**0.5, known.max**0.5 / (8 * (n * width) ** 0.5)
+    if concrete((size < least) | (size > most)):
+        raise ValueError(
+            f"points within {float(size):.3g} of each other have no squares in {points.dtype}; "
+            f"rescale them"
+        )
+
+
 def _library(points):
+    if isinstance(points, np.ma.MaskedArray | np.matrix):  # which compute otherwise
+        raise ValueError(f"points are a plain array, not a {type(points).__name__}")
     try:
         return namespace(points)
     except TypeError:
@@ -104,4 +126,5 @@ def _floating(xp, points):
         return xp.astype(points, xp.asarray(1.0).dtype)
     if not known.get("real floating"):
         raise ValueError(f"points are real numbers, not of type {points.dtype}")
-    return xp.astype(points, xp.float32) if xp.finfo(points.dtype).bits < 32 else points
+    bits = xp.finfo(points.dtype).bits
+    return points if bits in (32, 64) else xp.astype(points, xp.float32 if bits < 32 else xp.float64)

@@ -58,7 +58,8 @@ def abide(
     """
     if neighbours is None:
         points = cloud(points, least=5)
-        points = points if points.shape[0] > most else nearest(points, 1).points  # distinct
+        if points.shape[0] <= most:
+            points = cloud(nearest(points, 1).points, least=5)  # distinct
         neighbours = nearest(points, min(most, points.shape[0] - 1))
     near = neighbours.first(min(most, neighbours.distances.shape[1]))
     d = twonn(near.points, neighbours=near)
@@ -108,7 +109,7 @@ def i3d(points, inner: int, outer: int):
         raise ValueError(
             f"an inner radius of 0 or more is below the outer, not {inner} and {outer}"
         )
-    points = cloud(points)
+    points = cloud(points, apart=False)
     xp = namespace(points)
     if concrete(xp.any(points != xp.round(points))):
         raise ValueError("points of a lattice have whole coordinates, and these have fractions")

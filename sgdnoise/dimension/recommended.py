@@ -1,6 +1,6 @@
 """The dimension we would answer with: a portrait of the cloud, held against known manifolds."""
 
-import functools
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
-from sgdnoise.arrays import Array, as_numpy, namespace
+from sgdnoise.arrays import Array, as_numpy, device, namespace
 from sgdnoise.dimension.angles import gram_matrices, skewness
 from sgdnoise.dimension.cloud import Neighbours, cloud, nearest
 from sgdnoise.estimate import Estimate, grouped
@@ -17,6 +17,7 @@ __all__ = [
     "Reference",
     "coordinates",
     "estimate",
+    "learned",
     "matern",
     "portrait",
     "reference",
@@ -49,27 +50,33 @@ class Reference(NamedTuple):
 def estimate(points, *, noisy: bool = False) -> Estimate:
     r"""Dimension of a cloud by the most accurate means we have, and its error.  (n, D) -> ()
 
-    The cloud's `portrait` is compared with those of uniform balls of as many points, which gives
-    a dimension at each of several scales; how these differ from each other says what curvature,
-    edges and uneven density have done, which a Gaussian-process regression has learned from a
-    thousand simulated manifolds (`simulations/reference.py`).  On the 24 manifolds of Campadelli
-    et al. (2015), of which it has seen none, docs/dimension.md says how far it is off, by kind.
-    noisy: learned from manifolds with noise of 1 to 10%, for clouds known to have some: the
-    dimension below the noise, at the cost of accuracy where there is none.
-    The error is statistical, from the spread over groups of points.  Do not trust the value above
-    d = 80, on few points of a highly curved manifold, where noise of the size of the distance
-    between neighbours is not allowed for, for lattices, or for unions of pieces of several
-    dimensions.  Raises ValueError as `cloud` does, and for fewer than 205 distinct points.
+    The value is that of `learned`, the error statistical: from its spread over groups of points.
+    On the 24 manifolds of Campadelli et al. (2015), of which it has seen none, docs/dimension.md
+    says how far off it is, kind by kind; that is more than the statistical error says.
+    Do not trust it above d = 80, on few points of a highly curved manifold, for lattices, for
+    unions of pieces of several dimensions, or where noise is as large as the distance between
+    neighbours; where there is noise, noisy=True looks below it, and is less accurate without.
+    Raises ValueError as `cloud` does, and for fewer than 205 distinct points.
     """
-    points = cloud(points, least=LEAST)
-    near = nearest(points, RANKS[-1])
-    points = near.points if near.points.shape[0] >= LEAST else cloud(near.points, least=LEAST)
-    known = reference(noisy)
+    near = nearest(cloud(points, least=LEAST), RANKS[-1])
+    points = cloud(near.points, least=LEAST)
+    return grouped(partial(learned, noisy=noisy), points, GROUPS, splits=6)
 
-    def dimension(part):
-        return namespace(part).asarray(regression(known, as_numpy(portrait(part)), part.shape[0]))
 
-    return grouped(dimension, points, GROUPS, splits=6)
+def learned(points, *, noisy: bool = False, neighbours: Neighbours | None = None):
+    r"""Dimension of the known manifolds that look like the cloud.  (n, D) -> ()
+
+    The cloud's `portrait`, held against those of uniform balls of as many points, gives a dimension
+    at each of several scales; how these differ says what curvature, edges and uneven density have
+    done, which a Gaussian-process regression has learned from simulated manifolds
+    (`simulations/reference.py`), with noise of 1 to 10% of the radius if `noisy`.
+    Raises ValueError for fewer than 41 points.
+    """
+    near = nearest(points, RANKS[-1], neighbours)
+    xp, n = namespace(near.points), near.points.shape[0]
+    seen = as_numpy(portrait(near.points, neighbours=near))
+    found = regression(reference(noisy), seen, n)
+    return xp.asarray(found, dtype=near.points.dtype, device=device(near.points))
 
 
 def portrait(points, *, neighbours: Neighbours | None = None) -> Float[Array, " f"]:
@@ -118,7 +125,7 @@ def matern(a: np.ndarray, b: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return (1 + apart) * np.exp(-apart)
 
 
-@functools.cache
+@cache
 def reference(noisy: bool = False) -> Reference:
     """What `simulations/reference.py` found, as it is shipped."""
     kind = "noisy" if noisy else "clean"
