@@ -32,7 +32,7 @@ MAPS = ("linear", "linear", "sphere", "torus", "quadratic", "fourier", "warp")
 
 
 def main(
-    count: Annotated[int, Option(help="manifolds to learn from, of each kind")] = 2500,
+    count: Annotated[int, Option(help="manifolds to learn from, of each kind")] = 1800,
     jobs: Annotated[int, Option(help="processes")] = 2,
     seed: Annotated[int, Option(help="of the manifolds and the balls")] = 0,
     out: Annotated[Path, Option(help="file to write")] = TABLE,
@@ -119,8 +119,8 @@ def mapped(x, form, rng):
 
 
 def with_noise(points, rng):
-    """Noise of 1 to 10% of the radius of the cloud, in up to 400 coordinates."""
-    width = max(points.shape[1], round(_between(points.shape[1] + 1, 401, rng)))
+    """Noise of 1 to 10% of the radius of the cloud, in up to 300 coordinates or its own."""
+    width = max(points.shape[1], round(_between(min(points.shape[1], 300), 301, rng)))
     points = np.pad(points, [(0, 0), (0, width - points.shape[1])])
     radius = np.sqrt(np.mean(np.sum((points - points.mean(0)) ** 2, axis=1)))
     return points + _between(0.01, 0.1, rng) * radius / width**0.5 * rng.normal(size=points.shape)
@@ -139,7 +139,7 @@ def fitted(seen, table, seed) -> dict:
     rest = np.log([d for _, d, _ in seen]) - places[:, 0]
     kept = np.abs(rest) < 1.5
     places, rest = places[kept], rest[kept]
-    kernel = ConstantKernel(0.2) * Matern(np.full(places.shape[1], 3.0), (0.3, 100), nu=1.5)
+    kernel = ConstantKernel(0.2) * Matern(np.full(places.shape[1], 3.0), (0.5, 100), nu=1.5)
     process = GaussianProcessRegressor(kernel + WhiteKernel(0.004, (0.0016, 1)), random_state=seed)
     found = process.fit(places[:800], rest[:800]).kernel_
     lengths, noise = found.k1.k2.length_scale, found.k2.noise_level / found.k1.k1.constant_value
