@@ -11,14 +11,11 @@ from sgdnoise.dimension.cloud import Neighbours as Neighbours
 from sgdnoise.dimension.cloud import cloud as cloud
 from sgdnoise.dimension.cloud import distinct as distinct
 from sgdnoise.dimension.cloud import nearest as nearest
-from sgdnoise.dimension.correlation import correlation as correlation
-from sgdnoise.dimension.correlation import full_correlation_integral as full_correlation_integral
 from sgdnoise.dimension.counts import abide as abide
 from sgdnoise.dimension.counts import adaptive_neighbours as adaptive_neighbours
 from sgdnoise.dimension.counts import binomial as binomial
 from sgdnoise.dimension.counts import i3d as i3d
-from sgdnoise.dimension.danco import danco as danco
-from sgdnoise.dimension.geodesic import geodesic as geodesic
+from sgdnoise.dimension.divergence import danco as danco
 from sgdnoise.dimension.local import Plateau as Plateau
 from sgdnoise.dimension.local import Profile as Profile
 from sgdnoise.dimension.local import jacobian_dimension as jacobian_dimension
@@ -28,6 +25,9 @@ from sgdnoise.dimension.local import plateau as plateau
 from sgdnoise.dimension.local import pointwise as pointwise
 from sgdnoise.dimension.local import scale_participation_ratio as scale_participation_ratio
 from sgdnoise.dimension.local import scale_profile as scale_profile
+from sgdnoise.dimension.pairs import correlation as correlation
+from sgdnoise.dimension.pairs import full_correlation_integral as full_correlation_integral
+from sgdnoise.dimension.paths import geodesic as geodesic
 from sgdnoise.dimension.principal import local_pca as local_pca
 from sgdnoise.dimension.principal import pca as pca
 from sgdnoise.dimension.radii import mada as mada

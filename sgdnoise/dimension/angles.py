@@ -6,7 +6,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.special import gammaln
 
-from sgdnoise.arrays import Array, device, namespace
+from sgdnoise.arrays import Array, as_numpy, device, namespace
 from sgdnoise.dimension.cloud import Neighbours, nearest
 
 __all__ = ["abid", "cosines", "ess", "gram_matrices", "skewness"]
@@ -29,7 +29,7 @@ def ess(points, k: int = 20, *, neighbours: Neighbours | None = None):
     xp = namespace(near.points)
     parts = [skewness(gram) for gram in gram_matrices(near, about_mean=True)]
     mean = xp.mean(xp.concat(parts))
-    return xp.asarray(_dimension_of(float(mean)), dtype=mean.dtype, device=device(mean))
+    return xp.asarray(_dimension_of(float(as_numpy(mean))), dtype=mean.dtype, device=device(mean))
 
 
 def abid(points, k: int = 20, *, neighbours: Neighbours | None = None):

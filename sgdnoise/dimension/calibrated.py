@@ -1,5 +1,6 @@
 """Any estimator made right on uniform balls: simulate it there, and invert."""
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -52,7 +53,7 @@ def inverted(dimensions, values, value):
     """
     x, y = np.log(dimensions), np.log(values)
     smooth = make_smoothing_spline(x, y)(x)
-    growing = np.concatenate([[True], np.diff(np.maximum.accumulate(smooth)) > 0])
+    growing = np.concatenate([[True], np.diff(np.maximum.accumulate(smooth)) > 1e-6])
     if growing.sum() < 3:
         raise ValueError("the estimator has no values that grow with the dimension of a ball")
     x, y = x[growing], smooth[growing]
@@ -89,14 +90,16 @@ def _on_balls(estimator, n, d, options):
 
 
 def _file(estimator, n, options):
-    """Where the curve is kept, named by all it depends on; None if the code cannot be read."""
-    try:
-        code = inspect.getsource(sys.modules[estimator.__module__])
-    except (OSError, TypeError, KeyError, AttributeError):
+    """Where the curve is kept, named by all it depends on; None if a name does not say which."""
+    module = sys.modules.get(getattr(estimator, "__module__", ""))
+    name = getattr(estimator, "__qualname__", "")
+    if module is None or getattr(module, name, None) is not estimator:  # a lambda, a partial
         return None
-    said = repr(
-        (estimator.__module__, estimator.__qualname__, code, n, options, DIMENSIONS, POINTS)
-    )
+    try:
+        code = inspect.getsource(module)
+    except (OSError, TypeError):
+        return None
+    said = repr((module.__name__, name, code, n, options, DIMENSIONS, POINTS))
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgdnoise"
     return folder / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.json"
 
@@ -109,4 +112,5 @@ def _keep(file, values):
         new.write_text(json.dumps(values))
         new.replace(file)
     except OSError:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()

@@ -70,23 +70,27 @@ def distinct(points, *, refuse: bool = False):
     return xp.take(points, xp.asarray(np.sort(first), device=device(points)), axis=0)
 
 
-def nearest(points, k: int, given: Neighbours | None = None, *, refuse: bool = False) -> Neighbours:
-    """Nearest neighbours among distinct points: those `given`, or found.
+def nearest(
+    points, k: int, given: Neighbours | None = None, *, fewer: bool = False, refuse: bool = False
+) -> Neighbours:
+    """Nearest neighbours among distinct points: those `given`, or found; all there are if `fewer`.
 
+    Where jax compiles and cannot merge, a distance of zero is nan.
     Raises ValueError as `cloud` and `distinct` do, for fewer than k + 1 distinct points, and k < 1.
     """
     if given is not None:
-        return given.first(k)
-    points = cloud(points, least=max(k, 1) + 1)
-    distances, index = nearest_neighbours(points, k)
-    if concrete(namespace(points).any(distances[:, 0] == 0)):
+        return given.first(min(k, given.distances.shape[1]) if fewer else k)
+    points = cloud(points, least=2 if fewer else max(k, 1) + 1)
+    xp = namespace(points)
+    found = nearest_neighbours(points, min(k, points.shape[0] - 1) if fewer else k)
+    if concrete(xp.any(found[0][:, 0] == 0)):
         points = distinct(points, refuse=refuse)
-        if points.shape[0] <= k:
-            raise ValueError(
-                f"{k} neighbours need {k + 1} distinct points and only {points.shape[0]} are"
-            )
-        distances, index = nearest_neighbours(points, k)
-    return Neighbours(points, distances, index)
+        n = points.shape[0]
+        if n <= k and not fewer:
+            raise ValueError(f"{k} neighbours need {k + 1} distinct points, and only {n} are")
+        found = nearest_neighbours(points, min(k, n - 1) if fewer else k)
+    distances, index = found
+    return Neighbours(points, xp.where(distances > 0, distances, xp.nan), index)
 
 
 def _check_size(xp, points, apart):
@@ -101,8 +105,8 @@ def _check_size(xp, points, apart):
     least, most = 1e6 * known.smallest_normal**0.5, known.max**0.5 / (8 * (n * width) ** 0.5)
     if concrete((size < least) | (size > most)):
         raise ValueError(
-            f"points within {float(size):.3g} of each other have no squares in {points.dtype}; "
-            f"rescale them"
+            f"coordinates that differ by {float(as_numpy(size)):.1e} have no squares in "
+            f"{points.dtype}, rescale them"
         )
 
 
@@ -127,4 +131,6 @@ def _floating(xp, points):
     if not known.get("real floating"):
         raise ValueError(f"points are real numbers, not of type {points.dtype}")
     bits = xp.finfo(points.dtype).bits
-    return points if bits in (32, 64) else xp.astype(points, xp.float32 if bits < 32 else xp.float64)
+    return (
+        points if bits in (32, 64) else xp.astype(points, xp.float32 if bits < 32 else xp.float64)
+    )

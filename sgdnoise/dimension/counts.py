@@ -34,9 +34,10 @@ def binomial(
     near = nearest(points, k, neighbours).distances
     xp = namespace(near)
     scaled = near[:, :-1] / near[:, -1:]
-    within = _best_ratio(-1 / xp.mean(xp.log(scaled))) if ratio is None else ratio
+    given = ratio is not None
+    within = ratio if given else _best_ratio(-1 / xp.mean(xp.log(scaled)))
     inside = xp.mean(xp.astype(scaled <= within, near.dtype))
-    return _log(inside) / _log(xp.asarray(within, dtype=near.dtype, device=device(near)))
+    return _log(inside) / (math.log(within) if given else xp.log(within))
 
 
 def abide(
@@ -54,16 +55,17 @@ def abide(
     variance, is the next dimension; `steps` times, from `twonn`.  Counts are whole, so that later
     steps go on moving it by some 1e-4.  Neighbourhoods are as large as a test of the density lets
     them be: curvature and edges, which it does not see, bias more than among few neighbours.
+    Infinite where none lies within the inner radius, as among few points.
     Raises ValueError for alpha not between 0 and 1, or fewer than 5 points.
     """
-    if neighbours is None:
-        points = cloud(points, least=5)
-        if points.shape[0] <= most:
-            points = cloud(nearest(points, 1).points, least=5)  # distinct
-        neighbours = nearest(points, min(most, points.shape[0] - 1))
-    near = neighbours.first(min(most, neighbours.distances.shape[1]))
+    near = nearest(points, most, neighbours, fewer=True)
+    if near.distances.shape[1] <= FEWEST:
+        found = near.distances.shape[1] + 1
+        raise ValueError(f"at least {FEWEST + 2} distinct points are needed, not {found}")
     d = twonn(near.points, neighbours=near)
     for _ in range(steps):
+        if concrete(namespace(d).isinf(d)):
+            break
         d = _within_adaptive(near, d, alpha)
     return d
 

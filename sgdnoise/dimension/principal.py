@@ -22,8 +22,8 @@ def pca(points, *, level: float | str = 0.95, rng: np.random.Generator | None = 
     counted short of that where it fills much;
     "parallel", the leading ones above each of 19 clouds whose columns are shuffled apart, as in
     the parallel analysis of Horn (1965), which depends on the axes and draws from `rng`.
-    By numpy but for shares.  nan where all points coincide.
-    Raises ValueError for another level, and for "parallel" without rng.
+    By numpy but for shares.
+    Raises ValueError as `cloud` does, for another level, and for "parallel" without rng.
     """
     points = cloud(points)
     values = singular_values(points)
@@ -84,8 +84,6 @@ def _explaining(values, level):
 
 def _above_noise(values, n, width):
     """How many singular values exceed what white noise of the same median has."""
-    if not values[0] > 0:
-        return np.nan
     m = n - 1
     rank = np.sum(values > values[0] * max(n, width) * np.finfo(values.dtype).eps)
     p = rank if rank < min(m, width) else width  # axes that never vary are no axes
@@ -108,8 +106,6 @@ def _above_shuffled(values, points, rng):
     """How many leading singular values exceed those of all clouds with columns shuffled."""
     if rng is None:
         raise ValueError("parallel analysis shuffles by a numpy Generator, and rng is None")
-    if not values[0] > 0:
-        return np.nan
     shuffled = [singular_values(rng.permuted(points, axis=0)) for _ in range(SHUFFLES)]
     above = values > np.max(shuffled, axis=0)
     return np.sum(np.cumprod(above))

@@ -5,7 +5,7 @@ from scipy.special import lambertw
 
 from sgdnoise.arrays import as_numpy, device, namespace
 from sgdnoise.dimension.cloud import distinct
-from sgdnoise.dimension.correlation import cosine_tiles, on_sphere
+from sgdnoise.dimension.pairs import cosine_tiles, on_sphere
 
 __all__ = ["fisher_separability"]
 
@@ -48,8 +48,6 @@ def _whitened(points, condition):
     centred = beside - xp.mean(beside, axis=0)
     gram = centred.T @ centred if width <= n else centred @ centred.T
     values, vectors = xp.linalg.eigh(gram)
-    if not values[-1] > 0:
-        raise ValueError("points that all coincide have no directions")
     kept = xp.nonzero(values > values[-1] / condition)[0]
     vectors = xp.take(vectors, kept, axis=1)
     return centred @ vectors / xp.sqrt(xp.take(values, kept)) if width <= n else vectors

@@ -21,7 +21,7 @@ def participation_ratio(
     The ratio of the two `trace_moments`, by which method, columns, noise and repeat are explained.
     The naive one is between 1 and min(n - 1, D), and its inverse too large by about 1 / (n - 1).
     A ratio of unbiased numbers is biased itself, but in its next order: their averages over data
-    sets are not.  nan where all points coincide, or where the estimate of Tr K^2 is not positive.
+    sets are not.  nan where the estimate of Tr K^2 is not positive.
     It needs no eigenvalues, since Tr K^2 is the sum of squares of either Gram matrix.
     Raises ValueError as `trace_moments` does.
     """
@@ -74,8 +74,8 @@ def effective_rank(points, *, of: str = "singular values"):
 
     p are the singular values of the centred points over their sum, as Roy & Vetterli define it, or
     the variances of the principal components over theirs, which weighs weak components less.
-    Between 1 and min(n - 1, D); nan where all points coincide.  Small samples spread the spectrum
-    and so bias it downwards.  Raises ValueError for anything else to take it of.
+    Between 1 and min(n - 1, D).  Small samples spread the spectrum and so bias it downwards.
+    Raises ValueError as `cloud` does, and for anything else to take it of.
     """
     if of not in ("singular values", "variances"):
         raise ValueError(f"effective_rank is of singular values or variances, not of {of!r}")
@@ -89,7 +89,7 @@ def stable_rank(points):
     """Stable rank |X|_F^2 / |X|_2^2 of the centred points, Rudelson & Vershynin (2007).
 
     (n, D) -> ().  All variance over the largest of a principal component, which small samples
-    overestimate, so that it is biased downwards; nan where all points coincide.
+    overestimate, so that it is biased downwards.  Raises ValueError as `cloud` does.
     """
     variances = singular_values(points) ** 2
     xp, largest = namespace(variances), variances[0]

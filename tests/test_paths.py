@@ -6,9 +6,9 @@ from scipy.spatial.distance import cdist
 from scipy.special import betaincinv
 from witnesses import SURE
 
-from sgdnoise.dimension import geodesic as rooms
+from sgdnoise.dimension import paths as rooms
 from sgdnoise.dimension.cloud import nearest
-from sgdnoise.dimension.geodesic import geodesic, sine_exponent
+from sgdnoise.dimension.paths import geodesic, sine_exponent
 from sgdnoise.estimate import mean
 
 

@@ -9,8 +9,8 @@ from scipy.spatial.distance import pdist
 from scipy.special import gamma, hyp2f1
 from witnesses import SURE, torus, tree_distances
 
-from sgdnoise.dimension import correlation as rooms
-from sgdnoise.dimension.correlation import correlation, full_correlation_integral
+from sgdnoise.dimension import pairs as rooms
+from sgdnoise.dimension.pairs import correlation, full_correlation_integral
 from sgdnoise.estimate import mean
 
 

@@ -10,9 +10,9 @@ from scipy.special import comb, digamma, iv
 from scipy.stats import vonmises
 from witnesses import SURE
 
-from sgdnoise.dimension import danco as rooms
+from sgdnoise.dimension import divergence as rooms
 from sgdnoise.dimension.cloud import nearest
-from sgdnoise.dimension.danco import ball_statistics, danco
+from sgdnoise.dimension.divergence import ball_statistics, danco
 from sgdnoise.estimate import mean
 
 
