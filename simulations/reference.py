@@ -23,7 +23,8 @@ from typer import Option
 
 from sgdnoise.cli import console, guarded, progress, workers
 from sgdnoise.dimension.calibrated import DIMENSIONS, ball
-from sgdnoise.dimension.recommended import TABLE, Reference, coordinates, matern, portrait
+from sgdnoise.dimension.portrait import Balls, coordinates, portrait
+from sgdnoise.dimension.recommended import TABLE
 from sgdnoise.store import provenance, whole
 
 SIZES = (45, 70, 100, 200, 400, 800, 1600, 3200, 6400, 12_800)  # points of a ball
@@ -127,24 +128,23 @@ def with_noise(points, rng):
 
 
 def fitted(seen, table, seed) -> dict:
-    """Places, lengths and weights of the regression of log d on what was seen, (n, d, portrait).
+    """Places, what is to be added to their log d, and the lengths over which it changes.
 
-    Lengths by marginal likelihood on 800 of them, with a noise of at least 4% in d, so that
-    no single manifold is believed more than its sampling error; the weights from all.
+    Lengths, of 1 at least, and the variance in its own units, by marginal likelihood
+    on 800 manifolds; no single one is believed to better than 4% in d.
     """
-    known = Reference(
-        *(np.asarray(table[k]) for k in ("sizes", "dimensions", "portraits")), *3 * [None]
-    )
-    places = np.asarray([coordinates(known, look, n) for n, _, look in seen])
+    balls = Balls(*(np.asarray(table[name]) for name in Balls._fields))
+    places = np.asarray([coordinates(balls, look, n) for n, _, look in seen])
     rest = np.log([d for _, d, _ in seen]) - places[:, 0]
     kept = np.abs(rest) < 1.5
     places, rest = places[kept], rest[kept]
-    kernel = ConstantKernel(0.2) * Matern(np.full(places.shape[1], 3.0), (0.5, 100), nu=1.5)
+    scale = places.std(axis=0)
+    kernel = ConstantKernel(0.2) * Matern(np.full(places.shape[1], 3.0), (1, 100), nu=1.5)
     process = GaussianProcessRegressor(kernel + WhiteKernel(0.004, (0.0016, 1)), random_state=seed)
-    found = process.fit(places[:800], rest[:800]).kernel_
-    lengths, noise = found.k1.k2.length_scale, found.k2.noise_level / found.k1.k1.constant_value
-    weights = np.linalg.solve(matern(places, places, lengths) + noise * np.eye(len(rest)), rest)
-    return {"places": places, "lengths": lengths, "weights": weights}
+    found = process.fit(places[:800] / scale, rest[:800]).kernel_
+    variance = found.k2.noise_level / found.k1.k1.constant_value
+    lengths = scale * found.k1.k2.length_scale
+    return {"places": places, "rest": rest, "lengths": lengths, "variance": variance}
 
 
 def _between(low, high, rng):
