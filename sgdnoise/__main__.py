@@ -1,52 +1,93 @@
 """`python -m sgdnoise`: dimensions of a file of points, and the verdicts of committed results."""
 
+import math
+import warnings
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import rich.box
+import rich.console
 import rich.table
 import typer
+from typer import Option
 
-from sgdnoise.cli import console, guarded, show
+from sgdnoise import survey
+from sgdnoise.cli import console, guarded, progress, show, writable
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__
 )
 RESULTS = Path("simulations/results")
+OUT = Path("out/dimension")
+MOST = 20_000  # points looked at unless more are asked for
+NOTE = 16  # columns, below which a note stands below the table alone
+MADE = "sgdnoise dimension"  # stands in each picture, which may then be written over
+
+
+class Repeated(StrEnum):
+    """What to do with points that repeat others."""
+
+    merge = "merge"
+    refuse = "refuse"
 
 
 @app.command()
 def dimension(
-    file: Annotated[Path, typer.Argument(help="points, one a row: .npy, .npz or .csv")],
-    groups: Annotated[
+    file: Annotated[
+        Path,
+        typer.Argument(help="points, one a row: .npy, .npz, .csv, .parquet, .pt or .safetensors"),
+    ],
+    key: Annotated[str | None, Option(help="which array of the file, if it has several")] = None,
+    flatten: Annotated[bool, Option("--flatten", help="make a row of each image or array")] = False,
+    estimator: Annotated[
+        list[str] | None, Option(help="one to show; may be given again", show_default="all")
+    ] = None,
+    calibrate: Annotated[
+        bool,
+        Option(
+            help="also correct each value by simulated balls: minutes the first time, then kept"
+        ),
+    ] = False,
+    duplicates: Annotated[
+        Repeated, Option(help="what to do with points that repeat others")
+    ] = Repeated.merge,
+    points: Annotated[
         int | None,
-        typer.Option(
-            help="disjoint groups that errors come from",
-            show_default="20 points a group, at most 20",
+        Option(help="rows to take, at random", show_default=f"all, or {MOST} of more"),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        Option(
+            help="file of the picture: .png, .pdf or .svg", show_default="dimension.png in --out"
         ),
     ] = None,
+    out: Annotated[Path, Option(help="folder of the picture")] = OUT,
+    seed: Annotated[int, Option(min=0, help="of the rows taken, and of the picture's parts")] = 0,
 ) -> None:
-    """Print how many dimensions the points of a file have, by each estimator, with its error."""
-    from sgdnoise import dimension as estimators
-    from sgdnoise.estimate import grouped
+    """Print how many dimensions the points of a file have, by each estimator, with its error.
+
+    The first row is the one to take. Standard errors come from 2 partitions into 5 groups.
+
+    The picture shows how the dimension changes with scale.
+    """
+    from sgdnoise.dimension import distinct
 
     with guarded("nothing was written"):
-        points = _points(file)
-        parts = _groups(len(points)) if groups is None else groups
-        n, width = points.shape
-        console.print(f"{file}: {n} points in {width} dimensions", markup=False, soft_wrap=True)
-        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-        for heading in ("estimator", "dimension", "standard error"):
-            table.add_column(heading, justify="left" if heading == "estimator" else "right")
-        for estimator in (
-            estimators.twonn,
-            estimators.levina_bickel,
-            estimators.participation_ratio,
-        ):
-            found = grouped(estimator, points, parts)
-            table.add_row(estimator.__name__, f"{found.value:.3f}", f"{found.stderr:.3f}")
-        console.print(table)
+        names = _names(estimator)
+        target = _target(picture, out)
+        cloud = _taken(file, key, flatten, points, seed)
+        writable(target.parent)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            cloud = distinct(cloud, refuse=duplicates is Repeated.refuse)
+        for warning in said:
+            _say(str(warning.message))
+        rows = _surveyed(cloud, names, calibrate)
+        _show(rows, calibrate)
+        _say(survey.answer(rows))
+        _draw(cloud, file.name, target, seed)
 
 
 @app.command()
@@ -71,42 +112,137 @@ def verdicts(
     raise SystemExit(status(everything))
 
 
-def _groups(n: int) -> int:
-    if n < 40:
-        raise ValueError(f"errors need 2 groups of 20 points or more, not {n} points in all")
-    return min(20, n // 20)
+def _say(text, **kwargs):
+    console.print(text, markup=False, **kwargs)
 
 
-def _points(file: Path):
-    """The array of a file, (n, D).  Raises ValueError in one sentence for what is none."""
-    readers = {".npy": np.load, ".npz": _only, ".csv": _csv}
-    if not file.is_file():
-        raise ValueError(f"there is no file {file}")
-    if file.suffix not in readers:
-        raise ValueError(f"{file.name} must end in one of {', '.join(readers)}")
-    try:
-        points = np.asarray(readers[file.suffix](file), dtype=float)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{file} holds no array of numbers: {error}") from None
-    if points.ndim != 2:
-        raise ValueError(f"{file} must hold points (n, D), one a row, not shape {points.shape}")
-    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
-    if bad.size:
-        raise ValueError(f"{file} has {bad.size} rows that are not finite, the first is {bad[0]}")
-    return points
+def _names(asked):
+    """Those to show, in order; `learned`, whose value `estimate` gives, only if asked for."""
+    from sgdnoise.dimension import ESTIMATORS
+
+    known = [survey.FIRST, *ESTIMATORS]
+    for name in asked or ():
+        if name not in known:
+            raise ValueError(f"there is no estimator {name!r} but {', '.join(known)}")
+    return [name for name in known if (name in asked if asked else name != "learned")]
 
 
-def _only(file):
-    arrays = np.load(file)
-    if len(arrays.files) != 1:
-        raise ValueError(
-            f"it holds {len(arrays.files)} arrays ({', '.join(arrays.files)}), not one"
+def _target(picture, out):
+    """Where the picture goes: a new file, or one that this command made."""
+    path = out / "dimension.png" if picture is None else picture
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"a picture ends in .png, .pdf or .svg, not as {path.name}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, where the picture would go")
+    if path.exists() and MADE.encode() not in path.read_bytes():
+        raise ValueError(f"{path} is there and not of this command; give another --picture")
+    return path
+
+
+def _taken(file, key, flatten, count, seed):
+    """The rows of the file to look at, having said how many of how many."""
+    from sgdnoise import read
+
+    whole = read.points(file, key=key, flatten=flatten)
+    n, width = whole.shape
+    first = read.header(file) if file.suffix.lower() == ".csv" else None
+    names = "" if first is None else f"; its first line is a header, {', '.join(first)}"[:60]
+    _say(f"{file}: {n} points in {width} dimensions{names}", soft_wrap=True)
+    if count is not None and not 2 <= count <= n:
+        raise ValueError(f"--points takes 2 to {n} of the {n} rows, not {count}")
+    if (count := count or min(n, MOST)) == n:
+        return np.asarray(whole)
+    _say(f"taking {count} rows at random, by seed {seed} (--points takes more or fewer)")
+    return whole[np.sort(np.random.default_rng(seed).choice(n, count, replace=False))]
+
+
+def _surveyed(points, names, calibrate):
+    """A row for each estimator, under a bar."""
+    fit = [name for name in names if name in survey.BALLS] if calibrate else []
+    if fit:
+        _say(f"calibrating on balls of {len(points)} points: minutes the first time, then kept")
+    near = survey.neighbours(points)
+    rows: dict[str, survey.Row] = {}
+    done: list[str] = []
+    with progress("estimators", lambda: len(done), len(names) + len(fit)):
+        for name in names:
+            rows[name] = survey.measured(name, near)
+            done.append(name)
+        for name in fit:
+            rows[name] = survey.on_balls(rows[name], near)
+            done.append(name)
+    return list(rows.values())
+
+
+def _show(rows, calibrate):
+    """The table, a part for each question, and below it what did not fit."""
+    from sgdnoise.dimension import LINEAR
+
+    headings = ["dimension", "± error", *(["calibrated"] if calibrate else []), "seconds"]
+    room = (
+        console.width - 4 - max(len(row.name) for row in rows) - sum(3 + len(h) for h in headings)
+    )
+    noted = any(row.notes for row in rows) and room >= NOTE
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("estimator", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    if noted:
+        table.add_column("note", no_wrap=True, style="dim")
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        numbers = [row.value, row.stderr, *([row.ball] if calibrate else [])]
+        cells = [*map(_number, numbers), f"{row.seconds:.1f}"]
+        cells += [_short("; ".join(row.notes), room - 3)] if noted else []
+        ends = after is not None and (
+            row.name == survey.FIRST or _is(LINEAR, after) > _is(LINEAR, row)
         )
-    return arrays[arrays.files[0]]
+        style = "bold" if row.name == survey.FIRST else None
+        table.add_row(row.name, *cells, style=style, end_section=ends)
+    console.print(table)
+    for note in dict.fromkeys(note for row in rows for note in row.notes):
+        _say(f"{', '.join(row.name for row in rows if note in row.notes)}: {note}")
 
 
-def _csv(file):
-    return np.loadtxt(file, delimiter=",", ndmin=2)
+def _short(text, room):
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def _is(names, row):
+    return row.name in names
+
+
+def _number(value):
+    return "-" if not math.isfinite(value) else f"{value:.2f}"
+
+
+def _draw(points, name, path, seed):
+    """The dimension by twonn against scale, into this file; nothing for too few points."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    from sgdnoise import plot
+    from sgdnoise.dimension import scale_profile, twonn
+    from sgdnoise.store import whole
+
+    try:
+        profile = scale_profile(twonn, points, rng=np.random.default_rng(seed))
+    except ValueError as error:
+        _say(f"no picture: {error}")
+        return
+    with mpl.rc_context(plot.STYLE):
+        figure = Figure(figsize=(3.6, 2.7))
+        ax = figure.add_subplot()
+        plot.scale_profile(ax, profile)
+        wide = profile.scale.max() > 10 * profile.scale.min()
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
+        figure.supxlabel(f"twonn on {name}, thinned", fontsize=7, color=plot.COLOURS["grey"])
+        said = {"Software" if path.suffix == ".png" else "Creator": MADE}
+        with whole(path) as new:
+            figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=said)
+    _say(f"  {path}", soft_wrap=True)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """What the package asks of an array, whichever library made it."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,32 +36,38 @@ def nearest_neighbours(
     Candidates come from |y|^2 - 2 x.y in float32, one matrix product a tile, so that memory does
     not grow with n^2; the distances come from differences, in the type of `points`.  Where rounding
     could have hidden a neighbour (far clusters), the point is done again in float64, and if need
-    be by all differences.  A nan makes every distance nan.  Raises ValueError for n <= k.
+    be by all differences.  A nan makes every distance nan.  Raises ValueError for n <= k or k < 1.
     """
     xp, n = namespace(points), points.shape[0]
-    if not 1 <= k < n:
-        raise ValueError(f"{k} nearest neighbours need at least {max(k, 1) + 1} points, not {n}")
+    if k < 1:
+        raise ValueError(f"nearest neighbours are counted from 1, and {k} are asked for")
+    if n <= k:
+        raise ValueError(f"{k} nearest neighbours need at least {k + 1} points, not {n}")
+    unit = _unit(xp, points)
+    points = points if unit == 1 else points / unit
     nothing = 0 * xp.sum(points, axis=0)  # but nan where a point is
     middle = xp.sort(points[:: max(1, n // 500), :], axis=0)
-    centred = points - (middle[middle.shape[0] // 2, :] + nothing)
+    centre = middle[middle.shape[0] // 2, :] + nothing
     everyone = xp.arange(n, device=device(points))
-    squared, index, hidden = _search(xp, centred, everyone, k, xp.float32)
+    squared, index, hidden = _search(xp, points, points - centre, everyone, k, xp.float32)
     for how in (xp.float64, None):
         if not concrete(xp.any(hidden)):
             break
         again = xp.nonzero(hidden)[0]
-        better = _search(xp, centred, again, k, how)
+        wide = xp.float64  # not centred in the type of the points, which rounds
+        centred = xp.astype(points, wide) - xp.astype(centre, wide)
+        better = _search(xp, points, centred, again, k, how)
         place = _replaced(xp, everyone, again)
         squared, index, hidden = (
             xp.take(xp.concat([old, new]), place, axis=0)
             for old, new in zip((squared, index, hidden), better, strict=True)
         )
-    return xp.sqrt(squared), index
+    return unit * xp.sqrt(squared) + xp.sum(nothing), index
 
 
 def as_numpy(values) -> np.ndarray:
     """The numbers as numpy has them, off the device."""
-    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def concrete(condition) -> bool:
@@ -71,6 +78,15 @@ def concrete(condition) -> bool:
         return False
 
 
+def _unit(xp, points):
+    """The power of two that all coordinates stay within, where squares in float32 would not do."""
+    try:
+        size = float(as_numpy(xp.max(xp.abs(points))))
+    except TypeError:  # jax, tracing
+        return 1.0
+    return 1.0 if 1e-9 < size < 1e9 or not 0 < size < math.inf else 2.0 ** math.frexp(size)[1]
+
+
 def _replaced(xp, everyone, again):
     """Where to take each row from, once rows for `again` stand below those of everyone."""
     below = xp.searchsorted(again, everyone)
@@ -79,7 +95,7 @@ def _replaced(xp, everyone, again):
     return xp.where(redone, everyone.shape[0] + at, everyone)
 
 
-def _search(xp, centred, asked, k, dtype):
+def _search(xp, points, centred, asked, k, dtype):
     """Squared distances and places of the k nearest of each point asked, and whether in doubt."""
     n, width = centred.shape
     found = []
@@ -88,13 +104,13 @@ def _search(xp, centred, asked, k, dtype):
     rows = max(1, min(TILE // min(n, WIDE), TILE // (columns_each * width)))
     for start in range(0, asked.shape[0], rows):
         own = asked[start : min(start + rows, asked.shape[0])]
-        here = xp.take(centred, own, axis=0)
         if dtype is None:
             columns = xp.broadcast_to(xp.arange(n, device=device(own))[None, :], (own.shape[0], n))
-            floor = xp.full(own.shape, xp.inf, dtype=centred.dtype, device=device(own))
+            floor = xp.full(own.shape, xp.inf, dtype=points.dtype, device=device(own))
         else:
+            here = xp.take(centred, own, axis=0)
             columns, floor = _candidates(xp, xp.astype(here, dtype), keys, k)
-        squared, index = _measured(xp, centred, here, own, columns, k)
+        squared, index = _measured(xp, points, own, columns, k)
         found.append((squared, index, squared[:, -1] > xp.astype(floor, squared.dtype)))
     return tuple(xp.concat(parts) for parts in zip(*found, strict=True))
 
@@ -168,10 +184,11 @@ def _select(xp, values, count):
     return xp.argsort(values, axis=1)[:, :count]
 
 
-def _measured(xp, centred, here, own, columns, k):
-    """The k smallest squared distances from `here` to the points in these columns, and whose."""
+def _measured(xp, points, own, columns, k):
+    """The k smallest squared distances from its own points to those in its columns, and whose."""
     m, count = columns.shape
-    near = xp.reshape(xp.take(centred, xp.reshape(columns, (-1,)), axis=0), (m, count, -1))
+    here = xp.take(points, own, axis=0)
+    near = xp.reshape(xp.take(points, xp.reshape(columns, (-1,)), axis=0), (m, count, -1))
     squared = xp.sum((near - here[:, None, :]) ** 2, axis=2)
     squared = xp.where(columns == own[:, None], xp.inf + squared, squared)  # nan stays nan
     order = xp.argsort(squared, axis=1)[:, :k]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from sgdnoise.arrays import concrete, device, namespace
+from sgdnoise.arrays import as_numpy, concrete, device, namespace
 
 __all__ = ["Estimate", "finite_mean", "grouped", "mean"]
 
@@ -27,8 +27,11 @@ class Estimate(NamedTuple):
 
     def interval(self, level: float = 0.95):
         """Ends of the central interval of this level, by Student's law."""
-        xp = namespace(self.stderr)
-        reach = xp.asarray(stdtrit(np.asarray(self.freedom), (1 + level) / 2)) * self.stderr
+        times = stdtrit(as_numpy(self.freedom), (1 + level) / 2)
+        if not isinstance(self.stderr, float):
+            where = device(self.stderr)
+            times = namespace(self.stderr).asarray(times, dtype=self.stderr.dtype, device=where)
+        reach = times * self.stderr
         return self.value - reach, self.value + reach
 
 

@@ -56,9 +56,18 @@ MEANING = {
     "relative": "normal noise of 5% of the radius",
     "wide": "turned into 1000 coordinates",
 }
-ALLOWED = {("clean", 1000): 7.5, ("clean", 2500): 5.0}  # mean percentage error; else 10
+ALLOWED = {  # mean percentage error that is claimed; beside these the rest is for contrast
+    ("clean", 1000): 7.5,
+    ("clean", 2500): 5.0,
+    ("wide", 1000): 10.0,
+    ("wide", 2500): 10.0,
+    ("noise", 2500): 10.0,
+}
 AT_MOST = ("participation_ratio", "effective_rank", "stable_rank", "pca")  # isotropy is extreme
-SLOW = ("geodesic", "abide", "danco", "tle", "local_pca")  # a quarter of the repeats
+SLOW = (  # an eighth of the repeats
+    *("learned", "geodesic", "abide", "danco", "tle", "local_pca"),
+    "full_correlation_integral",
+)
 
 
 class Size(NamedTuple):
@@ -73,8 +82,9 @@ class Size(NamedTuple):
     cloud: int
 
 
-FULL = Size((1000, 2500), 8, tuple(CHANGES), True, 480, (2, 5, 10), 1000)
+FULL = Size((1000, 2500), 5, tuple(CHANGES), True, 240, (2, 5, 10), 1000)
 SMALL = Size((300,), 2, ("clean",), False, 8, (2,), 250)
+FREEDOM = 40  # of the errors that `grouped` makes as it comes: 10 partitions, 5 groups
 BLOCK = 24  # repeats of a cloud in one task; fewer in all if fewer are asked
 
 
@@ -96,12 +106,13 @@ def accuracy(points: int, change: str, seed: int, *, calibrated: bool) -> xr.Dat
     for place, name in enumerate(BENCHMARK):
         rng = np.random.default_rng([seed, place, points])
         data = CHANGES[change](benchmark(name, points, rng=rng), rng)
-        rows.append([_value(method, data.inputs) for method in tried.values()])
-    axes = ("manifold", "method")
+        near = dimension.nearest(data.inputs, 40)
+        rows.append([_value(method, near) for method in tried.values()])
+    axes = ("manifold", "by")
     true = [manifold.dimension for manifold in BENCHMARK.values()]
     return xr.Dataset(
-        {"found": (axes, np.asarray(rows)), "true": ("manifold", true)},
-        {"manifold": list(BENCHMARK), "method": list(tried)},
+        {"found": (axes, np.asarray(rows))},
+        {"manifold": list(BENCHMARK), "true": ("manifold", true), "by": list(tried)},
     )
 
 
@@ -111,7 +122,7 @@ def coverage(cloud: str, d: int, block: int, *, size: Size) -> xr.Dataset:
     rows = []
     for repeat in repeats:
         rng = np.random.default_rng([repeat, d, list(CLOUDS).index(cloud)])
-        rows.append(_measured(CLOUDS[cloud](size.cloud, d, rng=rng).inputs, repeat % 4 == 0))
+        rows.append(_measured(CLOUDS[cloud](size.cloud, d, rng=rng).inputs, repeat % 8 == 0))
     found = np.full((BLOCK, len(dimension.ESTIMATORS), 2), np.nan)
     found[: len(rows)] = rows
     return xr.Dataset(
@@ -148,9 +159,9 @@ def _grouped(estimator, points):
     return float(measured.value), float(measured.stderr)
 
 
-def _value(method, points):
+def _value(method, near):
     try:
-        return float(method(points))
+        return float(method(near.points, neighbours=near))
     except ValueError:
         return np.nan
 
@@ -179,8 +190,8 @@ def summarised(bars: xr.Dataset) -> xr.Dataset:
     known = np.isfinite(value) & np.isfinite(error)
     count = known.sum("repeat")
     mean = value.where(known).mean("repeat")
-    low, high = Estimate(value, error, 40).interval()
-    inside = ((low <= mean) & (mean <= high)).where(known)
+    _, reach = Estimate(np.zeros(error.shape), error.values, FREEDOM).interval()
+    inside = (abs(value - mean) <= error.copy(data=reach)).where(known)
     return xr.Dataset(
         {
             "repeats": count,
@@ -194,7 +205,7 @@ def summarised(bars: xr.Dataset) -> xr.Dataset:
 
 def percentage_error(results: xr.Dataset, method: str = "learned") -> xr.DataArray:
     """Mean over manifolds of |found / true - 1| in %, failures and more than 100 as 100."""
-    off = 100 * abs(results.found.sel(method=method) / results.true - 1)
+    off = 100 * abs(results.found.sel(by=method) / results.true - 1)
     return off.fillna(100).clip(max=100).mean("manifold")
 
 
@@ -203,12 +214,12 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     found = []
     for n in results.points.values.tolist():
         for change in results.change.values.tolist():
-            noisy = change == "relative"
-            method = "learned, noisy" if noisy else "learned"
+            method = "learned, noisy" if change in ("noise", "relative") else "learned"
             errors = percentage_error(results, method).sel(points=n, change=change)
             measured = Estimate(float(errors.mean()), float(errors.std(ddof=1)) / errors.size**0.5)
             name = f"{method}, n = {n}, {change}: mean % off"
-            found.append(Verdict(name, 0.0, measured, n >= 1000, ALLOWED.get((change, n), 10.0)))
+            claimed = (change, n) in ALLOWED
+            found.append(Verdict(name, 0.0, measured, claimed, ALLOWED.get((change, n), 10.0)))
     return found + [_covered(results, name) for name in results.estimator.values.tolist()]
 
 
@@ -216,22 +227,19 @@ def _covered(results, name) -> Verdict:
     """Share of intervals that hold the estimator's own mean, over clouds and dimensions, in %."""
     part = results.sel(estimator=name)
     count = float(part.repeats.sum())
-    share = float((part.covered * part.repeats).sum()) / max(count, 1)
-    error = 100 * (max(share * (1 - share), 1 / max(count, 1)) / max(count, 1)) ** 0.5
-    return Verdict(
-        f"{name}: 95% intervals that hold",
-        95.0,
-        Estimate(100 * share, error),
-        name not in AT_MOST,
-        1.0,
-    )
+    if not count:
+        return Verdict(f"{name}: intervals of 95%", 95.0, Estimate(np.nan, np.nan), False, 1.0)
+    share = float((part.covered * part.repeats).sum()) / count
+    error = 100 * (max(share * (1 - share), 1 / count) / count) ** 0.5
+    claimed = name not in AT_MOST
+    return Verdict(f"{name}: intervals of 95%", 95.0, Estimate(100 * share, error), claimed, 1.5)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
     """Mean percentage error of every method, and the true and claimed error of every estimator."""
     kinds = [(n, c) for n in results.points.values.tolist() for c in results.change.values.tolist()]
     rows = []
-    for method in results.method.values.tolist():
+    for method in results.by.values.tolist():
         errors = percentage_error(results, method)
         cells = (errors.sel(points=n, change=c) for n, c in kinds)
         rows.append((method, *(_pm(cell) for cell in cells)))

@@ -24,8 +24,8 @@ from sgdnoise import dynamics, noise
 from sgdnoise.dimension import angles, counts, radii, ratios, separability, spectral
 from sgdnoise.dimension.calibrated import ball
 from sgdnoise.dimension.cloud import Neighbours, nearest
-from sgdnoise.dimension.correlation import _misfit
-from sgdnoise.dimension.geodesic import sine_exponent
+from sgdnoise.dimension.pairs import _misfit
+from sgdnoise.dimension.paths import sine_exponent
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.estimate import mean
 from sgdnoise.problem import Problem

@@ -9,7 +9,7 @@ from witnesses import curved
 
 from sgdnoise import noise
 from sgdnoise.arrays import nearest_distances
-from sgdnoise.dimension import levina_bickel, twonn
+from sgdnoise.dimension import distinct, levina_bickel, participation_ratio, twonn
 from sgdnoise.dynamics import descent, langevin
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.estimate import grouped, mean
@@ -39,6 +39,14 @@ WRONG = {
     "two points for two neighbours": (lambda: twonn(np.ones((2, 3))), "2"),
     "ten points for ten neighbours": (lambda: levina_bickel(np.ones((10, 3))), "10"),
     "one neighbour for a ratio": (lambda: levina_bickel(np.ones((10, 3)), 1), "1"),
+    "a point that is nan": (lambda: twonn(np.diag([1.0, np.nan, 2.0, 3.0])), "row 1"),
+    "an infinite point": (lambda: twonn(np.diag([1.0, 2.0, np.inf, 3.0])), "row 2"),
+    "points that coincide": (lambda: twonn(np.ones((30, 3))), "30"),
+    "points that span nothing": (lambda: participation_ratio(np.full((30, 3), 0.1)), "30"),
+    "points that repeat": (lambda: distinct(np.eye(5)[[0, 1, 2, 1]], refuse=True), "1 of 4"),
+    "a list of points": (lambda: levina_bickel([[1.0, 2.0]]), "list"),
+    "points in a row": (lambda: levina_bickel(np.ones(10)), "(10,)"),
+    "complex points": (lambda: participation_ratio(1j * np.eye(3)), "complex"),
     "one sample": (lambda: mean(np.ones(1)), "1"),
     "no sample": (lambda: mean(np.ones(0)), "0"),
     "one group": (lambda: grouped(np.mean, np.ones(9), groups=1), "1"),

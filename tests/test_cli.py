@@ -11,11 +11,13 @@ import pytest
 import rich.console
 import xarray as xr
 from typer.testing import CliRunner
+from witnesses import SURE, torus
 
 from sgdnoise import cli
 from sgdnoise.__main__ import app
 from sgdnoise.cli import time_left, workers, writable
-from sgdnoise.estimate import Estimate
+from sgdnoise.dimension import ESTIMATORS
+from sgdnoise.estimate import Estimate, grouped
 from sgdnoise.store import write
 from sgdnoise.verdict import Verdict, columns
 
@@ -32,48 +34,172 @@ def said(words):
     return done.returncode, done.stderr
 
 
-def test_the_dimension_of_a_file_is_printed_with_errors(tmp_path, rng):
-    angle = rng.uniform(0, 2 * np.pi, (400, 2))
-    np.save(tmp_path / "torus.npy", np.concatenate([np.cos(angle), np.sin(angle)], axis=1))
-    found = ask("dimension", tmp_path / "torus.npy")
+@pytest.fixture
+def torus_file(tmp_path, rng):
+    """300 points of a 2-torus in 4 dimensions."""
+    np.save(tmp_path / "torus.npy", torus(2, 300, rng))
+    return tmp_path / "torus.npy"
+
+
+def measured(file, *words):
+    """What the command prints, its picture beside the file."""
+    return ask("dimension", file, "--out", file.parent, *words)
+
+
+def row_of(name, found):
+    """Numbers in the line of one estimator."""
+    (line,) = [line for line in found.stdout.splitlines() if line.split()[:1] == [name]]
+    return [float(word) for word in line.split()[1:4]]
+
+
+def test_the_dimension_of_a_file_is_printed_by_every_estimator(torus_file):
+    """The torus has dimension 2, of which `estimate` is known to 5 errors, and spans 4."""
+    found = measured(torus_file)
     assert found.exit_code == 0
-    assert "400 points in 4 dimensions" in found.stdout
-    value = float(found.stdout.split("twonn")[1].split()[0])
-    assert abs(value - 2) < 1
+    assert "300 points in 4 dimensions" in found.stdout
+    first = [line.split()[0] for line in found.stdout.splitlines() if line.split()]
+    shown = [word for word in first if word in {"estimate", *ESTIMATORS}]
+    assert shown == ["estimate", *(name for name in ESTIMATORS if name != "learned")]
+    value, error, _ = row_of("estimate", found)
+    assert abs(value - 2) < SURE * error + 0.05 * 2
+    assert f"take estimate, {value:.2f} ± {error:.2f}" in found.stdout
+    assert "another question" in found.stdout
+
+
+def test_values_and_errors_are_those_of_the_functions(torus_file):
+    names = ("abide", "pca", "twonn", "l2n2")
+    found = measured(torus_file, *(word for name in names for word in ("--estimator", name)))
+    points = np.load(torus_file)
+    for name in names:
+        expected = grouped(ESTIMATORS[name], points, splits=2)
+        assert row_of(name, found)[:2] == [round(float(v), 2) for v in expected[:2]]
+    assert "the one to take is estimate" in found.stdout
+
+
+def test_a_picture_is_drawn_and_nobody_elses_is_written_over(torus_file):
+    words = ("--estimator", "twonn")
+    picture = torus_file.parent / "dimension.png"
+    assert str(picture) in measured(torus_file, *words).stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert measured(torus_file, *words).exit_code == 0  # over its own
+    picture.write_bytes(b"holiday")
+    refused = measured(torus_file, *words)
+    assert refused.exit_code == 2
+    assert picture.read_bytes() == b"holiday"
+    other = torus_file.parent / "new" / "profile.svg"
+    for _ in range(2):
+        assert measured(torus_file, *words, "--picture", other).exit_code == 0
+    assert "<svg" in other.read_text()
 
 
 def test_csv_and_npz_are_read_as_npy_is(tmp_path, rng):
     points = rng.normal(size=(80, 2))
     np.save(tmp_path / "p.npy", points)
     np.savez(tmp_path / "p.npz", points=points)
-    np.savetxt(tmp_path / "p.csv", points, delimiter=",")
-    tables = [ask("dimension", tmp_path / f"p.{kind}").stdout for kind in ("npy", "npz", "csv")]
-    assert len({t.split("\n", 1)[1] for t in tables}) == 1
+    np.savetxt(tmp_path / "p.csv", points, delimiter=",", header="x,y", comments="")
+    words = ("--estimator", "twonn", "--estimator", "pca")
+    tables = [measured(tmp_path / f"p.{kind}", *words) for kind in ("npy", "npz", "csv")]
+    assert len({(*row_of("twonn", t)[:2], *row_of("pca", t)[:2]) for t in tables}) == 1
+    assert "its first line is a header, x, y" in tables[2].stdout
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("absent.npy", None, "there is no file"),
-        ("points.txt", b"1 2", "must end in one of .npy, .npz, .csv"),
-        ("torn.npy", b"\x93NUMPY", "holds no array of numbers"),
-        ("words.csv", b"a,b\n", "holds no array of numbers"),
-        ("flat.npy", np.arange(3.0), "must hold points (n, D)"),
-        ("nan.npy", np.asarray([[1.0, 2.0], [np.nan, 0.0]]), "1 rows that are not finite"),
-        ("few.npy", np.ones((39, 2)), "errors need 2 groups of 20 points or more, not 39"),
-    ],
-)
-def test_what_is_no_cloud_of_points_is_one_sentence(tmp_path, name, content, sentence):
-    path = tmp_path / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content is not None:
-        np.save(path, content)
-    status, text = said(["dimension", path])
+def test_rows_are_taken_at_random_and_by_seed(torus_file):
+    words = ("--estimator", "twonn", "--points", "150")
+    one, again, other = (measured(torus_file, *words, "--seed", seed).stdout for seed in (1, 1, 2))
+    assert "taking 150 rows at random, by seed 1" in one
+    assert one.split("twonn")[1].split()[:2] == again.split("twonn")[1].split()[:2]
+    assert one.split("twonn")[1].split()[:2] != other.split("twonn")[1].split()[:2]
+
+
+def test_points_that_repeat_are_merged_or_refused_as_asked(tmp_path, rng):
+    points = torus(2, 60, rng)
+    np.save(tmp_path / "p.npy", np.concatenate([points, points[:7]]))
+    np.save(tmp_path / "q.npy", points)
+    words = ("--estimator", "twonn")
+    merged = measured(tmp_path / "p.npy", *words)
+    assert "7 of 67 points repeat others and were merged" in merged.stdout
+    assert row_of("twonn", merged)[:2] == row_of("twonn", measured(tmp_path / "q.npy", *words))[:2]
+    refused = measured(tmp_path / "p.npy", *words, "--duplicates", "refuse")
+    assert refused.exit_code == 2
+    assert "7 of 67 points repeat others" in refused.stderr
+
+
+def test_what_an_estimator_refuses_stands_in_its_row_and_below_in_full(tmp_path, rng):
+    np.save(tmp_path / "p.npy", torus(1, 40, rng))
+    words = [word for name in ("estimate", "tle", "twonn") for word in ("--estimator", name)]
+    found = measured(tmp_path / "p.npy", *words)
+    assert found.exit_code == 0
+    assert "estimate: at least 205 points" in found.stdout
+    assert "tle: no error: " in found.stdout
+    assert "none is recommended" in found.stdout
+
+
+def test_a_calibrated_column_is_for_the_estimators_of_manifolds_alone(
+    torus_file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    module = sys.modules["sgdnoise.dimension.calibrated"]
+    monkeypatch.setattr(module, "POINTS", 300)
+    monkeypatch.setattr(module, "_curve", module._curve.__wrapped__)
+    words = ("--estimator", "mom", "--estimator", "stable_rank", "--calibrate")
+    found = measured(torus_file, *words)
+    expected = float(module.calibrated(ESTIMATORS["mom"])(np.load(torus_file)))
+    assert row_of("mom", found)[2] == round(expected, 2)
+    (line,) = [line for line in found.stdout.splitlines() if line.startswith(" stable_rank")]
+    assert line.split()[3] == "-"
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_of_estimators_fits_the_terminal(width, tmp_path, rng, monkeypatch):
+    """With every number in it, and notes cut short, for they stand below in full."""
+    narrow = rich.console.Console(width=width, highlight=False)
+    monkeypatch.setattr("sgdnoise.__main__.console", narrow)
+    np.save(tmp_path / "p.npy", torus(1, 40, rng))
+    words = [w for n in ("tle", "full_correlation_integral") for w in ("--estimator", n)]
+    found = measured(tmp_path / "p.npy", *words)
+    lines = [line for line in found.stdout.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= width
+    assert "full_correlation_integral" in found.stdout
+    (line,) = [line for line in lines if line.startswith(" tle")]
+    assert 0 < float(line.split()[1]) < 3
+    assert ("…" in line) == (width == 80)
+    assert "tle: no error: at least 21 points" in found.stdout
+
+
+WRONG_WORDS = {
+    "estimator": (("--estimator", "fractal"), "there is no estimator 'fractal' but estimate"),
+    "no points": (("--points", "0"), "--points takes 2 to 300 of the 300 rows, not 0"),
+    "too many points": (("--points", "301"), "not 301"),
+    "picture": (("--picture", "p.jpeg"), "ends in .png, .pdf or .svg, not as p.jpeg"),
+    "key": (("--key", "x"), "no key such as 'x'"),
+}
+
+
+@pytest.mark.parametrize(("words", "sentence"), WRONG_WORDS.values(), ids=WRONG_WORDS.keys())
+def test_a_wrong_option_is_one_sentence(words, sentence, torus_file):
+    found = measured(torus_file, *words)
+    assert found.exit_code == 2
+    assert found.stderr.startswith("error: ")
+    assert sentence in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_what_is_no_cloud_of_points_is_one_sentence(tmp_path):
+    """Each kind of wrong file: see test_read."""
+    np.save(tmp_path / "nan.npy", np.asarray([[1.0, 2.0], [np.nan, 0.0]]))
+    status, text = said(["dimension", tmp_path / "nan.npy", "--out", tmp_path])
     assert status == 2
-    assert text.startswith("error: ")
-    assert sentence in text
-    assert "Traceback" not in text
+    assert text == "error: nan.npy has 1 rows that are not finite, the first is row 1\n"
+
+
+def test_ctrl_c_ends_politely(torus_file, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sgdnoise.survey.measured", interrupted)
+    found = measured(torus_file)
+    assert found.exit_code == 130
+    assert "stopped; nothing was written" in found.stdout
 
 
 def test_verdicts_are_read_from_results_and_decide_the_status(tmp_path):

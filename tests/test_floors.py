@@ -11,19 +11,20 @@ HOUSE = Path(__file__).parent.parent
 FLOORS = [
     {"__init__"},
     {"arrays"},
-    {"problem", "data"},
-    {"estimate", "covariance", "spectrum", "dimension", "theory"},
+    {"problem", "data", "read", "estimate"},
+    {"covariance", "spectrum", "dimension", "theory"},
     {"noise", "store", "verdict"},
-    {"dynamics", "track", "sweep", "plot", "report"},
+    {"dynamics", "track", "sweep", "plot", "report", "learn", "survey"},
     {"nets", "cli"},
     {"__main__"},  # the door: all it does is to call cli
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 GUESTS = {
-    "torch": ["nets/"],
+    "torch": ["nets/", "read.py"],  # whose .pt files only torch can read
     "jax": ["dynamics/chains.py", "dynamics/resume.py"],
     "xarray": ["store.py", "track.py", "sweep.py"],
-    "matplotlib": ["plot.py", "report.py"],
+    "matplotlib": ["plot.py", "report.py", "__main__.py"],  # which draws one figure
+    "sklearn": ["learn.py", "data/", "dimension/recommended.py"],
     "sympy": [],
 }
 FILES = sorted((HOUSE / "sgdnoise").rglob("*.py"))

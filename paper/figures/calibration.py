@@ -38,10 +38,10 @@ def draw(results) -> Figure:
         ax = figure.subplots()
         ax.axhline(1, color="black", linewidth=0.7)
         places = np.arange(part.sizes["manifold"])
-        shown = [name for name in LOOKS if name in part.method]
+        shown = [name for name in LOOKS if name in part.by]
         for shift, name in zip(np.linspace(-0.22, 0.22, len(shown)), shown, strict=True):
             label, color, marker = LOOKS[name]
-            ratio = part.found.sel(method=name) / part.true
+            ratio = part.found.sel(by=name) / part.true
             look: dict = {
                 "color": COLOURS[color],
                 "fmt": marker,

@@ -34,10 +34,9 @@ def binomial(
     near = nearest(points, k, neighbours).distances
     xp = namespace(near)
     scaled = near[:, :-1] / near[:, -1:]
-    given = ratio is not None
-    within = ratio if given else _best_ratio(-1 / xp.mean(xp.log(scaled)))
+    within = _best_ratio(-1 / xp.mean(xp.log(scaled))) if ratio is None else ratio
     inside = xp.mean(xp.astype(scaled <= within, near.dtype))
-    return _log(inside) / (math.log(within) if given else xp.log(within))
+    return _log(inside) / (xp.log(within) if ratio is None else math.log(ratio))
 
 
 def abide(

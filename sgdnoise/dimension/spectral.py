@@ -53,7 +53,7 @@ def trace_moments(
     gaussian, 1 sampled column, negative noise, and a repeat of other shape, or with noise or normal
     rows.
     """
-    first, second = _trials(points, repeat, method, columns, noise)
+    first, second = _trials(points, repeat, method, columns, noise, apart=False)
     width = first.shape[1]
     pairs = width * (width - 1) if columns == "sampled" else 1
     square, spread = _moments(namespace(first), first, second, method, columns, noise)
@@ -108,7 +108,7 @@ def _centred(points):
     return beside - namespace(points).mean(beside, axis=0)
 
 
-def _trials(points, repeat, method, columns, noise):
+def _trials(points, repeat, method, columns, noise, apart=True):
     """The centred points, and those of the second trial, or the same again."""
     least = {"naive": 2, "gaussian": 3, "unbiased": 4}
     if method not in least:
@@ -117,15 +117,15 @@ def _trials(points, repeat, method, columns, noise):
         raise ValueError(f"columns are all there are or sampled, not {columns!r}")
     if not noise >= 0:
         raise ValueError(f"a noise variance is 0 or more, not {noise}")
-    points = cloud(points, least[method])
+    points = cloud(points, least[method], apart=apart)
     if columns == "sampled" and points.shape[1] < 2:
         raise ValueError(f"2 or more sampled columns are needed, not {points.shape[1]}")
     first = _centred(points)
-    return first, first if repeat is None else _second(points, repeat, method, noise)
+    return first, first if repeat is None else _second(points, repeat, method, noise, apart)
 
 
-def _second(points, repeat, method, noise):
-    again = cloud(repeat)
+def _second(points, repeat, method, noise, apart):
+    again = cloud(repeat, apart=apart)
     if again.shape != points.shape:
         raise ValueError(f"a repeat has the shape {tuple(points.shape)}, not {tuple(again.shape)}")
     if noise or method == "gaussian":
