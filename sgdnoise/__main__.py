@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 RESULTS = Path("simulations/results")
 OUT = Path("out/dimension")
-MOST = 20_000  # points looked at unless more are asked for
+MOST = 5_000  # points looked at unless more are asked for
 NOTE = 16  # columns, below which a note stands below the table alone
 MADE = "sgdnoise dimension"  # stands in each picture, which may then be written over
 

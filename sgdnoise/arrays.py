@@ -14,6 +14,7 @@ __all__ = [
     "concrete",
     "device",
     "namespace",
+    "nearest_among",
     "nearest_distances",
     "nearest_neighbours",
 ]
@@ -63,6 +64,19 @@ def nearest_neighbours(
             for old, new in zip((squared, index, hidden), better, strict=True)
         )
     return unit * xp.sqrt(squared) + xp.sum(nothing), index
+
+
+def nearest_among(
+    points: Float[Array, "n D"], columns: Int[Array, "n c"], k: int
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """As `nearest_neighbours`, but among the candidates of each point, however they were found."""
+    xp, n = namespace(points), points.shape[0]
+    rows = max(1, TILE // (columns.shape[1] * points.shape[1]))
+    everyone = xp.arange(n, device=device(points))
+    blocks = [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
+    found = [_measured(xp, points, everyone[b], columns[b, :], k) for b in blocks]
+    squared, index = (xp.concat(parts) for parts in zip(*found, strict=True))
+    return xp.sqrt(squared), index
 
 
 def as_numpy(values) -> np.ndarray:

@@ -5,7 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sgdnoise.arrays import as_numpy, concrete, device, namespace, nearest_neighbours
+from sgdnoise.arrays import (
+    as_numpy,
+    concrete,
+    device,
+    namespace,
+    nearest_among,
+    nearest_neighbours,
+)
 
 __all__ = ["Duplicates", "Neighbours", "cloud", "distinct", "nearest"]
 
@@ -71,26 +78,54 @@ def distinct(points, *, refuse: bool = False):
 
 
 def nearest(
-    points, k: int, given: Neighbours | None = None, *, fewer: bool = False, refuse: bool = False
+    points,
+    k: int,
+    given: Neighbours | None = None,
+    *,
+    fewer: bool = False,
+    refuse: bool = False,
+    approximate: bool = False,
 ) -> Neighbours:
     """Nearest neighbours among distinct points: those `given`, or found; all there are if `fewer`.
 
+    approximate: candidates by pynndescent's graph descent, on the CPU, for clouds of 10^5 points
+    and more: their distances are exact, but some neighbours are missed, most in many dimensions;
+    docs/dimension.md says what that does to estimates.
     Where jax compiles and cannot merge, a distance of zero is nan.
     Raises ValueError as `cloud` and `distinct` do, for fewer than k + 1 distinct points, and k < 1.
     """
     if given is not None:
         return given.first(min(k, given.distances.shape[1]) if fewer else k)
     points = cloud(points, least=2 if fewer else max(k, 1) + 1)
+    search = _by_descent if approximate else nearest_neighbours
     xp = namespace(points)
-    found = nearest_neighbours(points, min(k, points.shape[0] - 1) if fewer else k)
+    found = search(points, min(k, points.shape[0] - 1) if fewer else k)
     if concrete(xp.any(found[0][:, 0] == 0)):
         points = distinct(points, refuse=refuse)
         n = points.shape[0]
         if n <= k and not fewer:
             raise ValueError(f"{k} neighbours need {k + 1} distinct points, and only {n} are")
-        found = nearest_neighbours(points, min(k, n - 1) if fewer else k)
+        found = search(points, min(k, n - 1) if fewer else k)
     distances, index = found
     return Neighbours(points, xp.where(distances > 0, distances, xp.nan), index)
+
+
+def _by_descent(points, k):
+    """Neighbours that pynndescent finds (n, k), more asked for than needed, measured again."""
+    try:
+        from pynndescent import NNDescent
+    except ImportError:
+        raise ValueError(
+            "approximate neighbours need pynndescent: pip install 'sgdnoise[approximate]'"
+        ) from None
+    xp, n = namespace(points), points.shape[0]
+    count = min(k + k // 2 + 10, n)
+    seen = as_numpy(points)
+    graph = NNDescent(
+        seen - np.median(seen[:: max(1, n // 500)], axis=0), n_neighbors=count, random_state=0
+    )
+    columns = xp.asarray(graph.neighbor_graph[0].astype(np.int64), device=device(points))
+    return nearest_among(points, columns, k)
 
 
 def _check_size(xp, points, apart):
