@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
-.PHONY: demo small full results test lint types figures derive lock clean
+.PHONY: demo small full calibration results reference test lint types figures derive lock clean
 
 demo: $(VENV)/.ready
 	$(PY) simulations/compression.py --size demo
@@ -17,6 +17,14 @@ small: $(VENV)/.ready
 
 full: $(VENV)/.ready
 	$(PY) simulations/compression.py --size full
+
+# How far estimates of dimension are off, and whether their errors are true: 20 minutes on 2 cores.
+calibration: $(VENV)/.ready
+	$(PY) simulations/calibration.py
+
+# Draws anew the manifolds that `dimension.estimate` has learned from: 10 minutes on 2 cores.
+reference: $(VENV)/.ready
+	$(PY) simulations/reference.py
 
 # Takes what `make full` found into the repository; the checkout it ran from must have been clean.
 results: full

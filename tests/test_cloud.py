@@ -1,5 +1,8 @@
 """Points as estimators take them: what is refused, merged and turned into what."""
 
+import sys
+from types import SimpleNamespace
+
 import array_api_strict
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import KDTree
 from witnesses import tree_distances
 
 from sgdnoise.dimension import Duplicates, Neighbours, cloud, distinct, nearest
@@ -184,3 +188,26 @@ def test_points_are_left_as_they_were(rng):
     with pytest.warns(Duplicates):
         nearest(points, 4)
     np.testing.assert_array_equal(points, before)
+
+
+class Descent:
+    """What pynndescent gives: for each point itself and others near it, most of them nearest."""
+
+    def __init__(self, points, n_neighbors, random_state):
+        assert random_state == 0
+        index = KDTree(points).query(points, k=n_neighbors)[1]
+        self.neighbor_graph = index[:, ::-1].astype(np.int32), None
+
+
+def test_approximate_neighbours_are_measured_exactly(xp, rng, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynndescent", SimpleNamespace(NNDescent=Descent))
+    points = rng.normal(size=(60, 4))
+    exact, found = nearest(points, 5), nearest(xp.asarray(points), 5, approximate=True)
+    np.testing.assert_array_equal(np.asarray(found.index), exact.index)
+    np.testing.assert_allclose(np.asarray(found.distances), exact.distances, rtol=1e-12)
+
+
+def test_approximate_neighbours_without_their_package_are_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynndescent", None)
+    with pytest.raises(ValueError, match="need pynndescent: pip install"):
+        nearest(np.eye(5), 2, approximate=True)

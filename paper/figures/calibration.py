@@ -59,7 +59,7 @@ def draw(results) -> Figure:
             f"n = {int(part.points)}, {part.sizes['seed']} sets; true dimension in brackets"
         )
         ax.set_xlim(-0.6, places[-1] + 0.6)
-        ax.legend(ncols=3, loc="upper left")
+        figure.legend(ncols=3, loc="outside upper right")
     return figure
 
 
