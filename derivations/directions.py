@@ -203,8 +203,8 @@ USED = {
     "eq:angle-law": "dimension.angles.cosines",
     "eq:squared-cosine": "dimension.angles.abid",
     "eq:mean-sine": "dimension.angles.ess",
-    "eq:geodesic-law": "dimension.geodesic.sine_exponent",
-    "eq:correlation-integral": "dimension.correlation.full_correlation_integral",
+    "eq:geodesic-law": "dimension.paths.sine_exponent",
+    "eq:correlation-integral": "dimension.pairs.full_correlation_integral",
     "eq:separability": "dimension.separability.fisher_separability",
 }
 
