@@ -38,7 +38,7 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.near = near
         self.groups = groups
 
-    def fit(self, X, y=None):  # noqa: ARG002
+    def fit(self, X, y=None):  # noqa: ARG002 - scikit-learn passes it
         """Estimate the dimension of the rows of X, (n_samples, n_features)."""
         self._check()
         X = validate_data(self, X, dtype="numeric", ensure_min_samples=2)

@@ -91,7 +91,7 @@ def _chosen(names, key, file):
     return names[0] if key is None else key
 
 
-def _npy(file, key):  # noqa: ARG001
+def _npy(file, key):  # noqa: ARG001 - as the other readers are called
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
@@ -102,7 +102,7 @@ def _npz(file, key):
         return arrays[_chosen(arrays.files, key, file)]
 
 
-def _csv(file, key):  # noqa: ARG001
+def _csv(file, key):  # noqa: ARG001 - as the other readers are called
     try:
         skipped = header(file) is not None
     except ValueError as error:
@@ -120,7 +120,7 @@ def _csv(file, key):  # noqa: ARG001
 
 def _parquet(file, key):
     import pandas as pd
-    import pyarrow.parquet  # noqa: F401
+    import pyarrow.parquet  # noqa: F401 - absent, it is to be said before pandas does
 
     return _table(pd.read_parquet(file, engine="pyarrow"), key, file)
 

@@ -14,7 +14,7 @@ from sgdnoise.dimension import levina_bickel, nearest
 from sgdnoise.estimate import mean
 
 module = importlib.import_module("sgdnoise.dimension.calibrated")  # a function has its name
-from sgdnoise.dimension.calibrated import ball, calibrated, inverted  # noqa: E402
+from sgdnoise.dimension.calibrated import ball, calibrated, inverted  # noqa: E402 - after the module, whose name the function has
 
 N = 150
 CALLS = []

@@ -135,7 +135,7 @@ def _curved(xp, values, m):
     return xp.astype(xp.argmin(cost, axis=1) + 1, values.dtype)
 
 
-def _above_threshold(xp, values, m):  # noqa: ARG001
+def _above_threshold(xp, values, m):  # noqa: ARG001 - as the other rules are called
     return xp.sum(xp.astype(values > 0.05 * values[:, :1], values.dtype), axis=1)
 
 

@@ -60,7 +60,7 @@ def learned(points, *, noisy: bool = False, neighbours: Neighbours | None = None
     at each of several scales; how these differ says what curvature, edges and uneven density have
     done.  That is learned from simulated manifolds (`simulations/reference.py`), with noise of 1 to
     10% of the radius if `noisy`: the mean of a Gaussian process and of extremely randomised trees
-    (Geurts et al., 2006), of which each alone was worse on kinds of manifolds left out.
+    (Geurts et al., 2006).
     Raises ValueError for fewer than 41 points.
     """
     near = nearest(points, MOST, neighbours)
