@@ -22,7 +22,8 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from typer import Option
 
 from sgdnoise.cli import console, guarded, progress, workers
-from sgdnoise.dimension.calibrated import DIMENSIONS, ball
+from sgdnoise.data.manifolds import ball
+from sgdnoise.dimension.calibrated import DIMENSIONS
 from sgdnoise.dimension.portrait import Balls, coordinates, portrait
 from sgdnoise.dimension.recommended import TABLE
 from sgdnoise.store import provenance, whole
@@ -61,7 +62,7 @@ def main(
 def of_balls(n, d, seed):
     """Mean portrait of balls of n points, 12,000 points of them or at least two."""
     rngs = [np.random.default_rng([seed, n, d, repeat]) for repeat in range(max(2, 12_000 // n))]
-    return np.mean([portrait(ball(n, d, rng)) for rng in rngs], axis=0)
+    return np.mean([portrait(ball(n, d, rng=rng).inputs) for rng in rngs], axis=0)
 
 
 def of_manifold(place, noisy, seed):
@@ -79,7 +80,7 @@ def latent(law, n, d, rng):
     """n latent points of unit scale, (n, d)."""
     match law:
         case "ball":
-            return ball(n, d, rng) * (d + 2) ** 0.5
+            return ball(n, d, rng=rng).inputs * (d + 2) ** 0.5
         case "cube":
             return rng.uniform(-1, 1, (n, d)) * 3**0.5
         case "gaussian":

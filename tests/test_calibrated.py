@@ -10,13 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from witnesses import SURE
 
+from sgdnoise.data import manifolds
 from sgdnoise.dimension import levina_bickel, nearest
 from sgdnoise.estimate import mean
 
 module = importlib.import_module("sgdnoise.dimension.calibrated")  # a function has its name
-from sgdnoise.dimension.calibrated import ball, calibrated, inverted  # noqa: E402 - after the module, whose name the function has
+from sgdnoise.dimension.calibrated import calibrated, inverted  # noqa: E402 - after the module, whose name the function has
 
 N = 150
+
+
+def ball(n, d, rng):
+    """Points of a uniform ball."""
+    return manifolds.ball(n, d, rng=rng).inputs
+
+
 CALLS = []
 
 

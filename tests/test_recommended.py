@@ -7,9 +7,8 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 from witnesses import SURE, torus, tree_distances
 
-from sgdnoise.data.manifolds import noisy, sphere
+from sgdnoise.data.manifolds import ball, noisy, sphere
 from sgdnoise.dimension import estimate, learned, nearest
-from sgdnoise.dimension.calibrated import ball
 from sgdnoise.dimension.portrait import PATCHES, RANKS, SPREADS, Balls, coordinates, portrait
 from sgdnoise.dimension.recommended import TREES, fitted, matern, reference, told
 from sgdnoise.estimate import mean
@@ -75,7 +74,7 @@ def test_what_is_told_is_the_mean_of_two_regressions_of_scikit_learn(rng):
 @pytest.mark.parametrize("d", [1, 3, 10, 30])
 def test_balls_have_their_dimension(d, rng):
     """The regressions may add what they are off by on balls: 4% of d is allowed."""
-    found = mean(np.asarray([learned(ball(400, d, rng)) for _ in range(10)]))
+    found = mean(np.asarray([learned(ball(400, d, rng=rng).inputs) for _ in range(10)]))
     assert abs(found.value - d) < SURE * found.stderr + 0.04 * d
 
 

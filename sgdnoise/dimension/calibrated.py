@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator, make_smoothing_spline
+from scipy.interpolate import make_smoothing_spline
 
 from sgdnoise.arrays import device, namespace
+from sgdnoise.data.manifolds import ball
 from sgdnoise.dimension.cloud import cloud
+from sgdnoise.dimension.portrait import inverse
 
-__all__ = ["ball", "calibrated", "inverted"]
+__all__ = ["calibrated", "inverted"]
 
 DIMENSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 30, 38, 48, 60, 75, 95, 120)
 POINTS = 20_000  # simulated at each dimension, in clouds of the size asked for
@@ -57,18 +59,7 @@ def inverted(dimensions, values, value):
     if growing.sum() < 3:
         raise ValueError("the estimator has no values that grow with the dimension of a ball")
     x, y = x[growing], smooth[growing]
-    if y[0] <= np.log(value) <= y[-1]:
-        return float(np.exp(PchipInterpolator(y, x)(np.log(value))))
-    end = slice(0, 2) if np.log(value) < y[0] else slice(-2, None)
-    slope, at = np.diff(x[end])[0] / np.diff(y[end])[0], end.start
-    return float(np.exp(x[at] + slope * (np.log(value) - y[at])))
-
-
-def ball(n: int, d: int, rng) -> np.ndarray:
-    """n points uniform in the unit ball of dimension d, (n, d)."""
-    directions = rng.normal(size=(n, d))
-    radii = rng.uniform(size=(n, 1)) ** (1 / d)
-    return radii * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    return float(np.exp(inverse(x, y, np.log(value))))
 
 
 @functools.cache
@@ -86,7 +77,7 @@ def _curve(estimator, n, options):
 def _on_balls(estimator, n, d, options):
     """Mean value over as many balls of n points as make POINTS of them."""
     rngs = (np.random.default_rng([n, d, repeat]) for repeat in range(max(1, POINTS // n)))
-    return float(np.mean([float(estimator(ball(n, d, rng), **options)) for rng in rngs]))
+    return float(np.mean([float(estimator(ball(n, d, rng=rng).inputs, **options)) for rng in rngs]))
 
 
 def _file(estimator, n, options):

@@ -10,7 +10,7 @@ from sgdnoise.arrays import Array, namespace
 from sgdnoise.dimension.angles import gram_matrices, skewness
 from sgdnoise.dimension.cloud import Neighbours, nearest
 
-__all__ = ["MOST", "Balls", "coordinates", "portrait"]
+__all__ = ["MOST", "Balls", "coordinates", "inverse", "portrait"]
 
 RANKS = (2, 3, 5, 10, 20, 40)  # neighbours over whose distances logarithms are averaged
 PATCHES = (10, 20)  # neighbours whose angles and spectra are looked at
@@ -51,7 +51,7 @@ def coordinates(balls: Balls, seen: np.ndarray, n: int) -> np.ndarray:
     logs = np.log(balls.dimensions)
     count = len(RANKS) + 2 * len(PATCHES)
     r2, r3, r5, r10, r20, r40, s10, p10, s20, p20 = (
-        _inverted(logs, table[:, place], seen[place]) for place in range(count)
+        np.clip(inverse(logs, table[:, place], seen[place]), -1.2, 6) for place in range(count)
     )
     uneven = [seen[place] - np.interp(r5, logs, table[:, place]) for place in (count, count + 1)]
     steps = [r2 - r5, r3 - r5, r10 - r5, r20 - r10, r40 - r20, s10 - r5, s20 - s10, p20 - p10]
@@ -76,7 +76,7 @@ def _of_size(balls, n):
     return (1 - share) * balls.portraits[right - 1] + share * balls.portraits[right]
 
 
-def _inverted(x, y, value):
+def inverse(x, y, value):
     """Where a curve that rises or falls takes a value; straight beyond its ends."""
     sign = 1 if y[-1] > y[0] else -1
     y, value = sign * y, sign * value
@@ -86,4 +86,4 @@ def _inverted(x, y, value):
         return float(PchipInterpolator(y, x)(value))
     end = slice(0, 2) if value < y[0] else slice(-2, None)
     slope = np.diff(x[end])[0] / np.diff(y[end])[0]
-    return float(np.clip(x[end][0] + slope * (value - y[end][0]), -1.2, 6))
+    return float(x[end][0] + slope * (value - y[end][0]))
