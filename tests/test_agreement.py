@@ -21,8 +21,8 @@ from derivations import (
     two_layer,
 )
 from sgdnoise import dynamics, noise
+from sgdnoise.data.manifolds import ball
 from sgdnoise.dimension import angles, counts, radii, ratios, separability, spectral
-from sgdnoise.dimension.calibrated import ball
 from sgdnoise.dimension.cloud import Neighbours, nearest
 from sgdnoise.dimension.pairs import _misfit
 from sgdnoise.dimension.paths import sine_exponent
@@ -435,7 +435,7 @@ def test_directions_have_the_derived_law(d, rng):
 
 @pytest.mark.parametrize("d", [1, 3, 10])
 def test_balls_have_the_derived_variance(d, rng):
-    seen = mean((ball(20000, d, rng) ** 2).mean(1))
+    seen = mean((ball(20000, d, rng=rng).inputs ** 2).mean(1))
     assert seen.distance(number(spectra.ball_variance(), d=d, r=1)) < SURE
 
 
