@@ -32,7 +32,8 @@ def sweep(
     """Call `run(**point)` at every point of `grid`, and lay the Datasets out along its axes.
 
     With a folder each finished point is written there at once, whole; started again on it, only
-    what is missing or damaged runs.  The first exception of a run ends the sweep and is raised.
+    what is missing or damaged runs.  The first exception of a run cancels what has not begun;
+    what had begun is finished and written, and then the exception is raised.
     """
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -44,11 +45,21 @@ def sweep(
             results[index] = known
         else:
             running[executor.submit(run, **point)] = index, path
+    failed = None
     for future in as_completed(running):
         index, path = running[future]
+        if future.cancelled():
+            continue
+        if (error := future.exception()) is not None:
+            failed = failed or error
+            for other in running:
+                other.cancel()
+            continue
         results[index] = future.result()
         if path is not None:
             write(results[index], path)
+    if failed is not None:
+        raise failed
     return _laid_out([results[i] for i in range(len(results))], grid)
 
 

@@ -1,8 +1,9 @@
 """Sweeps: the axes of the grid become the axes of the Dataset, and nothing is computed twice."""
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from threading import Event, Timer
 
 import numpy as np
 import pytest
@@ -29,6 +30,18 @@ def broken(base, exponent):
     return power(base, exponent)
 
 
+class Eager(Executor):
+    """Every run is over before its future is seen, as with workers that outpace the caller."""
+
+    def submit(self, run, /, *args, **point):
+        future: Future = Future()
+        try:
+            future.set_result(run(*args, **point))
+        except RuntimeError as error:
+            future.set_exception(error)
+        return future
+
+
 @pytest.mark.parametrize(
     "pool",
     [ThreadPoolExecutor, partial(ProcessPoolExecutor, mp_context=get_context("spawn"))],
@@ -40,14 +53,30 @@ def test_the_grid_becomes_the_axes(pool):
     np.testing.assert_array_equal(found.value.transpose("base", "exponent"), POWERS)
 
 
-def test_a_sweep_started_again_computes_only_what_is_missing(tmp_path):
+@pytest.mark.parametrize("pool", [partial(ThreadPoolExecutor, 1), Eager], ids=["thread", "eager"])
+def test_a_sweep_started_again_computes_only_what_is_missing(pool, tmp_path):
     calls: list = []
-    with ThreadPoolExecutor(1) as executor:
+    with pool() as executor:
         with pytest.raises(RuntimeError, match="point 5"):
             sweep(broken, GRID, executor, tmp_path)
         found = sweep(partial(counted, calls), GRID, executor, tmp_path)
     assert sorted(calls) == [(5, 1), (5, 2)]
     np.testing.assert_array_equal(found.value.transpose("base", "exponent"), POWERS)
+
+
+def test_a_failure_cancels_what_has_not_begun():
+    calls: list = []
+    first = Event()
+
+    def run(point):
+        first.wait()
+        calls.append(point)
+        raise RuntimeError("stop")
+
+    with ThreadPoolExecutor(1) as executor, pytest.raises(RuntimeError, match="stop"):
+        Timer(0.1, first.set).start()
+        sweep(run, {"point": list(range(1000))}, executor)
+    assert len(calls) < 1000
 
 
 def test_a_damaged_point_is_computed_again(tmp_path):
