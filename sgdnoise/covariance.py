@@ -1,14 +1,16 @@
 """Covariances as operators: what noise does to a vector, without its p x p matrix."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from sgdnoise.arrays import Array, namespace
+from sgdnoise import spectrum
+from sgdnoise.arrays import Array, device, namespace
 
-__all__ = ["Covariance", "Diagonal", "Factor", "Isotropic"]
+__all__ = ["Covariance", "Dense", "Diagonal", "Eigenpairs", "Factor", "Gram", "Isotropic", "Rows"]
 
 
 class Covariance(Protocol):
@@ -90,6 +92,200 @@ class Factor:
         return namespace(self.rows).sum(self.rows**2, axis=0)
 
     def eigenvalues(self) -> Float[Array, " width"]:
-        """Eigenvalues of the Gram matrix rows rows^T, ascending: all of C's but zeros."""
+        """Eigenvalues of the Gram matrix rows rows^T, largest first: all of C's but zeros."""
         xp = namespace(self.rows)
-        return xp.clip(xp.linalg.eigvalsh(self.rows @ self.rows.T), 0, None)
+        return xp.flip(xp.clip(xp.linalg.eigvalsh(self.rows @ self.rows.T), 0, None))
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """The gradients of n examples, the rows of G (n, p), as an operator."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def p(self) -> int: ...
+
+    def ones(self): ...  # (n,), of the library, type and device of all that follows
+    def project(self, vectors): ...  # (p,) or (p, k) -> (n,) or (n, k): G v
+    def combine(self, weights): ...  # (n,) or (n, k) -> (p,) or (p, k): G^T w
+    def normal(self, vectors, shift): ...  # sum_i g_i (g_i v - shift), going through G once
+    def squares(self): ...  # (n,): |g_i|^2
+    def column_squares(self): ...  # (p,): sum_i g_i^2, each parameter by itself
+    def gram(self): ...  # (n, n): G G^T
+    def part(self, name: str): ...  # the Rows of some of the parameters
+    def parts(self): ...  # name -> Rows, parameter by parameter
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The rows of a matrix (n, p), whose parameters have no names."""
+
+    rows: Any
+
+    @property
+    def n(self):
+        return self.rows.shape[0]
+
+    @property
+    def p(self):
+        return self.rows.shape[1]
+
+    def ones(self):
+        return namespace(self.rows).ones_like(self.rows[:, 0])
+
+    def project(self, vectors):
+        return self.rows @ vectors
+
+    def combine(self, weights):
+        return self.rows.T @ weights
+
+    def normal(self, vectors, shift):
+        return self.combine(self.project(vectors) - shift)
+
+    def squares(self):
+        return namespace(self.rows).sum(self.rows**2, axis=1)
+
+    def column_squares(self):
+        return namespace(self.rows).sum(self.rows**2, axis=0)
+
+    def gram(self):
+        return self.rows @ self.rows.T
+
+    def part(self, name):
+        raise ValueError(f"these gradients come without names, so there is no {name!r} in them")
+
+    def parts(self):
+        return {"theta": self}
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """Eigenvalues (k,), largest first, and their vectors, as sums over gradients of examples.
+
+    weights (n, k): the vectors are G^T weights, made (p, k) when they are asked for.
+    """
+
+    values: Any
+    rows: Rows
+    weights: Any
+
+    @cached_property
+    def vectors(self):
+        return self.rows.combine(self.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """C = own (G - J G)^T (G - J G) + shared (J G)^T (J G) with J = 11^T / n.
+
+    Every exchangeable law of example weights, Cov(w) = own (1 - J) + shared J, gives the
+    gradient sum_i w_i g_i this covariance.
+    """
+
+    rows: Rows
+    own: Any
+    shared: Any = 0.0
+
+    @property
+    def width(self):
+        return self.rows.n
+
+    @cached_property
+    def mean(self):
+        """The mean of the gradients, (p,)."""
+        return self.rows.combine(self.rows.ones() / self.width)
+
+    def __matmul__(self, vectors):
+        along = self.mean @ vectors
+        rest = self.rows.normal(vectors, along)
+        if not self.shared:
+            return self.own * rest
+        middle = self.mean if along.ndim == 0 else self.mean[:, None]
+        return self.own * rest + self.shared * self.width * middle * along
+
+    def quadratic(self, vector):
+        """v^T C v."""
+        xp, seen = namespace(vector), self.rows.project(vector)
+        middle = xp.mean(seen)
+        return self.own * xp.sum((seen - middle) ** 2) + self.shared * self.width * middle**2
+
+    def colour(self, white):
+        """(n,) -> (p,), one weighted backward pass: E[xi xi^T] = C for white numbers."""
+        return self.rows.combine(self._dressed(white))
+
+    def draw(self, *, rng: int | np.random.Generator):
+        """Gaussian noise of exactly this covariance, (p,)."""
+        white = np.random.default_rng(rng).normal(size=self.width)
+        ones = self.rows.ones()
+        return self.colour(namespace(ones).asarray(white, dtype=ones.dtype, device=device(ones)))
+
+    def trace(self):
+        squares = namespace(self.mean).sum(self.rows.squares())
+        return self._centred(squares, self.width * _square(self.mean))
+
+    def diagonal(self):
+        return self._centred(self.rows.column_squares(), self.width * self.mean**2)
+
+    def eigenvalues(self) -> Float[Array, " n"]:
+        """All that are not zero for want of examples, largest first; n^2 numbers of memory."""
+        xp = namespace(self._small)
+        values = xp.linalg.eigvalsh(self._small)
+        return xp.flip(xp.clip(values, 0, None))[: self.rows.p]
+
+    def top(self, k: int) -> Eigenpairs:
+        """The k largest eigenvalues and their vectors; n^2 numbers of memory.
+
+        The vector of an eigenvalue that is only rounding is zero.
+        Raises ValueError for k below 1 or above the number of examples.
+        """
+        gram, n = self.rows.gram(), self.width
+        xp = namespace(gram)
+        start = np.random.default_rng(0).normal(size=(n, min(n, k + 2)))
+        start = xp.asarray(start, dtype=gram.dtype, device=device(gram))
+        values, vectors = spectrum.top(
+            lambda block: self._dressed(gram @ self._dressed(block)), start, k
+        )
+        values = xp.clip(values, 0, None)
+        real = values > n * xp.finfo(values.dtype).eps * values[0]
+        scale = xp.where(real, 1 / xp.sqrt(xp.where(real, values, 1)), 0)
+        return Eigenpairs(values, self.rows, self._dressed(vectors) * scale)
+
+    def frobenius(self):
+        """(Tr C^2)^(1/2)."""
+        return namespace(self._small).linalg.vector_norm(self._small)
+
+    def participation_ratio(self):
+        """(Tr C)^2 / Tr C^2, how many directions the noise has."""
+        xp = namespace(self._small)
+        return xp.sum(xp.linalg.diagonal(self._small)) ** 2 / xp.sum(self._small**2)
+
+    def layer(self, name: str) -> "Gram":
+        """The covariance of the gradients of one parameter, or of all below a module's name.
+
+        Raises ValueError for a name that none of them has.
+        """
+        return Gram(self.rows.part(name), self.own, self.shared)
+
+    @cached_property
+    def _small(self):
+        """The matrix (n, n) that has the eigenvalues of C: G G^T, dressed on both sides."""
+        gram, one, two = self.rows.gram(), self.own**0.5, self.shared**0.5
+        xp = namespace(gram)
+        means = xp.mean(gram, axis=0)
+        rest = (two - one) ** 2 * xp.mean(means)
+        side = one * (two - one) * means
+        return self.own * gram + side[:, None] + (side + rest)
+
+    def _dressed(self, weights):
+        """The symmetric root of Cov(w) times weights (n,) or (n, k)."""
+        xp = namespace(weights)
+        middle = xp.mean(weights, axis=0)
+        return self.own**0.5 * (weights - middle) + self.shared**0.5 * middle
+
+    def _centred(self, total, middle):
+        return self.own * (total - middle) + self.shared * middle
+
+
+def _square(vector):
+    return namespace(vector).sum(vector**2)

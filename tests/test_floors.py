@@ -11,8 +11,8 @@ HOUSE = Path(__file__).parent.parent
 FLOORS = [
     {"__init__"},
     {"arrays"},
-    {"problem", "data", "read", "estimate"},
-    {"covariance", "spectrum", "dimension", "theory"},
+    {"problem", "data", "read", "estimate", "spectrum"},
+    {"covariance", "dimension", "theory"},
     {"noise", "store", "verdict"},
     {"dynamics", "track", "sweep", "plot", "report", "learn", "survey"},
     {"nets", "cli"},

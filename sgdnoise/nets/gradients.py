@@ -1,0 +1,199 @@
+"""The gradient of each example of a network's loss, as an operator, and its covariance."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from sgdnoise.covariance import Gram
+from sgdnoise.nets.routes import Block, Network
+from sgdnoise.nets.tiles import gram, mirrored
+from sgdnoise.noise import sampling
+
+__all__ = ["Gradients", "gradient_covariance", "gradients"]
+
+AT_ONCE = 256  # examples in one pass over the network, where all of it is kept
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Per-example gradients (n, p) of a network, never held: an operator, see covariance.Rows.
+
+    shapes: name -> shape of each parameter, in the order of the flat vector.
+    routes: name -> from which layer the gradient of that parameter is had, or by torch.func.
+    blocks: () -> the gradients, block by block of examples: kept, or made anew each time.
+    like: a number of the type and on the device of the gradients.
+    """
+
+    n: int
+    shapes: dict
+    routes: dict
+    blocks: Callable[[], Iterable[Block]]
+    like: Any
+
+    @property
+    def p(self):
+        return sum(shape.numel() for shape in self.shapes.values())
+
+    def ones(self):
+        return self.like.new_ones(self.n)
+
+    def project(self, vectors):
+        return _columns(vectors, self._project)
+
+    def combine(self, weights):
+        return _columns(weights, self._combine)
+
+    def normal(self, vectors, shift):
+        if vectors.ndim == 1:
+            return self._normal(vectors, shift)
+        pairs = zip(vectors.T, shift, strict=True)
+        return torch.stack([self._normal(v, s) for v, s in pairs], 1)
+
+    def squares(self):
+        """|g_i|^2, (n,), added up in float64."""
+        one = self.like.double()
+        return torch.cat([_total(b, one, lambda p: p.squares().double()) for b in self.blocks()])
+
+    def column_squares(self):
+        flat, views = self._empty()
+        for block in self.blocks():
+            for part in block.parts:
+                part.column_squares(views)
+        return flat
+
+    def gram(self):
+        out = self.like.new_zeros(self.n, self.n)
+        for layer in zip(*(block.parts for block in self.blocks()), strict=True):
+            gram(layer, out)
+        return mirrored(out)
+
+    def part(self, name: str) -> "Gradients":
+        """The same examples, of one parameter or of all below a module's name."""
+        kept = {key for key in self.shapes if key == name or key.startswith(f"{name}.")}
+        if not kept:
+            raise ValueError(f"no parameter is called {name!r}; there are {', '.join(self.shapes)}")
+        return self._of(kept)
+
+    def parts(self) -> dict[str, "Gradients"]:
+        """name -> the same examples, of that parameter alone."""
+        return {name: self._of({name}) for name in self.shapes}
+
+    def _of(self, kept):
+        def blocks():
+            for block in self.blocks():
+                some = (part.only(kept) for part in block.parts)
+                yield Block(block.n, [part for part in some if part is not None])
+
+        shapes, routes = ({k: d[k] for k in d if k in kept} for d in (self.shapes, self.routes))
+        return replace(self, shapes=shapes, routes=routes, blocks=blocks)
+
+    def _project(self, vector):
+        views = self._views(vector)
+        found = [_total(block, self.like, lambda p: p.project(views)) for block in self.blocks()]
+        return torch.cat(found)
+
+    def _combine(self, weights):
+        flat, views = self._empty()
+        start = 0
+        for block in self.blocks():
+            for part in block.parts:
+                part.combine(weights[start : start + block.n], views)
+            start += block.n
+        return flat
+
+    def _normal(self, vector, shift):
+        flat, views = self._empty()
+        given = self._views(vector)
+        for block in self.blocks():
+            weights = _total(block, self.like, lambda p: p.project(given)) - shift
+            for part in block.parts:
+                part.combine(weights, views)
+        return flat
+
+    def _empty(self):
+        flat = self.like.new_zeros(self.p)
+        return flat, self._views(flat)
+
+    def _views(self, flat):
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        named = zip(self.shapes.items(), flat.split(sizes), strict=True)
+        return {name: part.view(shape) for (name, shape), part in named}
+
+
+def _columns(several, one):
+    if several.ndim == 1:
+        return one(several)
+    return torch.stack([one(column) for column in several.T], 1)
+
+
+def _total(block, like, number):
+    """A number of each example, summed over the parts of a block."""
+    total = like.new_zeros(block.n)
+    for part in block.parts:
+        total += number(part)
+    return total
+
+
+def gradient_covariance(
+    net: nn.Module,
+    losses: Callable,
+    inputs,
+    targets,
+    *,
+    batch: int = 1,
+    replacement: bool = True,
+    law: sampling.Weights | None = None,
+    block: int | None = None,
+) -> Gram:
+    """Covariance of a network's minibatch gradient, an operator on its trainable parameters (p,).
+
+    C = (1/B) (1/n) sum_i (g_i - g)(g_i - g)^T, times (n - B) / (n - 1) without replacement, of the
+    gradients g_i of `losses(net(inputs), targets)`, (n,); or G^T Cov(w) G for another law of
+    example weights.  As for `gradients`, which says what is refused.
+    """
+    rows = gradients(net, losses, inputs, targets, block=block)
+    if law is None:
+        laws = sampling.with_replacement if replacement else sampling.without_replacement
+        law = laws(rows.n, batch)
+    if law.n != rows.n:
+        raise ValueError(f"a law for {law.n} examples cannot weigh {rows.n}")
+    return Gram(rows, law.own, law.shared)
+
+
+def gradients(
+    net: nn.Module, losses: Callable, inputs, targets, *, block: int | None = None
+) -> Gradients:
+    """The gradients of the losses (n,) of n examples with respect to all trainable parameters.
+
+    inputs: what `net` takes, one tensor or a tuple of them, examples first; losses: (outputs,
+    targets) -> (n,).  A linear layer's gradient is sum_t d_it a_it^T of what it saw (a) and of the
+    slope at its output (d), and so for convolutions, embeddings and norms, wherever the network
+    calls these: only a and d are kept, and of small layers the gradient itself.  What no layer
+    explains goes by torch.func with a warning, `Fallback`.  Which is which is found on three
+    examples, where every route is held against autograd.
+    block: keep nothing, and pass over the network anew, so many examples at a time, whenever
+    something is asked; else all n are kept.
+    Raises ValueError for losses of another shape than (n,), fewer than 2 examples, a network that
+    is random (dropout) or mixes its examples (batch norm in training), or has nothing to train,
+    and for losses or gradients that are not finite, naming example and layer.
+    """
+    known = Network(net, losses, _as_tuple(inputs), targets)
+    n = known.checked(block)
+    plan = known.plan()
+    sizes = range(0, n, block or AT_ONCE)
+    spans = [slice(start, min(start + (block or AT_ONCE), n)) for start in sizes]
+
+    def blocks():
+        return (plan.block(span) for span in spans)
+
+    kept = None if block else list(blocks())
+    shapes = {name: tensor.shape for name, tensor in known.tensors.items()}
+    like = next(iter(known.tensors.values())).new_zeros(())
+    return Gradients(n, shapes, plan.routes, blocks if kept is None else lambda: kept, like)
+
+
+def _as_tuple(inputs):
+    return inputs if isinstance(inputs, tuple) else (inputs,)

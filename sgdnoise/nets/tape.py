@@ -1,0 +1,191 @@
+"""One pass over a network that keeps what makes up the gradient of each example."""
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["Use", "record"]
+
+
+class Use(NamedTuple):
+    """One call of a layer: what kind, the names of its parameters, what went in, what came back.
+
+    seen: the input; edge: where the gradient to the output arrives, and later that gradient.
+    options: what else the call was given.  rows: of a weight that is a block of rows of a larger
+    one (attention's projections), which; else None.
+    """
+
+    kind: str
+    weight: str | None
+    bias: str | None
+    seen: Any
+    edge: Any
+    options: dict
+    rows: slice | None = None
+
+
+def record(
+    net, losses, tensors: dict, inputs: tuple, targets, spread: frozenset = frozenset()
+) -> tuple[Any, list[Use]]:
+    """The losses (n,), and each use of a parameter with the gradient to its output.
+
+    tensors: name -> parameter, detached; the network's own stay as they are.  Gradients are those
+    of the sum of losses; a use on which it does not depend is left out.
+    spread: those calls, in their order, whose output is the same for all examples and is handed on
+    as one for each of them, so that their gradients stay apart.
+    """
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    with torch.enable_grad(), _Tape(leaves, spread, len(targets)) as tape:
+        each = losses(functional_call(net, {**leaves, **buffers}, inputs), targets)
+    if not tape.uses:
+        return each.detach(), []
+    edges = [use.edge for use in tape.uses]
+    slopes = torch.autograd.grad(each.sum(), edges, allow_unused=True)
+    found = zip(tape.uses, slopes, strict=True)
+    return each.detach(), [use._replace(edge=slope) for use, slope in found if slope is not None]
+
+
+class _Tape(TorchFunctionMode):
+    """Watches the calls by which layers use their parameters."""
+
+    def __init__(self, leaves, spread, n):
+        super().__init__()
+        self.names = {id(leaf): name for name, leaf in leaves.items()}
+        self.spread, self.n = spread, n
+        self.uses: list[Use] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            with self:
+                return _attention(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if func in _CALLS and out.grad_fn is not None:
+            kind, bound = _CALLS[func]
+            return self._noted(kind, out, **bound(*args, **kwargs))
+        return out
+
+    def _noted(self, kind, out, seen=None, weight=None, bias=None, **options):
+        """The output, the call being noted if it is one of a parameter."""
+        if kind in ("sum", "product") and not self._named(weight)[0]:
+            seen, weight = weight, seen
+        if kind in ("sum", "product") and seen is not None:
+            seen = seen.expand_as(out)
+        (name, rows), (bias_name, bias_rows) = self._named(weight), self._named(bias)
+        if not (name or bias_name) or (name and bias_name and rows != bias_rows):
+            return out
+        if len(self.uses) in self.spread:
+            out, seen = (each.expand(self.n, *_alone(each).shape) for each in (out, seen))
+        options["weight"] = None if weight is None else weight.detach()
+        seen = (out if seen is None else seen).detach()
+        edge = get_gradient_edge(out)
+        self.uses.append(Use(kind, name, bias_name, seen, edge, options, rows or bias_rows))
+        return out
+
+    def _named(self, tensor):
+        """The name of a parameter, and which of its rows these are, if not all."""
+        if tensor is None or id(tensor) in self.names:
+            return self.names.get(id(tensor)), None
+        base = tensor._base
+        if base is None or id(base) not in self.names or tensor.shape[1:] != base.shape[1:]:
+            return None, None
+        if tensor.stride() != base.stride():
+            return None, None
+        start = tensor.storage_offset() // base.stride(0)
+        return self.names[id(base)], slice(start, start + tensor.shape[0])
+
+
+def _alone(array):
+    """What is the same for all examples, without an axis of length 1 for them."""
+    return array[0] if array.shape[0] == 1 else array
+
+
+def _linear(input, weight, bias=None):
+    return {"seen": input, "weight": weight, "bias": bias}
+
+
+def _convolution(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Numbers as tuples, and padding in numbers; none of it where that cannot be."""
+    size = weight.ndim - 2
+    stride, dilation, padding = (_each(x, size) for x in (stride, dilation, padding))
+    if padding == ("valid",) * size:
+        padding = (0,) * size
+    if padding == ("same",) * size:
+        around = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        if any(total % 2 for total in around):
+            return {}
+        padding = tuple(total // 2 for total in around)
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return {"seen": input, "weight": weight, "bias": bias, **how}
+
+
+def _each(given, size):
+    return (
+        tuple(given) * (size // len(given)) if isinstance(given, (tuple, list)) else (given,) * size
+    )
+
+
+def _pair(input, other, *, alpha=1, out=None):
+    """Of two that are added or multiplied; which of them is a parameter is seen later."""
+    plain = alpha == 1 and out is None and torch.is_tensor(input) and torch.is_tensor(other)
+    return {"seen": input, "weight": other} if plain else {}
+
+
+def _times(input, other, *, out=None):
+    return {} if out is not None or other.ndim != 2 else {"seen": input, "weight": other}
+
+
+def _expanded(input, *_, **__):
+    return {"weight": input}
+
+
+def _embedding(input, weight, padding_idx=None, *_, **__):
+    return {"seen": input, "weight": weight, "padding": padding_idx}
+
+
+def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+    how = {"axes": len(normalized_shape), "eps": eps}
+    return {"seen": input, "weight": weight, "bias": bias, **how}
+
+
+def _group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
+    return {"seen": input, "weight": weight, "bias": bias, "groups": num_groups, "eps": eps}
+
+
+def _batch_norm(input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):  # noqa: ARG001 - torch's signature
+    how = {"mean": mean, "var": var, "eps": eps}
+    return {"seen": input, "weight": weight, "bias": bias, **how}
+
+
+_CALLS: dict[Any, tuple[str, Callable]] = {
+    F.linear: ("linear", _linear),
+    F.conv1d: ("convolution", _convolution),
+    F.conv2d: ("convolution", _convolution),
+    F.embedding: ("embedding", _embedding),
+    F.layer_norm: ("layer norm", _layer_norm),
+    F.group_norm: ("group norm", _group_norm),
+    F.batch_norm: ("batch norm", _batch_norm),
+    **dict.fromkeys((torch.add, Tensor.add), ("sum", _pair)),
+    **dict.fromkeys((torch.mul, Tensor.mul), ("product", _pair)),
+    **dict.fromkeys((torch.matmul, Tensor.matmul), ("matrix", _times)),
+    Tensor.expand: ("copies", _expanded),
+}
+
+
+def _unchecked(function):
+    """The same function, which does not ask who else wants to be called in its place."""
+    globals_ = {**function.__globals__, "has_torch_function": lambda *_: False}
+    return FunctionType(
+        function.__code__, globals_, None, function.__defaults__, function.__closure__
+    )
+
+
+_attention = _unchecked(F.multi_head_attention_forward)
