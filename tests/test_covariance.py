@@ -49,5 +49,5 @@ def test_the_eigenvalues_of_a_factor_are_those_of_its_matrix_but_for_zeros(rows,
     size = max(rows.shape)
     padded = [np.sort(np.pad(h, (size - len(h), 0))) for h in (found, expected)]
     np.testing.assert_allclose(*padded, atol=1e-13)
-    assert np.all(np.diff(found) >= 0)
+    assert np.all(np.diff(found) <= 0)
     assert np.all(found >= 0)

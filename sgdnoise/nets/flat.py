@@ -1,15 +1,20 @@
 """A torch module as a pure function of one flat vector."""
 
+from dataclasses import replace
+from functools import cache
+
 import torch
 from torch.func import functional_call
 
+from sgdnoise.nets.gradients import gradients_by, trainable
+from sgdnoise.nets.routes import Network
 from sgdnoise.problem import Problem
 
 __all__ = ["flatten"]
 
 
 def flatten(net, loss, inputs, targets):
-    """The Problem of fitting `net`, and its present parameters as theta (p,).
+    """The Problem of fitting `net`, and its present trainable parameters as theta (p,).
 
     loss: (outputs, targets) -> (n,), one number an example, say with reduction="none".
     The network runs in the mode, train or eval, that it is in.
@@ -20,15 +25,17 @@ def flatten(net, loss, inputs, targets):
     buffers = [name for name, _ in net.named_buffers()]
     if buffers:
         raise ValueError(f"buffers are not part of theta: {', '.join(buffers)}; use layer norm")
-    if not any(True for _ in net.parameters()):
-        raise ValueError(f"{type(net).__name__} has no parameters, and so no theta")
-    names, tensors = zip(*net.named_parameters(), strict=True)
+    if not trainable(net):
+        raise ValueError(f"{type(net).__name__} has no parameters to train, and so no theta")
+    names, tensors = zip(*trainable(net).items(), strict=True)
     sizes = [t.numel() for t in tensors]
 
+    def named(theta):
+        parts = zip(names, theta.split(sizes), tensors, strict=True)
+        return {name: part.view_as(tensor) for name, part, tensor in parts}
+
     def losses(theta, x, y):
-        parts = theta.split(sizes)
-        named = {n: v.view_as(t) for n, v, t in zip(names, parts, tensors, strict=True)}
-        each = loss(functional_call(net, named, (x,)), y)
+        each = loss(functional_call(net, named(theta), (x,)), y)
         if each.shape != x.shape[:1]:
             raise ValueError(
                 f"the loss must return one number an example, {tuple(x.shape[:1])}, "
@@ -37,4 +44,13 @@ def flatten(net, loss, inputs, targets):
         return each
 
     theta = torch.cat([t.detach().reshape(-1) for t in tensors])
-    return Problem(losses, (inputs, targets), torch.func), theta
+
+    @cache
+    def routes():
+        return Network(net, loss, (inputs,), targets, named(theta)).plan()
+
+    def rows(at, x, y):
+        plan = routes()
+        return gradients_by(replace(plan, network=Network(net, loss, (x,), y, named(at))))
+
+    return Problem(losses, (inputs, targets), torch.func, rows), theta

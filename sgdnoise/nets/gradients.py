@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from sgdnoise.covariance import Gram
-from sgdnoise.nets.routes import Block, Network
+from sgdnoise.nets.routes import Block, Network, Plan
 from sgdnoise.nets.tiles import gram, mirrored
 from sgdnoise.noise import sampling
 
-__all__ = ["Gradients", "gradient_covariance", "gradients"]
+__all__ = ["Gradients", "gradient_covariance", "gradients", "gradients_by", "trainable"]
 
 AT_ONCE = 256  # examples in one pass over the network, where all of it is kept
 
@@ -176,23 +176,34 @@ def gradients(
     examples, where every route is held against autograd.
     block: keep nothing, and pass over the network anew, so many examples at a time, whenever
     something is asked; else all n are kept.
-    Raises ValueError for losses of another shape than (n,), fewer than 2 examples, a network that
-    is random (dropout) or mixes its examples (batch norm in training), or has nothing to train,
-    and for losses or gradients that are not finite, naming example and layer.
+    Raises ValueError for a block below 1, losses of another shape than (n,), fewer than 2
+    examples, a network that is random (dropout) or mixes its examples (batch norm in training), or
+    has nothing to train, and for losses or gradients that are not finite, naming example and layer.
     """
-    known = Network(net, losses, _as_tuple(inputs), targets)
-    n = known.checked(block)
-    plan = known.plan()
-    sizes = range(0, n, block or AT_ONCE)
-    spans = [slice(start, min(start + (block or AT_ONCE), n)) for start in sizes]
+    if block is not None and block < 1:
+        raise ValueError(f"a block holds at least one example, not {block}")
+    here = {name: tensor.detach().clone() for name, tensor in trainable(net).items()}
+    network = Network(net, losses, _as_tuple(inputs), targets, here)
+    return gradients_by(network.plan(), block)
+
+
+def gradients_by(plan: Plan, block: int | None = None) -> Gradients:
+    """As `gradients`, by routes that are known."""
+    network, n = plan.network, len(plan.network)
+    spans = [slice(i, min(i + (block or AT_ONCE), n)) for i in range(0, n, block or AT_ONCE)]
 
     def blocks():
         return (plan.block(span) for span in spans)
 
     kept = None if block else list(blocks())
-    shapes = {name: tensor.shape for name, tensor in known.tensors.items()}
-    like = next(iter(known.tensors.values())).new_zeros(())
+    shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
+    like = next(iter(network.tensors.values())).new_zeros(())
     return Gradients(n, shapes, plan.routes, blocks if kept is None else lambda: kept, like)
+
+
+def trainable(net: nn.Module) -> dict:
+    """name -> parameter, of those that are trained."""
+    return {name: tensor for name, tensor in net.named_parameters() if tensor.requires_grad}
 
 
 def _as_tuple(inputs):

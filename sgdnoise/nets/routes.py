@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -38,20 +37,16 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network, its losses and the examples, with its trainable parameters by name."""
+    """A network, its losses and the examples, at these values of its parameters by name."""
 
     net: nn.Module
     losses: Callable
     inputs: tuple
     targets: Any
+    tensors: dict
 
     def __len__(self):
         return self.inputs[0].shape[0]
-
-    @cached_property
-    def tensors(self) -> dict:
-        named = self.net.named_parameters()
-        return {name: tensor.detach() for name, tensor in named if tensor.requires_grad}
 
     def some(self, index) -> tuple:
         """Inputs and targets of some of the examples."""
@@ -67,21 +62,9 @@ class Network:
         buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
         return self.losses(functional_call(self.net, {**tensors, **buffers}, inputs), targets)
 
-    def checked(self, block) -> int:
-        """How many examples there are, if all is as it has to be."""
-        n = len(self)
-        _check_training(self.net, self.tensors)
-        if n < 2:
-            raise ValueError(f"a covariance needs at least 2 examples, not {n}")
-        lengths = {part.shape[0] for part in (*self.inputs, self.targets)}
-        if len(lengths) > 1:
-            raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
-        if block is not None and block < 1:
-            raise ValueError(f"a block holds at least one example, not {block}")
-        return n
-
     def plan(self) -> "Plan":
         """How to have the gradient of each parameter, tried on three examples."""
+        self._check()
         index = torch.arange(PROBE) % len(self)
         each, uses = self.uses(index)
         _check_losses(each, PROBE)
@@ -99,6 +82,16 @@ class Network:
         routes = {n: _route(routes.get(n), n in wrong, g) for n, g in truth.items()}
         _warn(routes)
         return Plan(self, places, routes, spread)
+
+    def _check(self):
+        if not self.tensors:
+            raise ValueError(f"{type(self.net).__name__} has no parameters to train")
+        if len(self) < 2:
+            raise ValueError(f"a covariance needs at least 2 examples, not {len(self)}")
+        lengths = {part.shape[0] for part in (*self.inputs, self.targets)}
+        if len(lengths) > 1:
+            raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
+        _check_mode(self.net)
 
     def _spread(self, index, each, spread):
         """Uses and places where what is the same for all examples is handed on for each of them.
@@ -256,9 +249,7 @@ def _warn(routes):
             warnings.warn(f"{', '.join(names)} {text}", kind, stacklevel=5)
 
 
-def _check_training(net, tensors):
-    if not tensors:
-        raise ValueError(f"{type(net).__name__} has no parameters to train")
+def _check_mode(net):
     for name, module in net.named_modules():
         kind = type(module).__name__
         if "Dropout" in kind and module.training and module.p:

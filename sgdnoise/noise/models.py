@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sgdnoise.arrays import Array, namespace
-from sgdnoise.covariance import Covariance, Diagonal, Factor, Isotropic
+from sgdnoise.covariance import Covariance, Diagonal, Factor, Gram, Isotropic
 from sgdnoise.noise import sampling
 from sgdnoise.noise.draws import Normal
 from sgdnoise.problem import Problem
@@ -65,6 +65,8 @@ def sampled(problem: Problem, law: sampling.Weights) -> Noise:
         return _weighted(problem, theta, *normal.pick(white, theta.dtype))
 
     def covariance(theta):
+        if problem.rows is not None:
+            return Gram(problem.rows(theta, *problem.examples), law.own, law.shared)
         return Factor(_spread(problem.gradients(theta), law))
 
     return Noise(problem, law.draw, gradient, Normal(law.n), twin, covariance)
