@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from derivations import (
     directions,
     effective_loss,
+    groups,
     langevin,
     neighbours,
     sampling,
@@ -26,6 +27,7 @@ SUBJECTS = (
     neighbours,
     directions,
     spectra,
+    groups,
 )
 
 

@@ -65,28 +65,48 @@ def grouped(statistic, samples, groups: int = 5, *, splits: int = 10) -> Estimat
     r"""A statistic of all n samples, its error from its spread over disjoint groups of them.
 
     Formulas for independent terms claim too little for points that share neighbours; whole groups
-    are independent.  The variance between groups, a mean over `splits` partitions and of the
-    logarithm where all values are positive, falls by n over the size of a group.  Where it falls
-    faster, at the maximum of a smooth statistic, the error is too large, by up to groups^1/2.
+    are independent.  With E_g the variance between g groups over g, a mean over partitions, of
+    logarithms where all values are positive,
+
+        V = ((g - 1) E_2 - E_g) / (g - 2),  at least (E_2 / 2  E_g / g)^1/2,
+
+    is the variance of the whole for a statistic with a linear part, where all E_g are alike, for
+    one at its maximum, where E_g is g times too large, and between (Efron & Stein, 1981, have the
+    excess of such claims).  There are `splits` partitions into groups and twice as many into
+    halves; of 2 groups E_2 is taken, as if all were linear.  Cost: 3 `splits` times the whole.
+    freedom is that of a linear statistic, 10.9 of many samples as it comes.
     Samples must come in no order: the partitions are always the same.
     Raises ValueError for fewer samples than groups, or fewer than 2 groups.
     """
     n = samples.shape[0]
     if not 2 <= groups <= n:
         raise ValueError(f"{n} samples cannot make {groups} groups; take 2 to {n}")
-    xp, size = namespace(samples), n // groups
-    whole = xp.asarray(statistic(samples))
-    parts = xp.stack([_of_groups(statistic, samples, groups, split) for split in range(splits)])
-    unit = xp.ones_like(whole)
-    if concrete(xp.all(parts > 0) & xp.all(whole > 0)):
-        parts, unit = xp.log(parts), whole
-    variance = xp.mean(xp.var(parts, axis=1, correction=1), axis=0)
-    return Estimate(whole, unit * xp.sqrt(variance * size / n), splits * (groups - 1))
+    xp, times = namespace(samples), {2: 2 * splits, groups: splits}
+    whole, unit = xp.asarray(statistic(samples)), 1
+    parts = {g: _of_groups(statistic, samples, g, times[g]) for g in times}
+    if concrete(xp.all(xp.stack([xp.min(values) for values in (whole, *parts.values())]) > 0)):
+        parts, unit = {g: xp.log(values) for g, values in parts.items()}, whole
+    claims = {g: _claim(values, n) for g, values in parts.items()}
+    less = 1 / (groups - 2) if groups > 2 else 0
+    least = xp.sqrt(claims[2] * claims[groups] / (2 * groups))
+    variance = xp.maximum((1 + less) * claims[2] - less * claims[groups], least)
+    doubt = (1 + less) ** 2 / times[2] + less**2 / (splits * (groups - 1)) + 1 / (n - 1)
+    return Estimate(whole, unit * xp.sqrt(variance), 1 / doubt)
 
 
-def _of_groups(statistic, samples, groups, split):
-    """The statistic of each of the groups of one partition of the samples, (groups, ...)."""
+def _of_groups(statistic, samples, groups, splits):
+    """The statistic of each of the groups of each partition of the samples, (split, group, ...)."""
     xp, n = namespace(samples), samples.shape[0]
-    shares = np.random.default_rng(split).permutation(n)[: n - n % groups].reshape(groups, -1)
-    picks = (xp.asarray(share, device=device(samples)) for share in shares)
-    return xp.stack([xp.asarray(statistic(xp.take(samples, pick, axis=0))) for pick in picks])
+    rows = []
+    for split in range(splits):
+        order = np.random.default_rng([groups, split]).permutation(n)[: n - n % groups]
+        picks = (xp.asarray(p, device=device(samples)) for p in order.reshape(groups, -1))
+        values = (xp.asarray(statistic(xp.take(samples, pick, axis=0))) for pick in picks)
+        rows.append(xp.stack([*values]))
+    return xp.stack(rows)
+
+
+def _claim(values, n):
+    """Variance of all n samples, from that between groups of them, were it linear."""
+    xp, size = namespace(values), n // values.shape[1]
+    return xp.mean(xp.var(values, axis=1, correction=1), axis=0) * size / n

@@ -12,6 +12,7 @@ from witnesses import SURE, matrix
 from derivations import (
     directions,
     effective_loss,
+    groups,
     langevin,
     neighbours,
     sampling,
@@ -27,7 +28,7 @@ from sgdnoise.dimension.cloud import Neighbours, nearest
 from sgdnoise.dimension.pairs import _misfit
 from sgdnoise.dimension.paths import sine_exponent
 from sgdnoise.dynamics.chains import simulate
-from sgdnoise.estimate import mean
+from sgdnoise.estimate import grouped, mean
 from sgdnoise.problem import Problem
 from sgdnoise.theory.modified_loss import label_noise_strength, residual_amplification
 from sgdnoise.theory.stationary import stationary_covariance
@@ -371,6 +372,46 @@ def test_debiased_traces_are_the_derived_ones(m):
     seen = {str(spectra.seen_square): 5.0, str(spectra.seen_spread): 3.0, "m": m}
     derived = [number(law(), **seen) for law in (spectra.debiased_square, spectra.debiased_spread)]
     assert_allclose(spectral.debiased(5.0, 3.0, m), derived, **TIGHT)
+
+
+# --- derived = coded = simulated: groups ---
+
+
+@pytest.mark.parametrize(("number_of", "splits"), [(4, 3), (5, 10)])
+def test_errors_of_groups_are_the_derived_combination(number_of, splits, rng):
+    """Of 60 samples, far from the lower bound, which is the derived claims' without linear part."""
+    samples, claims = rng.normal(size=60), {}
+    for g, times in ((2, 2 * splits), (number_of, splits)):
+        orders = [np.random.default_rng([g, split]).permutation(60) for split in range(times)]
+        means = np.asarray([samples[order].reshape(g, -1).mean(1) for order in orders])
+        claims[g] = means.var(axis=1, ddof=1).mean() / g
+    letters = {"E_2": claims[2], "E_g": claims[number_of], "g": number_of}
+    found = grouped(np.mean, samples, number_of, splits=splits)
+    assert_allclose(found.stderr**2, number(groups.exact(), **letters), **TIGHT)
+    doubt = 1 / number(groups.freedom(), g=number_of, r=splits) + 1 / 59
+    assert_allclose(found.freedom, 1 / doubt, **TIGHT)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.5)])
+def test_variances_of_a_bent_statistic_are_the_derived_ones(a, b, rng):
+    """Of all of 10 normal numbers, and what 2 groups and 5 of them claim."""
+    samples, letters = rng.normal(size=(40_000, 10)), {"a": a, "b": b, "sigma": 1, "n": 10}
+
+    def values(g):
+        means = samples.reshape(-1, g, 10 // g).mean(2)
+        return a * means + b * means**2
+
+    whole = values(1)[:, 0]
+    seen = mean((whole - whole.mean()) ** 2)
+    assert seen.distance(derived_at(groups.whole(), letters)) < SURE
+    for g in (2, 5):
+        seen = mean(values(g).var(axis=1, ddof=1) / g)
+        assert seen.distance(derived_at(groups.between_groups(), letters | {"g": g})) < SURE
+
+
+def derived_at(equation, letters):
+    """The right side where some of the letters may not occur."""
+    return float(equation.rhs.subs({s: letters[str(s)] for s in equation.rhs.free_symbols}))
 
 
 # --- derived = simulated: dimension ---

@@ -6,7 +6,7 @@ import pytest
 
 from sgdnoise.store import read
 from sgdnoise.verdict import row, verdicts_in
-from simulations import calibration
+from simulations import calibration_claims
 
 RESULTS = sorted(Path("simulations/results").glob("*.nc"))
 
@@ -33,7 +33,7 @@ def test_a_result_says_where_it_comes_from(path):
 
 def test_the_tables_of_estimators_are_those_of_the_committed_result():
     text = Path("docs/dimension.md").read_text(encoding="utf-8")
-    tables = calibration.tables(read(Path("simulations/results/calibration.nc")))
+    tables = calibration_claims.tables(read(Path("simulations/results/calibration.nc")))
     assert len(tables) == 4
     for table in tables:
         for line in (table.headings, *table.rows):

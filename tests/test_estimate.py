@@ -1,6 +1,7 @@
 """Means and groups: the values, and whether the errors they claim are true."""
 
 import math
+from itertools import combinations
 
 import array_api_strict
 import numpy as np
@@ -87,8 +88,8 @@ def test_the_interval_of_a_mean_holds_the_truth_as_often_as_it_says(n, level, rn
 
 @pytest.mark.parametrize("shift", [0.0, 20.0])
 def test_the_interval_of_a_grouped_mean_holds_the_truth_as_often_as_it_says(shift, rng):
-    """Ten partitions of 60 numbers tell less than 40 degrees of freedom: 27 would lose 0.003.
-    Once with means of either sign, once with positive ones and so by logarithms.
+    """Once with means of either sign, once with positive ones and so by logarithms; the law of
+    the variance, a difference of two, is Student's but for 0.003.
     """
     samples = shift + rng.normal(size=(60, 5000))
     share, error = covered(grouped(lambda part: np.mean(part, axis=0), samples), shift, 0.95)
@@ -98,50 +99,91 @@ def test_the_interval_of_a_grouped_mean_holds_the_truth_as_often_as_it_says(shif
 # Groups
 
 
-def partitions(groups, n, **options):
-    """Which of n samples each group is made of, (split, group, size)."""
+def partitions(groups, n, splits=10):
+    """Which of n samples are in each half and in each group, (split, group, size) both."""
     seen = []
-    grouped(lambda part: seen.append(part) or 0.0, np.arange(float(n)), groups, **options)
-    return np.asarray(seen[1:]).reshape(-1, groups, n // groups)
+    grouped(lambda part: seen.append(part) or 0.0, np.arange(float(n)), groups, splits=splits)
+    assert len(seen) == 1 + 4 * splits + groups * splits
+    halves, parts = seen[1 : 1 + 4 * splits], seen[1 + 4 * splits :]
+    return np.reshape(halves, (2 * splits, 2, -1)), np.reshape(parts, (splits, groups, -1))
 
 
-@given(groups=st.integers(2, 9), size=st.integers(1, 9), over=st.integers(0, 8))
+@given(groups=st.integers(3, 9), size=st.integers(1, 9), over=st.integers(0, 8))
 def test_each_partition_takes_every_sample_once_but_for_a_remainder(groups, size, over):
     n = groups * size + over % groups
-    for parts in partitions(groups, n, splits=3):
-        assert np.unique(parts).size == groups * size
+    for parts in (part for kind in partitions(groups, n, 3) for part in kind):
+        assert np.unique(parts).size == n // len(parts) * len(parts)
         assert np.all((parts >= 0) & (parts < n))
 
 
 def test_partitions_differ_from_each_other_and_never_from_run_to_run():
     first, second = partitions(5, 40), partitions(5, 40)
-    np.testing.assert_array_equal(first, second)
-    assert len({tuple(parts.ravel()) for parts in first}) == 10
+    for one, other, splits in zip(first, second, (20, 10), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert len({tuple(parts.ravel()) for parts in one}) == splits
+    assert not {tuple(p.ravel()) for p in first[0]} & {tuple(p.ravel()) for p in first[1]}
 
 
-@pytest.mark.parametrize(("groups", "splits"), [(2, 1), (5, 10), (7, 3)])
-def test_freedom_is_that_of_all_differences_between_groups(groups, splits, rng):
-    found = grouped(np.mean, rng.normal(size=80), groups, splits=splits)
-    assert found.freedom == splits * (groups - 1)
+@pytest.mark.parametrize(("groups", "splits", "n"), [(2, 4, 400), (8, 5, 400), (5, 10, 40)])
+def test_the_variance_of_a_mean_is_known_as_freedom_says(groups, splits, n, rng):
+    """Its own variance is 2 / freedom of its square, but for 5% from the limit below, and that
+    of 4000 of them is known to (2 / 4000)^1/2, or (12 / freedom / 4000)^1/2 more.
+    """
+    found = grouped(lambda x: np.mean(x, axis=0), rng.normal(size=(n, 4000)), groups, splits=splits)
+    freedom = 2 / np.var(n * found.stderr**2, ddof=1)
+    error = ((2 + 12 / found.freedom) / 4000) ** 0.5
+    assert abs(freedom / found.freedom - 1) < SURE * error + 0.05
 
 
-@pytest.mark.parametrize("shift", [0.0, 3.0])
+def witness(values, sizes, n):
+    """The variance of all n by hand, from values (split, group) of halves and of groups."""
+    claims = []
+    for kind, size in zip(values, sizes, strict=True):
+        gaps = [a - b for row in kind for a, b in combinations(row, 2)]
+        claims.append(np.mean(np.square(gaps)) / 2 * size / n)
+    (halves, parts), g = claims, values[1].shape[1]
+    linear, quadratic = (g * halves - 2 * parts) / (g - 2), (parts - halves) / (g - 2)
+    return linear + quadratic if linear > 0 else math.sqrt(halves / 2 * parts / g)
+
+
+@pytest.mark.parametrize(("shift", "power"), [(0.0, 1), (3.0, 1), (0.0, 2), (1.0, 2)])
 @pytest.mark.parametrize("asarray", [np.asarray, torch.asarray, array_api_strict.asarray])
-def test_the_error_is_the_spread_of_groups_shrunk_to_all_samples(asarray, shift, rng):
+def test_the_error_is_the_spread_of_halves_and_groups_taken_to_all_samples(
+    asarray, shift, power, rng
+):
     """Of values, or of their logarithms where all are positive: 63 samples in 6 groups of 10."""
     samples = shift + rng.normal(size=63) / 2
-    found = grouped(lambda part: part.mean() if hasattr(part, "mean") else strict_mean(part),
-                    asarray(samples), 6, splits=4)  # fmt: skip
-    values = samples[partitions(6, 63, splits=4).astype(int)].mean(axis=2)
-    spread = np.log(values) if shift else values
-    unit = samples.mean() if shift else 1
-    expected = unit * np.sqrt(spread.var(axis=1, ddof=1).mean() * 10 / 63)
-    np.testing.assert_allclose(float(found.value), samples.mean(), rtol=1e-12)
+
+    def statistic(part):
+        return (part.mean() if hasattr(part, "mean") else array_api_strict.mean(part)) ** power
+
+    found = grouped(statistic, asarray(samples), 6, splits=4)
+    values = [samples[parts.astype(int)].mean(axis=2) ** power for parts in partitions(6, 63, 4)]
+    unit = 1.0
+    if shift or power == 2:
+        values, unit = [np.log(v) for v in values], samples.mean() ** power
+    expected = unit * np.sqrt(witness(values, (31, 10), 63))
+    np.testing.assert_allclose(float(found.value), samples.mean() ** power, rtol=1e-12)
     np.testing.assert_allclose(float(found.stderr), expected, rtol=1e-10)
 
 
-def strict_mean(part):
-    return array_api_strict.mean(part)
+def test_where_no_linear_part_is_left_the_claims_without_one_are_averaged(rng):
+    """Of logarithms: the square of a mean next to zero, its halves alike and its fifths not."""
+    samples = np.concatenate([half := rng.normal(size=30), -half]) + 0.02
+    found = grouped(lambda part: -(np.mean(part) ** 2), samples, 5, splits=6)
+    values = [-(samples[p.astype(int)].mean(axis=2) ** 2) for p in partitions(5, 60, 6)]
+    halves, parts = (v.var(axis=1, ddof=1).mean() / v.shape[1] for v in values)
+    assert parts > 2.5 * halves
+    np.testing.assert_allclose(found.stderr**4, halves / 2 * parts / 5, rtol=1e-9)
+
+
+def test_of_two_groups_all_is_taken_for_linear(rng):
+    samples = rng.normal(size=50)
+    found = grouped(np.mean, samples, 2, splits=3)
+    orders = [np.random.default_rng([2, split]).permutation(50) for split in range(3)]
+    gaps = [samples[o[:25]].mean() - samples[o[25:]].mean() for o in orders]
+    np.testing.assert_allclose(found.stderr, np.sqrt(np.mean(np.square(gaps)) / 4), rtol=1e-10)
+    np.testing.assert_allclose(found.freedom, 1 / (1 / 3 + 1 / 49), rtol=1e-12)
 
 
 @given(seed=SEEDS, scale=st.floats(1e-6, 1e6), shift=st.sampled_from([0.0, 4.0]))
@@ -161,27 +203,38 @@ def test_each_number_of_a_statistic_has_its_own_error(rng):
 
 @pytest.mark.parametrize("estimator", [twonn, levina_bickel])
 def test_the_claimed_error_is_the_spread_of_repeats(estimator, rng):
-    """The spread of m repeats is known to 1 / sqrt(2 (m - 1)), the mean claim to its own error.
+    """The variance of m repeats is known to (2 / (m - 1))^1/2, the mean claim to its own error."""
+    runs = [grouped(estimator, torus(2, 500, rng), splits=4) for _ in range(80)]
+    claimed = mean(np.asarray([run.stderr**2 for run in runs]))
+    ratio = claimed.value / np.var([run.value for run in runs], ddof=1)
+    error = ratio * math.hypot(claimed.stderr / claimed.value, (2 / 79) ** 0.5)
+    assert abs(ratio - 1) < SURE * error
 
-    A group of 120 points spends more of them on its neighbourhoods than a cloud of 600, so that
-    claims of levina_bickel, with its 10 neighbours, are some 5% too large, which is allowed for.
+
+def bowl(part):
+    """Minus the squared length of a mean in 100 dimensions: at its maximum, all quadratic."""
+    return -np.sum(np.mean(part, axis=0) ** 2, axis=-1)
+
+
+def test_at_a_maximum_the_variance_is_true(rng):
+    """It is 2 * 100 / n^2 for normal numbers of unit variance; halves alone claim twice that.
+    The lower bound, which acts where the rest comes out too small, adds up to a quarter.
     """
-    runs = [grouped(estimator, torus(2, 600, rng), splits=4) for _ in range(100)]
-    claimed = mean(np.asarray([run.stderr for run in runs]))
-    ratio = claimed.value / np.std([run.value for run in runs], ddof=1)
-    error = ratio * math.hypot(claimed.stderr / claimed.value, (2 * 99) ** -0.5)
-    assert abs(ratio - 1) < SURE * error + 0.05
+    n = 40
+    found = grouped(bowl, rng.normal(size=(n, 150, 100)), splits=40)
+    claimed = mean(found.stderr**2 * n**2 / 200)
+    assert 1 - SURE * claimed.stderr < claimed.value < 1.25 + SURE * claimed.stderr
+    share, error = covered(found, -100 / n, 0.95)
+    assert abs(share - 0.95) < SURE * error
 
 
-def test_at_a_maximum_the_claim_is_too_large_and_never_too_small(rng):
-    """A participation ratio is greatest for an isotropic Gaussian: there it is quadratic in the
-    covariance, its variance falls faster than 1 / n, and the claim exceeds the spread, known to
-    1 / sqrt(2 (m - 1)), by up to sqrt(5).
-    """
-    runs = [grouped(participation_ratio, rng.normal(size=(300, 4)), splits=4) for _ in range(80)]
-    ratio = np.mean([run.stderr for run in runs]) / np.std([run.value for run in runs], ddof=1)
-    error = ratio * (2 * 79) ** -0.5
-    assert 1 - SURE * error < ratio < 5**0.5 + SURE * error
+def test_the_error_of_an_isotropic_participation_ratio_is_the_spread_of_repeats(rng):
+    """At its maximum too; the lower bound adds up to a third, groups alone would claim 5^1/2."""
+    runs = [grouped(participation_ratio, rng.normal(size=(300, 4)), splits=6) for _ in range(120)]
+    claimed = np.sqrt(np.mean([run.stderr**2 for run in runs]))
+    ratio = claimed / np.std([run.value for run in runs], ddof=1)
+    error = ratio * (2 * 119) ** -0.5
+    assert 1 - SURE * error < ratio < 4 / 3 + SURE * error
 
 
 @pytest.mark.parametrize("groups", [-1, 0, 1, 10])

@@ -8,10 +8,18 @@ from sklearn.gaussian_process.kernels import Matern
 from witnesses import SURE, torus, tree_distances
 
 from sgdnoise.data.manifolds import ball, noisy, sphere
-from sgdnoise.dimension import estimate, learned, nearest
-from sgdnoise.dimension.portrait import PATCHES, RANKS, SPREADS, Balls, coordinates, portrait
-from sgdnoise.dimension.recommended import TREES, fitted, matern, reference, told
-from sgdnoise.estimate import mean
+from sgdnoise.dimension import Duplicates, estimate, learned, nearest
+from sgdnoise.dimension.portrait import (
+    PATCHES,
+    RANKS,
+    SPREADS,
+    Balls,
+    coordinates,
+    inverse,
+    portrait,
+)
+from sgdnoise.dimension.recommended import TREES, Regression, fitted, matern, reference, told
+from sgdnoise.estimate import grouped, mean
 from simulations import reference as making
 
 
@@ -45,12 +53,75 @@ def test_a_ball_has_its_own_dimension_at_every_scale():
             np.testing.assert_allclose(place[1:], 0, atol=1e-5)
 
 
-def test_between_two_sizes_portraits_are_interpolated_in_the_logarithm():
-    """f = log d + log n for all, so that a ball of e^(1/2) n points looks like d e^(1/2)."""
-    sizes, dimensions = np.exp([3.0, 4.0]), np.exp(np.arange(4.0))
-    rows = np.log(dimensions)[None, :, None] + np.log(sizes)[:, None, None] + np.zeros(12)
-    place = coordinates(Balls(sizes, dimensions, rows), np.full(12, 5.0), round(np.exp(3.5)))
-    np.testing.assert_allclose(place[0], 5 - np.log(round(np.exp(3.5))), rtol=1e-12)
+@pytest.mark.parametrize(("log_size", "shift"), [(3.5, 0.5), (5, 3), (2, -1), (7, 7)])
+def test_between_sizes_and_beyond_portraits_are_lines_in_the_logarithm(log_size, shift):
+    """f = log d + 0, 1, 5 at sizes e^3, e^4, e^6: a ball of n points looks `shift` larger."""
+    sizes, dimensions = np.exp([3.0, 4, 6]), np.exp(np.arange(4.0))
+    rows = np.log(dimensions)[None, :, None] + np.asarray([0, 1, 5])[:, None, None] + np.zeros(12)
+    place = coordinates(Balls(sizes, dimensions, rows), np.full(12, 2.0 + shift), np.exp(log_size))
+    np.testing.assert_allclose(place[0], 2, rtol=1e-12)
+
+
+def straight(slopes, offsets):
+    """Balls whose portraits are straight lines of log d, whatever their size; log d is 0 to 4."""
+    logs = np.arange(5.0)
+    return Balls(
+        np.asarray([100, 1000]), np.exp(logs), np.stack([slopes * logs[:, None] + offsets] * 2)
+    )
+
+
+def test_coordinates_are_differences_of_dimensions_of_scales(rng):
+    """Each number of a portrait has its own log-dimension; the last two are off by 0.3, -0.2."""
+    slopes, offsets = rng.choice([-1, 1], 12) * rng.uniform(0.5, 2, 12), rng.normal(size=12)
+    logs = 2 + rng.uniform(-0.3, 0.3, 12)
+    logs[10:] = logs[2]
+    seen = slopes * logs + offsets + [*np.zeros(10), 0.3, -0.2]
+    r2, r3, r5, r10, r20, r40, s10, p10, s20, p20 = logs[:10]  # in the order of a portrait
+    ratios = [r2, r2 - r5, r3 - r5, r10 - r5, r20 - r10, r40 - r20]
+    patches = [s10 - r5, s20 - s10, p20 - p10]
+    place = coordinates(straight(slopes, offsets), seen, 300)
+    np.testing.assert_allclose(place, [*ratios, *patches, 0.3, -0.5], rtol=1e-9)
+
+
+def test_coordinates_are_kept_within_what_was_learned_from():
+    """Log-dimensions from -1.2 to 6, differences from -0.8 to 0.8."""
+    far = coordinates(straight(np.ones(12), np.zeros(12)), np.asarray([9.0, -9] * 6), 300)
+    np.testing.assert_allclose(far, [6, 0, -0.8, -0.8, 0.8, -0.8, 0, 0, 0, 0.8, -0.8])
+    near = coordinates(straight(np.ones(12), np.zeros(12)), 5 + 0.1 * np.arange(12), 300)
+    np.testing.assert_allclose(near, [5, -0.2, -0.1, 0.1, 0.1, 0.1, 0.4, 0.2, 0.2, 0.8, 0.1])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("curve", "value", "expected"),
+    [
+        ([0, 1, 4, 9], 4, 2),
+        ([0, 1, 4, 9], -1, -1),  # goes on as between the first two
+        ([0, 1, 4, 9], 19, 5),  # and the last two
+        ([0, 2, 2, 3], 2, 1),
+        ([0, 3, 1, 2, 6], 3, 1),  # what falls back is left out, until it is above again
+        ([0, 3, 1, 2, 6], 9, 7),
+    ],
+)
+def test_where_a_curve_takes_a_value(curve, value, expected, sign):
+    found = inverse(np.arange(float(len(curve))), sign * np.asarray(curve, float), sign * value)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_tree_is_walked_down_to_a_leaf_with_bounds_below_in_single_precision():
+    """0.1 in single precision lies above 0.1; the other regression says nothing."""
+    leaf = [0.0, 0, 0]
+    tree = {
+        "coordinate": [1, 0, 0, 0, 0],
+        "bound": [0.5, 0.1, *leaf],
+        "below": [1, 3, 2, 3, 4],
+        "above": [2, 4, 2, 3, 4],
+        "value": [0, 0, 8.0, 16, 32],
+    }
+    forest = {name: np.asarray([row]) for name, row in tree.items()}
+    known = Regression(np.zeros((1, 2)), np.ones(2), np.zeros(1), **forest)
+    asked = ([0, 0.6], [0, 0.5], [0.1, 0.5])
+    assert [told(known, np.asarray(place)) for place in asked] == [4, 8, 16]
 
 
 def test_matern_is_scikit_learns(rng):
@@ -93,16 +164,20 @@ def test_noise_is_looked_below_where_it_is_said_to_be(rng):
     assert abs(learned(points, noisy=True) / 2 - 1) < 0.25
 
 
-def test_the_estimate_is_the_value_with_an_error(rng):
-    points = rng.normal(size=(300, 4))
-    found = estimate(points)
-    np.testing.assert_allclose(float(found.value), float(learned(points)), rtol=1e-12)
-    assert 0 < found.stderr < 1
+@pytest.mark.parametrize("noisy", [False, True])
+def test_the_estimate_is_the_value_with_the_error_of_its_groups(noisy, rng):
+    points = rng.normal(size=(210, 4))
+    found = estimate(points, noisy=noisy)
+    expected = grouped(lambda part: learned(part, noisy=noisy), points, 5, splits=6)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_fewer_points_than_its_groups_need_are_refused(rng):
     with pytest.raises(ValueError, match="at least 205 points"):
         estimate(rng.normal(size=(204, 4)))
+    repeated = rng.normal(size=(204, 4))[[*range(204), 0]]
+    with pytest.warns(Duplicates), pytest.raises(ValueError, match="at least 205 points"):
+        estimate(repeated)
 
 
 @pytest.mark.parametrize("law", making.LATENTS)

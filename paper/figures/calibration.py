@@ -13,7 +13,7 @@ CAPTION = (
 CAPTION_BARS = (
     "Share of 95% intervals that hold the estimator's own mean, for each cloud and dimension; the "
     "grey band is where 95% of shares would lie if all errors were true, for the most repeats; the "
-    "slower estimators have an eighth of these and scatter three times as far."
+    "slower estimators have a third to a 24th of these and scatter up to five times as far."
 )
 LOOKS = {
     "learned": ("learned", "vermilion", "o"),

@@ -39,8 +39,9 @@ class Regression(NamedTuple):
 def estimate(points, *, noisy: bool = False) -> Estimate:
     r"""Dimension of a cloud by the most accurate means we have, and its error.  (n, D) -> ()
 
-    The value is that of `learned`, the error statistical: from its spread over groups of points,
-    and on the safe side, 1.4 to 3.6 times the spread of repeats on tori, Gaussians and spheres.
+    The value is that of `learned`, the error statistical, that of `grouped` over 6 partitions: from
+    its spread over halves and fifths of the points, of which the smaller follow the portrait less
+    steadily, which is allowed for.
     On the 24 manifolds of Campadelli et al. (2015), of which it has seen none, docs/dimension.md
     says how far off it is, kind by kind; that is more than the statistical error says.
     Do not trust it above d = 80, on few points of a highly curved manifold, for lattices, for

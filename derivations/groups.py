@@ -1,0 +1,166 @@
+"""Variance of a statistic of n samples, from what it is on disjoint groups of them.
+
+The statistic is linear and quadratic in a mean of normal numbers, as any smooth one nearly is.
+"""
+
+from functools import cache
+from itertools import combinations
+
+import sympy as sp
+
+from derivations.algebra import mean, same, white
+from derivations.symbols import n, sigma
+
+__all__ = ["CHECKS", "EQUATIONS", "USED", "claim", "groups", "splits"]
+
+slope, bend = sp.symbols("a b", real=True)  # of the statistic, at the mean of the law
+groups = sp.Symbol("g", positive=True)
+splits = sp.Symbol("r", positive=True)  # partitions into groups; into halves there are 2 r
+linear, quadratic = sp.symbols("L Q", nonnegative=True)  # parts of the variance of the whole
+
+
+def claim(number):
+    """The variance between disjoint groups, over their number."""
+    return sp.Symbol(f"E_{number}")
+
+
+@cache
+def whole():
+    """Variance of a linear and quadratic statistic of all samples."""
+    (z,) = white(1)
+    value = _statistic(z, n)
+    variance = mean(value**2, [z]) - mean(value, [z]) ** 2
+    return sp.Eq(sp.Symbol("V"), sp.expand(variance))
+
+
+@cache
+def between_groups():
+    """What its variance between groups claims: half a mean squared difference, over g."""
+    first, second = (_statistic(z, n / groups) for z in white(2))
+    half = mean(sp.expand((first - second) ** 2 / 2), white(2))
+    return sp.Eq(claim("g"), sp.expand(half / groups))
+
+
+@cache
+def exact():
+    """The combination of halves and groups that is right for any linear and quadratic parts."""
+    share = sp.Symbol("w")  # of the groups; the rest is of halves
+    both = (1 - share) * _in_parts(2) + share * _in_parts(groups) - _in_parts(1)
+    (found,) = sp.solve(sp.diff(both, quadratic), share)
+    weights = [sp.factor(part) for part in (1 - found, found)]
+    return sp.Eq(sp.Symbol("V"), weights[0] * claim(2) + weights[1] * claim("g"))
+
+
+@cache
+def freedom():
+    """Degrees of freedom of that combination for a linear statistic of many samples.
+
+    A partition into g groups gives g - 1 squares of normal numbers, each of variance 2.
+    """
+    weights = [sp.diff(exact().rhs, claim(number)) for number in (2, "g")]
+    squares = [2 * splits, splits * (groups - 1)]
+    variance = sum(2 * w**2 / count for w, count in zip(weights, squares, strict=True))
+    return sp.Eq(sp.Symbol("nu"), sp.factor(2 / variance))
+
+
+def _statistic(z, size):
+    """Of the mean of `size` normal numbers, of law z sigma / size^1/2."""
+    middle = sigma * z / sp.sqrt(size)
+    return slope * middle + bend * middle**2
+
+
+def _in_parts(number):
+    """The claim of so many groups, by what is linear and quadratic in the variance of all."""
+    parts = {slope: sp.sqrt(linear * n) / sigma, bend: sp.sqrt(quadratic / 2) * n / sigma**2}
+    return sp.expand(between_groups().rhs.subs(groups, number).subs(parts))
+
+
+def _squares_of_normal_numbers_vary_as_chi_squared():
+    return same(whole().rhs.subs({slope: 0, bend: 1}), 2 * (sigma**2 / n) ** 2)
+
+
+def _means_vary_as_one_in_n():
+    return same(whole().rhs.subs({slope: 1, bend: 0}), sigma**2 / n)
+
+
+def _one_group_is_all():
+    return same(between_groups().rhs.subs(groups, 1), whole().rhs)
+
+
+def _groups_are_right_of_means_and_too_large_by_their_number_of_squares():
+    ratio = between_groups().rhs / whole().rhs
+    return ratio.subs(bend, 0) == 1 and sp.simplify(ratio.subs(slope, 0)) == groups
+
+
+def _combination(claims, number):
+    """Of the claims of halves and of this many groups."""
+    values = {claim(2): claims[0], claim("g"): claims[1], groups: number}
+    return exact().rhs.subs(values, simultaneous=True)
+
+
+def _exact_for_both_parts():
+    claims = [between_groups().rhs.subs(groups, number) for number in (2, 5)]
+    return same(_combination(claims, 5), whole().rhs)
+
+
+def _claim_of(values, halves):
+    """From the partitions of four samples into halves, or into themselves."""
+    if halves:
+        pairs = [((0, k), tuple({1, 2, 3} - {k})) for k in (1, 2, 3)]
+        gaps = [values(a) - values(b) for a, b in pairs]
+        return sum(gap**2 / 2 for gap in gaps) / len(gaps) / 2
+    gaps = [values((i,)) - values((j,)) for i, j in combinations(range(4), 2)]
+    return sum(gap**2 / 2 for gap in gaps) / len(gaps) / 4
+
+
+def _four_samples_know_the_variance_of_their_mean():
+    """Of any law: the unbiased variance of the samples over 4, with all partitions at hand."""
+    x = white(4)
+    means = lambda group: sum(x[i] for i in group) / sp.Integer(len(group))  # noqa: E731
+    middle = sum(x) / sp.Integer(4)
+    expected = sum((value - middle) ** 2 for value in x) / 3 / 4
+    return same(_combination([_claim_of(means, True), _claim_of(means, False)], 4), expected)
+
+
+def _four_samples_know_the_variance_of_a_square():
+    """On average, though the partitions share their samples."""
+    x = white(4)
+    squares = lambda group: (sum(x[i] for i in group) / sp.Integer(len(group))) ** 2  # noqa: E731
+    found = _combination([_claim_of(squares, True), _claim_of(squares, False)], 4)
+    return same(mean(sp.expand(found), x), whole().rhs.subs({slope: 0, bend: 1, sigma: 1, n: 4}))
+
+
+def _many_groups_leave_the_halves():
+    return sp.limit(freedom().rhs, groups, sp.oo) == 2 * splits
+
+
+def _freedom_is_that_of_independent_squares():
+    """Three groups: V = 2 E_2 - E_3, of variance 4 * 2 / (2 r) + 2 / (2 r)."""
+    return same(freedom().rhs.subs(groups, 3), 2 / (8 / (2 * splits) + 2 / (2 * splits)))
+
+
+EQUATIONS = {
+    "eq:whole-variance": whole,
+    "eq:between-groups": between_groups,
+    "eq:halves-and-groups": exact,
+    "eq:groups-freedom": freedom,
+}
+
+USED = dict.fromkeys(EQUATIONS, "estimate.grouped")
+
+CHECKS = {
+    "eq:whole-variance": (_squares_of_normal_numbers_vary_as_chi_squared, _means_vary_as_one_in_n),
+    "eq:between-groups": (
+        _one_group_is_all,
+        _groups_are_right_of_means_and_too_large_by_their_number_of_squares,
+    ),
+    "eq:halves-and-groups": (
+        _exact_for_both_parts,
+        _four_samples_know_the_variance_of_their_mean,
+        _four_samples_know_the_variance_of_a_square,
+    ),
+    "eq:groups-freedom": (
+        _many_groups_leave_the_halves,
+        _freedom_is_that_of_independent_squares,
+    ),
+}
