@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 from derivations import (
     directions,
     effective_loss,
+    fisher,
     groups,
     langevin,
     neighbours,
     sampling,
     spectra,
     stationary,
+    tails,
     two_layer,
 )
 
@@ -28,6 +30,8 @@ SUBJECTS = (
     directions,
     spectra,
     groups,
+    fisher,
+    tails,
 )
 
 

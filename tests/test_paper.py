@@ -11,7 +11,7 @@ from derivations import latex
 ROOT = Path(__file__).parents[1]
 PAPER = ROOT / "paper"
 SOURCES = sorted((ROOT / "sgdnoise").rglob("*.py"))
-NAME = r"(?:Di )?[A-Z][\w'-]*"
+NAME = r"(?:Di |de )?[A-Z][\w'-]*"
 CITATION = re.compile(rf"((?:{NAME}, )*{NAME}(?: & {NAME}| et al\.)?),? \(?((?:19|20)\d\d)\)")
 
 

@@ -1,0 +1,69 @@
+"""How far the second moment of gradients lies from the Fisher information, under drawn labels."""
+
+import sympy as sp
+
+from derivations.algebra import same
+
+__all__ = ["CHECKS", "EQUATIONS", "USED", "mean_square_distance", "second_moment_is_fisher"]
+
+LABELS = 3
+p = sp.symbols(f"p:{LABELS}", positive=True)
+g = [sp.Matrix(sp.symbols(f"g{y}_:2", real=True)) for y in range(LABELS)]
+v = sp.Matrix(sp.symbols("v:2", real=True))
+NORMALISED = {p[LABELS - 1]: 1 - sum(p[:-1])}
+
+
+def _expected(value):
+    """The mean over the label of one example, of a function of that label."""
+    return sum((p[y] * value(y) for y in range(LABELS)), start=0 * value(0))
+
+
+def _fisher():
+    return _expected(lambda y: g[y] * g[y].T)
+
+
+def second_moment_is_fisher():
+    """With the label drawn from the model, the mean of (g v)^2 is v F v: of every direction v."""
+    return sp.Eq(sp.Symbol(r"\operatorname{E}(g^\top v)^2"), _expected(lambda y: g[y].dot(v) ** 2))
+
+
+def mean_square_distance():
+    """E |A - F|^2 for A = mean_i g_i g_i^T: independent examples, each E |g g^T - F_i|^2 / n^2."""
+    fisher = _fisher()
+    off = _expected(lambda y: _square(g[y] * g[y].T - fisher))
+    return sp.Eq(sp.Symbol(r"n \operatorname{E}\,|A - F|^2"), sp.expand(off))
+
+
+def _square(matrix):
+    return sum(entry**2 for entry in matrix)
+
+
+def _is_the_quadratic_form_of_fisher():
+    return same((v.T * _fisher() * v)[0], second_moment_is_fisher().rhs)
+
+
+def _is_mean_fourth_power_less_the_square_of_fisher():
+    """E|g|^4 - |F|^2, the form in which it is coded, for probabilities that add up to one."""
+    coded = _expected(lambda y: g[y].dot(g[y]) ** 2) - _square(_fisher())
+    return same(*(side.subs(NORMALISED) for side in (coded, mean_square_distance().rhs)))
+
+
+def _a_certain_label_leaves_no_distance():
+    return same(mean_square_distance().rhs.subs({p[0]: 1, p[1]: 0, p[2]: 0}), 0)
+
+
+EQUATIONS = {
+    "eq:fisher-moment": second_moment_is_fisher,
+    "eq:fisher-distance": mean_square_distance,
+}
+CHECKS = {
+    "eq:fisher-moment": (_is_the_quadratic_form_of_fisher,),
+    "eq:fisher-distance": (
+        _is_mean_fourth_power_less_the_square_of_fisher,
+        _a_certain_label_leaves_no_distance,
+    ),
+}
+USED = {
+    "eq:fisher-moment": "noise.fisher.inner",
+    "eq:fisher-distance": "noise.fisher.scatter",
+}

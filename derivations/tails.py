@@ -1,0 +1,183 @@
+"""Tails that multiplicative noise makes, and the memory that reshuffling leaves.
+
+Regression on one Gaussian input of variance h: a step multiplies theta by 1 - eta h q / B, with q
+the sum of the B squared inputs over their variance, whose law is chi-squared, and adds a kick.
+"""
+
+from itertools import permutations
+
+import sympy as sp
+
+from derivations.algebra import same
+from derivations.symbols import batch, curvature, rate
+
+__all__ = ["CHECKS", "EQUATIONS", "USED", "alpha", "lag", "m"]
+
+alpha = sp.Symbol("alpha", positive=True)
+q = sp.Symbol("q", positive=True)
+t = sp.Symbol("t", positive=True)  # a size of theta, far out
+m, lag = sp.symbols("m k", integer=True, positive=True)  # batches of an epoch, steps apart
+pull = sp.Symbol("c", positive=True)  # rate x curvature
+FACTOR = 1 - rate * curvature * q / batch
+
+
+def kesten():
+    """A power law of the size of theta that one step leaves as it is."""
+    size, tail = sp.Symbol("a", positive=True), t**-alpha  # chance to be larger than t, far out
+    stretched = sp.expand_power_base(tail.subs(t, t / size))  # a kick changes nothing far out
+    ratio = sp.simplify(stretched / tail).subs(size, sp.Abs(FACTOR))
+    return sp.Eq(sp.Integral(ratio * _chi_squared(), (q, 0, sp.oo)), 1)
+
+
+def growth():
+    """By how much the logarithm of the size of theta grows in a step, far out, batch of two."""
+    x = batch / (rate * curvature)  # where the factor vanishes, in units of q; q / 2 is exponential
+    point = sp.Symbol("x", positive=True)
+    from_zero = -sp.exp(-point) * sp.Ei(point)  # by parts: principal value of e^-g / (g - x)
+    name = sp.Symbol(r"\mathbb{E}\log|\theta' / \theta|")
+    return sp.Eq(name, from_zero.subs(point, (x / 2).subs(batch, 2)))
+
+
+def infinite_variance():
+    """Learning rate from which the variance is infinite."""
+    second = sp.expand(_mean(FACTOR**2))
+    roots = sp.solve(sp.Eq(second, 1), rate)
+    (found,) = (sp.factor(root) for root in roots if root != 0)
+    return sp.Eq(rate, found)
+
+
+def kesten_small():
+    """Tail index at a small learning rate, by the peak of its integral."""
+    s, y = sp.symbols("s y", positive=True)  # alpha in units of B / 2 c, q in units of B / c
+    exponent = s * sp.log(y - 1) - y  # of the integrand, in units of B / 2 c, far from q = 0
+    (peak,) = sp.solve(sp.diff(exponent, y), y)
+    (solution,) = sp.solve(sp.expand(exponent.subs(y, peak)), s)
+    name = sp.Symbol(r"\alpha^{\mathrm{small}}")
+    return sp.Eq(name, solution * batch / (2 * rate * curvature))
+
+
+def reshuffled_correlation():
+    """Correlation of additive noise a few steps apart, fewer than an epoch has, by reshuffling."""
+    one, two = sp.symbols("v r", real=True)  # variance of a batch's noise, correlation of a pair
+    of_the_sum = m * one + m * (m - 1) * two * one
+    (pair,) = sp.solve(of_the_sum, two)
+    together = (m - lag) / m  # share of the steps whose partner is of the same epoch
+    return sp.Eq(sp.Symbol("rho_k"), sp.factor(together * pair))
+
+
+def _chi_squared():
+    """Law of the sum of B squared standard normal numbers."""
+    half = batch / 2
+    return q ** (half - 1) * sp.exp(-q / 2) / (2**half * sp.gamma(half))
+
+
+def _mean(polynomial):
+    """Over chi-squared: E q^j is B (B + 2) ... (B + 2 j - 2)."""
+    terms = sp.Poly(polynomial, q).terms()
+    return sum(c * sp.prod([batch + 2 * i for i in range(power)]) for (power,), c in terms)
+
+
+def _moment_of_two(order):
+    """E|factor|^order for batches of two, by adding up both sides of its zero, order whole."""
+    density = sp.exp(-q / 2) / 2
+    zero, factor = 2 / pull, 1 - pull * q / 2
+    parts = ((factor, 0, zero), (-factor, zero, sp.oo))
+    return sp.simplify(
+        sum(sp.integrate(sp.expand(side**order) * density, (q, *ends)) for side, *ends in parts)
+    )
+
+
+def _the_law_is_normalised():
+    moments = [sp.integrate(q**j * _chi_squared().subs(batch, 3), (q, 0, sp.oo)) for j in range(3)]
+    return [sp.simplify(x) for x in moments] == [1, 3, 15]
+
+
+def _order_two_is_the_variance():
+    """At the learning rate of infinite variance two solves the equation, batches of three."""
+    at = infinite_variance().rhs
+    integral = kesten().lhs.subs({alpha: 2, batch: 3}).subs(rate, at.subs(batch, 3))
+    integrand = sp.powdenest(integral.function.replace(sp.Abs, lambda x: x), force=True)
+    return same(sp.integrate(sp.expand(integrand), (q, 0, sp.oo)), 1)
+
+
+def _gaussian_steps_of_order_one():
+    """Batches of two: E|1 - c g| = 1 - c + 2 c e^(-1/c) for exponential g."""
+    expected = 1 - pull + 2 * pull * sp.exp(-1 / pull)
+    return same(_moment_of_two(1), expected)
+
+
+def _growth_is_the_slope_at_order_zero():
+    """A mean of logarithms is the derivative of moments, here by numbers on both sides of 0."""
+    gaps = []
+    for size in (sp.Rational(1, 2), sp.Integer(1), sp.Integer(3)):
+        zero, density = 2 / size, sp.exp(-q / 2) / 2
+        sides = ((1 - q / zero, 0, zero), (q / zero - 1, zero, zero + 80))
+        parts = [sp.Integral(sp.log(side) * density, (q, *ends)).evalf() for side, *ends in sides]
+        gaps.append(sum(parts) - growth().rhs.subs({rate: size, curvature: 1}).evalf())
+    return all(bool(abs(gap) < 1e-8) for gap in gaps)
+
+
+def _small_steps_come_to_rest():
+    return bool(growth().rhs.subs({rate: sp.Rational(1, 10), curvature: 1}).evalf() < 0)
+
+
+def _large_batches_lose_the_bound_of_gradient_descent():
+    return sp.limit(infinite_variance().rhs, batch, sp.oo) == 2 / curvature
+
+
+def _small_index_solves_its_equation():
+    s = kesten_small().rhs * 2 * rate * curvature / batch
+    return bool(abs(sp.N(s * (sp.log(s) - 1) - 1)) < 1e-12)
+
+
+def _lag_one_of_two_batches_is_opposite():
+    """Two batches: always opposite inside an epoch, which half of the neighbours are."""
+    return reshuffled_correlation().rhs.subs({m: 2, lag: 1}) == -sp.Rational(1, 2)
+
+
+def _reshuffling_leaves_no_correlation_time():
+    total = sp.summation(sp.expand(reshuffled_correlation().rhs), (lag, 1, m - 1))
+    return same(1 + 2 * total, 0)
+
+
+def _all_orders_of_an_epoch_agree():
+    """Three noises that sum to zero, all six orders, three epochs in a row by their ends."""
+    noises = [sp.Integer(1), sp.Integer(4), sp.Integer(-5)]
+    orders = list(permutations(noises))
+    variance = sum(x**2 for x in noises) / 3
+    inside = sum(a * b + b * c for a, b, c in orders) / len(orders)
+    across = sum(o[-1] * p[0] for o in orders for p in orders) / len(orders) ** 2
+    return same((inside + across) / 3 / variance, reshuffled_correlation().rhs.subs({m: 3, lag: 1}))
+
+
+EQUATIONS = {
+    "eq:kesten": kesten,
+    "eq:kesten-growth": growth,
+    "eq:kesten-variance": infinite_variance,
+    "eq:kesten-small": kesten_small,
+    "eq:reshuffled-correlation": reshuffled_correlation,
+}
+
+USED = {
+    "eq:kesten": "theory.tails.kesten_index",
+    "eq:kesten-growth": "theory.tails.kesten_index",
+    "eq:kesten-variance": "theory.tails.kesten_index",
+    "eq:kesten-small": "theory.tails.kesten_index_small",
+    "eq:reshuffled-correlation": "noise.memory.reshuffled_autocorrelation",
+}
+
+CHECKS = {
+    "eq:kesten": (
+        _the_law_is_normalised,
+        _order_two_is_the_variance,
+        _gaussian_steps_of_order_one,
+    ),
+    "eq:kesten-growth": (_growth_is_the_slope_at_order_zero, _small_steps_come_to_rest),
+    "eq:kesten-variance": (_large_batches_lose_the_bound_of_gradient_descent,),
+    "eq:kesten-small": (_small_index_solves_its_equation,),
+    "eq:reshuffled-correlation": (
+        _lag_one_of_two_batches_is_opposite,
+        _reshuffling_leaves_no_correlation_time,
+        _all_orders_of_an_epoch_agree,
+    ),
+}

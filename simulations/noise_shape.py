@@ -1,0 +1,320 @@
+"""The shape of gradient noise against curvature, through the training of two small networks.
+
+What is exact: labels drawn from the network's own softmax give gradients whose second moment is,
+on average, the Fisher information, that is the Gauss-Newton matrix; how far a draw lies from it is
+known too.  What is often said of the labels that the data have, and of random ones, stands beside.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
+
+import math
+import time
+from functools import partial
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+import xarray as xr
+from typer import Option
+
+from paper.figures import noise_shape as picture
+from sgdnoise.cli import finish, guarded, progress, workers, writable
+from sgdnoise.covariance import Gram
+from sgdnoise.data import rendered
+from sgdnoise.data.digits import digits
+from sgdnoise.estimate import Estimate, finite_mean
+from sgdnoise.nets import flatten, gradients
+from sgdnoise.nets.models import convnet, mlp
+from sgdnoise.noise.aligned import alignment
+from sgdnoise.noise.fisher import inner, scatter, trace
+from sgdnoise.report import Table
+from sgdnoise.store import provenance, source
+from sgdnoise.sweep import fingerprint, sweep
+from sgdnoise.verdict import Verdict
+
+OUT = Path("out/noise_shape")
+TITLE = "Gradient noise and curvature, through training"
+LEAD = (
+    "A: the second moment of the gradients of n examples under some labels; F: the Fisher "
+    "information, which for softmax and cross-entropy is the Gauss-Newton matrix.",
+    "Under labels drawn from the network's own softmax, E A = F and E |A − F|² are exact, with "
+    "nothing fitted, at any point of training.",
+    "Under the labels of the data, or random ones, nothing makes A equal to F: what is seen there "
+    "is for contrast.",
+)
+CLASSES = 10
+TRAINED = 1000  # examples to train on; the first of them are looked at
+RATE, BATCH = 0.1, 32
+ALLOWED = 0.03  # of a ratio that is 1 in theory
+KEPT = 60  # eigenvalues
+KINDS = ("data", "drawn", "random")
+
+
+class Size(NamedTuple):
+    """How much is run."""
+
+    nets: tuple[str, ...]
+    seeds: int
+    moments: tuple[int, ...]  # steps of descent
+    examples: int
+    draws: int
+    probes: int
+
+
+FULL = Size(("mlp", "convnet"), 4, (0, 30, 100, 300, 1000, 3000), 100, 400, 100)
+SMALL = Size(("mlp",), 2, (0, 30), 20, 40, 20)
+
+
+def network(name: str, seed: int):
+    """A network, its inputs and its labels, to train."""
+    rng = np.random.default_rng([seed, 2])
+    if name == "mlp":
+        data = digits()
+        some = rng.permutation(len(data.inputs))[:TRAINED]
+        net, inputs, targets = mlp((64, 32, CLASSES), seed=seed), data.inputs, data.targets
+        return net, *_torch(inputs[some], targets[some].argmax(1))
+    data = rendered.rendered(TRAINED, size=16, rng=rng)
+    return convnet((8, 8, 16, 16), CLASSES, 16, seed=seed), *_torch(data.inputs, data.targets)
+
+
+def _torch(inputs, labels):
+    return torch.asarray(inputs, dtype=torch.float32), torch.asarray(labels)
+
+
+def run(net: str, seed: int, *, size: Size) -> xr.Dataset:
+    """One training: at each moment, what labels make of the gradients, and how C lies to H."""
+    module, inputs, labels = network(net, seed)
+    rng = np.random.default_rng([seed, 3])
+    descent = torch.optim.SGD(module.parameters(), RATE)
+    found, done = [], 0
+    for moment in size.moments:
+        for _ in range(moment - done):
+            some = torch.asarray(rng.integers(0, TRAINED, BATCH))
+            descent.zero_grad()
+            F.cross_entropy(module(inputs[some]), labels[some]).backward()
+            descent.step()
+        done = moment
+        found.append(looked_at(module, inputs, labels, size=size, rng=rng))
+    return xr.concat(found, xr.IndexVariable("moment", list(size.moments)))
+
+
+def looked_at(module, inputs, labels, *, size: Size, rng) -> xr.Dataset:
+    """Everything that is measured at one point of training, from the first of the examples."""
+    n = size.examples
+    with torch.no_grad():
+        outputs = module(inputs)
+        right = float((outputs.argmax(1) == labels).double().mean())
+        laws = outputs[:n].double().softmax(1).numpy()
+    gram = by_label(module, inputs[:n])
+    values = compared(gram, laws, labels[:n].numpy(), size=size, rng=rng)
+    values["accuracy"] = right
+    return xr.Dataset(values | against_hessian(module, inputs[:n], labels[:n], size=size, rng=rng))
+
+
+def by_label(module, inputs) -> np.ndarray:
+    """Inner products of the gradients of each example under each label, (n y, n y)."""
+    n = len(inputs)
+    repeated = inputs.repeat_interleave(CLASSES, 0)
+    every = torch.arange(CLASSES).repeat(n)
+    losses = partial(F.cross_entropy, reduction="none")
+    return gradients(module, losses, repeated, every).gram().double().numpy()
+
+
+def compared(gram, laws, labels, *, size: Size, rng) -> dict:
+    """A under each kind of labels against F: traces, inner products, and distances."""
+    n = len(labels)
+    fisher = laws.ravel() / n
+    norm = float(inner(gram, fisher, fisher))
+    total = float(trace(gram, fisher))
+    random = rng.integers(0, CLASSES, n)
+    kinds = {"data": labels, "random": random}
+    shape = {
+        kind: _ratios(gram, _ones(chosen), fisher, norm, total) for kind, chosen in kinds.items()
+    }
+    uniform = rng.random((size.draws, n, 1))
+    chosen = (uniform > laws.cumsum(1)[None]).sum(2).clip(max=CLASSES - 1)
+    drawn = np.stack([_ratios(gram, _ones(each), fisher, norm, total) for each in chosen])
+    shape["drawn"] = drawn.mean(0)
+    predicted = float(scatter(gram, laws)) / norm
+    error = drawn.std(0, ddof=1) / size.draws**0.5
+    traces, products, cosines, distances = np.stack([shape[kind] for kind in KINDS], 1)
+    root = (fisher**0.5)[:, None]
+    eigenvalues = np.linalg.eigvalsh(root * gram * root.T)[::-1][:KEPT]
+    return {
+        "kind": list(KINDS),
+        "trace_ratio": ("kind", traces),
+        "product_ratio": ("kind", products),
+        "cosine": ("kind", cosines),
+        "distance": ("kind", distances),
+        "trace_ratio_drawn_stderr": error[0],
+        "product_ratio_drawn_stderr": error[1],
+        "distance_drawn_stderr": error[3],
+        "distance_predicted": predicted,
+        "fisher_eigenvalues": ("mode", np.pad(eigenvalues, (0, KEPT - len(eigenvalues)))),
+        "fisher_participation": total**2 / norm,
+    }
+
+
+def _ones(chosen):
+    """Weight 1 / n on the label of each example, flat."""
+    return (np.eye(CLASSES)[chosen] / len(chosen)).ravel()
+
+
+def _ratios(gram, weights, fisher, norm, total):
+    """Tr A / Tr F, <A, F> / |F|^2, the cosine, and |A - F|^2 / |F|^2."""
+    product, own = float(inner(gram, weights, fisher)), float(inner(gram, weights, weights))
+    return np.asarray(
+        [
+            float(trace(gram, weights)) / total,
+            product / norm,
+            product / math.sqrt(norm * own),
+            (own + norm - 2 * product) / norm,
+        ]
+    )
+
+
+def against_hessian(module, inputs, labels, *, size: Size, rng) -> dict:
+    """The centred covariance under the data's labels, its spectrum, and how the Hessian lies."""
+    losses = partial(F.cross_entropy, reduction="none")
+    problem, theta = flatten(module, losses, inputs, labels)
+    covariance = Gram(gradients(module, losses, inputs, labels), 1 / len(labels))
+    lies = alignment(
+        covariance, lambda v: problem.curvature(theta, v), 10, probes=size.probes, rng=rng
+    )
+    eigenvalues = covariance.eigenvalues().double().numpy()[:KEPT]
+    return {
+        "noise_eigenvalues": ("mode", np.pad(eigenvalues, (0, KEPT - len(eigenvalues)))),
+        "noise_participation": float(covariance.participation_ratio()),
+        "hessian_cosine": lies.cosine.value,
+        "hessian_cosine_stderr": lies.cosine.stderr,
+        "overlap": lies.overlap,
+        "exponent": lies.exponent.value,
+        "exponent_stderr": lies.exponent.stderr,
+    }
+
+
+def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+    """All networks and seeds, on `jobs` processes; what is finished is kept in `folder`."""
+    grid: dict[str, list] = {"net": list(size.nets), "seed": list(range(size.seeds))}
+
+    def finished():
+        return sum(1 for _ in folder.glob("point-*.nc"))
+
+    with workers(jobs) as pool, progress("points", finished, math.prod(map(len, grid.values()))):
+        return sweep(partial(run, size=size), grid, pool, folder)
+
+
+def verdicts(results: xr.Dataset) -> list[Verdict]:
+    """Drawn labels against what is exact; the data's and random ones beside, first and last."""
+    found = []
+    for net in results.net.values.tolist():
+        part = results.sel(net=net)
+        drawn = part.sel(kind="drawn")
+        off = drawn.distance / part.distance_predicted
+        error = part.distance_drawn_stderr / part.distance_predicted
+        found += [
+            _over(
+                f"{net}, drawn labels: Tr A / Tr F",
+                drawn.trace_ratio,
+                part.trace_ratio_drawn_stderr,
+            ),
+            _over(
+                f"{net}, drawn labels: <A, F> / |F|²",
+                drawn.product_ratio,
+                part.product_ratio_drawn_stderr,
+            ),
+            _over(f"{net}, drawn labels: |A − F|² / predicted", off, error),
+        ]
+        for kind in ("data", "random"):
+            for moment in (results.moment.values[0], results.moment.values[-1]):
+                ratio = part.product_ratio.sel(kind=kind, moment=moment)
+                name = f"{net}, {kind} labels, step {moment}: <A, F> / |F|²"
+                measured = Estimate(*(float(x) for x in finite_mean(ratio.values)[:2]))
+                found.append(Verdict(name, 1.0, measured, False, ALLOWED))
+    return found
+
+
+def _over(name, values, errors) -> Verdict:
+    """The mean over seeds and moments of what is 1 in theory, each with the error of its draws.
+
+    All count alike: where a mean of few draws is low by chance, so is the error found with it.
+    """
+    error = float(np.sqrt(np.sum(errors.values**2))) / values.size
+    return Verdict(name, 1.0, Estimate(float(values.mean()), error), True, ALLOWED)
+
+
+def tables(results: xr.Dataset) -> list[Table]:
+    """What is seen at each moment, mean ± s.e. over seeds."""
+    shown = {
+        "accuracy": results.accuracy,
+        "cosine(A, F), data": results.cosine.sel(kind="data"),
+        "cosine(A, F), drawn": results.cosine.sel(kind="drawn"),
+        "cosine(A, F), random": results.cosine.sel(kind="random"),
+        "cosine(C, H)": results.hessian_cosine,
+        "overlap of 10": results.overlap,
+        "exponent of C in H": results.exponent,
+        "directions of C": results.noise_participation,
+    }
+    rows = [
+        (
+            f"{net}, {moment}",
+            *(_pm(values.sel(net=net, moment=moment).values) for values in shown.values()),
+        )
+        for net in results.net.values.tolist()
+        for moment in results.moment.values.tolist()
+    ]
+    caption = f"mean ± s.e. over {results.sizes['seed']} seeds"
+    return [Table(caption, ("network, step", *shown), rows)]
+
+
+def _pm(values) -> str:
+    found = finite_mean(values)
+    return f"{float(found.value):.2f} ± {float(found.stderr):.2f}"
+
+
+def main(
+    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    seeds: Annotated[
+        int | None, Option(help="trainings of each network", show_default="4, small 2")
+    ] = None,
+    jobs: Annotated[int, Option(help="processes")] = 2,
+    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+) -> None:
+    """Train two networks, and hold the shape of their gradient noise against curvature."""
+    size = SMALL if small else FULL
+    size = size._replace(seeds=size.seeds if seeds is None else seeds)
+    with guarded(f"run the same command again to go on from what is in {out}"):
+        if size.seeds < 2:
+            raise ValueError(f"an error needs at least 2 seeds, not {size.seeds}")
+        raise SystemExit(_report(size, jobs, out))
+
+
+def _report(size, jobs, out) -> int:
+    """Run, judge, draw and write: exit status."""
+    began = time.monotonic()
+    arguments = size._asdict()
+    folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
+    origin = provenance(arguments)
+    results = study(size, jobs=jobs, folder=folder)
+    return finish(
+        results,
+        verdicts(results),
+        picture.figures(results),
+        tables(results),
+        title=TITLE,
+        lead=LEAD,
+        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
+        out=out,
+    )
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
