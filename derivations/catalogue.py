@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from derivations import (
+    collapse,
     directions,
     effective_loss,
     fisher,
@@ -12,6 +13,7 @@ from derivations import (
     langevin,
     neighbours,
     sampling,
+    scale,
     spectra,
     stationary,
     tails,
@@ -30,8 +32,10 @@ SUBJECTS = (
     directions,
     spectra,
     groups,
+    scale,
     fisher,
     tails,
+    collapse,
 )
 
 

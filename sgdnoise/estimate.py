@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 from sgdnoise.arrays import as_numpy, concrete, device, namespace
 
-__all__ = ["Estimate", "finite_mean", "grouped", "mean"]
+__all__ = ["Estimate", "finite_mean", "grouped", "jackknifed", "mean"]
 
 
 class Estimate(NamedTuple):
@@ -59,6 +59,20 @@ def finite_mean(samples) -> Estimate:
         blank = xp.full(samples.shape[1:], xp.nan)
         return Estimate(blank, blank)
     return mean(kept)
+
+
+def jackknifed(whole, left_out) -> Estimate:
+    r"""A smooth statistic of n samples from its values (n,) with each left out (Tukey, 1958).
+
+    Bias of order 1/n taken off, n T - (n - 1) mean T_(-i); the error^2 is
+    (n - 1) / n sum (T_(-i) - mean)^2.  Raises ValueError for fewer than 2 values.
+    """
+    n = left_out.shape[0]
+    if n < 2:
+        raise ValueError(f"a jackknife leaves out one of at least 2 samples, not of {n}")
+    middle = np.mean(left_out)
+    error = ((n - 1) * np.mean((left_out - middle) ** 2)) ** 0.5
+    return Estimate(float(n * whole - (n - 1) * middle), float(error), n - 1)
 
 
 def grouped(statistic, samples, groups: int = 5, *, splits: int = 10) -> Estimate:

@@ -11,6 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import kstest, kurtosis, norm
 from witnesses import SURE
 
+from sgdnoise.covariance import Dense, Gram
 from sgdnoise.estimate import mean
 from sgdnoise.noise.normality import _null, gaussianity
 
@@ -195,3 +196,12 @@ def test_what_has_no_shape_is_refused(rng):
         gaussianity(x, projections=0)
     with pytest.raises(ValueError, match="not 8 and 0"):
         gaussianity(x, draws=0)
+
+
+def test_of_a_covariance_the_gradients_of_its_examples_are_looked_at():
+    rows = np.random.default_rng(5).normal(size=(60, 5))
+    found = gaussianity(Gram(Dense(rows), 1 / 60), projections=3, rng=1)
+    drawn = np.random.default_rng(1).normal(size=(5, 3))
+    expected = gaussianity(rows @ drawn, projections=3, rng=2)
+    np.testing.assert_allclose(found.energy, expected.energy, rtol=1e-12)
+    assert gaussianity(Gram(Dense(rows**9), 1 / 60)).p < 0.01 < found.p

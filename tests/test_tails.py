@@ -14,6 +14,7 @@ from witnesses import SURE
 
 from derivations import symbols
 from derivations import tails as derived
+from sgdnoise.covariance import Dense, Gram
 from sgdnoise.estimate import mean
 from sgdnoise.noise.tails import METHODS, extreme_value_index, tail_index
 from sgdnoise.theory.tails import kesten_index, kesten_index_small
@@ -342,3 +343,10 @@ def test_rates_and_batches_that_are_none_are_refused():
     for rate, batch in ((0.0, 1), (-1.0, 1), (math.inf, 1), (0.1, 0)):
         with pytest.raises(ValueError, match="rate x curvature > 0 and a batch >= 1"):
             kesten_index(rate, batch)
+
+
+def test_of_a_covariance_the_norms_of_its_centred_gradients_are_looked_at():
+    rows = np.random.default_rng(5).standard_t(2, size=(300, 4))
+    found = tail_index(Gram(Dense(rows), 1.0))
+    expected = tail_index(np.linalg.norm(rows - rows.mean(0), axis=1))
+    np.testing.assert_allclose(found.value, expected.value, rtol=1e-10)

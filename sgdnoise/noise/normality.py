@@ -8,6 +8,7 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from sgdnoise.arrays import Array, as_numpy, device, namespace
+from sgdnoise.covariance import Gram
 from sgdnoise.estimate import Estimate
 
 __all__ = ["Gaussianity", "gaussianity"]
@@ -38,7 +39,7 @@ class Gaussianity(NamedTuple):
 
 
 def gaussianity(
-    samples: Float[Array, "m p"], *, projections: int = 8, draws: int = 499, rng=0
+    samples: Float[Array, "m p"] | Gram, *, projections: int = 8, draws: int = 499, rng=0
 ) -> Gaussianity:
     r"""Whether the rows of `samples` (m, p) come from one Gaussian law, whatever its covariance.
 
@@ -57,11 +58,14 @@ def gaussianity(
     Gaussian by the central limit theorem, and so does a projection of many independent numbers:
     mardia falls as 1 / batch, and a scale common to all of a row is what projections cannot hide.
     The errors of kurtosis and mardia need eight moments: where tails are heavy they are too small.
+    Of a Gram, the gradients of its examples are looked at: noise at a batch of one.
     rng: an int, whose null is drawn once and kept, or a numpy Generator.
     Raises ValueError for fewer than 8 samples, numbers that are not finite, or no spread at all.
     """
-    _check(samples, projections, draws)
     rng = np.random.default_rng(rng)
+    if isinstance(samples, Gram):
+        samples = _seen(samples.rows, projections, rng)
+    _check(samples, projections, draws)
     seed = int(rng.integers(2**63))
     y = _whitened(samples, projections, rng)
     m, k = y.shape
@@ -78,6 +82,14 @@ def gaussianity(
         kurtosis=_kurtosis(y),
         each=(1 + np.sum(null_distances >= distances, axis=0)) / (draws + 1),
     )
+
+
+def _seen(rows, projections, rng):
+    """Gradients of all examples along random directions, (n, projections)."""
+    ones = rows.ones()
+    drawn = rng.normal(size=(rows.p, projections))
+    there = namespace(ones).asarray(drawn, dtype=ones.dtype, device=device(ones))
+    return rows.project(there)
 
 
 def _whitened(samples, projections, rng):
@@ -146,9 +158,9 @@ def _ranked(table):
 
 
 def _mardia(y):
-    """E|y|^4 / (k (k + 2)) - 1, without bias and with the error of Mardia (1970) for Gaussian samples.
+    """E|y|^4 / (k (k + 2)) - 1, without bias.
 
-    The error is that of the samples themselves where it is larger.
+    The error is that of Gaussian samples (Mardia, 1970), or their own where it is larger.
     """
     m, k = y.shape
     square = np.sum(y**2, axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sgdnoise.arrays import Array, as_numpy
+from sgdnoise.covariance import Gram
 from sgdnoise.estimate import Estimate, grouped
 
 __all__ = ["METHODS", "extreme_value_index", "tail_index"]
@@ -21,14 +22,17 @@ POINTS = 10  # of the characteristic function, at 0.1, 0.2, ... 1 over the scale
 GRID = 60  # thresholds tried by `clauset`
 
 
-def tail_index(samples: Float[Array, "m *p"], *, method: str = "hill", layers=None) -> Estimate:
+def tail_index(
+    samples: Float[Array, "m *p"] | Gram, *, method: str = "hill", layers=None
+) -> Estimate:
     r"""Tail index of noise about zero: (m,) gives one, (m, p) one for each column.
 
     layers: labels (p,); then one for each label, ascending, of all numbers under that label, each
     column first divided by the median of its |x| where that is not zero.  Rows are independent
     samples and numbers of one row need not be: pooled errors are those of whole rows.
     Vectors are never projected: `samples @ directions` does that, and makes the tails of many
-    independent coordinates more Gaussian at any size that can be seen.  Methods:
+    independent coordinates more Gaussian at any size that can be seen.  Of a Gram, the norms
+    |g_i - g| of its examples are looked at.  Methods:
 
     hill, of Hill (1975): 1 / mean log(|x| / u) over the k = floor(sqrt(m)) largest, u the next.
     Assumes a power law there; for Gaussian noise it is a finite number that grows as
@@ -48,6 +52,8 @@ def tail_index(samples: Float[Array, "m *p"], *, method: str = "hill", layers=No
     Raises ValueError for fewer than 100 rows, numbers that are not finite, an unknown method,
     labels of another number, or too few numbers that differ from zero.
     """
+    if isinstance(samples, Gram):
+        samples = _norms(samples)
     if method not in METHODS:
         raise ValueError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
     return _each(METHODS[method], samples, layers)
@@ -62,6 +68,13 @@ def extreme_value_index(samples: Float[Array, "m *p"], *, layers=None) -> Estima
     its limit is reached as 1 / log m.  Else as `tail_index`.
     """
     return _each(_moments, samples, layers)
+
+
+def _norms(covariance):
+    """|g_i - g| of each example, (n,)."""
+    rows, mean = covariance.rows, covariance.mean
+    squares = as_numpy(rows.squares()) - 2 * as_numpy(rows.project(mean)) + float(mean @ mean)
+    return np.sqrt(np.clip(squares, 0, None))
 
 
 def _each(estimator, samples, layers):
