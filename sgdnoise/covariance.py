@@ -10,7 +10,17 @@ from jaxtyping import Float
 from sgdnoise import spectrum
 from sgdnoise.arrays import Array, device, namespace
 
-__all__ = ["Covariance", "Dense", "Diagonal", "Eigenpairs", "Factor", "Gram", "Isotropic", "Rows"]
+__all__ = [
+    "Covariance",
+    "Dense",
+    "Diagonal",
+    "Eigenpairs",
+    "Factor",
+    "Gram",
+    "Isotropic",
+    "Rows",
+    "rows_in",
+]
 
 
 class Covariance(Protocol):
@@ -284,8 +294,16 @@ class Gram:
         return self.own**0.5 * (weights - middle) + self.shared**0.5 * middle
 
     def _centred(self, total, middle):
-        return self.own * (total - middle) + self.shared * middle
+        """Of squares summed over examples and n times that of the mean; rounding goes no lower."""
+        return self.own * namespace(total).clip(total - middle, 0) + self.shared * middle
 
 
 def _square(vector):
     return namespace(vector).sum(vector**2)
+
+
+def rows_in(given) -> Any:
+    """The per-example gradients of a `Gram`, of an array (n, p), or those that are given."""
+    if isinstance(given, Gram):
+        return given.rows
+    return Dense(given) if hasattr(given, "shape") else given

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
-from witnesses import SURE, by_hand, curved
+from witnesses import SURE, by_hand, curved, matrix
 
 from sgdnoise import noise
 from sgdnoise.dynamics import descent, together
 from sgdnoise.estimate import mean
 from sgdnoise.nets import flatten, walk
 from sgdnoise.nets.walks import draws
+from sgdnoise.noise import sampling
 from sgdnoise.noise.draws import Choice, Index, Normal, Uniform
 
 
@@ -174,3 +175,185 @@ def test_a_mean_squared_loss_needs_its_own_mean_over_outputs(classifier):
     problem, theta = flatten(net, loss, inputs, torch.zeros((12, 3)).double())
     with pytest.raises(ValueError, match=r"not \(12, 3\)"):
         problem.gradient(theta)
+
+
+def one_by_one(net, loss, inputs, targets):
+    """Gradients of the trained parameters (n, p) by autograd."""
+    trained = [part for part in net.parameters() if part.requires_grad]
+    each = loss(net(inputs), targets)
+    rows = [torch.autograd.grad(one, trained, retain_graph=True) for one in each]
+    return torch.stack([torch.cat([g.reshape(-1) for g in row]) for row in rows])
+
+
+def squared(outputs, targets):
+    return 0.5 * ((outputs - targets) ** 2).sum(1)
+
+
+@pytest.fixture
+def regression(classifier):
+    """A network with a frozen layer and targets that are numbers, flat; gradients one by one."""
+    net, inputs, _ = classifier
+    net[0].bias.requires_grad_(False)
+    targets = torch.asarray(np.random.default_rng(3).normal(size=(12, 3)))
+    g = one_by_one(net, squared, inputs, targets)
+    return *flatten(net, squared, inputs, targets), g
+
+
+def test_frozen_parameters_are_no_part_of_theta(regression, classifier):
+    problem, theta, g = regression
+    assert theta.shape == (4 * 5 + 10 + 18,)
+    np.testing.assert_allclose(problem.gradients(theta), g, rtol=1e-9, atol=1e-13)
+    before = classifier[0][0].bias.clone()
+    *_, last = islice(walk(descent(noise.minibatch(problem, 4), 0.1), theta, 0), 3)
+    assert last.shape == theta.shape
+    assert torch.equal(classifier[0][0].bias, before)
+
+
+def test_a_network_with_nothing_to_train_has_no_theta(classifier):
+    with pytest.raises(ValueError, match="Sequential has no parameters to train, and so no theta"):
+        flatten(classifier[0].requires_grad_(False), each_entropy, *classifier[1:])
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_the_covariance_of_a_flat_network_is_dense_at_any_theta(classifier, replacement):
+    problem, start = flatten(classifier[0], each_entropy, *classifier[1:])
+    model = noise.minibatch(problem, 4, replacement)
+    for theta in (start, start / 2 + 0.1):
+        g = problem.gradients(theta).numpy()
+        share = 1 if replacement else (12 - 4) / (12 - 1)
+        expected = share / 4 * np.cov(g.T, bias=True)
+        c = model.covariance(theta)
+        np.testing.assert_allclose(matrix(c, len(theta), torch.asarray), expected, atol=1e-12)
+
+
+MODELS = {
+    "minibatch": lambda p, d: noise.minibatch(p, 4),
+    "without replacement": lambda p, d: noise.minibatch(p, 4, replacement=False),
+    "bernoulli": lambda p, d: noise.sampled(p, sampling.bernoulli(12, 4)),
+    "twin": lambda p, d: noise.gaussian(noise.minibatch(p, 4)),
+    "label": lambda p, d: noise.label(p, 4, 0.7),
+    "label's twin": lambda p, d: noise.gaussian(noise.label(p, 4, 0.7)),
+    "isotropic": lambda p, d: noise.isotropic(p, 0.3, d),
+    "same trace": lambda p, d: noise.same_trace(noise.minibatch(p, 4), d),
+    "same diagonal": lambda p, d: noise.same_diagonal(noise.minibatch(p, 4), d),
+    "svag": lambda p, d: noise.sampled(p, sampling.svag(sampling.with_replacement(12, 4), 2)),
+    "svag's twin": lambda p, d: noise.gaussian(
+        noise.sampled(p, sampling.svag(sampling.with_replacement(12, 4), 2))
+    ),
+}
+DRAWN = [
+    "minibatch",
+    "without replacement",
+    "bernoulli",
+    "label",
+    "svag",
+]  # not linear in what is drawn
+BY_WHITE = [name for name in MODELS if name not in DRAWN]
+
+
+@pytest.fixture
+def made(request, regression):
+    problem, theta, g = regression
+    return MODELS[request.param](problem, len(theta)), theta, g
+
+
+@pytest.mark.parametrize("made", BY_WHITE, indirect=True)
+def test_what_is_added_to_a_gradient_has_the_covariance_it_claims(made):
+    """Exactly: the noise is linear in the white numbers, which are put in one at a time."""
+    model, theta, g = made
+    middle = model.gradient(theta, torch.zeros(model.draw.size).double())
+    np.testing.assert_allclose(middle, g.mean(0), rtol=1e-9, atol=1e-13)
+    b = torch.stack([model.gradient(theta, e) for e in torch.eye(model.draw.size).double()], 1)
+    b = (b - middle[:, None]).numpy()
+    claimed = matrix(model.covariance(theta), len(theta), torch.asarray)
+    np.testing.assert_allclose(b @ b.T, claimed, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("made", DRAWN, indirect=True)
+def test_draws_have_the_covariance_claimed(made):
+    """Seen along three directions, so that each entry has its own error."""
+    model, theta, g = made
+    seen = torch.asarray(np.random.default_rng(0).normal(size=(len(theta), 3)))
+    claimed = (seen.T @ (model.covariance(theta) @ seen[:, 0])).numpy()
+    stream = draws(model.draw, torch.Generator().manual_seed(0), theta.dtype)
+    drawn = torch.stack([model.gradient(theta, one) for one in islice(stream, 600)])
+    noisy = ((drawn - g.mean(0)) @ seen).numpy()
+    assert np.all(mean(noisy).distance(0) < SURE)
+    assert np.all(mean(noisy[:, :1] * noisy).distance(claimed) < SURE)
+
+
+def test_same_trace_and_same_diagonal_have_those_of_minibatches(regression):
+    problem, theta, g = regression
+    dense = torch.cov(g.T, correction=0) / 4
+    for model, expected in (
+        (noise.same_trace, torch.eye(len(theta)).double() * dense.trace() / len(theta)),
+        (noise.same_diagonal, dense.diag().diag()),
+    ):
+        c = model(noise.minibatch(problem, 4), len(theta)).covariance(theta)
+        found = matrix(c, len(theta), torch.asarray)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_real_network_walks_under_any_noise(regression, name):
+    problem, theta, _ = regression
+    model = MODELS[name](problem, len(theta))
+    *_, last = islice(walk(descent(model, 0.01), theta, 0), 3)
+    assert bool(last.isfinite().all())
+    assert not torch.equal(last, theta)
+
+
+BACKWARDS = {  # passes of a step, and examples in each: the full batch is of 12
+    "quiet": ([12], lambda p, d: noise.quiet(p)),
+    "minibatch": ([4], MODELS["minibatch"]),
+    "without replacement": ([4], MODELS["without replacement"]),
+    "bernoulli": ([12], MODELS["bernoulli"]),
+    "twin": ([12], MODELS["twin"]),
+    "label": ([4], MODELS["label"]),
+    "label's twin": ([12], MODELS["label's twin"]),
+    "isotropic": ([12], MODELS["isotropic"]),
+    "same trace": ([12, 12], MODELS["same trace"]),
+    "same diagonal": ([12, 12], MODELS["same diagonal"]),
+    "svag": ([8], MODELS["svag"]),
+    "svag's twin": ([12], MODELS["svag's twin"]),
+}
+
+
+class Counted(torch.autograd.Function):
+    """Nothing, but it tells of each backward pass how many examples it has."""
+
+    generate_vmap_rule = True
+    seen: list = []  # noqa: RUF012 - one test at a time
+
+    @staticmethod
+    def forward(x):
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, slope):  # noqa: ARG004 - torch's signature
+        Counted.seen.append(len(slope))
+        return slope
+
+    @staticmethod
+    def jvp(ctx, tangent):  # noqa: ARG004 - torch's signature
+        return tangent.clone()
+
+
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_a_step_takes_one_backward_pass_or_two_where_variances_are_measured(classifier, name):
+    """After the first of those two, which tries the routes; a minibatch has only its examples."""
+    expected, make = BACKWARDS[name]
+    net = torch.nn.Sequential(classifier[0], torch.nn.Identity())
+    net[1].forward = Counted.apply
+    targets = torch.zeros(12, 3).double()
+    problem, theta = flatten(net, squared, classifier[1], targets)
+    model = make(problem, len(theta))
+    stream = draws(model.draw, torch.Generator().manual_seed(0), theta.dtype)
+    model.gradient(theta, next(stream))
+    Counted.seen.clear()
+    model.gradient(theta, next(stream))
+    assert Counted.seen == expected

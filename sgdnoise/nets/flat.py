@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch.func import functional_call
 
+from sgdnoise.nets.checks import listed
 from sgdnoise.nets.gradients import gradients_by, trainable
 from sgdnoise.nets.routes import Network
 from sgdnoise.problem import Problem
@@ -24,7 +25,7 @@ def flatten(net, loss, inputs, targets):
     """
     buffers = [name for name, _ in net.named_buffers()]
     if buffers:
-        raise ValueError(f"buffers are not part of theta: {', '.join(buffers)}; use layer norm")
+        raise ValueError(f"buffers are not part of theta: {listed(buffers)}; use layer norm")
     if not trainable(net):
         raise ValueError(f"{type(net).__name__} has no parameters to train, and so no theta")
     names, tensors = zip(*trainable(net).items(), strict=True)
@@ -47,10 +48,10 @@ def flatten(net, loss, inputs, targets):
 
     @cache
     def routes():
-        return Network(net, loss, (inputs,), targets, named(theta)).plan()
+        return Network.of(net, loss, (inputs,), targets, named(theta)).plan()
 
     def rows(at, x, y):
         plan = routes()
-        return gradients_by(replace(plan, network=Network(net, loss, (x,), y, named(at))))
+        return gradients_by(replace(plan, network=Network.of(net, loss, (x,), y, named(at))))
 
     return Problem(losses, (inputs, targets), torch.func, rows), theta

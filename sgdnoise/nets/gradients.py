@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sgdnoise.covariance import Gram
+from sgdnoise.nets.checks import listed
 from sgdnoise.nets.routes import Block, Network, Plan
 from sgdnoise.nets.tiles import gram, mirrored
 from sgdnoise.noise import sampling
@@ -55,7 +56,7 @@ class Gradients:
     def squares(self):
         """|g_i|^2, (n,), added up in float64."""
         one = self.like.double()
-        return torch.cat([_total(b, one, lambda p: p.squares().double()) for b in self.blocks()])
+        return torch.cat([_total(b, one, lambda p: p.squares()) for b in self.blocks()])
 
     def column_squares(self):
         flat, views = self._empty()
@@ -74,7 +75,7 @@ class Gradients:
         """The same examples, of one parameter or of all below a module's name."""
         kept = {key for key in self.shapes if key == name or key.startswith(f"{name}.")}
         if not kept:
-            raise ValueError(f"no parameter is called {name!r}; there are {', '.join(self.shapes)}")
+            raise ValueError(f"no parameter is called {name!r}; there are {listed(self.shapes)}")
         return self._of(kept)
 
     def parts(self) -> dict[str, "Gradients"]:
@@ -120,7 +121,7 @@ class Gradients:
     def _views(self, flat):
         sizes = [shape.numel() for shape in self.shapes.values()]
         named = zip(self.shapes.items(), flat.split(sizes), strict=True)
-        return {name: part.view(shape) for (name, shape), part in named}
+        return {name: part.view(shape or 1) for (name, shape), part in named}
 
 
 def _columns(several, one):
@@ -175,15 +176,19 @@ def gradients(
     explains goes by torch.func with a warning, `Fallback`.  Which is which is found on three
     examples, where every route is held against autograd.
     block: keep nothing, and pass over the network anew, so many examples at a time, whenever
-    something is asked; else all n are kept.
-    Raises ValueError for a block below 1, losses of another shape than (n,), fewer than 2
-    examples, a network that is random (dropout) or mixes its examples (batch norm in training), or
-    has nothing to train, and for losses or gradients that are not finite, naming example and layer.
+    something is asked; else all n are kept.  Either way it is the network of now: its trained
+    parameters, buffers and modes may change later, but neither its frozen parameters nor the
+    examples, which are not copied.
+    Raises ValueError for a block below 1; losses of another shape than (n,); fewer than 2 examples,
+    or not in tensors on the network's device; a network that is random (dropout), mixes its
+    examples (batch norm in training), changes them in place, or has nothing to train or that in
+    half precision; and for losses or gradients that are not finite, naming example and layer, where
+    `block` is given only when they are asked for.
     """
     if block is not None and block < 1:
         raise ValueError(f"a block holds at least one example, not {block}")
     here = {name: tensor.detach().clone() for name, tensor in trainable(net).items()}
-    network = Network(net, losses, _as_tuple(inputs), targets, here)
+    network = Network.of(net, losses, _as_tuple(inputs), targets, here)
     return gradients_by(network.plan(), block)
 
 

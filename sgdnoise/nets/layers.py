@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
+from sgdnoise.nets.factors import ALL, HELD, WIDE, column_squares, patches, products, squares, steps
+
 __all__ = [
     "Convolution",
     "Lookup",
@@ -20,8 +22,6 @@ __all__ = [
     "smaller",
     "table",
 ]
-
-HELD = 1 << 24  # numbers of per-example gradients held at once
 
 
 class Place(NamedTuple):
@@ -69,10 +69,12 @@ class Table:
         self.place.of(views).add_(found.view(self.each.shape[1:]))
 
     def squares(self):
-        return self.each.flatten(1).square().sum(1)
+        some = steps(self.each.shape[0], self.each[0].numel(), HELD)
+        return torch.cat([self.each[rows].flatten(1).square().sum(1) for rows in some])
 
     def column_squares(self, views):
-        self.place.of(views).add_(self.each.square().sum(0))
+        for rows in steps(self.each.shape[0], self.each[0].numel(), HELD):
+            self.place.of(views).add_(self.each[rows].square().sum(0))
 
     def chunks(self):
         yield self.each.flatten(1)
@@ -128,17 +130,8 @@ class Outer:
         if self.bias:
             yield self.left
         if self.weight:
-            yield from _products(self.left[:, None], self.right[:, None])
-
-    def cross(self, mine, other, out):
-        """Add the inner products of the gradients of some examples with those of others."""
-        left = self.left[mine] @ self.left[other].T
-        if not self.weight:
-            out[mine, other] += left
-            return
-        one = left.new_full((), float(bool(self.bias)))
-        right = torch.addmm(one, self.right[mine], self.right[other].T)
-        out[mine, other].addcmul_(left, right)
+            for rows in steps(self.left.shape[1], self.right.numel(), WIDE):
+                yield (self.left[:, rows, None] * self.right[:, None]).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -169,13 +162,19 @@ class Sums:
         place.add_(found.view(place.shape))
 
     def squares(self):
-        return _squares(self.left.mT, self.right.mT)
+        return squares(self)
 
     def column_squares(self, views):
-        _column_squares(self, self.weight, views)
+        column_squares(self, views)
 
     def chunks(self):
-        yield from _products(self.left, self.right)
+        n, _, width = self.right.shape
+        for rows in steps(self.left.shape[2], n * width, WIDE):
+            yield (self.left[:, :, rows].mT @ self.right).flatten(1)
+
+    def factors(self, rows):
+        """Of some examples, outputs (m, 1, o, T) and inputs (m, 1, i, T)."""
+        return self.left[rows].mT[:, None], self.right[rows].mT[:, None]
 
 
 @dataclass(frozen=True)
@@ -200,25 +199,29 @@ class Convolution:
         return (out * self.left).flatten(1).sum(1)
 
     def combine(self, weights, views):
-        shape = (-1,) + (1,) * (self.left.ndim - 1)
-        slopes = weights.view(shape) * self.left
-        self.weight.of(views).add_(_kernel_gradient(self, slopes))
+        slopes = weights.view(-1, *[1] * (self.left.ndim - 1)) * self.left
+        run = conv1d_weight if self.right.ndim == 3 else conv2d_weight
+        self.weight.of(views).add_(run(self.right, self.shape, slopes, **self.options))
 
     def squares(self):
-        left, right = self._grouped()
-        return sum(_squares(a, b) for a, b in zip(left, right, strict=True))
+        return squares(self)
 
     def column_squares(self, views):
-        _column_squares(self, self.weight, views)
+        column_squares(self, views)
 
     def chunks(self):
-        for left, right in zip(*self._grouped(), strict=True):
-            yield from _products(left.mT, right.mT)
+        n, o, *_ = self.left.shape
+        kernel, groups = self.shape[2:].numel(), self.options["groups"]
+        each = n * kernel * (o + groups * self.left[0, 0].numel())
+        for channels in steps(self.shape[1], each, WIDE):
+            left, right = self.factors(ALL, channels)
+            yield (left @ right.mT).flatten(1)
 
-    def _grouped(self):
-        """Outputs (n, o / g, T) and patches of inputs (n, i k / g, T), group by group."""
-        groups = self.options["groups"]
-        return self.left.flatten(2).chunk(groups, 1), patches(self).chunk(groups, 1)
+    def factors(self, rows, channels=ALL):
+        """Of some examples, outputs (m, g, o / g, T) and patches of inputs (m, g, i k / g, T)."""
+        split = (self.options["groups"], -1)
+        left = self.left[rows].unflatten(1, split).flatten(3)
+        return left, patches(self, rows, channels).unflatten(1, split)
 
 
 @dataclass(frozen=True)
@@ -244,36 +247,31 @@ class Lookup:
         self.weight.of(views).index_add_(0, self.tokens.flatten(), slopes)
 
     def squares(self):
-        same = self.tokens[:, :, None] == self.tokens[:, None, :]
-        return (same * (self.left @ self.left.mT)).sum((1, 2))
+        return torch.cat([(left * total).sum((1, 2)) for _, left, _, total in self._added()])
 
     def column_squares(self, views):
-        _column_squares(self, self.weight, views)
+        for tokens, _, times, total in self._added():
+            found = (total.square() / times).flatten(0, 1)
+            self.weight.of(views).index_add_(0, tokens.flatten(), found)
 
     def chunks(self):
-        step = max(1, HELD // self.left[:, 0].numel())
         n, _, d = self.left.shape
         base = torch.arange(n, device=self.tokens.device)[:, None]
-        for start in range(0, self.shape[0], step):
-            count = min(step, self.shape[0] - start)
-            here = (self.tokens >= start) & (self.tokens < start + count)
-            place = torch.where(here, base * count + self.tokens - start, 0).flatten()
+        for rows in steps(self.shape[0], n * d, WIDE):
+            count = rows.stop - rows.start
+            here = (self.tokens >= rows.start) & (self.tokens < rows.stop)
+            place = torch.where(here, base * count + self.tokens - rows.start, 0).flatten()
             each = self.left.new_zeros(n * count, d)
             each.index_add_(0, place, (here[..., None] * self.left).flatten(0, 1))
             yield each.view(n, count * d)
 
-
-def patches(part: Convolution):
-    """What the kernel sees at each position, (n, i k, T)."""
-    seen, kernel, options = part.right, part.shape, part.options
-    stride, padding, dilation = (options[name] for name in ("stride", "padding", "dilation"))
-    if seen.ndim == 3:
-        seen, kernel = seen[:, :, None], (1, *kernel[2:])
-        stride, dilation = (1, *stride), (1, *dilation)
-        padding = (0, *padding)
-    else:
-        kernel = kernel[2:]
-    return F.unfold(seen, kernel, dilation=dilation, padding=padding, stride=stride)
+    def _added(self):
+        """For some examples at a time, at each place the sum of all slopes of its token."""
+        positions = self.tokens.shape[1]
+        for rows in steps(len(self.tokens), positions * (positions + self.left.shape[2]), HELD):
+            tokens, left = self.tokens[rows], self.left[rows]
+            same = (tokens[:, :, None] == tokens[:, None]).to(left.dtype)
+            yield tokens, left, same.sum(2, keepdim=True), same @ left
 
 
 def smaller(part: Any) -> Any:
@@ -287,33 +285,7 @@ def smaller(part: Any) -> Any:
 
 def table(part: Any) -> Table:
     """The gradients of a part that has a weight alone, themselves."""
-    each = torch.cat(list(part.chunks()), 1)
-    return Table(part.weight, each.unflatten(1, part.shape))
-
-
-def _products(left, right):
-    """sum_t left_it right_it^T for some of the rows at a time: (n, T, o), (n, T, i) -> (n, r i)."""
-    n, _, width = right.shape
-    step = max(1, HELD // (n * width))
-    for start in range(0, left.shape[2], step):
-        yield torch.bmm(left[:, :, start : start + step].mT, right).flatten(1)
-
-
-def _squares(left, right):
-    """|sum_t left_it right_it^T|^2 by the cheaper of two orders: (n, o, T), (n, i, T) -> (n,)."""
-    (o, positions), i = left.shape[1:], right.shape[1]
-    if positions * (o + i) < o * i:
-        return ((left.mT @ left) * (right.mT @ right)).sum((1, 2))
-    return sum(each.square().sum(1) for each in _products(left.mT, right.mT))
-
-
-def _column_squares(part, place, views):
-    found = torch.cat([each.square().sum(0) for each in part.chunks()])
-    whole = place.of(views)
-    whole.add_(found.view(whole.shape))
-
-
-def _kernel_gradient(part, slopes):
-    how = part.options
-    run = conv1d_weight if part.right.ndim == 3 else conv2d_weight
-    return run(part.right, part.shape, slopes, **how)
+    each = part.left.new_empty(part.left.shape[0], *part.shape)
+    for rows, found in products(part):
+        each[rows] = found
+    return Table(part.weight, each)

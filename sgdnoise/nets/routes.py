@@ -2,21 +2,23 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call
 
+from sgdnoise.nets import checks
 from sgdnoise.nets.layers import Place, Table
-from sgdnoise.nets.tape import Use, record
-from sgdnoise.nets.uses import Layout, parts, placed
+from sgdnoise.nets.slow import one_by_one
+from sgdnoise.nets.tape import State, Use, record
+from sgdnoise.nets.uses import Layout, overlapping, parts, placed
 
 __all__ = ["Block", "Fallback", "Network", "Plan", "Unused"]
 
 PROBE = 3  # examples on which routes are chosen; the second of them is changed
-CLOSE = 2e-3  # of the largest entry: what rounding may do to a gradient in float32
+ROUNDING = 0.4  # eps to this power, of the largest entry, is what rounding may do: 2e-3 in float32
 SLOW, UNUSED = "torch.func", "unused"
 
 
@@ -44,9 +46,18 @@ class Network:
     inputs: tuple
     targets: Any
     tensors: dict
+    state: State
+
+    @classmethod
+    def of(cls, net, losses, inputs, targets, tensors) -> "Network":
+        """As the network is at present; raises ValueError for what has no covariance."""
+        checks.check_tensors(net, tensors)
+        checks.check_examples(inputs, targets, next(iter(tensors.values())).device)
+        checks.check_mode(net)
+        return cls(net, losses, inputs, targets, tensors, State.of(net))
 
     def __len__(self):
-        return self.inputs[0].shape[0]
+        return self.targets.shape[0]
 
     def some(self, index) -> tuple:
         """Inputs and targets of some of the examples."""
@@ -55,74 +66,78 @@ class Network:
     def uses(self, index, spread: frozenset = frozenset()) -> tuple[Any, list[Use]]:
         """Losses of some examples, and what the layers have seen of them: see `record`."""
         inputs, targets = self.some(index)
-        return record(self.net, self.losses, self.tensors, inputs, targets, spread)
+        before = [part._version for part in inputs]
+
+        def losses(leaves):
+            return self.value(leaves, inputs, targets)
+
+        found = record(losses, self.tensors, len(targets), spread)
+        if before != [part._version for part in inputs]:
+            raise ValueError("the network changes its inputs in place; let it work on a copy")
+        return found
 
     def value(self, tensors, inputs, targets):
         """The losses at other parameters."""
-        buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
-        return self.losses(functional_call(self.net, {**tensors, **buffers}, inputs), targets)
+        with self.state.again() as buffers:
+            return self.losses(functional_call(self.net, {**tensors, **buffers}, inputs), targets)
 
     def plan(self) -> "Plan":
         """How to have the gradient of each parameter, tried on three examples."""
-        self._check()
         index = torch.arange(PROBE) % len(self)
+        trial, truth = self._tried(index), self._truth(index)
+        plan = Plan(self, [], trial.places, _routes(trial), trial.spread)
+        found = plan.fast(trial.uses, PROBE)
+        for part in found:
+            checks.check_finite(part, 0)
+        wrong = _disagreeing(found, truth)
+        routes = {n: _route(plan.routes.get(n), n in wrong, g) for n, g in truth.items()}
+        _warn(routes)
+        return replace(plan, calls=[_call(use) for use in trial.uses], routes=routes)
+
+    def _tried(self, index) -> "Trial":
+        """What layers see of these examples, and where these are in it.
+
+        An output in which they are nowhere is handed on for each of them, if the network takes it.
+        """
+        before = _generators(self.tensors)
         each, uses = self.uses(index)
-        _check_losses(each, PROBE)
+        checks.check_losses(each, PROBE)
+        if not all(map(torch.equal, before, _generators(self.tensors))):
+            raise ValueError("the network draws random numbers, as dropout does; call net.eval()")
         other = self._other(index)
         found, changed = self.uses(other)
         self._check_alone(index, each, other, found)
-        places = _places(uses, changed)
-        spread = frozenset(i for i, place in enumerate(places) if place is None)
-        if spread and (again := self._spread(index, each, spread)):
-            uses, places = again
-        else:
-            spread = frozenset()
-        routes, truth = _routes(uses, places), self._truth(index)
-        wrong = _disagreeing(Plan(self, places, routes, spread).fast(uses, PROBE), truth)
-        routes = {n: _route(routes.get(n), n in wrong, g) for n, g in truth.items()}
-        _warn(routes)
-        return Plan(self, places, routes, spread)
+        trial, tried = _trial(uses, changed), frozenset[int]()
+        while untried := trial.nowhere() - tried:
+            spread = trial.spread | {min(untried)}
+            tried |= spread
+            trial = self._spread(index, each, other, spread) or trial
+        return trial
 
-    def _check(self):
-        if not self.tensors:
-            raise ValueError(f"{type(self.net).__name__} has no parameters to train")
-        if len(self) < 2:
-            raise ValueError(f"a covariance needs at least 2 examples, not {len(self)}")
-        lengths = {part.shape[0] for part in (*self.inputs, self.targets)}
-        if len(lengths) > 1:
-            raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
-        _check_mode(self.net)
-
-    def _spread(self, index, each, spread):
-        """Uses and places where what is the same for all examples is handed on for each of them.
-
-        None where the network does not take it so.
-        """
+    def _spread(self, index, each, other, spread):
+        """A trial where outputs are handed on for each example; None where that does not go."""
         try:
             found, uses = self.uses(index, spread)
-        except RuntimeError:
+            _, changed = self.uses(other, spread)
+        except Exception:  # whatever a network says to what it has not been made for
             return None
-        if found.shape != each.shape or not torch.allclose(found, each, rtol=CLOSE):
-            return None
-        places = _places(uses, self.uses(self._other(index), spread)[1])
-        return uses, [Layout(0, False, False) if i in spread else p for i, p in enumerate(places)]
+        same = found.shape == each.shape and _close(found, each)
+        return _trial(uses, changed, spread) if same else None
 
     def _other(self, index):
-        """The same examples but for the second, which is one that differs from it."""
-        other = index.clone()
-        for part in self.inputs:
-            different = (part != part[index[1]]).flatten(1).any(1)
-            if bool(different.any()):
-                other[1] = int(different.nonzero()[0])
-                break
+        """The same examples but for the second, now the one that differs from it the most."""
+        other, n = index.clone(), len(self)
+        differ = [(x != x[index[1]]).reshape(n, -1).float().mean(1) for x in self.inputs]
+        other[1] = int(sum(differ).argmax())
         return other
 
     def _check_alone(self, index, each, other, found):
-        """The losses of the examples that both batches have are the same in both."""
+        """The loss of an example is the same, whichever and how many others are in its batch."""
         kept = (index == other).to(each.device)
-        if bool(((found - each).abs() <= CLOSE * each.abs().max())[kept].all()):
-            return
         with torch.no_grad():
+            fewer = self.value(self.tensors, *self.some(index[:2]))
+            if _close(found[kept], each[kept]) and _close(fewer, each[:2]):
+                return
             again = self.value(self.tensors, *self.some(index))
         if torch.equal(again, each):
             raise ValueError("the loss of an example depends on the others in its batch")
@@ -134,15 +149,29 @@ class Network:
         with torch.enable_grad():
             each = self.value(leaves, *self.some(index))
             total = (_unequal(each) * each).sum()
+        if not each.requires_grad:
+            raise ValueError("the losses have no gradient; is there a torch.no_grad or a detach?")
         found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, found, strict=True))
 
 
+class Trial(NamedTuple):
+    """Uses, where the examples are in each, and whose outputs are handed on for each example."""
+
+    uses: list[Use]
+    places: list[Layout | None]
+    spread: frozenset
+
+    def nowhere(self) -> set:
+        return {use.order for use, place in zip(self.uses, self.places, strict=True) if not place}
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Where the examples are in what each use saw, and the route of each parameter."""
+    """The uses to expect, where the examples are in what each saw, and all parameters' routes."""
 
     network: Network
+    calls: list[tuple]
     places: list[Layout | None]
     routes: dict
     spread: frozenset
@@ -151,12 +180,12 @@ class Plan:
         """The gradients of some examples; raises ValueError where one is not finite."""
         each, uses = self.network.uses(span, self.spread)
         n = each.shape[0]
-        _check_losses(each, n, span.start)
-        if len(uses) != len(self.places):
+        checks.check_losses(each, n, span.start)
+        if self.calls and [_call(use) for use in uses] != self.calls:
             raise ValueError(f"the network takes another path from example {span.start} on")
-        found = [*self.fast(uses, n), *self._slow(span)]
+        found = [*self.fast(uses, n), *self._slow(span)] if self.calls else self._slow(span)
         for part in found:
-            _check_finite(part, span.start)
+            checks.check_finite(part, span.start)
         return Block(n, found)
 
     def fast(self, uses: list[Use], n: int) -> list[Any]:
@@ -169,42 +198,40 @@ class Plan:
         names = [name for name, route in self.routes.items() if route == SLOW]
         if not names:
             return []
-        found = _by_autodiff(self.network, names, span)
-        return [Table(Place(name), each) for name, each in found.items()]
+        inputs, targets = self.network.some(span)
+
+        def losses(tensors, *examples):
+            return self.network.value(tensors, examples[:-1], examples[-1])
+
+        found = one_by_one(losses, self.network.tensors, names, (*inputs, targets))
+        return [Table(Place(name), _held(each)) for name, each in found.items()]
 
 
-def _by_autodiff(network, names, span) -> dict:
-    """Gradients (n, *shape) of some parameters by torch.func, or where it cannot, one by one."""
-    rest = {name: t for name, t in network.tensors.items() if name not in names}
-    inputs, targets = network.some(span)
-
-    def alone(some, *example):
-        *inputs, target = (part[None] for part in example)
-        return network.value({**rest, **some}, tuple(inputs), target)[0]
-
-    some = {name: network.tensors[name] for name in names}
-    axes = (None, *[0] * (len(inputs) + 1))
-    try:
-        with warnings.catch_warnings():  # of operations that vmap can only do one by one
-            warnings.simplefilter("ignore", UserWarning)
-            return vmap(grad(alone), axes)(some, *inputs, targets)
-    except RuntimeError:  # an operation that vmap does not know
-        rows = [grad(alone)(some, *row) for row in zip(*inputs, targets, strict=True)]
-        return {name: torch.stack([row[name] for row in rows]) for name in names}
+def _held(each):
+    """Gradients to a lone number as those to one in a row."""
+    return each if each.ndim > 1 else each[:, None]
 
 
-def _places(uses, changed):
-    """Where the examples are in what each use saw: None where they are not in it."""
-    return [placed(a, b, PROBE) for a, b in zip(uses, changed, strict=True)]
+def _trial(uses, changed, spread=frozenset()):
+    """Where the examples are in what each use saw: None where nowhere; no uses if these change."""
+    if [_call(use) for use in uses] != [_call(use) for use in changed]:
+        return Trial([], [], frozenset())
+    pairs = zip(uses, changed, strict=True)
+    first = Layout(0, False, False)
+    return Trial(
+        uses, [first if a.order in spread else placed(a, b, PROBE) for a, b in pairs], spread
+    )
 
 
-def _routes(uses, places):
+def _routes(trial):
     """name -> the kind of layer it belongs to, of parameters all of whose uses are placed."""
     found: dict = {}
-    for use, place in zip(uses, places, strict=True):
-        for name in {use.weight, use.bias} - {None}:
-            found.setdefault(name, []).append(use.kind if place else None)
-    return {name: kinds[0] for name, kinds in found.items() if None not in kinds}
+    for use, place in zip(trial.uses, trial.places, strict=True):
+        for at in (use.weight, use.bias):
+            if at:
+                found.setdefault(at.name, []).append(use.kind if place else None)
+    mixed = overlapping(trial.uses)
+    return {n: kinds[0] for n, kinds in found.items() if None not in kinds and n not in mixed}
 
 
 def _route(kind, wrong, truth):
@@ -215,14 +242,16 @@ def _route(kind, wrong, truth):
 
 def _disagreeing(parts, truth) -> set:
     """Parameters of which the parts and autograd do not find the same."""
-    views = {name: torch.zeros_like(g) for name, g in truth.items() if g is not None}
+    views = {n: torch.zeros_like(g.view(g.shape or 1)) for n, g in truth.items() if g is not None}
     for part in parts:
         part.combine(_unequal(part.squares()), views)
-    return {
-        name
-        for name, view in views.items()
-        if not bool((view - truth[name]).abs().max() <= CLOSE * truth[name].abs().max())
-    }
+    return {name for name, view in views.items() if not _close(view, truth[name])}
+
+
+def _close(one, other) -> bool:
+    """The same but for rounding."""
+    close = torch.finfo(other.dtype).eps ** ROUNDING
+    return bool(((one - other).abs() <= close * other.abs().max()).all())
 
 
 def _unequal(each):
@@ -232,51 +261,26 @@ def _unequal(each):
 
 def _only(use, known):
     """A use of those of its parameters that are known."""
-    kept = {
-        field: n if n in known else None
-        for field, n in (("weight", use.weight), ("bias", use.bias))
-    }
-    return use._replace(**kept)
+    weight, bias = (at if at and at.name in known else None for at in (use.weight, use.bias))
+    return use._replace(weight=weight, bias=bias)
+
+
+def _call(use):
+    return use.kind, use.weight, use.bias
+
+
+def _generators(tensors):
+    """The states of torch's generators, which move when a number is drawn."""
+    device = next(iter(tensors.values())).device
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_device]
 
 
 def _warn(routes):
     for route, kind, text in (
-        (SLOW, Fallback, "have no fast route: their gradients are held, example by example"),
-        (UNUSED, Unused, "do not enter the losses: their gradients are zero"),
+        (SLOW, Fallback, "no fast route: their gradients are held, example by example"),
+        (UNUSED, Unused, "no part in the losses: their gradients are zero"),
     ):
         names = [name for name, found in routes.items() if found == route]
         if names:
-            warnings.warn(f"{', '.join(names)} {text}", kind, stacklevel=5)
-
-
-def _check_mode(net):
-    for name, module in net.named_modules():
-        kind = type(module).__name__
-        if "Dropout" in kind and module.training and module.p:
-            raise ValueError(f"{name} ({kind}) is random in training; call net.eval() first")
-        if "BatchNorm" in kind and (module.training or module.running_mean is None):
-            raise ValueError(f"{name} ({kind}) mixes examples in training; call net.eval() first")
-
-
-def _check_losses(each, n, start=0):
-    if each.shape != (n,):
-        raise ValueError(
-            f"the losses must be one number an example, ({n},), not {tuple(each.shape)}; "
-            'with torch losses use reduction="none"'
-        )
-    if not bool(each.isfinite().all()):
-        first = start + int((~each.isfinite()).nonzero()[0])
-        raise ValueError(f"the loss of example {first} is not finite")
-
-
-def _check_finite(part, start):
-    held = [
-        each for each in vars(part).values() if torch.is_tensor(each) and each.is_floating_point()
-    ]
-    if all(bool(each.sum().isfinite()) for each in held):
-        return
-    squares = part.squares()
-    if not bool(squares.isfinite().all()):
-        first = start + int((~squares.isfinite()).nonzero()[0])
-        names = " and ".join(sorted(part.names()))
-        raise ValueError(f"the gradient of example {first} in {names} is not finite")
+            warnings.warn(f"{checks.listed(names)} have {text}", kind, stacklevel=5)

@@ -1,6 +1,7 @@
 """One pass over a network that keeps what makes up the gradient of each example."""
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -8,47 +9,69 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Use", "record"]
+from sgdnoise.nets.layers import Place
+
+__all__ = ["State", "Use", "record"]
 
 
 class Use(NamedTuple):
-    """One call of a layer: what kind, the names of its parameters, what went in, what came back.
+    """One call of a layer: what kind, its parameters, what went in, what came back.
 
     seen: the input; edge: where the gradient to the output arrives, and later that gradient.
-    options: what else the call was given.  rows: of a weight that is a block of rows of a larger
-    one (attention's projections), which; else None.
+    options: what else the call was given.  order: the how many-th call it was.
     """
 
     kind: str
-    weight: str | None
-    bias: str | None
+    weight: Place | None
+    bias: Place | None
     seen: Any
     edge: Any
     options: dict
-    rows: slice | None = None
+    order: int
+
+
+class State(NamedTuple):
+    """What a network is besides its parameters: its buffers, and which modules are in training."""
+
+    buffers: dict
+    training: dict
+
+    @classmethod
+    def of(cls, net) -> "State":
+        buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+        return cls(buffers, {module: module.training for module in net.modules()})
+
+    @contextmanager
+    def again(self):
+        """Buffers to work with, while the modules are in training or not as they were."""
+        now = {module: module.training for module in self.training}
+        try:
+            _set(self.training)
+            yield {name: buffer.clone() for name, buffer in self.buffers.items()}
+        finally:
+            _set(now)
 
 
 def record(
-    net, losses, tensors: dict, inputs: tuple, targets, spread: frozenset = frozenset()
+    losses: Callable[[dict], Any], tensors: dict, n: int, spread: frozenset = frozenset()
 ) -> tuple[Any, list[Use]]:
     """The losses (n,), and each use of a parameter with the gradient to its output.
 
-    tensors: name -> parameter, detached; the network's own stay as they are.  Gradients are those
-    of the sum of losses; a use on which it does not depend is left out.
-    spread: those calls, in their order, whose output is the same for all examples and is handed on
+    losses: parameters by name -> (n,); tensors: name -> parameter.  Gradients are those of the sum
+    of losses; a use on which it does not depend is left out.
+    spread: those calls, by their order, whose output is the same for all examples and is handed on
     as one for each of them, so that their gradients stay apart.
     """
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    with torch.enable_grad(), _Tape(leaves, spread, len(targets)) as tape:
-        each = losses(functional_call(net, {**leaves, **buffers}, inputs), targets)
-    if not tape.uses:
+    with torch.enable_grad(), _Tape(leaves, spread, n) as tape:
+        each = losses(leaves)
+        total = each.sum()
+    if not tape.uses or not each.requires_grad:
         return each.detach(), []
     edges = [use.edge for use in tape.uses]
-    slopes = torch.autograd.grad(each.sum(), edges, allow_unused=True)
+    slopes = torch.autograd.grad(total, edges, allow_unused=True)
     found = zip(tape.uses, slopes, strict=True)
     return each.detach(), [use._replace(edge=slope) for use, slope in found if slope is not None]
 
@@ -75,32 +98,47 @@ class _Tape(TorchFunctionMode):
 
     def _noted(self, kind, out, seen=None, weight=None, bias=None, **options):
         """The output, the call being noted if it is one of a parameter."""
-        if kind in ("sum", "product") and not self._named(weight)[0]:
+        if kind in ("sum", "product") and not self._place(weight):
             seen, weight = weight, seen
         if kind in ("sum", "product") and seen is not None:
             seen = seen.expand_as(out)
-        (name, rows), (bias_name, bias_rows) = self._named(weight), self._named(bias)
-        if not (name or bias_name) or (name and bias_name and rows != bias_rows):
+        if kind in _TURNED and self._turned(weight):
+            kind, weight = _TURNED[kind], weight._base
+        place, bias_place = self._place(weight), self._place(bias)
+        if not (place or bias_place):
             return out
-        if len(self.uses) in self.spread:
+        order = len(self.uses)
+        if order in self.spread:
             out, seen = (each.expand(self.n, *_alone(each).shape) for each in (out, seen))
         options["weight"] = None if weight is None else weight.detach()
         seen = (out if seen is None else seen).detach()
         edge = get_gradient_edge(out)
-        self.uses.append(Use(kind, name, bias_name, seen, edge, options, rows or bias_rows))
+        self.uses.append(Use(kind, place, bias_place, seen, edge, options, order))
         return out
 
-    def _named(self, tensor):
-        """The name of a parameter, and which of its rows these are, if not all."""
+    def _place(self, tensor) -> Place | None:
+        """Which parameter this is, or some rows of it."""
         if tensor is None or id(tensor) in self.names:
-            return self.names.get(id(tensor)), None
+            return None if tensor is None else Place(self.names[id(tensor)])
         base = tensor._base
-        if base is None or id(base) not in self.names or tensor.shape[1:] != base.shape[1:]:
-            return None, None
-        if tensor.stride() != base.stride():
-            return None, None
+        if base is None or id(base) not in self.names or not tensor.ndim:
+            return None
+        if tensor.shape[1:] != base.shape[1:] or tensor.stride() != base.stride():
+            return None
         start = tensor.storage_offset() // base.stride(0)
-        return self.names[id(base)], slice(start, start + tensor.shape[0])
+        return Place(self.names[id(base)], slice(start, start + tensor.shape[0]))
+
+    def _turned(self, tensor) -> bool:
+        """Whether this is a parameter transposed."""
+        base = None if tensor is None else tensor._base
+        if base is None or id(base) not in self.names or tensor.shape != base.shape[::-1]:
+            return False
+        return base.ndim == 2 and tensor.stride() == base.stride()[::-1]
+
+
+def _set(training):
+    for module, mode in training.items():
+        module.training = mode
 
 
 def _alone(array):
@@ -156,6 +194,11 @@ def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     return {"seen": input, "weight": weight, "bias": bias, **how}
 
 
+def _rms_norm(input, normalized_shape, weight=None, eps=None):
+    eps = torch.finfo(input.dtype).eps if eps is None else eps
+    return {"seen": input, "weight": weight, "axes": len(normalized_shape), "eps": eps}
+
+
 def _group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     return {"seen": input, "weight": weight, "bias": bias, "groups": num_groups, "eps": eps}
 
@@ -171,6 +214,7 @@ _CALLS: dict[Any, tuple[str, Callable]] = {
     F.conv2d: ("convolution", _convolution),
     F.embedding: ("embedding", _embedding),
     F.layer_norm: ("layer norm", _layer_norm),
+    F.rms_norm: ("rms norm", _rms_norm),
     F.group_norm: ("group norm", _group_norm),
     F.batch_norm: ("batch norm", _batch_norm),
     **dict.fromkeys((torch.add, Tensor.add), ("sum", _pair)),
@@ -178,6 +222,7 @@ _CALLS: dict[Any, tuple[str, Callable]] = {
     **dict.fromkeys((torch.matmul, Tensor.matmul), ("matrix", _times)),
     Tensor.expand: ("copies", _expanded),
 }
+_TURNED = {"linear": "matrix", "matrix": "linear"}
 
 
 def _unchecked(function):

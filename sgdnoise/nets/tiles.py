@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 
-from sgdnoise.nets.layers import Outer
+from sgdnoise.nets.factors import WIDE, few
+from sgdnoise.nets.layers import Convolution, Outer, Sums
 
 __all__ = ["gram", "mirrored"]
-
-TILE = 256  # examples
 
 
 def gram(parts: Sequence[Any], out) -> None:
@@ -18,23 +17,60 @@ def gram(parts: Sequence[Any], out) -> None:
     parts: one layer's, block by block of examples.
     """
     part = parts[0] if len(parts) == 1 else _joined(parts)
-    n = out.shape[0]
-    tiles = [slice(start, min(start + TILE, n)) for start in range(0, n, TILE)]
-    if isinstance(part, Outer):
-        for tile in tiles:
-            part.cross(tile, slice(0, tile.stop), out)
+    cross = _cross(part)
+    if cross:
+        for tile in _tiles(out):
+            cross(part, tile, slice(0, tile.stop), out[tile, : tile.stop])
         return
     for each in part.chunks():
-        for tile in tiles:
+        for tile in _tiles(out):
             out[tile, : tile.stop].addmm_(each[tile], each[: tile.stop].T)
 
 
 def mirrored(out):
     """The lower tiles copied to where they belong above."""
-    for start in range(TILE, out.shape[0], TILE):
-        tile = slice(start, start + TILE)
-        out[:start, tile] = out[tile, :start].T
+    for tile in _tiles(out):
+        out[: tile.start, tile] = out[tile, : tile.start].T
     return out
+
+
+def _tiles(out):
+    """Slices of examples: few where there are few, so that little is done twice."""
+    n = out.shape[0]
+    width = min(256, max(128, n // 8))
+    return [slice(start, min(start + width, n)) for start in range(0, n, width)]
+
+
+def _cross(part):
+    """How the inner products of some gradients with others are had without the gradients."""
+    if isinstance(part, Outer):
+        return _of_outer
+    return _of_pairs if isinstance(part, (Sums, Convolution)) and few(part) else None
+
+
+def _of_outer(part, mine, other, out):
+    left = part.left[mine] @ part.left[other].T
+    if not part.weight:
+        out += left
+        return
+    one = left.new_full((), float(bool(part.bias)))
+    out.addcmul_(left, torch.addmm(one, part.right[mine], part.right[other].T))
+
+
+def _of_pairs(part, mine, other, out):
+    """Summed over all pairs of positions, one of either."""
+    one, positions = part.factors(mine), part.factors(slice(0, 1))[0].shape[-1]
+    step = max(1, WIDE // (out.shape[0] * positions**2))
+    for start in range(other.start, other.stop, step):
+        some = slice(start, min(start + step, other.stop))
+        left, right = (_rows(a) @ _rows(b).mT for a, b in zip(one, part.factors(some), strict=True))
+        pairs = left.mul_(right).sum(0).view(out.shape[0], positions, -1, positions)
+        out[:, some] += pairs.sum((1, 3))
+
+
+def _rows(factor):
+    """(m, g, c, T) -> (g, m T, c)."""
+    return factor.permute(1, 0, 3, 2).flatten(1, 2)
 
 
 def _joined(parts):

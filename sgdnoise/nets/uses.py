@@ -1,5 +1,6 @@
 """From the uses of a network's parameters to the gradient of each example, layer by layer."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,6 @@ from sgdnoise.nets.layers import (
     Convolution,
     Lookup,
     Outer,
-    Place,
     Sums,
     Table,
     patches,
@@ -53,17 +53,23 @@ def layout(one, other, n: int, changed: int, last: int) -> Layout | None:
         shared = one.shape[axis] != n
         for minor in (False, True) if shared else (False,):
             found = Layout(axis, shared, minor)
-            moved = found.first(different, n).flatten(1).any(1)
+            moved = found.first(different, n).reshape(n, -1).any(1)
             if moved[changed] and int(moved.sum()) == 1:
                 return found
     return None
 
 
 def placed(use: Use, changed: Use, n: int) -> Layout | None:
-    """Where the examples are in a use, from another in which the second of them differs."""
+    """Where the examples are in a use, from another in which the second of them differs.
+
+    Found in what it saw, or where that is the same in both, in the gradient to its output.
+    """
     if use.kind == "copies":
         return Layout(0, False, False) if use.edge.shape[0] == n else None
-    return layout(use.seen, changed.seen, n, 1, _own_axes(use))
+    own = _own_axes(use)
+    if not torch.equal(use.seen, changed.seen):
+        return layout(use.seen, changed.seen, n, 1, own)
+    return layout(use.edge, changed.edge, n, 1, own + use.edge.ndim - use.seen.ndim)
 
 
 def _own_axes(use: Use) -> int:
@@ -71,6 +77,24 @@ def _own_axes(use: Use) -> int:
     if use.kind in ("convolution", "group norm", "batch norm", "sum", "product"):
         return use.seen.ndim - 1
     return {"linear": 1, "matrix": 1, "embedding": 0}.get(use.kind, use.options.get("axes", 0))
+
+
+def overlapping(uses: list[Use]) -> set[str]:
+    """Parameters of which some rows are used by themselves and with others too."""
+    found: dict = {}
+    for use in uses:
+        for place in (use.weight, use.bias):
+            if place:
+                found.setdefault(place.name, set()).add(_key(place)[1])
+    return {name for name, rows in found.items() if _meet(rows)}
+
+
+def _meet(rows):
+    """Whether any of these ranges have something in common; None is all there is."""
+    if len(rows) > 1 and None in rows:
+        return True
+    ends = sorted(rows) if len(rows) > 1 else []
+    return any(one[1] > other[0] for one, other in pairwise(ends))
 
 
 def parts(uses: list[tuple[Use, Layout]], n: int) -> list[Any]:
@@ -81,27 +105,28 @@ def parts(uses: list[tuple[Use, Layout]], n: int) -> list[Any]:
     found: dict = {}
     for use, where in uses:
         for part in _MAKE[use.kind](use, where, n):
-            found.setdefault(_key(part), []).append(part)
+            place = part.place if isinstance(part, Table) else part.weight
+            found.setdefault(_key(place), []).append(part)
     several = {key for key, group in found.items() if len(group) > 1}
     for use, _ in uses:
         _marry(found, several, use)
     return [smaller(_added(group)) for group in found.values()]
 
 
-def _key(part):
-    place = part.place if isinstance(part, Table) else part.weight
+def _key(place):
     return place.name, place.rows and (place.rows.start, place.rows.stop)
 
 
 def _marry(found, several, use):
     """Weight and bias of a linear layer seen once an example, as one part."""
-    places = [Place(name, use.rows) for name in (use.weight, use.bias) if name]
-    keys = [(place.name, place.rows and (place.rows.start, place.rows.stop)) for place in places]
-    if len(keys) < 2 or several & set(keys):
+    if not (use.weight and use.bias):
+        return
+    keys = [_key(use.weight), _key(use.bias)]
+    if several & set(keys):
         return
     (outer,) = found[keys[0]]
     if isinstance(outer, Outer):
-        found[keys[0]] = [Outer(outer.weight, places[1], outer.left, outer.right)]
+        found[keys[0]] = [Outer(outer.weight, use.bias, outer.left, outer.right)]
         del found[keys[1]]
 
 
@@ -109,19 +134,31 @@ def _added(group):
     """Several parts of the same parameter as one."""
     if len(group) == 1:
         return group[0]
-    if any(isinstance(part, Convolution) and part.options["groups"] > 1 for part in group):
-        group = [table(part) for part in group]
-    if all(isinstance(part, Table) for part in group):
-        return Table(group[0].place, torch.stack([part.each for part in group]).sum(0))
+    group = [_as_sums(part) if isinstance(part, Outer) else part for part in group]
+    if any(isinstance(part, Table) or _grouped(part) for part in group):
+        group = [part if isinstance(part, Table) else table(part) for part in group]
+        return Table(group[0].place, sum(part.each for part in group))
+    place, shape = group[0].weight, group[0].shape
+    if all(isinstance(part, Lookup) for part in group):
+        tokens, lefts = zip(*((part.tokens, part.left) for part in group), strict=True)
+        return Lookup(place, torch.cat(tokens, 1), torch.cat(lefts, 1), shape)
     lefts, rights = zip(*(_as_products(part) for part in group), strict=True)
-    return Sums(group[0].weight, torch.cat(lefts, 1), torch.cat(rights, 1), group[0].shape)
+    return Sums(place, torch.cat(lefts, 1), torch.cat(rights, 1), shape)
+
+
+def _grouped(part):
+    return isinstance(part, Convolution) and part.options["groups"] > 1
+
+
+def _as_sums(part):
+    """A layer seen once an example as one seen at many positions, of which there is one."""
+    shape = torch.Size((part.left.shape[1], part.right.shape[1]))
+    return Sums(part.weight, part.left[:, None], part.right[:, None], shape)
 
 
 def _as_products(part):
     """(n, T, o) and (n, T, i) whose products are the gradients of a part."""
     match part:
-        case Outer():
-            return part.left[:, None], part.right[:, None]
         case Lookup():
             return F.one_hot(part.tokens, part.shape[0]).to(part.left.dtype), part.left
         case Convolution():
@@ -134,18 +171,18 @@ def _linear(use, where, n):
     left, right = (where.first(each, n) for each in (use.edge, use.seen))
     left, right = left.reshape(n, -1, left.shape[-1]), right.reshape(n, -1, right.shape[-1])
     if use.bias:
-        yield Table(Place(use.bias, use.rows), left.sum(1))
+        yield Table(use.bias, left.sum(1))
     if use.weight and left.shape[1] == 1:
-        yield Outer(Place(use.weight, use.rows), None, left[:, 0], right[:, 0])
+        yield Outer(use.weight, None, left[:, 0], right[:, 0])
     elif use.weight:
-        yield Sums(Place(use.weight, use.rows), left, right, use.options["weight"].shape)
+        yield Sums(use.weight, left, right, use.options["weight"].shape)
 
 
 def _matrix(use, where, n):
     """Something times a weight (i, o), rather than a weight (o, i) times something."""
     left, right = (where.first(each, n) for each in (use.seen, use.edge))
     left, right = left.reshape(n, -1, left.shape[-1]), right.reshape(n, -1, right.shape[-1])
-    place = Place(use.weight, use.rows)
+    place = use.weight
     if left.shape[1] == 1:
         yield Outer(place, None, left[:, 0], right[:, 0])
     else:
@@ -154,11 +191,18 @@ def _matrix(use, where, n):
 
 def _convolution(use, where, n):
     if use.bias:
-        yield Table(Place(use.bias), _summed(use.edge, where, n, 1))
-    if use.weight:
-        options = {k: use.options[k] for k in ("stride", "padding", "dilation", "groups")}
-        shape, place = use.options["weight"].shape, Place(use.weight)
-        yield Convolution(place, use.edge, use.seen, shape, options)
+        yield Table(use.bias, _summed(use.edge, where, n, 1))
+    if not use.weight:
+        return
+    options = {k: use.options[k] for k in ("stride", "padding", "dilation", "groups")}
+    part = Convolution(use.weight, use.edge, use.seen, use.options["weight"].shape, options)
+    if not where.shared:
+        yield part
+    elif _grouped(part):
+        yield Table(use.weight, where.first(table(part).each, n).sum(1))
+    else:
+        left, right = (where.first(each, n).flatten(1, 2) for each in _as_products(part))
+        yield Sums(use.weight, left, right, part.shape)
 
 
 def _embedding(use, where, n):
@@ -166,7 +210,7 @@ def _embedding(use, where, n):
     tokens, left = tokens.reshape(n, -1), left.reshape(n, -1, left.shape[-1])
     if use.options["padding"] is not None:
         left = left * (tokens != use.options["padding"])[..., None]
-    yield Lookup(Place(use.weight), tokens, left, use.options["weight"].shape)
+    yield Lookup(use.weight, tokens, left, use.options["weight"].shape)
 
 
 def _layer_norm(use, where, n):
@@ -174,6 +218,12 @@ def _layer_norm(use, where, n):
     middle = use.seen.mean(axes, keepdim=True)
     spread = (use.seen.var(axes, correction=0, keepdim=True) + use.options["eps"]).sqrt()
     yield from _scale(use, where, n, (use.seen - middle) / spread, len(axes))
+
+
+def _rms_norm(use, where, n):
+    axes = tuple(range(-use.options["axes"], 0))
+    spread = (use.seen.square().mean(axes, keepdim=True) + use.options["eps"]).sqrt()
+    yield from _scale(use, where, n, use.seen / spread, len(axes))
 
 
 def _group_norm(use, where, n):
@@ -193,17 +243,17 @@ def _batch_norm(use, where, n):
 
 def _scale(use, where, n, normal, axes):
     """Scale and shift of the last axes."""
-    for name, each in ((use.weight, use.edge * normal), (use.bias, use.edge)):
-        if name:
+    for place, each in ((use.weight, use.edge * normal), (use.bias, use.edge)):
+        if place:
             each = where.first(each, n)
-            yield Table(Place(name), each.reshape(n, -1, *each.shape[-axes:]).sum(1))
+            yield Table(place, each.reshape(n, -1, *each.shape[-axes:]).sum(1))
 
 
 def _channels(use, where, n, normal):
     """Scale and shift of the second axis."""
-    for name, each in ((use.weight, use.edge * normal), (use.bias, use.edge)):
-        if name:
-            yield Table(Place(name), _summed(each, where, n, 1))
+    for place, each in ((use.weight, use.edge * normal), (use.bias, use.edge)):
+        if place:
+            yield Table(place, _summed(each, where, n, 1))
 
 
 def _summed(each, where, n, channel):
@@ -226,7 +276,7 @@ def _reduced(use, each, n):
     inner = shape[max(0, len(shape) - each.ndim + 1) :]
     ones = (1,) * (each.ndim - 1 - len(inner))
     each = each.sum_to_size(n, *ones, *inner)
-    return Table(Place(use.weight, use.rows), each.reshape(n, *shape))
+    return Table(use.weight, each.reshape(n, *(shape or (1,))))
 
 
 _MAKE = {
@@ -238,6 +288,7 @@ _MAKE = {
     "convolution": _convolution,
     "embedding": _embedding,
     "layer norm": _layer_norm,
+    "rms norm": _rms_norm,
     "group norm": _group_norm,
     "batch norm": _batch_norm,
 }

@@ -1,0 +1,92 @@
+"""What is refused of a network, its losses and its examples, and how it is said."""
+
+from collections.abc import Iterable
+
+import torch
+
+__all__ = [
+    "check_examples",
+    "check_finite",
+    "check_losses",
+    "check_mode",
+    "check_tensors",
+    "listed",
+]
+
+NAMED = 3  # names in a message; of more, how many there are
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some names for a message, no more than a reader reads."""
+    names = list(names)
+    rest = len(names) - NAMED
+    return ", ".join(names) if rest < 2 else f"{', '.join(names[:NAMED])} and {rest} more"
+
+
+def check_tensors(net, tensors: dict):
+    """Parameters to train are there, and all of one type, not a half one, and on one device."""
+    if not tensors:
+        raise ValueError(f"{type(net).__name__} has no parameters to train")
+    first = next(iter(tensors))
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{name} is {tensor.dtype}, too coarse for covariances; use float32")
+        for kind in ("dtype", "device"):
+            one, other = getattr(tensors[first], kind), getattr(tensor, kind)
+            if one != other:
+                raise ValueError(f"{first} is in {one} and {name} in {other}; have all in one")
+
+
+def check_examples(inputs: tuple, targets, device):
+    """At least two, all in tensors on the device of the network."""
+    for part in (*inputs, targets):
+        if not torch.is_tensor(part) or not part.ndim:
+            raise ValueError(
+                "inputs and targets are tensors, or inputs a tuple of them, examples first, not "
+                f"{'a number' if torch.is_tensor(part) else type(part).__name__}"
+            )
+        if part.device != device:
+            raise ValueError(
+                f"the network is on {device}, and some of the examples on {part.device}"
+            )
+    lengths = {part.shape[0] for part in (*inputs, targets)}
+    if len(lengths) > 1:
+        raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
+    if min(lengths) < 2:
+        raise ValueError(f"a covariance needs at least 2 examples, not {min(lengths)}")
+
+
+def check_mode(net):
+    """Nothing in it is random, or mixes examples, by being in training."""
+    for name, module in net.named_modules():
+        kind = type(module).__name__
+        if "Dropout" in kind and module.training and module.p:
+            raise ValueError(f"{name} ({kind}) is random in training; call net.eval() first")
+        if "BatchNorm" in kind and (module.training or module.running_mean is None):
+            raise ValueError(f"{name} ({kind}) mixes examples in training; call net.eval() first")
+
+
+def check_losses(each, n: int, start: int = 0):
+    """One number an example, and a finite one."""
+    if each.shape != (n,):
+        raise ValueError(
+            f"the losses must be one number an example, ({n},), not {tuple(each.shape)}; "
+            'with torch losses use reduction="none"'
+        )
+    if not bool(each.isfinite().all()):
+        first = start + int((~each.isfinite()).nonzero()[0])
+        raise ValueError(f"the loss of example {first} is not finite")
+
+
+def check_finite(part, start: int):
+    """The gradients of one part, of examples from `start` on, are finite."""
+    held = [
+        each for each in vars(part).values() if torch.is_tensor(each) and each.is_floating_point()
+    ]
+    if all(bool(each.sum().isfinite()) for each in held):
+        return
+    squares = part.squares()
+    if not bool(squares.isfinite().all()):
+        first = start + int((~squares.isfinite()).nonzero()[0])
+        names = " and ".join(sorted(part.names()))
+        raise ValueError(f"the gradient of example {first} in {names} is not finite")
