@@ -35,7 +35,7 @@ def neighbours(points) -> Neighbours:
 def measured(name: str, near: Neighbours) -> Row:
     """Value and error of the estimator of this name; ValueErrors and warnings become notes.
 
-    The error is that of `grouped` over 5 groups and 2 partitions; `estimate` has its own.
+    The error is that of `grouped` with 5 splits, of 5 degrees of freedom; `estimate` has its own.
     """
     began, found, notes = time.monotonic(), Estimate(math.nan, math.nan), []
     with warnings.catch_warnings(record=True) as said:
@@ -46,7 +46,7 @@ def measured(name: str, near: Neighbours) -> Row:
             else:
                 found = Estimate(_value(name, near.points, near), math.nan)
                 notes = [str(w.message) for w in said if w.category is UserWarning]
-                found = grouped(lambda part: _value(name, part, near), near.points, splits=2)
+                found = grouped(lambda part: _value(name, part, near), near.points, splits=5)
         except ValueError as error:
             notes.append(str(error) if math.isnan(found.value) else f"no error: {error}")
     value, stderr = float(found.value), float(found.stderr)
