@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -72,22 +73,23 @@ def dimension(
 
     The picture shows how the dimension changes with scale.
     """
-    from sgdnoise.dimension import distinct
+    from sgdnoise.dimension import Ties, distinct
 
     with guarded("nothing was written"):
         names = _names(estimator)
         target = _target(picture, out)
         cloud = _taken(file, key, flatten, points, seed)
         writable(target.parent)
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
+        with _said_aloud():
             cloud = distinct(cloud, refuse=duplicates is Repeated.refuse)
-        for warning in said:
-            _say(str(warning.message))
-        rows = _surveyed(cloud, names, calibrate)
+        with _said_aloud():
+            near = survey.neighbours(cloud)
+        rows = _surveyed(near, names, calibrate)
         _show(rows, calibrate)
         _say(survey.answer(rows))
-        _draw(cloud, file.name, target, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Ties)  # said already
+            _draw(cloud, file.name, target, seed)
 
 
 @app.command()
@@ -156,12 +158,23 @@ def _taken(file, key, flatten, count, seed):
     return whole[np.sort(np.random.default_rng(seed).choice(n, count, replace=False))]
 
 
-def _surveyed(points, names, calibrate):
+@contextmanager
+def _said_aloud():
+    """Warnings of the body as sentences."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    for warning in said:
+        _say(str(warning.message))
+
+
+def _surveyed(near, names, calibrate):
     """A row for each estimator, under a bar."""
     fit = [name for name in names if name in survey.BALLS] if calibrate else []
     if fit:
-        _say(f"calibrating on balls of {len(points)} points: minutes the first time, then kept")
-    near = survey.neighbours(points)
+        _say(
+            f"calibrating on balls of {len(near.points)} points: minutes the first time, then kept"
+        )
     rows: dict[str, survey.Row] = {}
     done: list[str] = []
     with progress("estimators", lambda: len(done), len(names) + len(fit)):

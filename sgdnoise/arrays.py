@@ -37,7 +37,8 @@ def nearest_neighbours(
     Candidates come from |y|^2 - 2 x.y in float32, one matrix product a tile, so that memory does
     not grow with n^2; the distances come from differences, in the type of `points`.  Where rounding
     could have hidden a neighbour (far clusters), the point is done again in float64, and if need
-    be by all differences.  A nan makes every distance nan.  Raises ValueError for n <= k or k < 1.
+    be by all differences: by these at once where jax has no float64, for want of jax_enable_x64.
+    A nan makes every distance nan.  Raises ValueError for n <= k or k < 1.
     """
     xp, n = namespace(points), points.shape[0]
     if k < 1:
@@ -51,13 +52,13 @@ def nearest_neighbours(
     centre = middle[middle.shape[0] // 2, :] + nothing
     everyone = xp.arange(n, device=device(points))
     squared, index, hidden = _search(xp, points, points - centre, everyone, k, xp.float32)
-    for how in (xp.float64, None):
+    wide = xp.result_type(points.dtype, xp.float64)  # jax may have none
+    for dtype in (wide, None) if wide == xp.float64 else (None,):
         if not concrete(xp.any(hidden)):
             break
         again = xp.nonzero(hidden)[0]
-        wide = xp.float64  # not centred in the type of the points, which rounds
         centred = xp.astype(points, wide) - xp.astype(centre, wide)
-        better = _search(xp, points, centred, again, k, how)
+        better = _search(xp, points, centred, again, k, dtype)
         place = _replaced(xp, everyone, again)
         squared, index, hidden = (
             xp.take(xp.concat([old, new]), place, axis=0)

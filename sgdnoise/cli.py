@@ -147,7 +147,8 @@ def progress(what: str, count: Callable[[], int], total: int):
                 left = time_left(done - first, total - done, now - began)
                 bar.update(task, completed=done, left=left)
                 if not console.is_terminal and now - said > 15:
-                    console.print(f"{what}: {done} of {total}, {left} left")
+                    rest = f", {left} left" if done > first else ""
+                    console.print(f"{what}: {done} of {total}{rest}")
                     said = now
 
         thread = threading.Thread(target=look, daemon=True)

@@ -231,5 +231,5 @@ def _refuse_nan(array, name):
     rows = np.concatenate(bad)
     if rows.size:
         raise ValueError(
-            f"{name} has {rows.size} rows that are not finite, the first is row {rows[0]}"
+            f"{rows.size} of {len(array)} rows of {name} are not finite, the first is row {rows[0]}"
         )

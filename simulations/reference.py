@@ -8,6 +8,7 @@ maps.  What it finds is shipped as sgdnoise/dimension/reference.npz; --out write
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -17,13 +18,14 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from typer import Option
 
 from sgdnoise.cli import console, guarded, progress, workers
 from sgdnoise.data.manifolds import ball
-from sgdnoise.dimension.calibrated import DIMENSIONS
+from sgdnoise.dimension.calibration import DIMENSIONS
 from sgdnoise.dimension.portrait import Balls, coordinates, portrait
 from sgdnoise.dimension.recommended import TABLE
 from sgdnoise.store import provenance, whole
@@ -67,13 +69,20 @@ def of_balls(n, d, seed):
 
 def of_manifold(place, noisy, seed):
     """Number of points, dimension and portrait of a random manifold."""
+    x, _, form, rng = begun(place, noisy, seed)
+    points = mapped(x, form, rng)
+    if noisy:
+        points = with_noise(points, rng)
+    return *x.shape, portrait(points)
+
+
+def begun(place, noisy, seed):
+    """Latent points (n, d) of a random manifold, the name of their density, and of the map."""
     rng = np.random.default_rng([seed, 1 + noisy, place])
     n = int(np.exp(rng.uniform(np.log(250), np.log(5000))))
     d = max(1, round(np.exp(rng.uniform(np.log(0.75), np.log(90)))))
-    points = mapped(latent(rng.choice(LATENTS), n, d, rng), rng.choice(MAPS), rng)
-    if noisy:
-        points = with_noise(points, rng)
-    return n, d, portrait(points)
+    law = rng.choice(LATENTS)
+    return latent(law, n, d, rng), law, rng.choice(MAPS), rng
 
 
 def latent(law, n, d, rng):
@@ -129,23 +138,29 @@ def with_noise(points, rng):
 
 
 def fitted(seen, table, seed) -> dict:
-    """Places, what is to be added to their log d, and the lengths over which it changes.
-
-    Lengths, of 1 at least, and the variance in its own units, by marginal likelihood
-    on 800 manifolds; no single one is believed to better than 4% in d.
-    """
+    """Places, what is to be added to their log d, and what `likeliest` says of these."""
     balls = Balls(*(np.asarray(table[name]) for name in Balls._fields))
     places = np.asarray([coordinates(balls, look, n) for n, _, look in seen])
     rest = np.log([d for _, d, _ in seen]) - places[:, 0]
     kept = np.abs(rest) < 1.5
     places, rest = places[kept], rest[kept]
+    lengths, variance = likeliest(places, rest, seed)
+    return {"places": places, "rest": rest, "lengths": lengths, "variance": variance}
+
+
+def likeliest(places, rest, seed):
+    """Lengths over which the rest changes, of 1 scale at least, and its variance in its own units.
+
+    By marginal likelihood on 800 manifolds; no single one is believed to better than 4% in d.
+    """
     scale = places.std(axis=0)
     kernel = ConstantKernel(0.2) * Matern(np.full(places.shape[1], 3.0), (1, 100), nu=1.5)
     process = GaussianProcessRegressor(kernel + WhiteKernel(0.004, (0.0016, 1)), random_state=seed)
-    found = process.fit(places[:800] / scale, rest[:800]).kernel_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # at a bound, as is meant
+        found = process.fit(places[:800] / scale, rest[:800]).kernel_
     variance = found.k2.noise_level / found.k1.k1.constant_value
-    lengths = scale * found.k1.k2.length_scale
-    return {"places": places, "rest": rest, "lengths": lengths, "variance": variance}
+    return scale * found.k1.k2.length_scale, variance
 
 
 def _between(low, high, rng):

@@ -1,6 +1,5 @@
 """Estimators corrected on balls: right there, and simulated no oftener than needed."""
 
-import importlib
 from functools import partial
 
 import numpy as np
@@ -11,11 +10,10 @@ from hypothesis import strategies as st
 from witnesses import SURE
 
 from sgdnoise.data import manifolds
+from sgdnoise.dimension import calibration as module
 from sgdnoise.dimension import levina_bickel, nearest
+from sgdnoise.dimension.calibration import calibrated, inverted
 from sgdnoise.estimate import mean
-
-module = importlib.import_module("sgdnoise.dimension.calibrated")  # a function has its name
-from sgdnoise.dimension.calibrated import calibrated, inverted  # noqa: E402 - after the module, whose name the function has
 
 N = 150
 
@@ -49,6 +47,11 @@ def counted(points, k=10, *, neighbours=None):
     """An estimator that knows how often it was asked."""
     CALLS.append(points.shape)
     return levina_bickel(points, k, neighbours=neighbours)
+
+
+def optional(points, *, of):
+    """An estimator with an option that is of no use."""
+    return levina_bickel(points) if callable(of) else 1.1 * levina_bickel(points)
 
 
 def constant(points):
@@ -179,6 +182,20 @@ def test_bad_points_are_refused_before_anything_is_simulated():
     with pytest.raises(ValueError, match="not finite"):
         calibrated(counted)(np.diag([1.0, np.nan, 2.0]))
     assert not CALLS
+
+
+def test_an_option_without_a_hash_is_refused_in_one_sentence(rng):
+    with pytest.raises(ValueError, match=r"^a curve is kept .* and k is a list, which has no hash"):
+        calibrated(counted)(rng.normal(size=(N, 3)), k=[10])
+    assert not CALLS
+
+
+def test_an_option_that_is_no_number_or_word_is_kept_in_memory_alone(small, rng):
+    """What it prints may be an address, which another object may have tomorrow."""
+    points = rng.normal(size=(N, 3))
+    found = [calibrated(optional)(points, of=option) for option in (np.mean, np.mean, "mean")]
+    assert found[0] == found[1]
+    assert len(curves(small)) == 1
 
 
 def test_it_keeps_its_name():

@@ -124,6 +124,15 @@ def test_points_that_repeat_are_merged_or_refused_as_asked(tmp_path, rng):
     assert "7 of 67 points repeat others" in refused.stderr
 
 
+def test_points_on_a_lattice_are_told_once_in_a_sentence(tmp_path, rng):
+    np.save(tmp_path / "p.npy", rng.permutation(np.arange(200.0))[:150, None] * [1, 2])
+    found = measured(tmp_path / "p.npy", "--estimator", "levina_bickel")
+    assert found.exit_code == 0
+    assert found.stdout.count("two nearest neighbours") == 1
+    assert "as on a lattice" in found.stdout
+    assert "Ties" not in found.stdout + found.stderr
+
+
 def test_what_an_estimator_refuses_stands_in_its_row_and_below_in_full(tmp_path, rng):
     np.save(tmp_path / "p.npy", torus(1, 40, rng))
     words = [word for name in ("estimate", "tle", "twonn") for word in ("--estimator", name)]
@@ -138,7 +147,7 @@ def test_a_calibrated_column_is_for_the_estimators_of_manifolds_alone(
     torus_file, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    module = sys.modules["sgdnoise.dimension.calibrated"]
+    module = sys.modules["sgdnoise.dimension.calibration"]
     monkeypatch.setattr(module, "POINTS", 300)
     monkeypatch.setattr(module, "_curve", module._curve.__wrapped__)
     words = ("--estimator", "mom", "--estimator", "stable_rank", "--calibrate")
@@ -189,7 +198,7 @@ def test_what_is_no_cloud_of_points_is_one_sentence(tmp_path):
     np.save(tmp_path / "nan.npy", np.asarray([[1.0, 2.0], [np.nan, 0.0]]))
     status, text = said(["dimension", tmp_path / "nan.npy", "--out", tmp_path])
     assert status == 2
-    assert text == "error: nan.npy has 1 rows that are not finite, the first is row 1\n"
+    assert text == "error: 1 of 2 rows of nan.npy are not finite, the first is row 1\n"
 
 
 def test_ctrl_c_ends_politely(torus_file, monkeypatch):

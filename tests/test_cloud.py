@@ -4,6 +4,7 @@ import sys
 from types import SimpleNamespace
 
 import array_api_strict
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.spatial import KDTree
 from witnesses import tree_distances
 
-from sgdnoise.dimension import Duplicates, Neighbours, cloud, distinct, nearest
+from sgdnoise.dimension import Duplicates, Neighbours, Ties, cloud, correlation, distinct, nearest
 
 SEEDS = st.integers(0, 2**32 - 1)
 LIBRARIES = pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_zero_of_either_sign_is_one_number():
 
 @pytest.mark.parametrize("asarray", [np.asarray, torch.asarray, array_api_strict.asarray])
 def test_merged_points_stay_in_their_library(asarray):
-    points = np.arange(12.0).reshape(6, 2)[[0, 1, 2, 3, 4, 5, 0]]
+    points = np.arange(12.0).reshape(6, 2)[[0, 1, 2, 3, 4, 5, 0]] ** 1.5
     with pytest.warns(Duplicates):
         found = nearest(asarray(points), 3)
     assert {type(part) for part in found} == {type(asarray(points))}
@@ -211,3 +212,37 @@ def test_approximate_neighbours_without_their_package_are_refused_in_one_sentenc
     monkeypatch.setitem(sys.modules, "pynndescent", None)
     with pytest.raises(ValueError, match="need pynndescent: pip install"):
         nearest(np.eye(5), 2, approximate=True)
+
+
+def test_a_lattice_is_told_by_its_ties(rng):
+    """Of 100 points on a line, all have two at one distance but the ends, with the middle moved."""
+    line = np.arange(100.0)[:, None]
+    with pytest.warns(Ties, match=r"^98% of 100 points have their two nearest .* as on a lattice"):
+        found = nearest(line, 2)
+    nearest(line, 1)  # knows of no second
+    nearest(found.points, 2, found)  # said once
+    nearest(rng.normal(size=(100, 1)), 2)
+
+
+def test_a_few_ties_are_but_rounding():
+    """Here 4 of 50 points, 8%; a fifth would be told."""
+    place = 2 * np.round(1000 * np.cumsum(1.1 ** np.arange(50.0)))
+    place[3:15:3] = (place[2:14:3] + place[4:16:3]) / 2
+    assert nearest(place[:, None], 2).distances.shape == (50, 2)
+    place[18:48:3] = (place[17:47:3] + place[19:49:3]) / 2
+    with pytest.warns(Ties):
+        nearest(place[:, None], 2)
+
+
+def test_jax_without_double_precision_says_nothing_and_misses_nothing(rng):
+    """Two far clusters, whose neighbours single precision cannot find by products."""
+    points = (0.1 * rng.normal(size=(40, 3))).astype("f")
+    points[::2, 0] += 1e5
+    points = np.unique(points, axis=0)
+    expected = tree_distances(points.astype(float), 3)
+    with jax.enable_x64(False):
+        found = nearest(jnp.asarray(points), 3).distances
+        slope = correlation(jnp.asarray(points), 2, 5)
+    assert found.dtype == slope.dtype == np.float32
+    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e2 * np.finfo("f").eps)
+    np.testing.assert_allclose(slope, correlation(points, 2, 5), rtol=1e-6)

@@ -49,7 +49,7 @@ def test_the_recommended_estimate_comes_with_its_own_error(rng):
 
 def test_a_calibrated_value_is_that_of_calibrated(rng, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    module = sys.modules["sgdnoise.dimension.calibrated"]  # a name that its function has taken
+    module = sys.modules["sgdnoise.dimension.calibration"]
     monkeypatch.setattr(module, "POINTS", 120)
     monkeypatch.setattr(module, "_curve", module._curve.__wrapped__)  # kept on disk alone
     points = torus(2, 60, rng)

@@ -18,7 +18,7 @@ from sgdnoise.arrays import namespace
 from sgdnoise.dimension.cloud import Neighbours, nearest
 from sgdnoise.dimension.counts import SHARE, abide, adaptive_neighbours, binomial, i3d
 from sgdnoise.dimension.radii import local_mada, local_mom, local_tle, mada, mom, tle
-from sgdnoise.dimension.ratios import gride, levina_bickel, mind_ml, twonn
+from sgdnoise.dimension.ratios import gride, l2n2, levina_bickel, mind_ml, twonn
 from sgdnoise.estimate import mean
 
 
@@ -235,6 +235,7 @@ def test_tle_in_blocks_is_tle_at_once(rng, monkeypatch):
     np.testing.assert_allclose(tle(points), expected, rtol=1e-13)
 
 
+@pytest.mark.filterwarnings("ignore::sgdnoise.dimension.cloud.Ties")
 def test_tle_leaves_out_mirror_images():
     """On a line of whole numbers neighbours come in mirror images, whose logarithm has no end."""
     line = np.arange(-50.0, 51.0)[:, None]
@@ -488,3 +489,43 @@ def test_dadapy_finds_the_same_on_a_lattice(inner, outer, rng):
     data.compute_distances(metric="manhattan")
     data.compute_id_binomial_lk(outer, inner, method="mle", plot=False)
     np.testing.assert_allclose(i3d(points, inner, outer), data.intrinsic_dim, rtol=1e-5)
+
+
+@pytest.mark.parametrize("grain", [0.02, 0.1])
+def test_rounded_ratios_have_the_dimension_of_those_that_are_not(grain, rng):
+    """log(r2 / r1) counted in grains of its mean, the lowest being ties, 2% and 10% of all.
+
+    The middle of a grain is that of its mass to order grain / 10, which is allowed for.
+    """
+    d, n = 5, 20_000
+    logarithms = rng.exponential(size=(20, n)) / d
+    step = grain / d
+    cells = np.floor(logarithms / step)
+    rounded = np.where(cells > 0, (cells + 0.5) * step, 0)
+    near = [np.stack([np.ones(n), np.exp(row)], axis=1) for row in rounded]
+    found = mean(np.asarray([l2n2(0, neighbours=Neighbours(x, x, x > 0)) for x in near]))
+    assert abs(found.value - d) < SURE * found.stderr + 0.1 * grain * d
+    left_out = mean(np.asarray([without_ties(x) for x in near]))
+    assert left_out.value < d * (1 - 2 * grain)
+
+
+def without_ties(distances):
+    """The dimension where ties are not counted at all."""
+    logarithms = np.log(distances[:, 1])
+    return np.exp(-np.euler_gamma - np.log(logarithms[logarithms > 0]).mean())
+
+
+@pytest.mark.parametrize(
+    ("estimator", "named"),
+    [
+        (twonn, "1 and 2"),
+        (l2n2, "1 and 2"),
+        (levina_bickel, "1 and 10"),
+        (gride, "1 and 2"),
+        (mind_ml, "1 and 11"),
+    ],
+)
+def test_where_all_neighbours_are_equally_far_there_is_no_dimension(estimator, named):
+    same = Neighbours(np.zeros((7, 1)), np.ones((7, 11)), np.zeros((7, 11), int))
+    with pytest.raises(ValueError, match=rf"^neighbours {named} of each of 7 points are equally"):
+        estimator(0, neighbours=same)

@@ -55,10 +55,10 @@ def test_a_ball_has_its_own_dimension_at_every_scale():
 
 @pytest.mark.parametrize(("log_size", "shift"), [(3.5, 0.5), (5, 3), (2, -1), (7, 7)])
 def test_between_sizes_and_beyond_portraits_are_lines_in_the_logarithm(log_size, shift):
-    """f = log d + 0, 1, 5 at sizes e^3, e^4, e^6: a ball of n points looks `shift` larger."""
-    sizes, dimensions = np.exp([3.0, 4, 6]), np.exp(np.arange(4.0))
+    """f = log d + 0, 1, 5 at sizes 4^3, 4^4, 4^6: a ball of n points looks `shift` larger."""
+    sizes, dimensions = 4.0 ** np.asarray([3, 4, 6]), np.exp(np.arange(4.0))
     rows = np.log(dimensions)[None, :, None] + np.asarray([0, 1, 5])[:, None, None] + np.zeros(12)
-    place = coordinates(Balls(sizes, dimensions, rows), np.full(12, 2.0 + shift), np.exp(log_size))
+    place = coordinates(Balls(sizes, dimensions, rows), np.full(12, 2.0 + shift), int(4**log_size))
     np.testing.assert_allclose(place[0], 2, rtol=1e-12)
 
 

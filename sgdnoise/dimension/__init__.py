@@ -5,9 +5,10 @@ from typing import Any
 
 from sgdnoise.dimension.angles import abid as abid
 from sgdnoise.dimension.angles import ess as ess
-from sgdnoise.dimension.calibrated import calibrated as calibrated
+from sgdnoise.dimension.calibration import calibrated as calibrated
 from sgdnoise.dimension.cloud import Duplicates as Duplicates
 from sgdnoise.dimension.cloud import Neighbours as Neighbours
+from sgdnoise.dimension.cloud import Ties as Ties
 from sgdnoise.dimension.cloud import cloud as cloud
 from sgdnoise.dimension.cloud import distinct as distinct
 from sgdnoise.dimension.cloud import nearest as nearest

@@ -14,11 +14,17 @@ from sgdnoise.arrays import (
     nearest_neighbours,
 )
 
-__all__ = ["Duplicates", "Neighbours", "cloud", "distinct", "nearest"]
+TIED = 0.1  # of the points, above which a warning says so
+
+__all__ = ["Duplicates", "Neighbours", "Ties", "cloud", "distinct", "nearest"]
 
 
 class Duplicates(UserWarning):
     """Points that repeat others were merged."""
+
+
+class Ties(UserWarning):
+    """Points have their two nearest neighbours at one distance, as on a lattice."""
 
 
 class Neighbours(NamedTuple):
@@ -91,7 +97,9 @@ def nearest(
     approximate: candidates by pynndescent's graph descent, on the CPU, for clouds of 10^5 points
     and more: their distances are exact, but some neighbours are missed, most in many dimensions;
     docs/dimension.md says what that does to estimates.
-    Where jax compiles and cannot merge, a distance of zero is nan.
+    Where more than one point in ten has its two nearest at the same distance, as on a lattice
+    or after rounding, it warns `Ties` with how many: all that follows assumes that none has.
+    Where jax compiles and cannot merge or warn, a distance of zero is nan.
     Raises ValueError as `cloud` and `distinct` do, for fewer than k + 1 distinct points, and k < 1.
     """
     if given is not None:
@@ -107,7 +115,20 @@ def nearest(
             raise ValueError(f"{k} neighbours need {k + 1} distinct points, and only {n} are")
         found = search(points, min(k, n - 1) if fewer else k)
     distances, index = found
+    _warn_of_ties(xp, distances)
     return Neighbours(points, xp.where(distances > 0, distances, xp.nan), index)
+
+
+def _warn_of_ties(xp, distances):
+    n, k = distances.shape
+    tied = xp.sum(xp.astype(distances[:, 0] == distances[:, min(1, k - 1)], distances.dtype))
+    if k > 1 and concrete(tied > TIED * n):
+        warnings.warn(
+            f"{float(as_numpy(tied)) / n:.0%} of {n} points have their two nearest neighbours at "
+            "one distance, as on a lattice, where ratios of distances mislead; i3d is for lattices",
+            Ties,
+            3,
+        )
 
 
 def _by_descent(points, k):

@@ -93,10 +93,12 @@ def _count(points, squares):
     total = np.full(len(squares), -n)  # each point finds itself
     for rows, columns in _tiles(n):
         most = 8 * (width**0.5 + 4) * (size[rows].max() + size[columns].max())
-        eps = {dtype: float(xp.finfo(dtype).eps) for dtype in (xp.float32, xp.float64)}
-        dtype = xp.float32 if most * eps[xp.float32] < squares[0] / 16 else xp.float64
+        rough, wide = xp.float32, xp.result_type(points.dtype, xp.float64)  # jax may have none
+        dtype = rough if most * float(xp.finfo(rough).eps) < squares[0] / 16 else wide
         tile = _squares(xp, *(xp.astype(centred[part, :], dtype) for part in (rows, columns)))
-        found = _count_tile(as_numpy(tile), points, rows, columns, squares, most * eps[dtype])
+        found = _count_tile(
+            as_numpy(tile), points, rows, columns, squares, most * float(xp.finfo(dtype).eps)
+        )
         total += found if rows == columns else 2 * found
     return total
 

@@ -12,6 +12,7 @@ from sgdnoise.dimension.cloud import Neighbours, nearest
 __all__ = ["geodesic", "sine_exponent"]
 
 PATHS = 5_000_000  # followed, at most
+ELSE = ", unlike those on a sphere; take more points, or another estimator as for a flat torus"
 
 
 def geodesic(points, k: int = 10, *, bins: int = 50, neighbours: Neighbours | None = None):
@@ -48,10 +49,15 @@ def sine_exponent(lengths: np.ndarray, step: float, bins: int = 50) -> float:
     for _ in range(2):
         peak, sigma, top = _parabola(r, log_count, peak, sigma)
     if not step < peak < r[-1]:
-        raise ValueError(f"the commonest distance {peak:.3g} is not between a step and the longest")
+        raise ValueError(
+            f"the commonest distance {peak:.3g} is not between a step and the longest{ELSE}"
+        )
     part = (r >= max(peak - 2 * sigma, step)) & (r <= peak)
     if np.count_nonzero(part) < 4:
-        raise ValueError(f"only {np.count_nonzero(part)} bins lie below the commonest distance")
+        raise ValueError(
+            f"only {np.count_nonzero(part)} bins lie below the commonest distance; take more bins, "
+            "more points or fewer neighbours"
+        )
     log_sine = np.log(np.sin(np.pi * r[part] / (2 * peak)))
     return float(1 + np.sum(log_sine * (log_count[part] - top)) / np.sum(log_sine**2))
 
@@ -71,7 +77,10 @@ def _largest(graph, k):
         return graph
     size = np.bincount(label)
     if 2 * size.max() <= graph.shape[0]:
-        raise ValueError(f"a graph of {k} neighbours falls into {pieces} parts, none of them half")
+        raise ValueError(
+            f"a graph of {k} neighbours falls into {pieces} parts, none of them half; take more "
+            "neighbours, or the points of one part alone"
+        )
     kept = np.flatnonzero(label == size.argmax())
     lost = graph.shape[0] - kept.size
     warnings.warn(
@@ -94,8 +103,10 @@ def _parabola(r, log_count, peak, sigma):
     """Peak, sigma and height of a parabola about the peak."""
     part = (r >= peak - sigma) & (r <= peak + sigma / 2)
     if np.count_nonzero(part) < 4:
-        raise ValueError(f"only {np.count_nonzero(part)} bins lie about the commonest distance")
+        raise ValueError(
+            f"only {np.count_nonzero(part)} bins lie about the commonest distance; take more bins"
+        )
     a, b, c = np.polyfit(r[part] - peak, log_count[part], 2)
     if not a < 0:
-        raise ValueError("the distances have no commonest one, and no dimension")
+        raise ValueError(f"the distances have no commonest one{ELSE}")
     return peak - b / (2 * a), (-1 / (2 * a)) ** 0.5, c - b**2 / (4 * a)

@@ -3,11 +3,14 @@
 import math
 
 from jaxtyping import Float
+from scipy.special import exp1
 
-from sgdnoise.arrays import Array, namespace
+from sgdnoise.arrays import Array, as_numpy, concrete, namespace
 from sgdnoise.dimension.cloud import Neighbours, nearest
 
 __all__ = ["gride", "l2n2", "levina_bickel", "mind_ml", "pareto_exponent", "twonn"]
+
+EULER = 0.5772156649015329
 
 
 def twonn(points, *, fit: str = "likelihood", neighbours: Neighbours | None = None):
@@ -16,9 +19,10 @@ def twonn(points, *, fit: str = "likelihood", neighbours: Neighbours | None = No
     Where the density hardly varies over a neighbourhood, mu = r2 / r1 is Pareto(d).  fit:
     "likelihood" is the unbiased maximum-likelihood exponent, "regression" the slope through the
     origin of -log(1 - F) against log mu over the lowest nine tenths, which a few outliers move
-    less.  Raises ValueError for fewer than 3 points, or another fit.
+    less.  Raises ValueError for fewer than 3 points, another fit, or where all ratios are 1.
     """
     near = nearest(points, 2, neighbours).distances
+    _check_apart(near, 1, 2)
     ratios = near[:, 1] / near[:, 0]
     match fit:
         case "likelihood":
@@ -33,11 +37,13 @@ def levina_bickel(points, k: int = 10, *, neighbours: Neighbours | None = None):
 
     Inverses are averaged, as MacKay & Ghahramani (2005) ask: each is unbiased for 1 / d where
     density and curvature do not vary over k neighbours, so that the dimension itself is too large
-    by 1 / (n (k - 1)) of it and no more.  Raises ValueError for k < 2 or fewer than k + 1 points.
+    by 1 / (n (k - 1)) of it and no more.  Raises ValueError for k < 2, for fewer than k + 1 points,
+    or where all k neighbours of each are equally far.
     """
     if k < 2:
         raise ValueError(f"a ratio of distances needs k of 2 or more neighbours, not {k}")
     near = nearest(points, k, neighbours).distances
+    _check_apart(near, 1, k)
     xp = namespace(near)
     return 1 / xp.mean(xp.log(near[:, -1:] / near[:, :-1]))
 
@@ -47,11 +53,21 @@ def l2n2(points, *, neighbours: Neighbours | None = None):
 
     log(r2 / r1) is exponential with mean 1 / d, and the mean logarithm of that is -gamma - log d:
     d = exp(-gamma - mean log log(r2 / r1)).  Large ratios weigh less than in `twonn`, near ties
-    more.  Raises ValueError for fewer than 3 points.
+    more.  Ties, whose logarithm has no end, are taken for the lowest share t of all ratios: the
+    mean is over the rest, and for -gamma stands log q + e^q E_1(q), q = -log(1 - t).
+    Infinite with ties where jax compiles.  Raises ValueError for fewer than 3 points, or where all
+    are ties.
     """
     near = nearest(points, 2, neighbours).distances
+    _check_apart(near, 1, 2)
     xp = namespace(near)
-    return xp.exp(-0.5772156649015329 - xp.mean(xp.log(xp.log(near[:, 1] / near[:, 0]))))
+    logarithms = xp.log(near[:, 1] / near[:, 0])
+    tied = logarithms == 0
+    if not concrete(xp.any(tied)):
+        return xp.exp(-EULER - xp.mean(xp.log(logarithms)))
+    share = 1 - xp.mean(xp.astype(tied, near.dtype))
+    total = xp.mean(xp.log(xp.where(tied, 1.0, logarithms)))
+    return xp.exp(_mean_above(float(as_numpy(1 - share))) - total / share)
 
 
 def gride(points, near: int = 1, far: int = 2, *, neighbours: Neighbours | None = None):
@@ -60,12 +76,13 @@ def gride(points, near: int = 1, far: int = 2, *, neighbours: Neighbours | None 
     Where the density hardly varies over `far` neighbours, mu = r_far / r_near has density
     d (mu^d - 1)^(far - near - 1) / (B(far - near, near) mu^((far - 1) d + 1)).  Ranks 1 and 2 give
     n / sum log mu, `twonn` times n / (n - 1).  The bias is of order 1 / n beside that of
-    curvature and edges, which grows with `far`.  Raises ValueError unless 1 <= near < far, or for
-    fewer than far + 1 points.
+    curvature and edges, which grows with `far`.  Raises ValueError unless 1 <= near < far, for
+    fewer than far + 1 points, or where all ratios are 1.
     """
     if not 1 <= near < far:
         raise ValueError(f"gride compares rank 1 or more with a farther one, not {near} with {far}")
     known = nearest(points, far, neighbours).distances
+    _check_apart(known, near, far)
     logarithms = namespace(known).log(known[:, far - 1] / known[:, near - 1])
     return _rank_likelihood(logarithms, near, far)
 
@@ -76,11 +93,12 @@ def mind_ml(points, k: int = 10, *, integer: bool = False, neighbours: Neighbour
     Where the density hardly varies over k + 1 neighbours, rho = r_1 / r_{k+1} is the least of k
     distances in a ball: density k d rho^(d - 1) (1 - rho^d)^(k - 1), which is that of `gride`
     at ranks 1 and k + 1.  The maximum is over all d > 0, or over whole d where `integer`, with no
-    upper end.  Raises ValueError for k < 1 or fewer than k + 2 points.
+    upper end.  Raises ValueError for k < 1, for fewer than k + 2 points, or where all rho are 1.
     """
     if k < 1:
         raise ValueError(f"a nearest of k neighbours needs k of 1 or more, not {k}")
     known = nearest(points, k + 1, neighbours).distances
+    _check_apart(known, 1, k + 1)
     xp = namespace(known)
     logarithms = xp.log(known[:, -1] / known[:, 0])
     d = _rank_likelihood(logarithms, 1, k + 1)
@@ -91,6 +109,22 @@ def pareto_exponent(ratios: Float[Array, " n"]):
     """Exponent of a Pareto sample, by maximum likelihood made unbiased."""
     xp = namespace(ratios)
     return (ratios.shape[0] - 1) / xp.sum(xp.log(ratios))
+
+
+def _mean_above(share):
+    """Mean logarithm of a standard exponential above its lowest share."""
+    q = -math.log1p(-share)
+    return math.log(q) + math.exp(q) * float(exp1(q))
+
+
+def _check_apart(distances, near, far):
+    """Not all points have both neighbours equally far, as in the middle of a lattice."""
+    xp = namespace(distances)
+    if concrete(xp.all(distances[:, near - 1] == distances[:, far - 1])):
+        raise ValueError(
+            f"neighbours {near} and {far} of each of {distances.shape[0]} points are equally far, "
+            "as on a lattice, and tell no dimension"
+        )
 
 
 def _slope(ratios, kept=0.9):

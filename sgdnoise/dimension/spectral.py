@@ -157,7 +157,9 @@ def _sums(xp, first, second, columns):
     squares of the symmetric part of H; and Tr G Tr G', sum_i G_ii G'_ii, sum_ij G_ij G'_ij.
     Centring made the rows of each sum to zero.
     """
-    across, one, two = (_along_both(xp, a) for a in (first * second, first**2, second**2))
+    across = one = two = _along_both(xp, first * second)
+    if second is not first:
+        one, two = _along_both(xp, first**2), _along_both(xp, second**2)
     same = _contracted(xp, first, first, second, second)
     mixed = same
     if second is not first:

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import sys
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from sgdnoise.dimension.portrait import inverse
 __all__ = ["calibrated", "inverted"]
 
 DIMENSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 30, 38, 48, 60, 75, 95, 120)
+PLAIN = (str, int, float, np.generic, type(None))
 POINTS = 20_000  # simulated at each dimension, in clouds of the size asked for
 
 
@@ -32,16 +34,17 @@ def calibrated(estimator):
     for each number of points and option (20 seconds at n = 1000 for 20 ms an evaluation), and kept
     in the folder sgdnoise of the user's cache, or of XDG_CACHE_HOME; its own error is about that
     of the estimator on 100,000 points.  Beyond d = 120 the curve is continued as a power.
-    Raises ValueError as the estimator does, and where its value does not grow with d.
+    Raises ValueError as the estimator does, where its value does not grow with d, and for options
+    that have no hash, such as lists.
     """
 
     @functools.wraps(estimator)
     def corrected(points, **options):
         near = options.get("neighbours")
         points = cloud(points) if near is None else near.points
+        kept = _known_by(options)
         value = estimator(points, **options)
-        kept = {name: option for name, option in options.items() if name != "neighbours"}
-        curve = _curve(estimator, points.shape[0], tuple(sorted(kept.items())))
+        curve = _curve(estimator, points.shape[0], kept)
         found = inverted(np.asarray(DIMENSIONS), np.asarray(curve), float(value))
         return namespace(points).asarray(found, dtype=points.dtype, device=device(points))
 
@@ -60,6 +63,18 @@ def inverted(dimensions, values, value):
         raise ValueError("the estimator has no values that grow with the dimension of a ball")
     x, y = x[growing], smooth[growing]
     return float(np.exp(inverse(x, y, np.log(value))))
+
+
+def _known_by(options):
+    """The options that a curve depends on, in order."""
+    kept = tuple(sorted((name, given) for name, given in options.items() if name != "neighbours"))
+    for name, given in kept:
+        if not isinstance(given, Hashable):
+            raise ValueError(
+                f"a curve is kept by its options, and {name} is a {type(given).__name__}, which "
+                "has no hash; give a tuple, or a function that has it inside"
+            )
+    return kept
 
 
 @functools.cache
@@ -85,6 +100,8 @@ def _file(estimator, n, options):
     module = sys.modules.get(getattr(estimator, "__module__", ""))
     name = getattr(estimator, "__qualname__", "")
     if module is None or getattr(module, name, None) is not estimator:  # a lambda, a partial
+        return None
+    if not all(isinstance(given, PLAIN) for _, given in options):  # whose repr may be an address
         return None
     try:
         code = inspect.getsource(module)
