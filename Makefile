@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
-.PHONY: demo small full calibration results reference test lint types figures derive lock clean
+.PHONY: demo small full calibration study results reference test lint types figures derive lock clean
 
 demo: $(VENV)/.ready
 	$(PY) simulations/compression.py --size demo
@@ -21,6 +21,10 @@ full: $(VENV)/.ready
 # How far estimates of dimension are off, and whether their errors are true: 20 minutes on 2 cores.
 calibration: $(VENV)/.ready
 	$(PY) simulations/calibration.py
+
+# Any other study at its full size, minutes on 2 cores each: make study NAME=noise_shape
+study: $(VENV)/.ready
+	$(PY) simulations/$(NAME).py
 
 # Draws anew the manifolds that `dimension.estimate` has learned from: 10 minutes on 2 cores.
 reference: $(VENV)/.ready
