@@ -23,12 +23,12 @@ def _fisher():
 
 
 def second_moment_is_fisher():
-    """Mean square of a gradient along a direction, its label drawn from the model: the Fisher form."""
+    """Mean square of a gradient along a direction, its label drawn: the Fisher form."""
     return sp.Eq(sp.Symbol(r"\operatorname{E}(g^\top v)^2"), _expected(lambda y: g[y].dot(v) ** 2))
 
 
 def mean_square_distance():
-    """Mean square distance of the second moment of one of n gradients from the Fisher information."""
+    """Mean square distance of the second moment of gradients from the Fisher information."""
     fisher = _fisher()
     off = _expected(lambda y: _square(g[y] * g[y].T - fisher))
     return sp.Eq(sp.Symbol(r"n \operatorname{E}\,|A - F|^2"), sp.expand(off))

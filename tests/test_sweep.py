@@ -73,8 +73,8 @@ def test_a_failure_cancels_what_has_not_begun():
         calls.append(point)
         raise RuntimeError("stop")
 
+    Timer(0.1, first.set).start()
     with ThreadPoolExecutor(1) as executor, pytest.raises(RuntimeError, match="stop"):
-        Timer(0.1, first.set).start()
         sweep(run, {"point": list(range(1000))}, executor)
     assert len(calls) < 1000
 

@@ -20,7 +20,8 @@ def scale(rows, *, curvature=None, probes=None, rng=None, whole=False) -> Estima
     g_i^T g_j over pairs, |gbar|^2 - Tr C / n, both unbiased; the ratio's own bias is taken off, and
     its error made, by a jackknife over examples.  They are right where |g|^2 is clear of zero by
     some seven of its errors, as for n above 40 B in a few dimensions; with less the error is too
-    large, there by 40% at n of 14 B, the law skew, and where no |g|^2 > 0 is found the scale is inf +- inf.
+    large, there by 40% at n of 14 B, the law skew, and where no |g|^2 > 0 is found the scale is
+    inf +- inf.
     curvature: v -> Hv or an operator with @, taken as known, though it too may be of a sample.
     probes: how many random signs of the examples give Tr(HC), by Hutchinson (1990), their
     error included; all n products H g_i where None.
