@@ -70,7 +70,7 @@ def _of_pairs(part, mine, other, out):
 
 def _rows(factor):
     """(m, g, c, T) -> (g, m T, c)."""
-    return factor.permute(1, 0, 2, 3).flatten(1, 2)
+    return factor.permute(1, 0, 3, 2).flatten(1, 2)
 
 
 def _joined(parts):
