@@ -71,7 +71,7 @@ def test_values_and_errors_are_those_of_the_functions(torus_file):
     found = measured(torus_file, *(word for name in names for word in ("--estimator", name)))
     points = np.load(torus_file)
     for name in names:
-        expected = grouped(ESTIMATORS[name], points, splits=2)
+        expected = grouped(ESTIMATORS[name], points, splits=5)
         assert row_of(name, found)[:2] == [round(float(v), 2) for v in expected[:2]]
     assert "the one to take is estimate" in found.stdout
 

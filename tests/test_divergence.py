@@ -144,6 +144,7 @@ def test_an_integer_is_the_best_of_all(rng):
     assert danco(points) != 4
 
 
+@pytest.mark.filterwarnings("ignore::sgdnoise.dimension.Ties")
 def test_bad_questions_are_refused(rng):
     with pytest.raises(ValueError, match="3 or more neighbours, not 2"):
         danco(rng.normal(size=(30, 3)), k=2)

@@ -56,6 +56,7 @@ def test_a_torus_has_its_correlation_dimension(d, rng):
     assert abs(repeats.value - d) < SURE * repeats.stderr + 0.01 * d
 
 
+@pytest.mark.filterwarnings("ignore::sgdnoise.dimension.Ties")
 def test_radii_that_make_no_slope_are_refused(rng):
     with pytest.raises(ValueError, match="not from 5 to 5"):
         correlation(rng.normal(size=(30, 3)), near=5, far=5)
