@@ -1,0 +1,175 @@
+"""What other packages have of a gradient-noise covariance: row -> a function that does it."""
+
+from functools import partial
+from importlib import import_module
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["PEERS"]
+
+MOST = 2**29  # numbers of per-example gradients that are held at all, 2 GiB
+AT_ONCE = 64  # examples whose gradients are held where only sums are wanted
+
+
+def by_hand(task) -> dict:
+    """torch.func."""
+    from torch.func import functional_call, grad, jvp, vjp, vmap
+
+    here = {name: part.detach() for name, part in task.net.named_parameters()}
+    n, p = len(task.targets), task.p
+
+    def value(theta, some):
+        outputs = functional_call(task.net, theta, (task.inputs[some],))
+        return task.losses(outputs, task.targets[some])
+
+    def alone(theta, x, t):
+        return task.losses(functional_call(task.net, theta, (x[None],)), t[None])[0]
+
+    def product(vector):
+        along = _like(vector, here)
+        seen = [jvp(partial(value, some=s), (here,), (along,))[1] for s in _batches(n, 256)]
+        weights = torch.cat(seen)
+        weights = (weights - weights.mean()) / n
+        backs = [(vjp(partial(value, some=s), here)[1](weights[s])[0]) for s in _batches(n, 256)]
+        return sum(_flat(back) for back in backs)
+
+    def rows(some):
+        found = vmap(grad(alone), (None, 0, 0))(here, task.inputs[some], task.targets[some])
+        return torch.cat([each.flatten(1) for each in found.values()], 1)
+
+    def moments():
+        mean, squares = torch.zeros(p), torch.zeros(p)
+        for each in (rows(s) for s in _batches(n, AT_ONCE)):
+            mean += each.sum(0) / n
+            squares += each.square().sum(0) / n
+        return mean, squares - mean**2
+
+    def spectrum():
+        each = torch.cat([rows(s) for s in _batches(n, AT_ONCE)])
+        each -= each.mean(0)
+        return torch.linalg.eigvalsh(each @ each.T)
+
+    vector = torch.randn(p)
+    found = {
+        "matvec": lambda: product(vector),
+        **dict.fromkeys(("trace", "diagonal", "noise scale"), moments),
+        "top 10 pairs": lambda: _eigsh(product, p),
+    }
+    return found | ({"spectrum": spectrum} if n * p < MOST else {})
+
+
+def compiled(task) -> dict:
+    """The same, after one product on two examples, which imports what torch needs for it."""
+    by_hand(task._replace(inputs=task.inputs[:2], targets=task.targets[:2]))["matvec"]()
+    return by_hand(task)
+
+
+def curvlinops(task) -> dict:
+    """The empirical Fisher of curvlinops."""
+    made = import_module("curvlinops").EFLinearOperator
+    if task.targets.ndim > 1:
+        return {}
+    data = [(task.inputs[s], task.targets[s]) for s in _batches(len(task.targets), 256)]
+    parts, how = list(task.net.parameters()), {"check_deterministic": False}
+    operator = made(task.net, nn.CrossEntropyLoss(), parts, data, **how)
+    vector, few = torch.randn(task.p), [(task.inputs[:2], task.targets[:2])]
+    made(task.net, nn.CrossEntropyLoss(), parts, few, **how) @ vector  # imports
+    return {
+        "matvec": lambda: operator @ vector,
+        "top 10 pairs": lambda: _eigsh(lambda v: operator @ v, task.p),
+    }
+
+
+def backpack(task) -> dict:
+    """First-order extensions of BackPACK."""
+    package, extensions = import_module("backpack"), import_module("backpack.extensions")
+    if task.targets.ndim > 1:
+        return {}
+    net = package.extend(task.net)
+    loss, n = package.extend(nn.CrossEntropyLoss(reduction="sum")), len(task.targets)
+
+    def passed(extension, name):
+        sums = [torch.zeros_like(part) for part in net.parameters()]
+        means = [torch.zeros_like(part) for part in net.parameters()]
+        for some in _batches(n, 256):
+            net.zero_grad()
+            with package.backpack(extension()):
+                loss(net(task.inputs[some]), task.targets[some]).backward()
+            for total, mean, part in zip(sums, means, net.parameters(), strict=True):
+                found = getattr(part, name)
+                total += found if found.shape == part.shape else found.sum()
+                mean += part.grad / n
+        return sums, means
+
+    def diagonal():
+        sums, means = passed(extensions.SumGradSquared, "sum_grad_squared")
+        return [total / n - mean**2 for total, mean in zip(sums, means, strict=True)]
+
+    def norms():
+        sums, means = passed(extensions.BatchL2Grad, "batch_l2")
+        signal = sum(mean.square().sum() for mean in means)
+        return sum(total.flatten()[0] for total in sums) / n - signal, signal
+
+    return {"trace": norms, "diagonal": diagonal, "noise scale": norms}
+
+
+def nngeometry(task) -> dict:
+    """The hooks of nngeometry."""
+    hooks = import_module("nngeometry.backend").TorchHooksJacobianBackend
+    vectors = import_module("nngeometry.object.vector")
+    if task.targets.ndim > 1:
+        return {}
+    data = torch.utils.data.TensorDataset(task.inputs, task.targets)
+    loader = torch.utils.data.DataLoader(data, 256)
+    backend = hooks(task.net, lambda x, t: task.losses(task.net(x), t)[:, None])
+    vector = vectors.PVector(backend.layer_collection, vector_repr=torch.randn(task.p))
+
+    def gram():
+        return backend.get_gram_matrix(loader).flatten(0, 1).flatten(1)
+
+    return {
+        "matvec": lambda: backend.implicit_mv(vector, loader),
+        "trace": lambda: backend.implicit_trace(loader),
+        "diagonal": lambda: backend.get_covariance_diag(loader),
+        "top 10": lambda: _largest(gram().numpy()),
+        "spectrum": lambda: torch.linalg.eigvalsh(gram()),
+    }
+
+
+PEERS = {
+    "torch.func": compiled,
+    "curvlinops": curvlinops,
+    "BackPACK": backpack,
+    "nngeometry": nngeometry,
+}
+
+
+def _batches(n, size):
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _like(vector, named):
+    """The parts of a flat vector."""
+    sizes = [part.numel() for part in named.values()]
+    both = zip(named.items(), vector.split(sizes), strict=True)
+    return {name: part.view_as(like) for (name, like), part in both}
+
+
+def _flat(named):
+    return torch.cat([part.flatten() for part in named.values()])
+
+
+def _eigsh(product, p, k=10):
+    linalg = import_module("scipy.sparse.linalg")
+
+    def run(vector):
+        return product(torch.from_numpy(vector.reshape(-1).astype(np.float32))).detach().numpy()
+
+    operator = linalg.LinearOperator((p, p), run, dtype=np.float32)
+    return linalg.eigsh(operator, k, tol=1e-3)
+
+
+def _largest(matrix, k=10):
+    return import_module("scipy.sparse.linalg").eigsh(matrix, k, return_eigenvectors=False)
