@@ -116,7 +116,10 @@ def _claim_of(values, halves):
 def _four_samples_know_the_variance_of_their_mean():
     """Of any law: the unbiased variance of the samples over 4, with all partitions at hand."""
     x = white(4)
-    means = lambda group: sum(x[i] for i in group) / sp.Integer(len(group))  # noqa: E731
+
+    def means(group):
+        return sum(x[i] for i in group) / sp.Integer(len(group))
+
     middle = sum(x) / sp.Integer(4)
     expected = sum((value - middle) ** 2 for value in x) / 3 / 4
     return same(_combination([_claim_of(means, True), _claim_of(means, False)], 4), expected)
@@ -125,7 +128,10 @@ def _four_samples_know_the_variance_of_their_mean():
 def _four_samples_know_the_variance_of_a_square():
     """On average, though the partitions share their samples."""
     x = white(4)
-    squares = lambda group: (sum(x[i] for i in group) / sp.Integer(len(group))) ** 2  # noqa: E731
+
+    def squares(group):
+        return (sum(x[i] for i in group) / sp.Integer(len(group))) ** 2
+
     found = _combination([_claim_of(squares, True), _claim_of(squares, False)], 4)
     return same(mean(sp.expand(found), x), whole().rhs.subs({slope: 0, bend: 1, sigma: 1, n: 4}))
 

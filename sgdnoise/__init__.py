@@ -18,6 +18,8 @@ __all__ = [
     "problem",
     "read",
     "report",
+    "rows",
+    "spectrum",
     "store",
     "survey",
     "sweep",

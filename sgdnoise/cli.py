@@ -19,10 +19,12 @@ import rich.table
 
 from sgdnoise.plot import save, svg
 from sgdnoise.report import Table, html
-from sgdnoise.store import whole, write
+from sgdnoise.store import provenance, source, whole, write
+from sgdnoise.sweep import fingerprint
 from sgdnoise.verdict import HEADINGS, Verdict, columns, row, status, summary
 
 __all__ = [
+    "conduct",
     "console",
     "fail",
     "finish",
@@ -185,6 +187,38 @@ def show(title: str, verdicts: list[Verdict]) -> None:
         outcome = cells[-1] if verdict.claimed else f"({cells[-1]})"
         table.add_row(*(cells[place] for place in shown[:-1]), f"[{style}]{outcome}[/]")
     console.print(table)
+
+
+def conduct(
+    study: Callable[[Path], Any],
+    arguments: dict,
+    *,
+    verdicts: Callable[[Any], list[Verdict]],
+    figures: Callable[[Any], dict],
+    tables: Callable[[Any], list[Table]],
+    title: str,
+    lead: Iterable[str],
+    out: Path,
+) -> int:
+    """Run a study, judge, draw and write: exit status.
+
+    study: folder -> Dataset; the folder, inside `out`, is that of these arguments and this code, so
+    that a stopped study goes on.  Provenance is taken before the run: of the code that runs.
+    """
+    began = time.monotonic()
+    folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
+    origin = provenance(arguments)
+    results = study(folder)
+    return finish(
+        results,
+        verdicts(results),
+        figures(results),
+        tables(results),
+        title=title,
+        lead=lead,
+        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
+        out=out,
+    )
 
 
 def finish(

@@ -19,7 +19,7 @@ class Problem:
     losses: (theta, *examples) -> (n,), each example's loss, from one batched forward pass.
     examples: arrays with one leading axis n; the last of them is the target.
     ft: who differentiates, `jax` or `torch.func`; their grad, jvp and vmap agree.
-    rows: (theta, *examples) -> the gradients of the examples as an operator (covariance.Rows),
+    rows: (theta, *examples) -> the gradients of the examples as an operator (rows.Rows),
     where somebody knows a better way than to hold them.
     """
 

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -24,12 +23,11 @@ from typer import Option
 
 from paper.figures import calibration as picture
 from sgdnoise import dimension
-from sgdnoise.cli import finish, guarded, progress, workers, writable
+from sgdnoise.cli import conduct, guarded, progress, workers
 from sgdnoise.data.benchmark import BENCHMARK, benchmark
 from sgdnoise.data.manifolds import embedded, gaussian, noisy, sphere, torus
 from sgdnoise.estimate import grouped
-from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint, sweep
+from sgdnoise.sweep import sweep
 from simulations import calibration_claims as claims
 
 OUT = Path("out/calibration")
@@ -195,26 +193,18 @@ def main(
         least = min(size.seeds, size.repeats)
         if least < 2:
             raise ValueError(f"an error needs at least 2 seeds and 2 repeats, not {least}")
-        raise SystemExit(_report(size, jobs, out))
-
-
-def _report(size, jobs, out) -> int:
-    """Run, judge, draw and write: exit status."""
-    began = time.monotonic()
-    arguments = size._asdict()
-    folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
-    origin = provenance(arguments)
-    results = study(size, jobs=jobs, folder=folder)
-    return finish(
-        results,
-        claims.verdicts(results),
-        picture.figures(results),
-        claims.tables(results),
-        title=claims.TITLE,
-        lead=claims.LEAD,
-        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
-        out=out,
-    )
+        raise SystemExit(
+            conduct(
+                lambda folder: study(size, jobs=jobs, folder=folder),
+                size._asdict(),
+                verdicts=claims.verdicts,
+                figures=picture.figures,
+                tables=claims.tables,
+                title=claims.TITLE,
+                lead=claims.LEAD,
+                out=out,
+            )
+        )
 
 
 if __name__ == "__main__":

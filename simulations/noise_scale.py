@@ -12,7 +12,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -26,15 +25,14 @@ from torch import nn
 from typer import Option
 
 from paper.figures import noise_scale as picture
-from sgdnoise.cli import finish, guarded, progress, workers, writable
-from sgdnoise.covariance import Dense
+from sgdnoise.cli import conduct, guarded, progress, workers
 from sgdnoise.data.digits import digits
 from sgdnoise.estimate import Estimate, finite_mean
 from sgdnoise.nets import flatten
 from sgdnoise.noise.critical import efficiency, scale, scale_from_batches
 from sgdnoise.report import Table
-from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint, sweep
+from sgdnoise.rows import Dense
+from sgdnoise.sweep import sweep
 from sgdnoise.verdict import Verdict
 
 OUT = Path("out/noise_scale")
@@ -272,26 +270,18 @@ def main(
         least = min(size.seeds, size.draws)
         if least < 2:
             raise ValueError(f"an error needs at least 2 seeds and 2 draws, not {least}")
-        raise SystemExit(_report(size, jobs, out))
-
-
-def _report(size, jobs, out) -> int:
-    """Run, judge, draw and write: exit status."""
-    began = time.monotonic()
-    arguments = size._asdict()
-    folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
-    origin = provenance(arguments)
-    results = study(size, jobs=jobs, folder=folder)
-    return finish(
-        results,
-        verdicts(results),
-        picture.figures(results),
-        tables(results),
-        title=TITLE,
-        lead=LEAD,
-        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
-        out=out,
-    )
+        raise SystemExit(
+            conduct(
+                lambda folder: study(size, jobs=jobs, folder=folder),
+                size._asdict(),
+                verdicts=verdicts,
+                figures=picture.figures,
+                tables=tables,
+                title=TITLE,
+                lead=LEAD,
+                out=out,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
 import math
-import time
 from functools import partial
 from typing import Annotated, NamedTuple
 
@@ -24,34 +23,21 @@ import xarray as xr
 from typer import Option
 
 from paper.figures import noise_shape as picture
-from sgdnoise.cli import finish, guarded, progress, workers, writable
+from sgdnoise.cli import conduct, guarded, progress, workers
 from sgdnoise.covariance import Gram
 from sgdnoise.data import rendered
 from sgdnoise.data.digits import digits
-from sgdnoise.estimate import Estimate, finite_mean
 from sgdnoise.nets import flatten, gradients
 from sgdnoise.nets.models import convnet, mlp
 from sgdnoise.noise.aligned import alignment
 from sgdnoise.noise.fisher import inner, scatter, trace
-from sgdnoise.report import Table
-from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint, sweep
-from sgdnoise.verdict import Verdict
+from sgdnoise.sweep import sweep
+from simulations import noise_shape_claims as claims
 
 OUT = Path("out/noise_shape")
-TITLE = "Gradient noise and curvature, through training"
-LEAD = (
-    "A: the second moment of the gradients of n examples under some labels; F: the Fisher "
-    "information, which for softmax and cross-entropy is the Gauss-Newton matrix.",
-    "Under labels drawn from the network's own softmax, E A = F and E |A − F|² are exact, with "
-    "nothing fitted, at any point of training.",
-    "Under the labels of the data, or random ones, nothing makes A equal to F: what is seen there "
-    "is for contrast.",
-)
 CLASSES = 10
 TRAINED = 1000  # examples to train on; the first of them are looked at
 RATE, BATCH = 0.1, 32
-ALLOWED = 0.03  # of a ratio that is 1 in theory
 KEPT = 60  # eigenvalues
 KINDS = ("data", "drawn", "random")
 
@@ -210,74 +196,6 @@ def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
         return sweep(partial(run, size=size), grid, pool, folder)
 
 
-def verdicts(results: xr.Dataset) -> list[Verdict]:
-    """Drawn labels against what is exact; the data's and random ones beside, first and last."""
-    found = []
-    for net in results.net.values.tolist():
-        part = results.sel(net=net)
-        drawn = part.sel(kind="drawn")
-        off = drawn.distance / part.distance_predicted
-        error = part.distance_drawn_stderr / part.distance_predicted
-        found += [
-            _over(
-                f"{net}, drawn labels: Tr A / Tr F",
-                drawn.trace_ratio,
-                part.trace_ratio_drawn_stderr,
-            ),
-            _over(
-                f"{net}, drawn labels: <A, F> / |F|²",
-                drawn.product_ratio,
-                part.product_ratio_drawn_stderr,
-            ),
-            _over(f"{net}, drawn labels: |A − F|² / predicted", off, error),
-        ]
-        for kind in ("data", "random"):
-            for moment in (results.moment.values[0], results.moment.values[-1]):
-                ratio = part.product_ratio.sel(kind=kind, moment=moment)
-                name = f"{net}, {kind} labels, step {moment}: <A, F> / |F|²"
-                measured = Estimate(*(float(x) for x in finite_mean(ratio.values)[:2]))
-                found.append(Verdict(name, 1.0, measured, False, ALLOWED))
-    return found
-
-
-def _over(name, values, errors) -> Verdict:
-    """The mean over seeds and moments of what is 1 in theory, each with the error of its draws.
-
-    All count alike: where a mean of few draws is low by chance, so is the error found with it.
-    """
-    error = float(np.sqrt(np.sum(errors.values**2))) / values.size
-    return Verdict(name, 1.0, Estimate(float(values.mean()), error), True, ALLOWED)
-
-
-def tables(results: xr.Dataset) -> list[Table]:
-    """What is seen at each moment, mean ± s.e. over seeds."""
-    shown = {
-        "accuracy": results.accuracy,
-        "cosine(A, F), data": results.cosine.sel(kind="data"),
-        "cosine(A, F), drawn": results.cosine.sel(kind="drawn"),
-        "cosine(A, F), random": results.cosine.sel(kind="random"),
-        "cosine(C, H)": results.hessian_cosine,
-        "overlap of 10": results.overlap,
-        "exponent of C in H": results.exponent,
-        "directions of C": results.noise_participation,
-    }
-    rows = [
-        (
-            f"{net}, {moment}",
-            *(_pm(values.sel(net=net, moment=moment).values) for values in shown.values()),
-        )
-        for net in results.net.values.tolist()
-        for moment in results.moment.values.tolist()
-    ]
-    caption = f"mean ± s.e. over {results.sizes['seed']} seeds"
-    return [Table(caption, ("network, step", *shown), rows)]
-
-
-def _pm(values) -> str:
-    found = finite_mean(values)
-    return f"{float(found.value):.2f} ± {float(found.stderr):.2f}"
-
-
 def main(
     small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
     seeds: Annotated[
@@ -292,26 +210,18 @@ def main(
     with guarded(f"run the same command again to go on from what is in {out}"):
         if size.seeds < 2:
             raise ValueError(f"an error needs at least 2 seeds, not {size.seeds}")
-        raise SystemExit(_report(size, jobs, out))
-
-
-def _report(size, jobs, out) -> int:
-    """Run, judge, draw and write: exit status."""
-    began = time.monotonic()
-    arguments = size._asdict()
-    folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
-    origin = provenance(arguments)
-    results = study(size, jobs=jobs, folder=folder)
-    return finish(
-        results,
-        verdicts(results),
-        picture.figures(results),
-        tables(results),
-        title=TITLE,
-        lead=LEAD,
-        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
-        out=out,
-    )
+        raise SystemExit(
+            conduct(
+                lambda folder: study(size, jobs=jobs, folder=folder),
+                size._asdict(),
+                verdicts=claims.verdicts,
+                figures=picture.figures,
+                tables=claims.tables,
+                title=claims.TITLE,
+                lead=claims.LEAD,
+                out=out,
+            )
+        )
 
 
 if __name__ == "__main__":

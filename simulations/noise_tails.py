@@ -12,7 +12,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
 import math
-import time
 from functools import partial
 from typing import Annotated, NamedTuple
 
@@ -24,13 +23,12 @@ from scipy.stats import levy_stable
 from typer import Option
 
 from paper.figures import noise_tails as picture
-from sgdnoise.cli import finish, guarded, progress, workers, writable
+from sgdnoise.cli import conduct, guarded, progress, workers
 from sgdnoise.data.digits import digits
 from sgdnoise.nets.flat import flatten
 from sgdnoise.noise.normality import gaussianity
 from sgdnoise.noise.tails import METHODS, extreme_value_index, tail_index
-from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint, sweep
+from sgdnoise.sweep import sweep
 from sgdnoise.theory.tails import kesten_index
 from simulations import noise_tails_claims as claims
 
@@ -226,26 +224,18 @@ def main(
         least = min(size.seeds, size.repeats)
         if least < 2:
             raise ValueError(f"an error needs at least 2 seeds and 2 repeats, not {least}")
-        raise SystemExit(_report(size, jobs, out))
-
-
-def _report(size, jobs, out) -> int:
-    """Run, judge, draw and write: exit status."""
-    began = time.monotonic()
-    arguments = size._asdict()
-    folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
-    origin = provenance(arguments)
-    results = study(size, jobs=jobs, folder=folder)
-    return finish(
-        results,
-        claims.verdicts(results),
-        picture.figures(results),
-        claims.tables(results),
-        title=claims.TITLE,
-        lead=claims.LEAD,
-        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
-        out=out,
-    )
+        raise SystemExit(
+            conduct(
+                lambda folder: study(size, jobs=jobs, folder=folder),
+                size._asdict(),
+                verdicts=claims.verdicts,
+                figures=picture.figures,
+                tables=claims.tables,
+                title=claims.TITLE,
+                lead=claims.LEAD,
+                out=out,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from hypothesis.strategies import floats, integers
 from numpy.testing import assert_allclose
 from witnesses import SURE
 
-from sgdnoise.covariance import Dense, Diagonal, Factor, Gram
+from sgdnoise.covariance import Diagonal, Factor, Gram
 from sgdnoise.noise.aligned import alignment, exponent
+from sgdnoise.rows import Dense
 
 P = 7
 CURVED = np.geomspace(3.0, 0.1, P)

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis.strategies import floats, integers
 from witnesses import SURE, colours, matrix
 
-from sgdnoise.covariance import Dense, Diagonal, Factor, Gram, Isotropic, Rows
+from sgdnoise.covariance import Diagonal, Factor, Gram, Isotropic
 from sgdnoise.estimate import mean
 from sgdnoise.noise import sampling
+from sgdnoise.rows import Dense, Rows
 
 ROWS = np.random.default_rng(0).normal(size=(3, 4))
 VARIANCES = np.asarray([0.3, 0.0, 2.0, 1 / 3])

@@ -11,7 +11,7 @@ HOUSE = Path(__file__).parent.parent
 FLOORS = [
     {"__init__"},
     {"arrays"},
-    {"problem", "data", "read", "estimate", "spectrum"},
+    {"problem", "data", "read", "estimate", "spectrum", "rows"},
     {"covariance", "dimension", "theory"},
     {"noise", "store", "verdict"},
     {"dynamics", "track", "sweep", "plot", "report", "learn", "survey"},

@@ -11,9 +11,10 @@ from scipy.integrate import quad
 from scipy.stats import kstest, kurtosis, norm
 from witnesses import SURE
 
-from sgdnoise.covariance import Dense, Gram
+from sgdnoise.covariance import Gram
 from sgdnoise.estimate import mean
 from sgdnoise.noise.normality import _null, gaussianity
+from sgdnoise.rows import Dense
 
 UNLIKELY = 5.7e-7  # what a right test falls below one run in 1.7 million, as SURE
 DRAWS = 99

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from networks import ZOO, N, Written, dense, entropy, lin, numbers, raw
 from torch import nn
 
-from sgdnoise.covariance import Rows
 from sgdnoise.nets import gradient_covariance, gradients, routes
 from sgdnoise.noise import sampling
+from sgdnoise.rows import Rows
 
 RANDOM = np.random.default_rng(0)
 CLOSE = 1e-10  # of the largest entry: float64, and sums in another order

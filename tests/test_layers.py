@@ -8,9 +8,9 @@ import pytest
 from numpy.testing import assert_allclose
 from witnesses import SURE
 
-from sgdnoise.covariance import Dense
 from sgdnoise.noise.critical import scale, signal_to_noise
 from sgdnoise.noise.layers import by_layer, gradient_norm
+from sgdnoise.rows import Dense
 
 
 @dataclass

@@ -10,6 +10,7 @@ from sgdnoise.noise.fisher import inner, scatter, trace
 from sgdnoise.store import read
 from sgdnoise.verdict import status
 from simulations import noise_shape as study
+from simulations import noise_shape_claims as claims
 
 LABELS, EXAMPLES = 3, 3
 GRADIENTS = np.random.default_rng(0).normal(size=(EXAMPLES, LABELS, 5))
@@ -51,14 +52,14 @@ def results(tmp_path_factory):
 
 
 def test_labels_that_the_network_draws_give_its_fisher_information(results):
-    found = study.verdicts(results)
+    found = claims.verdicts(results)
     assert status(found) == 0
     assert sum(v.claimed for v in found) == 3
 
 
 def test_the_study_draws_and_tells_all_it_found(results, tmp_path):
     assert bool(np.isfinite(results.noise_eigenvalues).all())
-    assert len(study.tables(results)[0].rows) == 2
+    assert len(claims.tables(results)[0].rows) == 2
     ((name, (caption, figure)),) = study.picture.figures(results).items()
     figure.savefig(tmp_path / f"{name}.png")
     assert caption.endswith(".")

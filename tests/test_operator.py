@@ -8,9 +8,9 @@ from networks import ZOO, dense
 from witnesses import LIBRARIES, SIZE, colours, curved, matrix
 
 from sgdnoise import nets
-from sgdnoise.covariance import Rows
 from sgdnoise.noise import sampling
 from sgdnoise.noise.operator import gradient_covariance
+from sgdnoise.rows import Rows
 
 N = 6
 

@@ -11,7 +11,7 @@ from witnesses import HESSIAN, SURE
 
 from derivations import scale as derived
 from sgdnoise.arrays import as_numpy
-from sgdnoise.covariance import Dense, Gram
+from sgdnoise.covariance import Gram
 from sgdnoise.estimate import jackknifed
 from sgdnoise.noise.critical import (
     efficiency,
@@ -19,6 +19,7 @@ from sgdnoise.noise.critical import (
     scale_from_batches,
     signal_to_noise,
 )
+from sgdnoise.rows import Dense
 
 P = 6
 SHAPE = np.linspace(0.2, 1.5, P)  # standard deviations of the noise

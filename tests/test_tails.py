@@ -14,9 +14,10 @@ from witnesses import SURE
 
 from derivations import symbols
 from derivations import tails as derived
-from sgdnoise.covariance import Dense, Gram
+from sgdnoise.covariance import Gram
 from sgdnoise.estimate import mean
 from sgdnoise.noise.tails import METHODS, extreme_value_index, tail_index
+from sgdnoise.rows import Dense
 from sgdnoise.theory.tails import kesten_index, kesten_index_small
 
 PARETO = 2.0

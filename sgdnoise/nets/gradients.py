@@ -20,7 +20,7 @@ AT_ONCE = 256  # examples in one pass over the network, where all of it is kept
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Per-example gradients (n, p) of a network, never held: an operator, see covariance.Rows.
+    """Per-example gradients (n, p) of a network, never held: an operator, see rows.Rows.
 
     shapes: name -> shape of each parameter, in the order of the flat vector.
     routes: name -> from which layer the gradient of that parameter is had, or by torch.func.

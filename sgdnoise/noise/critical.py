@@ -16,7 +16,7 @@ def scale(rows, *, curvature=None, probes=None, rng=None, whole=False) -> Estima
     r"""The gradient-noise scale, which is the critical batch, of McCandlish et al. (2018).
 
     B = Tr C / |g|^2, or with a curvature Tr(HC) / g^T H g, from `rows`, per-example gradients g_i
-    (covariance.Rows, the Gram of some, or an array): C by n - 1, and |g|^2 as the mean of
+    (rows.Rows, the Gram of some, or an array): C by n - 1, and |g|^2 as the mean of
     g_i^T g_j over pairs, |gbar|^2 - Tr C / n, both unbiased; the ratio's own bias is taken off, and
     its error made, by a jackknife over examples.  They are right where |g|^2 is clear of zero by
     some seven of its errors, as for n above 40 B in a few dimensions; with less the error is too

@@ -50,7 +50,7 @@ def gradient_covariance(
 
 @dataclass(frozen=True, eq=False)
 class Implicit:
-    """The gradients (n, p) of the examples of a problem: see covariance.Rows."""
+    """The gradients (n, p) of the examples of a problem: see rows.Rows."""
 
     problem: Problem
     theta: Any
