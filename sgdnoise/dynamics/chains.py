@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sgdnoise.dynamics.process import Process
-from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Uniform
+from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Sign, Step, Three, Uniform
 
 __all__ = ["State", "Trajectory", "advance", "begin", "draw", "keys_for", "simulate"]
 
@@ -43,6 +43,13 @@ def _numbers(kind, key, step, dtype):
     match kind:
         case Normal(size):
             return jax.random.normal(fresh, (size,), dtype)
+        case Sign(size):
+            return jax.random.rademacher(fresh, (size,), dtype)
+        case Three(size):
+            face = jax.random.randint(fresh, (size,), 0, 6)
+            return 3**0.5 * ((face == 5).astype(dtype) - (face == 0).astype(dtype))
+        case Step():
+            return step
         case Uniform(size):
             return jax.random.uniform(fresh, (size,), dtype)
         case Index(size, below):
@@ -56,9 +63,14 @@ def _numbers(kind, key, step, dtype):
     raise TypeError(f"no way to draw {kind!r}")
 
 
-def begin(start) -> State:
-    """Chains at their start, (chain, ...) in every part."""
-    return State(start, jax.tree.map(lambda part: jnp.zeros(part.shape[0], int), start))
+def begin(start, process=None, given=None) -> State:
+    """Chains at their start, theta (chain, ...) in every part, as the process begins."""
+    lasted = jax.tree.map(lambda part: jnp.zeros(part.shape[0], int), start)
+    if process is None:
+        return State(start, lasted)
+    if given is None:
+        return State(jax.vmap(process.begin)(start), lasted)
+    return State(jax.vmap(lambda theta, row: process(row).begin(theta))(start, given), lasted)
 
 
 def keys_for(key, chains: int):
@@ -84,11 +96,11 @@ def advance(process, keys, state: State, first=0, *, steps, every, observe, give
         def step(state, k):
             dtype = jax.tree.leaves(state.theta)[0].dtype
             theta = own.step(state.theta, draw(own.draw, key, k, dtype))
-            return State(theta, jax.tree.map(_still, state.lasted, theta)), None
+            return State(theta, jax.tree.map(_still, state.lasted, own.theta(theta))), None
 
         def leap(state, k):
             state, _ = jax.lax.scan(step, state, k + jnp.arange(every))
-            return state, look(state.theta)
+            return state, look(own.theta(state.theta))
 
         return jax.lax.scan(leap, state, first + every * jnp.arange(steps // every))
 
@@ -124,7 +136,7 @@ def simulate(
     seen = advance(
         process,
         keys_for(key, chains),
-        begin(start),
+        begin(start, process, given),
         steps=steps,
         every=every,
         observe=look,
@@ -133,7 +145,14 @@ def simulate(
     if observe is not None or not isinstance(process, Process):
         return seen
     after = every * (1 + jnp.arange(steps // every))
-    return Trajectory(jax.tree.map(lambda dt: dt * after, process.dt), seen)
+    return Trajectory(jax.tree.map(partial(_time, after), process.dt), seen)
+
+
+def _time(after, dt):
+    """When so many steps have been taken, each of length dt or dt(step)."""
+    if not callable(dt):
+        return dt * after
+    return jnp.cumsum(jax.vmap(dt)(jnp.arange(after[-1])))[after - 1]
 
 
 def _same(theta):

@@ -27,7 +27,11 @@ def chunked(
             f"steps {steps}, chunk {chunk}, every {every}: each must divide the former"
         )
     Path(folder).mkdir(parents=True, exist_ok=True)
-    state, keys, seen = begin(start), keys_for(key, jax.tree.leaves(start)[0].shape[0]), []
+    state, keys, seen = (
+        begin(start, process, given),
+        keys_for(key, jax.tree.leaves(start)[0].shape[0]),
+        [],
+    )
     how = {"steps": chunk, "every": every, "observe": observe, "given": given}
     shape = jax.eval_shape(lambda s, k: advance(process, keys, s, k, **how), state, 0)
     for first in range(0, steps, chunk):

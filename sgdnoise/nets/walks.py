@@ -1,9 +1,11 @@
 """One long walk of a process, in torch, for anyone to watch."""
 
+from itertools import count
+
 import torch
 
 from sgdnoise.dynamics.process import Process
-from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Uniform
+from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Sign, Step, Three, Uniform
 
 __all__ = ["draws", "walk"]
 
@@ -16,9 +18,10 @@ def walk(process: Process, theta, generator):
     one = next(iter(theta.values())) if isinstance(theta, dict) else theta
     if isinstance(generator, int):
         generator = torch.Generator(one.device).manual_seed(generator)
+    state = process.begin(theta)
     for drawn in draws(process.draw, generator, one.dtype):
-        theta = process.step(theta, drawn)
-        yield theta
+        state = process.step(state, drawn)
+        yield process.theta(state)
 
 
 def draws(kinds, generator, dtype):
@@ -34,8 +37,15 @@ def draws(kinds, generator, dtype):
 
 def _stream(kind, generator, dtype):
     on = {"generator": generator, "device": generator.device}
-    while True:
+    for step in count():
         match kind:
+            case Step():
+                yield step
+            case Sign(size):
+                yield 2 * torch.randint(2, (size,), **on).to(dtype) - 1
+            case Three(size):
+                face = torch.randint(6, (size,), **on)
+                yield 3**0.5 * ((face == 5).to(dtype) - (face == 0).to(dtype))
             case Normal(size):
                 yield torch.randn(size, dtype=dtype, **on)
             case Uniform(size):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Choice", "Index", "Normal", "Shuffle", "Uniform"]
+__all__ = ["Choice", "Index", "Normal", "Shuffle", "Sign", "Step", "Three", "Uniform"]
 
 
 @dataclass(frozen=True)
@@ -10,6 +10,25 @@ class Normal:
     """Independent standard normal numbers."""
 
     size: int
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Independent signs, -1 or 1: the first three moments of normal numbers."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Three:
+    """Independent -3^1/2, 0, 3^1/2 with weights 1/6, 2/3, 1/6: the first five moments."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """Nothing random: the number of the step, from zero."""
 
 
 @dataclass(frozen=True)
