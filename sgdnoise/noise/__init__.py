@@ -3,6 +3,7 @@
 from sgdnoise.noise.aligned import alignment as alignment
 from sgdnoise.noise.critical import scale as scale
 from sgdnoise.noise.critical import signal_to_noise as signal_to_noise
+from sgdnoise.noise.fisher_labels import sampled_labels as sampled_labels
 from sgdnoise.noise.layers import by_layer as by_layer
 from sgdnoise.noise.memory import autocorrelation as autocorrelation
 from sgdnoise.noise.models import Noise as Noise
