@@ -14,7 +14,12 @@ from sgdnoise.theory.stationary import stationary_covariance
 from sgdnoise.theory.two_layer import TwoLayer
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
-NETS = [TwoLayer(3, 4, 2), TwoLayer(2, 3, 1)]
+NETS = [
+    TwoLayer(3, 4, 2),
+    TwoLayer(2, 3, 1),
+    TwoLayer(3, 2, 2, "relu"),
+    TwoLayer(2, 4, 2, "linear"),
+]
 
 
 def spread(rng):
@@ -65,9 +70,9 @@ def net(request, rng):
 def slow_outputs(shape, theta, inputs):
     """One product at a time, for differentiation."""
     w, v = theta[: shape.d * shape.h], theta[shape.d * shape.h :]
+    phi = {"tanh": jnp.tanh, "relu": jax.nn.relu, "linear": lambda z: z}[shape.activation]
     hidden = [
-        jnp.tanh(sum(inputs[:, i] * w[i * shape.h + a] for i in range(shape.d)))
-        for a in range(shape.h)
+        phi(sum(inputs[:, i] * w[i * shape.h + a] for i in range(shape.d))) for a in range(shape.h)
     ]
     columns = [sum(hidden[a] * v[a * shape.o + b] for a in range(shape.h)) for b in range(shape.o)]
     return jnp.stack(columns, axis=1)
@@ -103,3 +108,8 @@ def test_label_noise_of_a_two_layer_network_is_that_of_the_operator(net, xp):
     np.testing.assert_allclose(
         float(shape.label_noise_trace(*arrays, 3, 0.7)), float(c.trace()), rtol=1e-10
     )
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="tanh, relu or linear, not 'sine'"):
+        TwoLayer(2, 3, 1, "sine").hidden(jnp.zeros(9), jnp.zeros((1, 2)))

@@ -1,8 +1,8 @@
 """Two-layer networks f(x) = phi(x W) V: what they compute, and their Gauss-Newton matrix.
 
-theta (p,) holds W (d, h) and then V (h, o), row by row; phi is tanh.  With J_i (o, p) the Jacobian
-at example i, the Gauss-Newton matrix is the mean of J_i^T J_i, which is the Hessian of the mean
-squared loss where all residuals vanish.
+theta (p,) holds W (d, h) and then V (h, o), row by row.  With J_i (o, p) the Jacobian at example
+i, the Gauss-Newton matrix is the mean of J_i^T J_i, which is the Hessian of the mean squared loss
+where all residuals vanish, and for rectified units away from their kinks.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,15 @@ __all__ = ["TwoLayer"]
 
 
 class TwoLayer(NamedTuple):
-    """Sizes of a two-layer tanh network without biases: d inputs, h hidden units, o outputs."""
+    """A two-layer network without biases: d inputs, h hidden units, o outputs.
+
+    activation: tanh, relu or linear.  Raises ValueError for another when it is used.
+    """
 
     d: int
     h: int
     o: int
+    activation: str = "tanh"
 
     @property
     def size(self) -> int:
@@ -32,13 +36,21 @@ class TwoLayer(NamedTuple):
         return theta[:cut].reshape(self.d, self.h), theta[cut:].reshape(self.h, self.o)
 
     def hidden(self, theta: Float[Array, " p"], inputs: Float[Array, "n d"]) -> Float[Array, "n h"]:
-        """The hidden representation tanh(x W)."""
-        return namespace(theta).tanh(inputs @ self.weights(theta)[0])
+        """The hidden representation phi(x W)."""
+        xp, before = namespace(theta), inputs @ self.weights(theta)[0]
+        match self.activation:
+            case "tanh":
+                return xp.tanh(before)
+            case "relu":
+                return xp.where(before > 0, before, xp.zeros_like(before))
+            case "linear":
+                return before
+        raise ValueError(f"an activation is tanh, relu or linear, not {self.activation!r}")
 
     def outputs(
         self, theta: Float[Array, " p"], inputs: Float[Array, "n d"]
     ) -> Float[Array, "n o"]:
-        """tanh(x W) V."""
+        """phi(x W) V."""
         return self.hidden(theta, inputs) @ self.weights(theta)[1]
 
     def losses(
@@ -54,7 +66,7 @@ class TwoLayer(NamedTuple):
         """|J_i|^2 = o |phi_i|^2 + |x_i|^2 sum_a phi'_ia^2 |V_a|^2, whose mean is Tr H."""
         xp, hidden = namespace(theta), self.hidden(theta, inputs)
         readout = xp.sum(self.weights(theta)[1] ** 2, axis=1)
-        gates = (1 - hidden**2) ** 2 @ readout
+        gates = self._slope(hidden) ** 2 @ readout
         return self.o * xp.sum(hidden**2, axis=1) + xp.sum(inputs**2, axis=1) * gates
 
     def diagonal(
@@ -62,7 +74,7 @@ class TwoLayer(NamedTuple):
     ) -> Float[Array, " p"]:
         """Diagonal of the Gauss-Newton matrix, the mean of squared Jacobian entries."""
         xp = namespace(theta)
-        gates = (1 - self.hidden(theta, inputs) ** 2) ** 2
+        gates = self._slope(self.hidden(theta, inputs)) ** 2
         readout = xp.sum(self.weights(theta)[1] ** 2, axis=1)
         first = (inputs**2).T @ gates * readout
         second = xp.sum(self.hidden(theta, inputs) ** 2, axis=0)
@@ -105,10 +117,20 @@ class TwoLayer(NamedTuple):
         spread = xp.clip(xp.mean(first + second) - xp.sum(mean**2), 0, None)
         return (spread + label_noise**2 * xp.mean(self.traces(theta, inputs))) / batch
 
+    def _slope(self, hidden):
+        """phi' where phi has these values."""
+        xp = namespace(hidden)
+        match self.activation:
+            case "tanh":
+                return 1 - hidden**2
+            case "relu":
+                return xp.astype(hidden > 0, hidden.dtype)
+        return xp.ones_like(hidden)
+
     def _slopes(self, theta, inputs, targets):
         """Residuals (n, o), what they send back to the hidden layer (n, h), mean gradient (p,)."""
         hidden, readout = self.hidden(theta, inputs), self.weights(theta)[1]
         residual = hidden @ readout - targets
-        back = residual @ readout.T * (1 - hidden**2)
+        back = residual @ readout.T * self._slope(hidden)
         parts = [(inputs.T @ back).reshape(-1), (hidden.T @ residual).reshape(-1)]
         return residual, back, namespace(theta).concat(parts) / inputs.shape[0]
