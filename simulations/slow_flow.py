@@ -200,7 +200,7 @@ def measured(chosen: Setting, *, runs: int, share: float, seed: int) -> xr.Datas
             "ratio_rest": ratio_at_rest(moment, w @ v),
             "linear_rate": irrelevant_rate(moment[-1, -1], o, chosen.label_noise, **strength),
             "moving": int(chosen.how in ("descent", "equation")),
-            "step": ("watch", steps[1:]),
+            "step": ("watch", steps[1:].astype(float)),
         },
         {"flow": list(FLOWS), "mode": np.arange(o)},
     )
