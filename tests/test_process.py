@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from steps import at_rest, numbers
 from witnesses import (
     HESSIAN,
     LIBRARIES,
@@ -20,10 +21,31 @@ from witnesses import (
 
 from sgdnoise import noise
 from sgdnoise.covariance import Factor
-from sgdnoise.dynamics import descent, langevin, together
+from sgdnoise.dynamics import (
+    adam,
+    adam_langevin,
+    adamw,
+    baoab,
+    descent,
+    heavy_ball,
+    heun,
+    langevin,
+    nesterov,
+    ornstein_uhlenbeck,
+    rmsprop,
+    rmsprop_langevin,
+    stable,
+    svag,
+    thermal,
+    together,
+    underdamped,
+    weakly,
+)
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.estimate import mean
 from sgdnoise.noise import sampling
+from sgdnoise.noise.draws import Three
+from sgdnoise.problem import Problem
 from sgdnoise.theory.stationary import stationary_covariance
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -46,11 +68,107 @@ SCHEMES = {
 }
 
 
-def at_rest(process, p):
-    """Stationary covariance of theta <- A theta + B z, read off the step itself."""
-    a, b = jax.jit(jax.jacobian(process.step, (0, 1)))(jnp.zeros(p), jnp.zeros(process.draw.size))
-    flat = jnp.linalg.solve(jnp.eye(p * p) - jnp.kron(a, a), (b @ b.T).reshape(-1))
-    return flat.reshape(p, p)
+def halving(k):
+    """A schedule that numbers of any library can carry."""
+    return 0.05 / (1 + k)
+
+
+LAW = sampling.with_replacement(3, 2)
+EVERY = {
+    "weight decay": lambda p, n: descent(n, 0.05, 0.3),
+    "a schedule": lambda p, n: descent(n, halving, 0.3),
+    "svag": lambda p, n: svag(p, LAW, 0.05, 3),
+    "heavy ball": lambda p, n: heavy_ball(n, 0.05, 0.9, weight_decay=0.2),
+    "dampened": lambda p, n: heavy_ball(n, halving, 0.9, dampening=0.3),
+    "nesterov": lambda p, n: nesterov(n, 0.05, 0.9, weight_decay=0.2, decoupled=True),
+    "rmsprop": lambda p, n: rmsprop(n, 0.05, weight_decay=0.1),
+    "adam": lambda p, n: adam(n, 0.05),
+    "adamw": lambda p, n: adamw(n, halving),
+    "rmsprop's equation": lambda p, n: rmsprop_langevin(n, 0.05, dt=0.02),
+    "adam's equation": lambda p, n: adam_langevin(n, 0.05, dt=0.02),
+    "langevin with a schedule": lambda p, n: langevin(n, halving, weight_decay=0.2),
+    "langevin of order 2": lambda p, n: langevin(n, 0.05, 0.02, order=2, weight_decay=0.2),
+    "heun": lambda p, n: heun(n, 0.05, 0.02, order=2),
+    "thermal": lambda p, n: thermal(p, 0.1, 0.02, 2),
+    "ornstein uhlenbeck": lambda p, n: ornstein_uhlenbeck(np.diag([1.0, 2.0]), np.eye(2), 0.3),
+    "underdamped": lambda p, n: underdamped(n, 0.05, 0.7, 0.1, weight_decay=0.2),
+    "baoab": lambda p, n: baoab(p, 0.1, 0.7, 0.1, 2),
+    "stable": lambda p, n: stable(p, 1.5, 0.1, 0.05, 2, weight_decay=0.1),
+    "signs": lambda p, n: weakly(langevin(n, 0.05)),
+    "three": lambda p, n: weakly(underdamped(n, 0.05, 0.7, 0.1), Three),
+}
+
+
+def steep(library):
+    """A quartic bowl in two dimensions around three centres."""
+    asarray, ft = LIBRARIES[library]
+    centres = asarray(np.asarray([[0.0, 0.5], [0.3, -0.2], [-0.4, 0.1]]))
+    return Problem(lambda t, c: ((t - c) ** 4).sum(1) / 4, (centres,), ft)
+
+
+def _for_torch(drawn):
+    return drawn if isinstance(drawn, int) else torch.asarray(drawn)
+
+
+@pytest.mark.parametrize("make", EVERY.values(), ids=EVERY.keys())
+def test_every_process_is_one_in_torch_and_jax(make, rng):
+    """From its own begin, with the same numbers, through the same integer steps."""
+    problems = [steep(library) for library in ("jax", "torch")]
+    ours, theirs = (make(problem, noise.minibatch(problem, 2)) for problem in problems)
+    assert ours.draw == theirs.draw
+    start = np.asarray([0.9, -0.8])
+    a, b = ours.begin(jnp.asarray(start)), theirs.begin(torch.asarray(start))
+    step = jax.jit(ours.step)
+    for k in range(4):
+        drawn = numbers(ours.draw, k, rng)
+        a = step(a, jax.tree.map(jnp.asarray, drawn))
+        b = theirs.step(b, jax.tree.map(_for_torch, drawn))
+    assert ours.theta(a).shape == (2,)
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert other.dtype == torch.float64
+        np.testing.assert_allclose(other, one, rtol=1e-10)
+
+
+def test_chains_count_their_steps_from_zero_and_their_time_by_the_schedule():
+    """Adam under a schedule, without noise: chains against a loop of steps 0, 1, 2."""
+    problem, theta = steep("jax"), jnp.asarray([0.9, -0.8])
+    process = adam(noise.quiet(problem), halving)
+    path = simulate(process, jax.random.key(0), theta[None], steps=3)
+    state, step = process.begin(theta), jax.jit(process.step)
+    for k in range(3):
+        state = step(state, ((), k))
+        np.testing.assert_allclose(path.theta[0, k], process.theta(state), rtol=1e-12)
+    np.testing.assert_allclose(path.time, np.cumsum([0.05, 0.025, 0.05 / 3]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 5])
+def test_svag_rests_where_its_shorter_and_louder_steps_must(stretch):
+    """Covariance x stretch at rate / stretch: rate h / (2 stretch) beside the equation's rest."""
+    rate, problem, law = 0.3, bowl(), sampling.with_replacement(8, 2)
+    c = matrix(noise.sampled(problem, law).covariance(jnp.zeros(3)), 3, jnp.asarray)
+    louder = noise.gaussian(noise.sampled(problem, sampling.svag(law, stretch)))
+    expected = stationary_covariance(HESSIAN, stretch * c, rate / stretch)
+    np.testing.assert_allclose(at_rest(descent(louder, rate / stretch), 3), expected, rtol=1e-10)
+    assert svag(problem, law, rate, stretch).dt == rate / stretch
+
+
+def test_a_schedule_of_svag_goes_by_steps_of_descent():
+    slow = svag(steep("torch"), LAW, halving, 3)
+    assert [slow.dt(k) for k in range(5)] == [halving(k // 3) / 3 for k in range(5)]
+
+
+@pytest.mark.parametrize("make", [descent, langevin])
+def test_a_constant_schedule_is_a_constant_rate(make, rng):
+    problem, theta = curved("torch")
+    model = noise.minibatch(problem, 2)
+    drawn = numbers(make(model, 0.1).draw, 0, rng, torch.asarray)
+    found = make(model, lambda k: 0.1).step(theta, (drawn, 5))
+    assert torch.equal(found, make(model, 0.1).step(theta, drawn))
+
+
+def test_a_negative_decay_is_refused():
+    with pytest.raises(ValueError, match=r"weight_decay must be 0 or more, not -0\.1"):
+        descent(noise.quiet(bowl()), 0.1, -0.1)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())

@@ -1,21 +1,58 @@
 """Descent along noisy gradients."""
 
+from collections.abc import Callable
+from typing import Any
+
 from sgdnoise.arrays import Array
-from sgdnoise.dynamics.process import Process
-from sgdnoise.noise.models import Noise
+from sgdnoise.dynamics.process import Process, not_negative, paced, positive
+from sgdnoise.noise import sampling
+from sgdnoise.noise.models import Noise, sampled
+from sgdnoise.problem import Problem
 
-__all__ = ["descent"]
+__all__ = ["decayed", "descent", "svag"]
+
+Rate = float | Array | Callable[[Any], Any]
 
 
-def descent(noise: Noise, rate: float | Array) -> Process:
-    """theta <- theta - rate g(theta), g the noisy gradient: SGD for minibatch noise.
+def descent(noise: Noise, rate: Rate, weight_decay: float | Array = 0.0) -> Process:
+    """theta <- theta - rate (g(theta) + weight_decay theta), g the noisy gradient: SGD.
 
-    Time advances by `rate` a step.  Raises ValueError unless rate > 0.
+    rate is a number or a schedule, a function of the integer step (from zero); time advances by
+    it.  Coupled and decoupled weight decay are one and the same here, where nothing is remembered.
+    Raises ValueError unless rate > 0 and weight_decay >= 0.
     """
-    if isinstance(rate, (int, float)) and not rate > 0:
-        raise ValueError(f"the learning rate must be positive, not {rate}")
+    positive("the learning rate", rate)
+    not_negative("weight_decay", weight_decay)
 
-    def step(theta, drawn):
-        return theta - rate * noise.gradient(theta, drawn)
+    def move(theta, drawn, rate, _):
+        theta, gradient = decayed(theta, noise.gradient(theta, drawn), rate, weight_decay)
+        return theta - rate * gradient
 
-    return Process(step, noise.draw, rate)
+    return paced(move, noise.draw, rate)
+
+
+def svag(problem: Problem, law: sampling.Weights, rate: Rate, stretch: int) -> Process:
+    """SVAG of Li, Malladi & Arora (2021): descent in steps of rate / stretch, covariance x stretch.
+
+    The stochastic equation of descent at `rate` under `law` is its limit for large `stretch`; at
+    stretch 1 it is descent itself.  A schedule goes by steps of descent.  Where large
+    `stretch` leaves descent behind, that equation does not describe it.
+    Raises ValueError for stretch below 1, or a law that fixes no batch.
+    """
+    noise = sampled(problem, sampling.svag(law, stretch))
+    if callable(rate):
+        return descent(noise, lambda k: rate(k // stretch) / stretch)
+    return descent(noise, rate / stretch)
+
+
+def decayed(theta, gradient, rate, weight_decay, decoupled: bool = False):
+    """Theta and gradient with weight decay in one of them: in theta if decoupled.
+
+    Coupled, it is the gradient of weight_decay |theta|^2 / 2 and runs through what the method
+    remembers; decoupled, theta shrinks by rate weight_decay beside it (Loshchilov & Hutter, 2019).
+    """
+    if isinstance(weight_decay, (int, float)) and weight_decay == 0:
+        return theta, gradient
+    if decoupled:
+        return (1 - rate * weight_decay) * theta, gradient
+    return theta, gradient + weight_decay * theta
