@@ -8,16 +8,23 @@ from derivations import (
     collapse,
     directions,
     effective_loss,
+    escape,
     fisher,
     groups,
     langevin,
+    modified_loss,
+    momentum,
     neighbours,
+    regression,
+    relaxation,
     sampling,
     scale,
+    slow_flow,
     spectra,
     stationary,
     tails,
     two_layer,
+    weak,
 )
 
 __all__ = ["SUBJECTS", "Entry", "Proof", "entries", "prove"]
@@ -25,9 +32,13 @@ __all__ = ["SUBJECTS", "Entry", "Proof", "entries", "prove"]
 SUBJECTS = (
     sampling,
     stationary,
+    momentum,
+    regression,
+    relaxation,
     langevin,
     effective_loss,
     two_layer,
+    slow_flow,
     neighbours,
     directions,
     spectra,
@@ -36,6 +47,9 @@ SUBJECTS = (
     fisher,
     tails,
     collapse,
+    modified_loss,
+    weak,
+    escape,
 )
 
 

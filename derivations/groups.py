@@ -15,7 +15,8 @@ __all__ = ["CHECKS", "EQUATIONS", "USED", "claim", "groups", "splits"]
 
 slope, bend = sp.symbols("a b", real=True)  # of the statistic, at the mean of the law
 groups = sp.Symbol("g", positive=True)
-splits = sp.Symbol("r", positive=True)  # partitions into groups; into halves there are 2 r
+fewer = sp.Symbol("h", positive=True)
+splits = sp.Symbol("r", positive=True)  # partitions into groups; into fewer there are 2 r
 linear, quadratic = sp.symbols("L Q", nonnegative=True)  # parts of the variance of the whole
 
 
@@ -43,12 +44,12 @@ def between_groups():
 
 @cache
 def exact():
-    """The combination of halves and groups that is right for any linear and quadratic parts."""
-    share = sp.Symbol("w")  # of the groups; the rest is of halves
-    both = (1 - share) * _in_parts(2) + share * _in_parts(groups) - _in_parts(1)
+    """The combination of two numbers of groups that is right for linear and quadratic parts."""
+    share = sp.Symbol("w")  # of the groups; the rest is of the fewer
+    both = (1 - share) * _in_parts(fewer) + share * _in_parts(groups) - _in_parts(1)
     (found,) = sp.solve(sp.diff(both, quadratic), share)
     weights = [sp.factor(part) for part in (1 - found, found)]
-    return sp.Eq(sp.Symbol("V"), weights[0] * claim(2) + weights[1] * claim("g"))
+    return sp.Eq(sp.Symbol("V"), weights[0] * claim("h") + weights[1] * claim("g"))
 
 
 @cache
@@ -57,10 +58,39 @@ def freedom():
 
     A partition into g groups gives g - 1 squares of normal numbers, each of variance 2.
     """
-    weights = [sp.diff(exact().rhs, claim(number)) for number in (2, "g")]
-    squares = [2 * splits, splits * (groups - 1)]
+    weights = [sp.diff(exact().rhs, claim(number)) for number in ("h", "g")]
+    squares = [2 * splits * (fewer - 1), splits * (groups - 1)]
     variance = sum(2 * w**2 / count for w, count in zip(weights, squares, strict=True))
     return sp.Eq(sp.Symbol("nu"), sp.factor(2 / variance))
+
+
+@cache
+def at_a_corner():
+    """What groups claim of |x|, x the mean of all, on average where x is zero.
+
+    The means of g groups are normal then, of variance (g - 1) / n and correlation -1 / (g - 1).
+    With x = cos p, y = cos(p + q) on a circle of random radius, q their angle, cos q = rho:
+    E|x y| = 2 (sin q + (pi / 2 - q) cos q) / pi, integrated over p.
+    """
+    p, q = sp.Symbol("p", real=True), sp.Symbol("q", positive=True)
+    # cos p cos(p + q) < 0 for p from pi / 2 - q to pi / 2, for q to pi, in each half turn
+    product = sp.cos(p) * sp.cos(p + q)
+    parts = [(-sp.pi / 2, sp.pi / 2 - q, 1), (sp.pi / 2 - q, sp.pi / 2, -1)]
+    mean_square = 2  # of the radius
+    both = sum(sign * sp.integrate(product, (p, a, b)) for a, b, sign in parts) / sp.pi
+    moment = sp.simplify(mean_square * both)
+    spread = (groups - 1) * sigma**2 / n
+    claimed = spread * (1 - moment) / groups
+    return sp.Eq(claim("g"), claimed.subs(q, sp.acos(-1 / (groups - 1))))
+
+
+@cache
+def of_a_corner():
+    """Variance of |x| for the mean x of all samples, where it has mean zero."""
+    x = sp.Symbol("x", positive=True)
+    law = sp.sqrt(2 / sp.pi) * sp.exp(-(x**2) / 2)
+    first, second = (sp.integrate(x**power * law, (x, 0, sp.oo)) for power in (1, 2))
+    return sp.Eq(sp.Symbol("V"), sp.simplify(second - first**2) * sigma**2 / n)
 
 
 def _statistic(z, size):
@@ -92,15 +122,18 @@ def _groups_are_right_of_means_and_too_large_by_their_number_of_squares():
     return ratio.subs(bend, 0) == 1 and sp.simplify(ratio.subs(slope, 0)) == groups
 
 
-def _combination(claims, number):
-    """Of the claims of halves and of this many groups."""
-    values = {claim(2): claims[0], claim("g"): claims[1], groups: number}
+def _combination(claims, number, least=2):
+    """Of the claims of halves, or another least number, and of this many groups."""
+    values = {claim("h"): claims[0], claim("g"): claims[1], groups: number, fewer: least}
     return exact().rhs.subs(values, simultaneous=True)
 
 
 def _exact_for_both_parts():
-    claims = [between_groups().rhs.subs(groups, number) for number in (2, 5)]
-    return same(_combination(claims, 5), whole().rhs)
+    for least, most in ((2, 5), (4, 10)):
+        claims = [between_groups().rhs.subs(groups, number) for number in (least, most)]
+        if not same(_combination(claims, most, least), whole().rhs):
+            return False
+    return True
 
 
 def _claim_of(values, halves):
@@ -136,13 +169,35 @@ def _four_samples_know_the_variance_of_a_square():
     return same(mean(sp.expand(found), x), whole().rhs.subs({slope: 0, bend: 1, sigma: 1, n: 4}))
 
 
-def _many_groups_leave_the_halves():
-    return sp.limit(freedom().rhs, groups, sp.oo) == 2 * splits
+def _many_groups_leave_the_fewer():
+    return same(sp.limit(freedom().rhs, groups, sp.oo), 2 * splits * (fewer - 1))
 
 
 def _freedom_is_that_of_independent_squares():
     """Three groups: V = 2 E_2 - E_3, of variance 4 * 2 / (2 r) + 2 / (2 r)."""
-    return same(freedom().rhs.subs(groups, 3), 2 / (8 / (2 * splits) + 2 / (2 * splits)))
+    return same(
+        freedom().rhs.subs({groups: 3, fewer: 2}), 2 / (8 / (2 * splits) + 2 / (2 * splits))
+    )
+
+
+def _corner_claims(number):
+    """Over what is true."""
+    return at_a_corner().rhs.subs(groups, number) / of_a_corner().rhs
+
+
+def _halves_about_a_corner_are_mirror_images():
+    return sp.simplify(_corner_claims(2)) == 0
+
+
+def _many_groups_are_independent():
+    return same(sp.limit(_corner_claims(groups), groups, sp.oo), 1)
+
+
+def _four_are_the_fewest_whose_interval_holds_the_mean_from_a_corner():
+    """1.96 claimed errors reach from zero to E|x| = (2 / pi)^1/2, as halves' do not."""
+    away = 2 / sp.pi / (of_a_corner().rhs * n / sigma**2)
+    claims = [_combination([_corner_claims(h), _corner_claims(10)], 10, h) for h in (2, 3, 4)]
+    return [bool(1.96**2 * claim.evalf() > away.evalf()) for claim in claims] == [0, 0, 1]
 
 
 EQUATIONS = {
@@ -150,6 +205,8 @@ EQUATIONS = {
     "eq:between-groups": between_groups,
     "eq:halves-and-groups": exact,
     "eq:groups-freedom": freedom,
+    "eq:groups-corner": at_a_corner,
+    "eq:corner-variance": of_a_corner,
 }
 
 USED = dict.fromkeys(EQUATIONS, "estimate.grouped")
@@ -166,7 +223,12 @@ CHECKS = {
         _four_samples_know_the_variance_of_a_square,
     ),
     "eq:groups-freedom": (
-        _many_groups_leave_the_halves,
+        _many_groups_leave_the_fewer,
         _freedom_is_that_of_independent_squares,
     ),
+    "eq:groups-corner": (
+        _halves_about_a_corner_are_mirror_images,
+        _four_are_the_fewest_whose_interval_holds_the_mean_from_a_corner,
+    ),
+    "eq:corner-variance": (_many_groups_are_independent,),
 }

@@ -1,5 +1,8 @@
 """Where descent in a quadratic bowl comes to rest, mode by mode."""
 
+from functools import cache
+from itertools import permutations
+
 import sympy as sp
 
 from derivations.algebra import mean, same, upright, white
@@ -11,6 +14,9 @@ h_i, h_j = sp.symbols("h_i h_j", positive=True)
 c = sp.Symbol("C_ij", real=True)
 s = sp.Symbol("S_ij", real=True)
 variance = sp.Symbol("S", real=True)
+kick = sp.Symbol("c", positive=True)  # variance of one batch's noise along one mode
+epoch = sp.Symbol("m", integer=True, positive=True)  # batches
+temperature = sp.Symbol("T", positive=True)
 
 
 def stationary_entry():
@@ -44,6 +50,67 @@ def label_noise_rest_small():
     """At small learning rate label noise spreads alike in all directions."""
     exact = label_noise_rest().rhs
     return sp.Eq(sp.Symbol(r"S^{\mathrm{small}}"), sp.series(exact, rate, 0, 2).removeO())
+
+
+@cache
+def reshuffled_rest():
+    """Resting variance along one mode after epochs of batches in random order."""
+    kept = sp.Symbol("a", positive=True)
+    with_another = _covariance_that_sums_to_zero()
+    alone = (kick - with_another) * _geometric(kept**2, epoch)
+    kicks = rate**2 * (alone + with_another * _geometric(kept, epoch) ** 2)
+    (rest,) = sp.solve(sp.Eq(variance, kept ** (2 * epoch) * variance + kicks), variance)
+    left = sp.Symbol("p", positive=True)  # of theta after an epoch
+    apart = sp.apart(sp.powdenest(rest, force=True).subs(kept**epoch, left), left)
+    parts = [sp.factor(part).subs(left, kept**epoch) for part in sp.Add.make_args(apart)]
+    tidy = sum(part.subs(kept, 1 - rate * curvature) for part in parts)
+    return sp.Eq(sp.Symbol(r"S^{\mathrm{epoch}}"), tidy)
+
+
+def reshuffled_rest_small():
+    """The same where an epoch moves theta little: the noises of an epoch cancel."""
+    leading = _leading_in_rate(reshuffled_rest().rhs)
+    return sp.Eq(sp.Symbol(r"S^{\mathrm{epoch,small}}"), sp.factor(leading))
+
+
+def langevin_temperature():
+    """Temperature of one mode of the Langevin equation, twice the energy in it."""
+    along = {h_i: curvature, h_j: curvature, c: kick}
+    return sp.Eq(temperature, sp.simplify(curvature * continuous_entry().rhs.subs(along)))
+
+
+def gibbs_noise():
+    """Noise with which descent rests in the law of Gibbs, along each mode of the Hessian."""
+    along = {h_i: curvature, h_j: curvature, c: kick}
+    gibbs = temperature / curvature
+    (needed,) = sp.solve(sp.Eq(gibbs, stationary_entry().rhs.subs(along)), kick)
+    return sp.Eq(kick, sp.expand(needed))
+
+
+def _covariance_that_sums_to_zero():
+    """Between two of the noises of an epoch, all pairs alike."""
+    shared = sp.Symbol("s")
+    of_the_sum = epoch * kick + epoch * (epoch - 1) * shared
+    (needed,) = sp.solve(of_the_sum, shared)
+    return needed
+
+
+def _geometric(ratio, count):
+    """1 + ratio + ... + ratio^(count - 1), from what it becomes when multiplied by the ratio."""
+    total = sp.Symbol("g")
+    (found,) = sp.solve(sp.Eq(ratio * total, total - 1 + ratio**count), total)
+    return found
+
+
+def _leading_in_rate(rest):
+    """First term in the rate, the third, with (1 - rate h)^m by the binomial theorem."""
+    pull, kept = rate * curvature, sp.Symbol("a", positive=True)
+    power = sum((-pull) ** k * sp.ff(epoch, k) / sp.factorial(k) for k in range(4))
+    written = sp.powdenest(rest.subs(1 - pull, kept), force=True).subs(kept**epoch, power)
+    above, below = sp.fraction(sp.together(written.subs(kept, 1 - pull)))
+    first = [sp.Poly(sp.expand(part), rate).terms()[-1] for part in (above, below)]
+    (up, numerator), (down, denominator) = first
+    return sp.simplify(numerator / denominator) * rate ** (up[0] - down[0])
 
 
 def _one_step():
@@ -125,20 +192,85 @@ def _small_is_the_limit():
     return sp.limit(label_noise_rest().rhs / label_noise_rest_small().rhs, rate, 0) == 1
 
 
+def _three_batches_in_all_orders():
+    """One epoch of each of the six orders, of noises that sum to zero, leaves the variance."""
+    first, second = sp.symbols("x_1 x_2", real=True)
+    noises, kept = (first, second, -first - second), 1 - rate * curvature
+    ends = []
+    for order in permutations(noises):
+        theta = sp.Integer(0)
+        for xi in order:
+            theta = kept * theta - rate * xi
+        ends.append(theta)
+    scatter = sum(end**2 for end in ends) / len(ends)
+    rest = reshuffled_rest().rhs.subs(epoch, 3).subs(kick, sum(x**2 for x in noises) / 3)
+    return same(kept**6 * rest + scatter, rest)
+
+
+def _two_batches_by_hand():
+    """Noises x and -x: an epoch adds rate^2 (a - 1)^2 x^2."""
+    kept = 1 - rate * curvature
+    by_hand = rate**2 * (kept - 1) ** 2 * kick / (1 - kept**4)
+    return same(reshuffled_rest().rhs.subs(epoch, 2), by_hand)
+
+
+def _newton_steps_leave_the_last_noise():
+    landed = sp.cancel(reshuffled_rest().rhs.subs(epoch, 4)).subs(rate, 1 / curvature)
+    return same(landed, kick / curvature**2)
+
+
+def _small_epochs_are_the_limit():
+    for count in (2, 3, 5):
+        exact, small = (
+            eq().rhs.subs(epoch, count) for eq in (reshuffled_rest, reshuffled_rest_small)
+        )
+        if sp.limit(sp.cancel(exact / small), rate, 0) != 1:
+            return False
+    return True
+
+
+def _epochs_rest_far_below_independent_batches():
+    ratio = reshuffled_rest_small().rhs / (rate * kick / (2 * curvature))
+    return same(ratio, (rate * curvature) ** 2 * epoch * (epoch + 1) / 12)
+
+
+def _temperature_knows_no_curvature():
+    return same(langevin_temperature().rhs, rate * kick / 2)
+
+
+def _gibbs_noise_makes_gibbs_rest():
+    """T / h is left as it is by one step."""
+    rest, kept = temperature / curvature, 1 - rate * curvature
+    return same(kept**2 * rest + rate**2 * gibbs_noise().rhs, rest)
+
+
+def _gibbs_noise_of_small_steps_is_that_of_the_equation():
+    ratio = gibbs_noise().rhs / (2 * temperature / rate)
+    return sp.limit(ratio, rate, 0) == 1
+
+
 EQUATIONS = {
     "eq:stationary": stationary_entry,
     "eq:stationary-continuous": continuous_entry,
     "eq:stationary-ratio": discretisation_ratio,
     "eq:label-noise-rest": label_noise_rest,
     "eq:label-noise-rest-small": label_noise_rest_small,
+    "eq:reshuffled-rest": reshuffled_rest,
+    "eq:reshuffled-rest-small": reshuffled_rest_small,
+    "eq:temperature": langevin_temperature,
+    "eq:gibbs-noise": gibbs_noise,
 }
 
 USED = {
     "eq:stationary": "theory.stationary.stationary_covariance",
-    "eq:stationary-continuous": "dynamics.langevin.langevin",
-    "eq:stationary-ratio": "dynamics.langevin.langevin",
+    "eq:stationary-continuous": "theory.stationary.langevin_covariance",
+    "eq:stationary-ratio": "theory.stationary.langevin_covariance",
     "eq:label-noise-rest": "theory.stationary.stationary_covariance",
     "eq:label-noise-rest-small": "theory.modified_loss.label_noise_strength",
+    "eq:reshuffled-rest": "theory.stationary.reshuffled_covariance",
+    "eq:reshuffled-rest-small": "theory.stationary.reshuffled_covariance",
+    "eq:temperature": "theory.stationary.effective_temperature",
+    "eq:gibbs-noise": "theory.stationary.effective_temperature",
 }
 
 CHECKS = {
@@ -151,4 +283,18 @@ CHECKS = {
     ),
     "eq:label-noise-rest": (_label_noise_changes_nothing_more, _sharp_modes_spread_wider),
     "eq:label-noise-rest-small": (_small_is_the_limit, _no_curvature_is_left),
+    "eq:reshuffled-rest": (
+        _two_batches_by_hand,
+        _three_batches_in_all_orders,
+        _newton_steps_leave_the_last_noise,
+    ),
+    "eq:reshuffled-rest-small": (
+        _small_epochs_are_the_limit,
+        _epochs_rest_far_below_independent_batches,
+    ),
+    "eq:temperature": (_temperature_knows_no_curvature,),
+    "eq:gibbs-noise": (
+        _gibbs_noise_makes_gibbs_rest,
+        _gibbs_noise_of_small_steps_is_that_of_the_equation,
+    ),
 }
