@@ -273,7 +273,8 @@ def main(
         f"By `python -m benchmarks.covariance`, {date.today()}: CPU time on one thread, least of",
         f"{rounds} (of one where it takes over {LONG:.0f} s), over the floor, one pass forward and",
         "back over the same examples at batch 256, timed anew before each; MiB: how far what",
-        f"torch allocates rises, the answer included.  {_versions(peer)}.",
+        "torch allocates rises, the answer included; what others allocate is not counted, such as",
+        f"the basis of scipy's eigsh, by which peers have the top 10.  {_versions(peer)}.",
         "",
         *NOTES,
     ]

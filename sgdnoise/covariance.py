@@ -222,7 +222,10 @@ class Gram:
         means = xp.mean(gram, axis=0)
         rest = (two - one) ** 2 * xp.mean(means)
         side = one * (two - one) * means
-        return self.own * gram + side[:, None] + (side + rest)
+        gram *= self.own  # in place where the library can, and twice n^2 numbers are not held
+        gram += side[:, None]
+        gram += side + rest
+        return gram
 
     def _dressed(self, weights):
         """The symmetric root of Cov(w) times weights (n,) or (n, k)."""

@@ -23,7 +23,7 @@ class Rows(Protocol):
     def normal(self, vectors, shift): ...  # sum_i g_i (g_i v - shift), going through G once
     def squares(self): ...  # (n,): |g_i|^2
     def column_squares(self): ...  # (p,): sum_i g_i^2, each parameter by itself
-    def gram(self): ...  # (n, n): G G^T
+    def gram(self): ...  # (n, n): G G^T, made anew, for the caller to change
     def part(self, name: str): ...  # the Rows of some of the parameters
     def parts(self): ...  # name -> Rows, parameter by parameter
 

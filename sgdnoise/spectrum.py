@@ -20,8 +20,8 @@ def top(
 ) -> tuple[Float[Array, " k"], Float[Array, "m k"]]:
     """The `k` largest eigenvalues, largest first, of a symmetric operator and their vectors.
 
-    Block Lanczos, every block made orthogonal to all before it, thrice, and the choice of Rayleigh
-    and Ritz (Golub & Underwood, 1977), from `start`, random (m, b): an eigenvalue may be b times
+    Block Lanczos, every block made orthogonal to all before it, and the choice of Rayleigh and
+    Ritz (Golub & Underwood, 1977), from `start`, random (m, b): an eigenvalue may be b times
     there.  Stops where no residual |A v - h v| is above `tolerance` times the largest eigenvalue,
     eps^(2/3) where it is not given, or where the blocks fill the space.
     Raises ValueError for k below 1 or above m.
@@ -67,4 +67,6 @@ def _fresh(xp, basis, rest):
     for _ in range(2):  # once for rounding, and once where nothing but rounding was left
         block, again = xp.linalg.qr(block - basis @ (basis.T @ block))
         factor = again @ factor
+        if concrete(xp.min(xp.abs(xp.linalg.diagonal(again))) > 0.5):
+            break
     return block[:, :room], factor

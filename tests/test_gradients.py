@@ -1,7 +1,9 @@
 """Per-example gradients of networks, whatever their layers, against autograd one by one."""
 
+import sys
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,16 +111,51 @@ def test_gradients_are_rows():
     assert isinstance(gradients(*classifier()), Rows)
 
 
-@pytest.mark.parametrize("block", [1, 5, 300])
-def test_the_size_of_a_block_does_not_matter(block):
-    kept, anew = (gradients(*classifier(), block=size) for size in (None, block))
-    v, w = numbers(kept.p, 2), numbers(kept.n, 2)
-    for one, other in zip(asked(kept, v, w), asked(anew, v, w), strict=True):
-        assert close(other, one)
+MANY, HERE = 1 << 30, sys.modules[gradients.__module__]
+HELD = [(1, MANY, None), (3, MANY, None), (512, 1, None), (512, MANY, 1), (512, 1, 3), (1, 1, 9)]
+BLOCKED = ["linear layers", "attention to itself", "a convolution with many weights"]
+BLOCKED += ["words looked up twice", "weight norm", "places added", "a residual network"]
 
 
-def test_more_examples_than_go_into_one_pass_or_one_tile():
+@pytest.mark.parametrize("name", BLOCKED)
+@pytest.mark.filterwarnings("ignore::sgdnoise.nets.routes.Fallback")
+def test_the_answers_do_not_depend_on_how_the_examples_are_blocked_or_held(name, monkeypatch):
+    """By 1 or 3 examples, of which 7 are no multiple, or all at once; kept or made anew."""
+    made = ZOO[name]()
+    four = made.net, made.losses, made.inputs, made.targets
+    whole = gradients(*four)
+    v, w = numbers(whole.p, 3), numbers(whole.n, 3)
+    expected = asked(whole, v, w)
+    for at_once, seen, block in HELD:
+        monkeypatch.setattr(HERE, "AT_ONCE", at_once)
+        monkeypatch.setattr(HERE, "SEEN", seen)
+        rows = gradients(*four, block=block)
+        assert max(part.n for part in rows.blocks()) == min(block or min(at_once, seen), N)
+        for one, other in zip(asked(rows, v, w), expected, strict=True):
+            assert close(one, other)
+
+
+def test_fewer_examples_go_into_a_pass_where_layers_see_more_of_each(monkeypatch):
+    """4 + 6, 6 + 5 and 5 + 3 numbers go into its layers and out of them: 29, of 100 thrice."""
+    made = ZOO["linear layers"]()
+    monkeypatch.setattr(HERE, "SEEN", 100)
+    rows = gradients(made.net, made.losses, made.inputs, made.targets)
+    assert [part.n for part in rows.blocks()] == [3, 3, 1]
+
+
+def test_several_vectors_cost_no_more_passes_than_one():
+    net, losses, x, y = classifier()
+    rows = gradients(net, losses, x, y, block=5)
+    passes, blocks = [], rows.blocks
+    rows = replace(rows, blocks=lambda: passes.append(1) or blocks())
+    v, w = numbers(rows.p, 4), numbers(rows.n, 4)
+    rows.project(v), rows.combine(w), rows.normal(v, w[0])
+    assert len(passes) == 3
+
+
+def test_more_examples_than_go_into_one_pass_or_one_tile(monkeypatch):
     """256 both, so that 300 take two of each and the second is not full."""
+    monkeypatch.setattr(HERE, "AT_ONCE", 256)
     net, losses, x, y = classifier(300)
     rows, expected = gradients(net, losses, x, y), dense(net, losses, x, y)
     v, w = numbers(rows.p, 2), numbers(300, 2)

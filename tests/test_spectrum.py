@@ -96,6 +96,20 @@ def test_the_residual_is_within_the_tolerance(rng):
         assert np.linalg.norm(matrix @ v - v * h) <= tolerance * abs(h[0])
 
 
+def test_the_residual_by_which_it_stops_is_that_of_what_it_returns(rng):
+    """Just above that residual it stops at the same look, and just below it goes on."""
+    matrix, start = turned(SPECTRA["positive"], rng), rng.normal(size=(40, 3))
+
+    def stopped(tolerance):
+        seen = []
+        h, v = spectrum.top(lambda v: seen.append(1) or matrix @ v, start, 1, tolerance=tolerance)
+        return len(seen), np.linalg.norm(matrix @ v - v * h) / h[0]
+
+    calls, residual = stopped(1e-1)
+    assert stopped(1.001 * residual) == (calls, residual)
+    assert stopped(0.999 * residual)[0] > calls
+
+
 @pytest.mark.parametrize("k", [0, -1, 6])
 def test_as_many_as_there_are_can_be_asked_for(k):
     with pytest.raises(ValueError, match=f"5 numbers has 1 to 5 eigenvalues, not {k}$"):

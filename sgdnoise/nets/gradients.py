@@ -15,7 +15,8 @@ from sgdnoise.noise import sampling
 
 __all__ = ["Gradients", "gradient_covariance", "gradients", "gradients_by", "trainable"]
 
-AT_ONCE = 256  # examples in one pass over the network, where all of it is kept
+AT_ONCE = 512  # examples in one pass over the network, where all of it is kept
+SEEN = 1 << 23  # and fewer, where its layers would then see more numbers than these
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +43,24 @@ class Gradients:
         return self.like.new_ones(self.n)
 
     def project(self, vectors):
-        return _columns(vectors, self._project)
+        views = self._views(vectors.t().contiguous())
+        found = torch.cat([self._seen(block, views) for block in self.blocks()])
+        return found.view(self.n, *vectors.shape[1:])
 
     def combine(self, weights):
-        return _columns(weights, self._combine)
+        flat, views = self._empty(*weights.shape[1:])
+        start = 0
+        for block in self.blocks():
+            _add(block, weights[start : start + block.n], views)
+            start += block.n
+        return flat
 
     def normal(self, vectors, shift):
-        if vectors.ndim == 1:
-            return self._normal(vectors, shift)
-        pairs = zip(vectors.T, shift, strict=True)
-        return torch.stack([self._normal(v, s) for v, s in pairs], 1)
+        flat, views = self._empty(*vectors.shape[1:])
+        given = self._views(vectors.t().contiguous())
+        for block in self.blocks():
+            _add(block, self._seen(block, given) - shift, views)
+        return flat
 
     def squares(self):
         """|g_i|^2, (n,), added up in float64."""
@@ -59,7 +68,7 @@ class Gradients:
         return torch.cat([_total(b, one, lambda p: p.squares()) for b in self.blocks()])
 
     def column_squares(self):
-        flat, views = self._empty()
+        flat, (views,) = self._empty()
         for block in self.blocks():
             for part in block.parts:
                 part.column_squares(views)
@@ -91,43 +100,32 @@ class Gradients:
         shapes, routes = ({k: d[k] for k in d if k in kept} for d in (self.shapes, self.routes))
         return replace(self, shapes=shapes, routes=routes, blocks=blocks)
 
-    def _project(self, vector):
-        views = self._views(vector)
-        found = [_total(block, self.like, lambda p: p.project(views)) for block in self.blocks()]
-        return torch.cat(found)
+    def _seen(self, block, views):
+        """Inner products of the gradients of a block with each of some vectors, (b, k)."""
+        like = self.like
+        return torch.stack([_total(block, like, lambda p, v=v: p.project(v)) for v in views], 1)
 
-    def _combine(self, weights):
-        flat, views = self._empty()
-        start = 0
-        for block in self.blocks():
-            for part in block.parts:
-                part.combine(weights[start : start + block.n], views)
-            start += block.n
-        return flat
-
-    def _normal(self, vector, shift):
-        flat, views = self._empty()
-        given = self._views(vector)
-        for block in self.blocks():
-            weights = _total(block, self.like, lambda p: p.project(given)) - shift
-            for part in block.parts:
-                part.combine(weights, views)
-        return flat
-
-    def _empty(self):
-        flat = self.like.new_zeros(self.p)
-        return flat, self._views(flat)
+    def _empty(self, *several):
+        """One vector (p,) or several (p, k), each of them in one piece, and their views."""
+        flat = self.like.new_zeros(*several, self.p)
+        return flat.t(), self._views(flat)
 
     def _views(self, flat):
+        """Of one vector (p,), or of each of (k, p), the parameters by name."""
         sizes = [shape.numel() for shape in self.shapes.values()]
-        named = zip(self.shapes.items(), flat.split(sizes), strict=True)
-        return {name: part.view(shape or 1) for (name, shape), part in named}
+        rows = (zip(self.shapes.items(), row.split(sizes), strict=True) for row in _several(flat))
+        return [{name: part.view(shape or 1) for (name, shape), part in row} for row in rows]
 
 
-def _columns(several, one):
-    if several.ndim == 1:
-        return one(several)
-    return torch.stack([one(column) for column in several.T], 1)
+def _several(vectors):
+    return vectors if vectors.ndim > 1 else vectors[None]
+
+
+def _add(block, weights, views):
+    """To each view the sum of the gradients of a block, by weights (b,), or of (b, k) its own."""
+    for part in block.parts:
+        for column, view in zip(_several(weights.t()), views, strict=True):
+            part.combine(column, view)
 
 
 def _total(block, like, number):
@@ -195,7 +193,8 @@ def gradients(
 def gradients_by(plan: Plan, block: int | None = None) -> Gradients:
     """As `gradients`, by routes that are known."""
     network, n = plan.network, len(plan.network)
-    spans = [slice(i, min(i + (block or AT_ONCE), n)) for i in range(0, n, block or AT_ONCE)]
+    step = block or max(1, min(AT_ONCE, SEEN // plan.each))
+    spans = [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
     def blocks():
         return (plan.block(span) for span in spans)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.linalg import vector_norm
 
 from sgdnoise.nets import checks
 from sgdnoise.nets.layers import Place, Table
@@ -85,7 +86,7 @@ class Network:
         """How to have the gradient of each parameter, tried on three examples."""
         index = torch.arange(PROBE) % len(self)
         trial, truth = self._tried(index), self._truth(index)
-        plan = Plan(self, [], trial.places, _routes(trial), trial.spread)
+        plan = Plan(self, [], trial.places, _routes(trial), trial.spread, _each(trial))
         found = plan.fast(trial.uses, PROBE)
         for part in found:
             checks.check_finite(part, 0)
@@ -145,7 +146,7 @@ class Network:
 
     def _truth(self, index) -> dict:
         """The gradient of a weighted sum of losses to each parameter, by autograd; else None."""
-        leaves = {name: tensor.clone().requires_grad_() for name, tensor in self.tensors.items()}
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.tensors.items()}
         with torch.enable_grad():
             each = self.value(leaves, *self.some(index))
             total = (_unequal(each) * each).sum()
@@ -168,13 +169,17 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The uses to expect, where the examples are in what each saw, and all parameters' routes."""
+    """The uses to expect, where the examples are in what each saw, and all parameters' routes.
+
+    each: how many numbers all uses together see and hand on of one example.
+    """
 
     network: Network
     calls: list[tuple]
     places: list[Layout | None]
     routes: dict
     spread: frozenset
+    each: int
 
     def block(self, span: slice) -> Block:
         """The gradients of some examples; raises ValueError where one is not finite."""
@@ -234,6 +239,10 @@ def _routes(trial):
     return {n: kinds[0] for n, kinds in found.items() if None not in kinds and n not in mixed}
 
 
+def _each(trial):
+    return sum(use.seen.numel() + use.edge.numel() for use in trial.uses) // PROBE + 1
+
+
 def _route(kind, wrong, truth):
     if truth is None:
         return UNUSED
@@ -251,7 +260,7 @@ def _disagreeing(parts, truth) -> set:
 def _close(one, other) -> bool:
     """The same but for rounding."""
     close = torch.finfo(other.dtype).eps ** ROUNDING
-    return bool(((one - other).abs() <= close * other.abs().max()).all())
+    return bool(vector_norm(one - other, torch.inf) <= close * vector_norm(other, torch.inf))
 
 
 def _unequal(each):

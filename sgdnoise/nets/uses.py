@@ -170,9 +170,10 @@ def _as_products(part):
 def _linear(use, where, n):
     left, right = (where.first(each, n) for each in (use.edge, use.seen))
     left, right = left.reshape(n, -1, left.shape[-1]), right.reshape(n, -1, right.shape[-1])
+    once = left.shape[1] == 1
     if use.bias:
-        yield Table(use.bias, left.sum(1))
-    if use.weight and left.shape[1] == 1:
+        yield Table(use.bias, left[:, 0] if once else left.sum(1))
+    if use.weight and once:
         yield Outer(use.weight, None, left[:, 0], right[:, 0])
     elif use.weight:
         yield Sums(use.weight, left, right, use.options["weight"].shape)
