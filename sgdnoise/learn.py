@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sgdnoise.dimension import ESTIMATORS, calibrated, distinct, estimate, learned
+from sgdnoise.dimension import ESTIMATORS, GROUPS, calibrated, distinct, estimate, learned
 from sgdnoise.estimate import Estimate, grouped
 
 __all__ = ["IntrinsicDimension"]
@@ -86,7 +86,7 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             return estimate(points, **(self.options or {}))
         value = self._estimator()
         try:
-            return grouped(value, points, self.groups)
+            return grouped(value, points, **GROUPS.get(self.method, {"groups": self.groups}))
         except ValueError:  # of the groups, unless all points raise it too
             return Estimate(value(points), math.nan)
 

@@ -46,7 +46,8 @@ def measured(name: str, near: Neighbours) -> Row:
             else:
                 found = Estimate(_value(name, near.points, near), math.nan)
                 notes = [str(w.message) for w in said if w.category is UserWarning]
-                found = grouped(lambda part: _value(name, part, near), near.points, splits=5)
+                how = dim.GROUPS.get(name, {})
+                found = grouped(lambda part: _value(name, part, near), near.points, splits=5, **how)
         except ValueError as error:
             notes.append(str(error) if math.isnan(found.value) else f"no error: {error}")
     value, stderr = float(found.value), float(found.stderr)

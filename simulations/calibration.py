@@ -27,10 +27,12 @@ from sgdnoise.cli import conduct, guarded, progress, workers
 from sgdnoise.data.benchmark import BENCHMARK, benchmark
 from sgdnoise.data.manifolds import embedded, gaussian, noisy, sphere, torus
 from sgdnoise.estimate import grouped
+from sgdnoise.store import read
 from sgdnoise.sweep import sweep
 from simulations import calibration_claims as claims
 
 OUT = Path("out/calibration")
+BEFORE = Path(__file__).parent / "results" / "calibration.nc"
 CLOUDS = {"torus": torus, "gaussian": gaussian, "sphere": sphere}
 CHANGES: dict[str, Callable] = {
     "clean": lambda data, rng: data,
@@ -76,9 +78,17 @@ def methods(calibrated: bool) -> dict:
     return found
 
 
-def accuracy(points: int, change: str, seed: int, *, calibrated: bool) -> xr.Dataset:
-    """The dimension of every manifold of the benchmark by every method."""
-    tried = methods(calibrated)
+def methods_of(names, calibrated: bool) -> dict:
+    """Those of the methods that are or use one of these estimators."""
+    every = methods(calibrated).items()
+    return {by: how for by, how in every if by.split(",")[0].split()[-1] in names}
+
+
+def accuracy(
+    points: int, change: str, seed: int, *, calibrated: bool, names=tuple(dimension.ESTIMATORS)
+) -> xr.Dataset:
+    """The dimension of every manifold of the benchmark by every method of these estimators."""
+    tried = methods_of(names, calibrated)
     rows = []
     for place, name in enumerate(BENCHMARK):
         rng = np.random.default_rng([seed, place, points])
@@ -93,14 +103,17 @@ def accuracy(points: int, change: str, seed: int, *, calibrated: bool) -> xr.Dat
     )
 
 
-def coverage(cloud: str, d: int, block: int, *, size: Size) -> xr.Dataset:
-    """Values, errors and reach of 95% intervals of every estimator on some repeats of a cloud."""
+def coverage(
+    cloud: str, d: int, block: int, *, size: Size, names=tuple(dimension.ESTIMATORS)
+) -> xr.Dataset:
+    """Values, errors and reach of 95% intervals of these estimators on some repeats of a cloud."""
     repeats = range(block * BLOCK, min(size.repeats, (block + 1) * BLOCK))
     found = np.full((BLOCK, len(dimension.ESTIMATORS), 3), np.nan)
     for member, repeat in enumerate(repeats):
         rng = np.random.default_rng([repeat, d, list(CLOUDS).index(cloud)])
         points = CLOUDS[cloud](size.cloud, d, rng=rng).inputs
-        found[member] = _measured(points, _due(repeat, size.repeats))
+        due = [name for name in _due(repeat, size.repeats) if name in names]
+        found[member] = _measured(points, due)
     axes = ("member", "estimator")
     return xr.Dataset(
         {name: (axes, found[..., at]) for at, name in enumerate(("value", "error", "reach"))},
@@ -119,28 +132,30 @@ def _measured(points, names):
 
     Neighbours are found once for all that use the same.
     """
-    sharing = [n for n in names if n in dimension.NEIGHBOUR and n not in ("geodesic", "abide")]
+    apart = ("geodesic", "abide", *dimension.GROUPS)
+    sharing = [n for n in names if n in dimension.NEIGHBOUR and n not in apart]
 
     def several(part):
         near = dimension.nearest(part, 40)
         return np.asarray([float(dimension.ESTIMATORS[n](part, neighbours=near)) for n in sharing])
 
-    found = dict(zip(sharing, _bars(several, points).T, strict=True))
+    found = dict(zip(sharing, _bars(several, points).T, strict=True)) if sharing else {}
     for name in names:
         if name not in found:
-            found[name] = _alone(dimension.ESTIMATORS[name], points)
+            found[name] = _alone(name, points)
     return [found.get(name, np.full(3, np.nan)) for name in dimension.ESTIMATORS]
 
 
-def _bars(statistic, points):
+def _bars(statistic, points, **groups):
     """Value, error and reach of each number of a statistic, (3, ...)."""
-    measured = grouped(statistic, points)
+    measured = grouped(statistic, points, **groups)
     return np.stack([measured.value, measured.stderr, measured.interval()[1] - measured.value])
 
 
-def _alone(estimator, points):
+def _alone(name, points):
+    estimator, groups = dimension.ESTIMATORS[name], dimension.GROUPS.get(name, {})
     try:
-        return _bars(lambda part: np.asarray(float(estimator(part))), points)
+        return _bars(lambda part: np.asarray(float(estimator(part))), points, **groups)
     except ValueError:  # geodesic, where it refuses a group
         return np.full(3, np.nan)
 
@@ -152,21 +167,45 @@ def _value(method, near):
         return np.nan
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
-    """Accuracy and coverage, on `jobs` processes; what is finished is kept in `folder`."""
+def study(size: Size, *, jobs: int, folder, only=()) -> xr.Dataset:
+    """Accuracy and coverage, on `jobs` processes; what is finished is kept in `folder`.
+
+    only: estimators that are measured, all others being as in the results committed before.
+    """
+    names = tuple(only) or tuple(dimension.ESTIMATORS)
     seeds, blocks = list(range(size.seeds)), list(range(-(-size.repeats // BLOCK)))
     sets: dict[str, list] = {"points": [*size.points], "change": [*size.changes], "seed": seeds}
     bars: dict[str, list] = {"cloud": [*CLOUDS], "d": [*size.dimensions], "block": blocks}
+    if not methods_of(names, size.calibrated):
+        sets["seed"] = []
     total = sum(math.prod(map(len, grid.values())) for grid in (sets, bars))
-    near, spread = partial(accuracy, calibrated=size.calibrated), partial(coverage, size=size)
+    near = partial(accuracy, calibrated=size.calibrated, names=names)
+    spread = partial(coverage, size=size, names=names)
 
     def finished():
         return sum(1 for _ in folder.rglob("point-*.nc"))
 
     with workers(jobs) as pool, progress("points", finished, total):
-        found = sweep(near, sets, pool, folder / "accuracy")
-        repeated = sweep(spread, bars, pool, folder / "coverage")
-    return xr.merge([found, claims.summarised(repeated)], join="outer", compat="no_conflicts")
+        found = sweep(near, sets, pool, folder / "accuracy") if sets["seed"] else None
+        repeated = claims.summarised(sweep(spread, bars, pool, folder / "coverage"))
+    if only:
+        return renewed(read(BEFORE), found, repeated.sel(estimator=list(only)))
+    parts = [repeated] if found is None else [found, repeated]
+    return xr.merge(parts, join="outer", compat="no_conflicts")
+
+
+def renewed(before: xr.Dataset, found: xr.Dataset | None, repeated: xr.Dataset) -> xr.Dataset:
+    """The results before, with these methods and these estimators instead of what they were."""
+    parts = []
+    for axis, new in (("by", found), ("estimator", repeated)):
+        old = before[[name for name, each in before.data_vars.items() if axis in each.dims]]
+        if new is not None:
+            kept = old.drop_sel({axis: new[axis].values})
+            order = {axis: old[axis].values}
+            old = xr.concat([kept, new], axis, join="exact", data_vars="minimal").sel(order)
+        parts.append(old)
+    merged = xr.merge([part.drop_attrs() for part in parts], join="outer", compat="no_conflicts")
+    return merged.assign_attrs({f"before_{name}": it for name, it in before.attrs.items()})
 
 
 def main(
@@ -176,6 +215,10 @@ def main(
     ] = None,
     repeats: Annotated[
         int | None, Option(help="of each cloud; slow estimators less often", show_default="by size")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        Option(help="an estimator to measure again, the rest as committed; may be given again"),
     ] = None,
     jobs: Annotated[int, Option(help="processes")] = 2,
     out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
@@ -193,10 +236,11 @@ def main(
         least = min(size.seeds, size.repeats)
         if least < 2:
             raise ValueError(f"an error needs at least 2 seeds and 2 repeats, not {least}")
+        _check_only(only or (), size)
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
-                size._asdict(),
+                lambda folder: study(size, jobs=jobs, folder=folder, only=only or ()),
+                size._asdict() | ({"only": only} if only else {}),
                 verdicts=claims.verdicts,
                 figures=picture.figures,
                 tables=claims.tables,
@@ -205,6 +249,16 @@ def main(
                 out=out,
             )
         )
+
+
+def _check_only(only, size):
+    for name in only:
+        if name not in dimension.ESTIMATORS:
+            raise ValueError(
+                f"sgdnoise.dimension.ESTIMATORS has no {name!r}; give one of their names"
+            )
+    if only and size != FULL:
+        raise ValueError("only some are measured again at the full size, that of the results kept")
 
 
 if __name__ == "__main__":

@@ -385,10 +385,10 @@ def test_errors_of_groups_are_the_derived_combination(number_of, splits, rng):
         orders = [np.random.default_rng([g, split]).permutation(60) for split in range(times)]
         means = np.asarray([samples[order].reshape(g, -1).mean(1) for order in orders])
         claims[g] = means.var(axis=1, ddof=1).mean() / g
-    letters = {"E_2": claims[2], "E_g": claims[number_of], "g": number_of}
+    letters = {"E_h": claims[2], "E_g": claims[number_of], "h": 2, "g": number_of}
     found = grouped(np.mean, samples, number_of, splits=splits)
     assert_allclose(found.stderr**2, number(groups.exact(), **letters), **TIGHT)
-    doubt = 1 / number(groups.freedom(), g=number_of, r=splits) + 1 / 59
+    doubt = 1 / number(groups.freedom(), h=2, g=number_of, r=splits) + 1 / 59
     assert_allclose(found.freedom, 1 / doubt, **TIGHT)
 
 

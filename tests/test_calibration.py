@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from witnesses import SURE
 
 from paper.figures import calibration as picture
-from sgdnoise.dimension import ESTIMATORS
+from sgdnoise.dimension import ESTIMATORS, GROUPS
 from sgdnoise.estimate import grouped, mean
 from simulations import calibration as study
 from simulations import calibration_claims as claims
@@ -74,10 +74,10 @@ def test_the_share_of_an_estimator_counts_every_interval_once():
 
 def test_sharing_neighbours_changes_no_value_and_no_error(rng):
     points = rng.normal(size=(250, 3))
-    names = ("twonn", "levina_bickel", "ess", "participation_ratio")
+    names = ("twonn", "levina_bickel", "ess", "participation_ratio", "stable_rank")
     values = dict(zip(ESTIMATORS, study._measured(points, names), strict=True))
     for name in names:
-        expected = grouped(ESTIMATORS[name], points)
+        expected = grouped(ESTIMATORS[name], points, **GROUPS.get(name, {}))
         reach = expected.interval()[1] - expected.value
         np.testing.assert_allclose(values[name], [*expected[:2], reach], rtol=1e-9)
     assert np.isnan(values["danco"]).all()  # was not asked for
@@ -102,6 +102,47 @@ def small():
     parts = [part.expand_dims(cloud=[cloud], d=[2]) for cloud in study.CLOUDS]
     repeated = claims.summarised(xr.combine_by_coords(parts))
     return xr.merge([sets, repeated])
+
+
+def test_the_methods_of_an_estimator_are_those_that_use_it():
+    assert list(study.methods_of(("twonn",), True)) == ["twonn", "calibrated twonn"]
+    assert list(study.methods_of(("learned",), False)) == ["learned", "learned, noisy"]
+    assert not study.methods_of(("stable_rank",), True)
+    assert list(study.methods_of(tuple(ESTIMATORS), True)) == list(study.methods(True))
+
+
+def test_estimators_measured_again_are_as_in_a_whole_run_and_the_others_as_before(small):
+    size, names = study.SMALL._replace(repeats=2, cloud=210), ["twonn", "stable_rank"]
+    again = study.accuracy(300, "clean", 0, calibrated=False, names=("twonn",))
+    assert again.by.values.tolist() == ["twonn"]
+    again = xr.concat([again, again], "seed").expand_dims(points=[300], change=["clean"])
+    part = study.coverage("torus", 2, 0, size=size, names=names)
+    parts = [part.expand_dims(cloud=[cloud], d=[2], block=[0]) for cloud in study.CLOUDS]
+    repeated = claims.summarised(xr.combine_by_coords(parts)).sel(estimator=names)
+    before = small.copy(deep=True)
+    before["mean"].loc[{"estimator": names}] = np.nan
+    before["found"].loc[{"by": "twonn"}] = np.nan
+    found = study.renewed(before.assign_attrs(commit="abc"), again, repeated)
+    xr.testing.assert_allclose(found, small)
+    assert found.attrs == {"before_commit": "abc"}
+    kept = study.renewed(small, None, repeated)
+    xr.testing.assert_allclose(kept, small)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "kaiser"], "'kaiser'"),
+        (["--only", "twonn", "--small"], "at the full size"),
+        (["--only", "twonn", "--repeats", "10"], "at the full size"),
+    ],
+)
+def test_what_cannot_be_measured_again_alone_is_refused(words, said, tmp_path):
+    app = typer.Typer()
+    app.command()(study.main)
+    found = CliRunner().invoke(app, [*words, "--out", str(tmp_path)])
+    assert found.exit_code == 2
+    assert said in found.stderr
 
 
 def test_the_smallest_run_is_judged_and_drawn(small):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from witnesses import SURE, torus
 
-from sgdnoise.dimension import levina_bickel, participation_ratio, twonn
+from sgdnoise.dimension import GROUPS, levina_bickel, participation_ratio, stable_rank, twonn
 from sgdnoise.estimate import Estimate, finite_mean, grouped, mean
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -235,6 +235,75 @@ def test_the_error_of_an_isotropic_participation_ratio_is_the_spread_of_repeats(
     ratio = claimed / np.std([run.value for run in runs], ddof=1)
     error = ratio * (2 * 119) ** -0.5
     assert 1 - SURE * error < ratio < 4 / 3 + SURE * error
+
+
+def corner(part):
+    """Minus the size of a mean: at zero it has a corner."""
+    return -abs(np.mean(part, axis=0))
+
+
+def test_at_a_corner_halves_claim_nothing_and_groups_what_is_derived():
+    """100 pairs of normal numbers and their opposites, whose mean is zero; claims over the variance
+    of |x|, 1 - 2 / pi, are 1 - 1 / g times 1 - (2 sin q + (pi - 2 q) cos q) / pi over the same,
+    cos q = -1 / (g - 1): 0.56926 for 4 of 10 groups (derivations/groups.py).
+    """
+    half = np.random.default_rng(0).normal(size=(100, 400))
+    samples, truth = np.concatenate([half, -half]), (1 - 2 / np.pi) / 200
+    found = grouped(corner, samples, 10, fewer=4, splits=4)
+    claimed = mean(found.stderr**2 / truth)
+    assert claimed.distance(0.56926) < SURE
+    assert np.mean(grouped(corner, samples).stderr ** 2) < truth / 4
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_intervals_about_a_corner_hold_the_mean_with_fewer_than_ten_groups(axes, rng):
+    """The length of a mean of `axes` normal numbers, of which the least are those at the corner."""
+
+    def length(part):
+        return -np.linalg.norm(np.mean(part, axis=0), axis=0)
+
+    samples = rng.normal(size=(60, axes, 4000))
+    values = length(samples)
+    share, error = covered(grouped(length, samples, 10, fewer=4), values.mean(), 0.95)
+    assert abs(share - 0.95) < SURE * error + 0.015
+    share, error = covered(grouped(length, samples), values.mean(), 0.95)
+    assert share < 0.9
+
+
+@pytest.mark.parametrize("fewer", [2, 3, 4])
+def test_fewer_groups_combine_as_derived(fewer, rng):
+    """Of means: right on average, and known as well as freedom says."""
+    samples = rng.normal(size=(60, 4000))
+    linear = grouped(lambda x: np.mean(x, axis=0), samples, 6, fewer=fewer)
+    assert mean(linear.stderr**2).distance(1 / 60) < SURE
+    freedom = 2 / np.var(60 * linear.stderr**2, ddof=1)
+    error = ((2 + 12 / linear.freedom) / 4000) ** 0.5
+    assert abs(freedom / linear.freedom - 1) < SURE * error + 0.05
+
+
+@pytest.mark.parametrize("fewer", [1, 6])
+def test_fewer_groups_that_are_none_or_more_are_refused(fewer):
+    with pytest.raises(ValueError, match=rf"^fewer groups than 5 are 2 to 5, not {fewer}$"):
+        grouped(np.mean, np.ones(9), fewer=fewer)
+
+
+def stable_ranks(points):
+    """Of many clouds at once, points (n, cloud, D)."""
+    centred = points - points.mean(0)
+    values = np.linalg.eigvalsh(np.einsum("nci,ncj->cij", centred, centred))
+    return values.sum(1) / values[:, -1]
+
+
+@pytest.mark.parametrize("width", [2, 4])
+@pytest.mark.parametrize("largest", [1.0, 2.0])
+def test_intervals_of_a_stable_rank_hold_its_mean_on_either_side_of_the_corner(width, largest, rng):
+    """All variances equal, where its law is not normal, or one larger; 1% is for finite samples."""
+    samples = rng.normal(size=(300, 400, width))
+    samples[:, :, 0] *= largest**0.5
+    np.testing.assert_allclose(stable_ranks(samples)[0], stable_rank(samples[:, 0]), rtol=1e-10)
+    found = grouped(stable_ranks, samples, **GROUPS["stable_rank"])
+    share, error = covered(found, found.value.mean(), 0.95)
+    assert abs(share - 0.95) < SURE * error + 0.01
 
 
 @pytest.mark.parametrize("groups", [-1, 0, 1, 10])

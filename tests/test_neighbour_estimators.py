@@ -231,7 +231,7 @@ def test_tle_is_a_mean_over_balls_shrunk_until_a_neighbour_is_on_their_edge(k, r
 def test_tle_in_blocks_is_tle_at_once(rng, monkeypatch):
     points = rng.normal(size=(60, 3))
     expected = tle(points)
-    monkeypatch.setattr("sgdnoise.dimension.radii.TILE", 20 * 163 * 7)
+    monkeypatch.setattr("sgdnoise.dimension.radii.BLOCK", 20 * 163 * 7)
     np.testing.assert_allclose(tle(points), expected, rtol=1e-13)
 
 

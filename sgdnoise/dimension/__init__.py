@@ -76,3 +76,5 @@ LINEAR: dict[str, Callable[..., Any]] = {
     "pca": pca,
 }
 ESTIMATORS: dict[str, Callable[..., Any]] = NEIGHBOUR | LINEAR
+# How `grouped` is to find the error of those that have corners.
+GROUPS: dict[str, dict[str, int]] = {"stable_rank": {"groups": 10, "fewer": 4}}

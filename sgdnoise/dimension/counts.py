@@ -61,11 +61,12 @@ def abide(
     if near.distances.shape[1] <= FEWEST:
         found = near.distances.shape[1] + 1
         raise ValueError(f"at least {FEWEST + 2} distinct points are needed, not {found}")
-    d = twonn(near.points, neighbours=near)
+    _check_level(alpha)
+    d, half = twonn(near.points, neighbours=near), _half_contrasts(near)
     for _ in range(steps):
         if concrete(namespace(d).isinf(d)):
             break
-        d = _within_adaptive(near, d, alpha)
+        d = _within_adaptive(near, half, d, alpha)
     return d
 
 
@@ -78,21 +79,11 @@ def adaptive_neighbours(neighbours: Neighbours, d, alpha: float = 1e-6) -> Int[A
     al. 2018).  The first k to fail at level alpha is the answer; the last, where none does.
     Raises ValueError for alpha not between 0 and 1, or fewer than 4 neighbours.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"a test has a level alpha between 0 and 1, not {alpha}")
+    _check_level(alpha)
     known = neighbours.distances.shape[1]
     if known <= FEWEST:
         raise ValueError(f"{FEWEST + 1} or more neighbours are needed for a test, not {known}")
-    xp = namespace(neighbours.distances)
-    logarithms = xp.log(neighbours.distances)
-    rank = xp.arange(FEWEST, known, device=device(logarithms))
-    own = logarithms[:, FEWEST - 1 : known - 1]
-    place = neighbours.index[:, FEWEST:] * known + rank[None, :] - 1
-    other = xp.take(xp.reshape(logarithms, (-1,)), xp.reshape(place, (-1,)))
-    half = xp.abs(own - xp.reshape(other, own.shape)) * d / 2
-    ratio = 4 * xp.astype(rank, half.dtype) * (half + xp.log1p(xp.exp(-2 * half)) - math.log(2))
-    passed = xp.astype(ratio <= NormalDist().inv_cdf(alpha / 2) ** 2, rank.dtype)
-    return FEWEST + xp.sum(xp.cumulative_prod(passed, axis=1), axis=1)
+    return _adaptive(_half_contrasts(neighbours), d, alpha)
 
 
 def i3d(points, inner: int, outer: int):
@@ -120,6 +111,33 @@ def i3d(points, inner: int, outer: int):
     return _lattice_dimension(xp, _log(far) - _log(near), inner, outer)
 
 
+def _check_level(alpha):
+    if not 0 < alpha < 1:
+        raise ValueError(f"a test has a level alpha between 0 and 1, not {alpha}")
+
+
+def _half_contrasts(near):
+    """|log(r_ik / r_jk)| / 2 for k from the fewest on, j the next neighbour of i, (n, ranks)."""
+    xp, known = namespace(near.distances), near.distances.shape[1]
+    logarithms = xp.log(near.distances)
+    rank = xp.arange(FEWEST, known, device=device(logarithms))
+    own = logarithms[:, FEWEST - 1 : known - 1]
+    place = near.index[:, FEWEST:] * known + rank[None, :] - 1
+    other = xp.take(xp.reshape(logarithms, (-1,)), xp.reshape(place, (-1,)))
+    return xp.abs(own - xp.reshape(other, own.shape)) / 2
+
+
+def _adaptive(half, d, alpha):
+    """The first k at which d times a half contrast exceeds arcosh(e^c), c = chi^2 / (4 k)."""
+    xp, ranks = namespace(half), half.shape[1]
+    most = NormalDist().inv_cdf(alpha / 2) ** 2
+    rank = xp.arange(FEWEST, FEWEST + ranks, dtype=half.dtype, device=device(half))
+    c = most / (4 * rank)
+    failed = half * d > c + xp.log1p(xp.sqrt(-xp.expm1(-2 * c)))
+    first = xp.argmax(xp.astype(failed, xp.uint8), axis=1)
+    return FEWEST + xp.where(xp.any(failed, axis=1), first, xp.full_like(first, ranks))
+
+
 def _best_ratio(d):
     """Inner radius over outer, of least variance at dimension d."""
     return SHARE ** (1 / d)
@@ -131,10 +149,10 @@ def _log(value):
     return xp.where(value > 0, xp.log(xp.where(value > 0, value, 1.0)), -xp.inf)
 
 
-def _within_adaptive(near, d, alpha):
+def _within_adaptive(near, half, d, alpha):
     """One step of `abide`."""
     xp, ratio = namespace(near.distances), _best_ratio(d)
-    k = adaptive_neighbours(near, d, alpha)
+    k = _adaptive(half, d, alpha)
     radius = xp.take_along_axis(near.distances, (k - 1)[:, None], axis=1)
     inside = xp.sum(xp.astype(near.distances <= ratio * radius, radius.dtype))
     return _log(inside / xp.sum(xp.astype(k - 1, radius.dtype))) / xp.log(ratio)

@@ -4,10 +4,12 @@ import math
 
 from jaxtyping import Float
 
-from sgdnoise.arrays import TILE, Array, device, namespace
+from sgdnoise.arrays import Array, device, namespace
 from sgdnoise.dimension.cloud import Neighbours, nearest
 
 __all__ = ["local_mada", "local_mom", "local_tle", "mada", "mom", "tle"]
+
+BLOCK = 1 << 18  # numbers in a block of neighbourhoods, few enough for a processor's cache
 
 
 def mom(points, k: int = 20, *, neighbours: Neighbours | None = None):
@@ -87,7 +89,7 @@ def _inverse_tle(near):
     """Mean of -log of all measurements of each point, blocks of points at a time, (n,)."""
     xp = namespace(near.distances)
     n, k = near.distances.shape
-    rows = max(1, TILE // (k * (near.points.shape[1] + 8 * k)))
+    rows = max(1, BLOCK // (k * (near.points.shape[1] + 8 * k)))
     found = []
     for start in range(0, n, rows):
         part = slice(start, min(start + rows, n))
@@ -106,8 +108,9 @@ def _inverse_of_balls(xp, offsets, u):
     """
     k = u.shape[1]
     gram = offsets @ xp.matrix_transpose(offsets)
-    squares = u[:, :, None] ** 2 + u[:, None, :] ** 2
-    direct, mirrored = (_shrunk(xp, u, squares + sign * 2 * gram) for sign in (-1, 1))
+    own, other = u[:, :, None] ** 2, u[:, None, :] ** 2
+    squares, gap, rest = own + other, own - other, 1 - own
+    direct, mirrored = (_shrunk(xp, squares + sign * gram, gap, rest) for sign in (-2, 2))
     least = 8 * xp.finfo(u.dtype).eps ** 0.5
     rank = xp.arange(k, device=device(u))
     used = (rank[:, None] != rank[None, :]) & (rank[None, :] < k - 1)
@@ -117,17 +120,15 @@ def _inverse_of_balls(xp, offsets, u):
     return -total / (2 * (xp.sum(xp.astype(used, u.dtype), axis=(1, 2)) + k - 1))
 
 
-def _shrunk(xp, u, squared):
+def _shrunk(xp, squared, gap, rest):
     """By how much the unit ball shrinks towards i until j, at `squared` from it, is on its edge.
 
-    (1 - u_i^2) s^2 + b s = squared, b = u_i^2 + squared - u_j^2: the positive root, in whichever
-    form does not cancel.
+    rest s^2 + b s = squared, rest = 1 - u_i^2, b = squared + gap, gap = u_i^2 - u_j^2: the positive
+    root, in whichever form does not cancel.
     """
-    squared = xp.where(squared > 0, squared, 0.0)
-    own, other = u[:, :, None] ** 2, u[:, None, :] ** 2
-    b, rest = own + squared - other, 1 - own
-    root = xp.sqrt(b**2 + 4 * squared * rest)
+    squared = xp.clip(squared, 0.0)
+    b = squared + gap
+    far = xp.abs(b) + xp.sqrt(b**2 + 4 * rest * squared)
     stable = (b > 0) | (rest <= 0)
-    above = xp.where(stable, 2 * squared, root - b)
-    below = xp.where(stable, b + root, 2 * rest)
-    return above / xp.where(below > 0, below, 1.0)
+    below = xp.where(stable, far, 2 * rest)
+    return xp.where(stable, 2 * squared, far) / xp.where(below > 0, below, 1.0)

@@ -89,7 +89,10 @@ def stable_rank(points):
     """Stable rank |X|_F^2 / |X|_2^2 of the centred points, Rudelson & Vershynin (2007).
 
     (n, D) -> ().  All variance over the largest of a principal component, which small samples
-    overestimate, so that it is biased downwards.  Raises ValueError as `cloud` does.
+    overestimate, so that it is biased downwards.  Where the largest variances are equal it has a
+    corner, at which linear errors and the bootstrap fail (Beran & Srivastava, 1985; Duembgen,
+    1993): its error is that of `grouped` with 4 fewer of 10 groups.
+    Raises ValueError as `cloud` does.
     """
     variances = singular_values(points) ** 2
     xp, largest = namespace(variances), variances[0]
