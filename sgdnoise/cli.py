@@ -1,14 +1,12 @@
 """What a person sees at the terminal: progress, verdicts, where the files are."""
 
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +18,8 @@ import rich.table
 from sgdnoise.plot import save, svg
 from sgdnoise.report import Table, html
 from sgdnoise.store import provenance, source, whole, write
-from sgdnoise.sweep import fingerprint
+from sgdnoise.sweep import Incomplete, fingerprint
+from sgdnoise.sweep.workers import workers
 from sgdnoise.verdict import HEADINGS, Verdict, columns, row, status, summary
 
 __all__ = [
@@ -31,17 +30,15 @@ __all__ = [
     "guarded",
     "progress",
     "show",
+    "spent",
     "workers",
     "writable",
 ]
 
 console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 WIDE = 116  # columns that the whole verdict table takes
+MOST, LINES = 20, 6  # failures that are listed, and lines of the first one's traceback
 COLOUR = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
-THREADS = {
-    "OMP_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-}
 
 
 def fail(sentence: str) -> NoReturn:
@@ -54,17 +51,38 @@ def fail(sentence: str) -> NoReturn:
 
 @contextmanager
 def guarded(again: str):
-    """Bad input ends in a sentence and status 2, a lost process in `again` and 3, Ctrl-C in 130."""
+    """Bad input ends in a sentence and status 2, Ctrl-C in `again` and 130.
+
+    Points of a sweep that failed end in a list of them and status 3, as do processes that are gone.
+    """
     try:
         yield
-    except BrokenExecutor:
-        console.print(f"\na process that did the work is gone; {again}", markup=False)
+    except Incomplete as some:
+        _listed(some.failures)
+        console.print(f"all others are kept; {again}", markup=False)
+        raise SystemExit(3) from None
+    except BrokenExecutor as error:
+        text = f"\na process that did the work is gone ({error}); {again}"
+        console.print(text, markup=False, soft_wrap=True)
         raise SystemExit(3) from None
     except ValueError as error:
         fail(str(error))
     except KeyboardInterrupt:
         console.print(f"\nstopped; {again}", markup=False)
         raise SystemExit(130) from None
+
+
+def _listed(failures):
+    """What failed, a line each, and the last lines of the first traceback."""
+    count = "1 point" if len(failures) == 1 else f"{len(failures)} points"
+    console.print(f"\n{count} failed:", markup=False)
+    for failure in failures[:MOST]:
+        at = ", ".join(f"{name} {value}" for name, value in failure.point.items())
+        console.print(f"  {at}: {failure.error}", markup=False, soft_wrap=True)
+    if len(failures) > MOST:
+        console.print(f"  and {len(failures) - MOST} more")
+    for line in failures[0].traceback.splitlines()[-LINES:]:
+        console.print(f"    {line}", markup=False, soft_wrap=True)
 
 
 def writable(folder) -> Path:
@@ -81,86 +99,55 @@ def writable(folder) -> Path:
 
 
 @contextmanager
-def workers(jobs: int):
-    """Processes of one thread each, which end with this one however it ends."""
-    if jobs < 1:
-        raise ValueError(f"at least one process must do the work, not {jobs}")
-    os.environ.update({k: os.environ.get(k, v) for k, v in THREADS.items()})
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
-    )
-    try:
-        with _deaf():
-            for _ in range(jobs):
-                pool.submit(int)  # starts a process
-        yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+def progress(what: str, count: Callable[[], int | tuple[int, int]], total: int):
+    """How many are done, how fast, the time left and what failed, while the body runs.
 
-
-@contextmanager
-def _deaf():
-    """Processes started in here do not hear Ctrl-C, which is their parent's to answer."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _follow(parent):
-    """End this process when its parent is gone: kill -9 leaves nobody behind."""
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def progress(what: str, count: Callable[[], int], total: int):
-    """A bar with the time left while the body runs; plain lines where there is no terminal."""
+    count: () -> done, or (done, failed).  A bar, or plain lines where there is no terminal.
+    """
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TextColumn("elapsed"),
         rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("left"),
-        rich.progress.TextColumn("{task.fields[left]}"),
+        rich.progress.TextColumn("{task.fields[rest]}"),
     )
-    over, began, first = threading.Event(), time.monotonic(), count()
+    over, began, first = threading.Event(), time.monotonic(), sum(_counted(count))
     with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total, completed=first, left="...")
+        task = bar.add_task(what, total=total, completed=first, rest="")
 
         def look():
             said = began
             while not over.wait(0.5):
-                done, now = count(), time.monotonic()
-                left = time_left(done - first, total - done, now - began)
-                bar.update(task, completed=done, left=left)
+                (done, failed), now = _counted(count), time.monotonic()
+                rest = pace(done + failed - first, total - done - failed, now - began, failed)
+                bar.update(task, completed=done, rest=rest)
                 if not console.is_terminal and now - said > 15:
-                    rest = f", {left} left" if done > first else ""
-                    console.print(f"{what}: {done} of {total}{rest}")
+                    console.print(f"{what}: {done} of {total}, {rest}")
                     said = now
 
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
         try:
             yield
-            bar.update(task, completed=total, left="0:00")
+            bar.update(task, completed=total, rest="")
         finally:
             over.set()
             thread.join()
+
+
+def _counted(count):
+    found = count()
+    return found if isinstance(found, tuple) else (found, 0)
+
+
+def pace(done: int, left: int, seconds: float, failed: int = 0) -> str:
+    """How fast it goes, the time left at that rate, and how many failed."""
+    rate = done / seconds if seconds > 0 else 0
+    speed = f"{rate:.3g} a second, " if rate >= 1 else f"{60 * rate:.3g} a minute, "
+    return f"{speed if done else ''}{time_left(done, left, seconds)} left" + (
+        f", {failed} failed" if failed else ""
+    )
 
 
 def time_left(done: int, left: int, seconds: float) -> str:
@@ -207,7 +194,7 @@ def conduct(
     """
     began = time.monotonic()
     folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
-    origin = provenance(arguments)
+    origin = provenance(arguments, seed=arguments.get("seed"))
     results = study(folder)
     return finish(
         results,
@@ -216,9 +203,15 @@ def conduct(
         tables(results),
         title=title,
         lead=lead,
-        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
+        origin=origin | {"seconds": round(time.monotonic() - began, 1)} | spent(results),
         out=out,
     )
+
+
+def spent(results) -> dict:
+    """The CPU seconds of all points, whenever and wherever they ran, where a sweep knows them."""
+    known = "cpu_seconds" in results.attrs
+    return {"cpu_seconds": round(results.attrs["cpu_seconds"], 1)} if known else {}
 
 
 def finish(

@@ -23,9 +23,9 @@ import xarray as xr
 from typer import Option
 
 from paper.figures import compression as picture
-from sgdnoise.cli import console, finish, guarded, progress, workers, writable
+from sgdnoise.cli import console, finish, guarded, progress, spent, workers, writable
 from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint, sweep
+from sgdnoise.sweep import fingerprint, sweep, tally
 from simulations import compression_claims as claims
 from simulations.compression_chains import LEARNING, MODES, Setting, run
 
@@ -54,20 +54,22 @@ SIZES: dict[str, tuple[int, dict[str, dict]]] = {  # seeds; settings, and what i
 }
 
 
-def study(settings: dict[str, Setting], seeds, *, jobs: int, folder) -> xr.Dataset:
+def study(
+    settings: dict[str, Setting], seeds, *, jobs: int, folder, cluster: str | None = None
+) -> xr.Dataset:
     """Every setting at every seed, axes (setting, mode, seed, watch), on `jobs` processes.
 
     What is finished is kept in `folder`; on the same folder it goes on where it stopped.
     """
     blocks = np.reshape(seeds, (-1, _block(len(seeds), len(settings), jobs))).tolist()
-    work = partial(point, settings=settings, blocks=blocks, folder=folder)
+    work = partial(point, settings=settings, blocks=blocks, folder=folder.absolute())
     grid = {"setting": list(settings), "block": list(range(len(blocks)))}
     total = sum(s.watches + LEARNING for s in settings.values()) * len(blocks)
 
     def finished():
-        return sum(1 for _ in folder.rglob("chunk-*.npz"))
+        return sum(1 for _ in folder.rglob("chunk-*.npz")), tally(folder)[1]
 
-    with workers(jobs) as pool, progress("chunks", finished, total):
+    with workers(jobs, cluster) as pool, progress("chunks", finished, total):
         found = sweep(work, grid, pool, folder / "points")
     return _laid_out(found).sel(setting=list(settings))
 
@@ -145,6 +147,9 @@ def main(
         Option(help="steps of noisy descent", show_default="by setting and size"),
     ] = None,
     jobs: Annotated[int, Option(help="processes, one thread each")] = 2,
+    cluster: Annotated[
+        str | None, Option(help="address of a Dask scheduler, whose workers see the folder")
+    ] = None,
     device: Annotated[str, Option(help="cpu or cuda")] = "cpu",
     out: Annotated[Path, Option(help="folder for what is made")] = OUT,
 ) -> None:
@@ -153,7 +158,7 @@ def main(
     The tasks: three, ten, and with a quarter of the noise three_weak, ten_weak.
     The noises: none, label, gaussian, diagonal, isotropic, and prediction, which is the theory.
     Stopped at any moment, it goes on where it stopped when started again with the same arguments.
-    Exit status: 0 the claims hold, 1 one fails inside its regime, 2 bad input.
+    Exit status: 0 the claims hold, 1 one fails inside its regime, 2 bad input, 3 points failed.
     """
     asked = {"rate": rate, "batch": batch, "label_noise": label_noise, "steps": steps}
     with guarded("the same command goes on from the last finished chunk"):
@@ -162,7 +167,7 @@ def main(
         changes = {k: v for k, v in asked.items() if v is not None}
         settings = {name: _setting(name, sizes, mode, changes) for name in setting or sizes}
         checked(settings, count, seed)
-        raise SystemExit(_report(settings, range(seed, seed + count), jobs, device, out))
+        raise SystemExit(_report(settings, range(seed, seed + count), jobs, device, out, cluster))
 
 
 def _setting(name, sizes, modes, changes) -> Setting:
@@ -173,14 +178,14 @@ def _setting(name, sizes, modes, changes) -> Setting:
     return base._replace(**{**sizes.get(name, {}), **changes, "modes": kept})
 
 
-def _report(settings, seeds, jobs, device, out) -> int:
+def _report(settings, seeds, jobs, device, out, cluster=None) -> int:
     """Run, judge, draw and write: exit status."""
     began = time.monotonic()
     arguments = {"settings": {k: v._asdict() for k, v in settings.items()}, "seeds": list(seeds)}
     name = on_device(device)
     folder = writable(out / f"work-{fingerprint(source=source(), device=device, **arguments)}")
     origin = provenance(arguments, name)  # before the run: of the code that runs
-    results = study(settings, seeds, jobs=jobs, folder=folder)
+    results = study(settings, seeds, jobs=jobs, folder=folder, cluster=cluster)
     for sentence in claims.diverged(results):
         console.print(f"[bold red]{sentence}[/]")
     return finish(
@@ -190,7 +195,7 @@ def _report(settings, seeds, jobs, device, out) -> int:
         claims.values(results),
         title=claims.TITLE,
         lead=[*claims.LEAD, *claims.diverged(results)],
-        origin=origin | {"seconds": round(time.monotonic() - began, 1)},
+        origin=origin | {"seconds": round(time.monotonic() - began, 1)} | spent(results),
         out=out,
     )
 

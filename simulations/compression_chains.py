@@ -71,7 +71,7 @@ def rows(setting: Setting, seeds) -> Row:
 
 def fresh(setting: Setting, key):
     """Initial weights: independent normal of variance 1 / fan-in.  -> (p,)"""
-    d, h, o = network(setting)
+    d, h, o, _ = network(setting)
     one, two = jax.random.split(key)
     first = jax.random.normal(one, (d * h,), jnp.float32) / d**0.5
     return jnp.concatenate([first, jax.random.normal(two, (h * o,), jnp.float32) / h**0.5])

@@ -32,7 +32,7 @@ from sgdnoise.nets import flatten
 from sgdnoise.noise.critical import efficiency, scale, scale_from_batches
 from sgdnoise.report import Table
 from sgdnoise.rows import Dense
-from sgdnoise.sweep import sweep
+from sgdnoise.sweep import sweep, tally
 from sgdnoise.verdict import Verdict
 
 OUT = Path("out/noise_scale")
@@ -183,14 +183,12 @@ def searched(place: Place, directions, guess: float) -> dict:
     }
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All moments and seeds, on `jobs` processes; what is finished is kept in `folder`."""
     grid: dict[str, list] = {"moment": list(size.moments), "seed": list(range(size.seeds))}
 
-    def finished():
-        return sum(1 for _ in folder.glob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("points", finished, math.prod(map(len, grid.values()))):
+    total = math.prod(map(len, grid.values()))
+    with workers(jobs, cluster) as pool, progress("points", partial(tally, folder), total):
         return with_measured(sweep(partial(run, size=size), grid, pool, folder))
 
 
@@ -259,6 +257,9 @@ def main(
         int | None, Option(help="batches of each size", show_default="160, small 40")
     ] = None,
     jobs: Annotated[int, Option(help="processes")] = 2,
+    cluster: Annotated[
+        str | None, Option(help="address of a Dask scheduler, whose workers see the folder")
+    ] = None,
     out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
 ) -> None:
     """Measure best steps at many batch sizes, and print whether the noise scale foretells them."""
@@ -272,7 +273,7 @@ def main(
             raise ValueError(f"an error needs at least 2 seeds and 2 draws, not {least}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=verdicts,
                 figures=picture.figures,

@@ -31,7 +31,7 @@ from sgdnoise.nets import flatten, gradients
 from sgdnoise.nets.models import convnet, mlp
 from sgdnoise.noise.aligned import alignment
 from sgdnoise.noise.fisher import inner, scatter, trace
-from sgdnoise.sweep import sweep
+from sgdnoise.sweep import sweep, tally
 from simulations import noise_shape_claims as claims
 
 OUT = Path("out/noise_shape")
@@ -185,14 +185,12 @@ def against_hessian(module, inputs, labels, *, size: Size, rng) -> dict:
     }
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All networks and seeds, on `jobs` processes; what is finished is kept in `folder`."""
     grid: dict[str, list] = {"net": list(size.nets), "seed": list(range(size.seeds))}
 
-    def finished():
-        return sum(1 for _ in folder.glob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("points", finished, math.prod(map(len, grid.values()))):
+    total = math.prod(map(len, grid.values()))
+    with workers(jobs, cluster) as pool, progress("points", partial(tally, folder), total):
         return sweep(partial(run, size=size), grid, pool, folder)
 
 
@@ -202,6 +200,9 @@ def main(
         int | None, Option(help="trainings of each network", show_default="4, small 2")
     ] = None,
     jobs: Annotated[int, Option(help="processes")] = 2,
+    cluster: Annotated[
+        str | None, Option(help="address of a Dask scheduler, whose workers see the folder")
+    ] = None,
     out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
 ) -> None:
     """Train two networks, and hold the shape of their gradient noise against curvature."""
@@ -212,7 +213,7 @@ def main(
             raise ValueError(f"an error needs at least 2 seeds, not {size.seeds}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=claims.verdicts,
                 figures=picture.figures,

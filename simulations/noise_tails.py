@@ -28,7 +28,7 @@ from sgdnoise.data.digits import digits
 from sgdnoise.nets.flat import flatten
 from sgdnoise.noise.normality import gaussianity
 from sgdnoise.noise.tails import METHODS, extreme_value_index, tail_index
-from sgdnoise.sweep import sweep
+from sgdnoise.sweep import sweep, tally
 from sgdnoise.theory.tails import kesten_index
 from simulations import noise_tails_claims as claims
 
@@ -180,7 +180,7 @@ def _gradients(steps):
     return problem.gradients(theta).detach().numpy().astype(float), layers
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All parts, on `jobs` processes; what is finished is kept in `folder`."""
     parts: dict[str, tuple] = {
         "index": (
@@ -201,10 +201,7 @@ def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
     }
     total = sum(math.prod(map(len, grid.values())) for _, grid in parts.values())
 
-    def finished():
-        return sum(1 for _ in folder.rglob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("points", finished, total):
+    with workers(jobs, cluster) as pool, progress("points", partial(tally, folder), total):
         found = [sweep(run, grid, pool, folder / name) for name, (run, grid) in parts.items()]
     return xr.merge(found, join="outer", compat="no_conflicts")
 
@@ -214,6 +211,9 @@ def main(
     repeats: Annotated[int | None, Option(help="of each law", show_default="by size")] = None,
     seeds: Annotated[int | None, Option(help="of mixtures, chains", show_default="by size")] = None,
     jobs: Annotated[int, Option(help="processes")] = 2,
+    cluster: Annotated[
+        str | None, Option(help="address of a Dask scheduler, whose workers see the folder")
+    ] = None,
     out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
 ) -> None:
     """Run all parts, and print what holds."""
@@ -226,7 +226,7 @@ def main(
             raise ValueError(f"an error needs at least 2 seeds and 2 repeats, not {least}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=claims.verdicts,
                 figures=picture.figures,

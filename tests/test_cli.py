@@ -5,20 +5,25 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from itertools import count
 
 import numpy as np
 import pytest
 import rich.console
 import xarray as xr
+from test_sweep import GRID, fatal, holds_powers
 from typer.testing import CliRunner
 from witnesses import SURE, torus
 
 from sgdnoise import cli
 from sgdnoise.__main__ import app
-from sgdnoise.cli import time_left, workers, writable
+from sgdnoise.cli import guarded, pace, progress, time_left, workers, writable
 from sgdnoise.dimension import ESTIMATORS
 from sgdnoise.estimate import Estimate, grouped
 from sgdnoise.store import write
+from sgdnoise.sweep import Failure, Incomplete, sweep
 from sgdnoise.verdict import Verdict, columns
 
 
@@ -249,6 +254,53 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 def test_time_left_is_told_at_the_rate_so_far():
     assert time_left(0, 10, 5.0) == "..."
     assert time_left(5, 10, 60.0) == "2:00"
+
+
+def test_the_pace_tells_rate_time_left_and_failures():
+    assert pace(0, 10, 5.0) == "... left"
+    assert pace(5, 10, 60.0) == "5 a minute, 2:00 left"
+    assert pace(120, 40, 60.0, failed=2) == "2 a second, 0:20 left, 2 failed"
+
+
+def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch):
+    """A line at once and then one each 15 seconds, here 15 of a faster clock."""
+    clock = count(0, 20)
+    monkeypatch.setattr(cli, "console", rich.console.Console(width=140, highlight=False))
+    monkeypatch.setattr(cli.time, "monotonic", lambda: float(next(clock)))
+    with progress("points", lambda: (4, 1), 10):
+        time.sleep(1.2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(line.startswith("points: 4 of 10, ") for line in lines)
+    assert all(line.endswith("1 failed") for line in lines)
+
+
+def test_points_that_failed_are_listed_and_status_is_3(capsys):
+    some = [
+        Failure({"rate": k, "batch": 2}, "RuntimeError: no", "a\nb") for k in range(cli.MOST + 2)
+    ]
+    with pytest.raises(SystemExit) as ended, guarded("start it again"):
+        raise Incomplete(some)
+    assert ended.value.code == 3
+    text = capsys.readouterr().out
+    assert f"{cli.MOST + 2} points failed:" in text
+    assert "rate 0, batch 2: RuntimeError: no" in text
+    assert "and 2 more" in text
+    assert "all others are kept; start it again" in text
+
+
+def test_a_lost_executor_is_a_sentence_and_status_3(capsys):
+    with pytest.raises(SystemExit) as ended, guarded("start it again"):
+        raise BrokenExecutor("no point can begin")
+    assert ended.value.code == 3
+    assert "is gone (no point can begin); start it again" in capsys.readouterr().out
+
+
+def test_workers_are_replaced_after_one_was_killed(tmp_path):
+    run = partial(fatal, once=str(tmp_path / "once"))
+    with workers(1) as pool:
+        holds_powers(sweep(run, GRID, pool))
+        assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
 
 
 def test_workers_are_one_thread_each_and_refuse_none():

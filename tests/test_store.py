@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
-from sgdnoise.store import load_arrays, provenance, read, save_arrays, source, whole, write
+from sgdnoise.store import intact, load_arrays, provenance, read, save_arrays, source, whole, write
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -70,12 +71,13 @@ def test_a_missing_or_damaged_file_of_arrays_is_none(tmp_path, rng):
 
 def test_a_dataset_comes_back_with_its_origin(tmp_path):
     found = xr.Dataset({"spread": ("rate", [1.0, 2.0])}, {"rate": [0.1, 0.2]})
-    write(found, tmp_path / "r.nc", **provenance({"seed": 3}, "some device"))
+    write(found, tmp_path / "r.nc", **provenance({"size": 3}, "some device", seed=7))
     back = read(tmp_path / "r.nc")
     xr.testing.assert_identical(back.drop_attrs(), found)
-    assert back.attrs["arguments"] == '{"seed": 3}'
+    assert back.attrs["arguments"] == '{"size": 3}'
     assert back.attrs["device"] == "some device"
-    assert {"commit", "dirty", "versions", "machine", "date"} <= set(back.attrs)
+    assert back.attrs["seed"] == 7
+    assert {"commit", "dirty", "versions", "machine", "processor", "date"} <= set(back.attrs)
 
 
 def test_what_is_no_result_is_said_in_a_sentence(tmp_path):
@@ -84,6 +86,44 @@ def test_what_is_no_result_is_said_in_a_sentence(tmp_path):
     (tmp_path / "bad.nc").write_bytes(b"not netCDF")
     with pytest.raises(ValueError, match="not a whole netCDF file"):
         read(tmp_path / "bad.nc")
+
+
+def test_any_flipped_bit_of_a_result_is_noticed(tmp_path, rng):
+    path = tmp_path / "r.nc"
+    write(xr.Dataset({"value": ("t", rng.normal(size=50))}), path)
+    assert intact(path)
+    good = path.read_bytes()
+    for place in (*rng.integers(len(good), size=20), len(good) - 1):
+        bad = bytearray(good)
+        bad[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(bad))
+        assert not intact(path)
+        with pytest.raises(ValueError, match="is damaged: its checksum"):
+            read(path, sealed=True)
+    for cut in (0, 10, len(good) // 2, len(good) - 1):
+        path.write_bytes(good[:cut])
+        assert not intact(path)
+    assert not intact(tmp_path / "absent.nc")
+
+
+def test_a_damaged_result_is_refused_and_one_without_a_checksum_is_read(tmp_path):
+    found = xr.Dataset({"value": ("t", np.arange(50.0))})
+    write(found, tmp_path / "r.nc")
+    bad = bytearray((tmp_path / "r.nc").read_bytes())
+    bad[len(bad) // 2] ^= 1
+    (tmp_path / "r.nc").write_bytes(bytes(bad))
+    with pytest.raises(ValueError, match="is damaged: its checksum"):
+        read(tmp_path / "r.nc")
+    found.to_netcdf(tmp_path / "plain.nc", engine="h5netcdf")
+    xr.testing.assert_identical(read(tmp_path / "plain.nc"), found)
+
+
+def test_a_result_with_its_checksum_is_netcdf_to_others(tmp_path, rng):
+    found = xr.Dataset({"value": ("t", rng.normal(size=5))})
+    write(found, tmp_path / "r.nc")
+    xr.testing.assert_identical(xr.load_dataset(tmp_path / "r.nc", engine="h5netcdf"), found)
+    with h5py.File(tmp_path / "r.nc") as file:
+        np.testing.assert_array_equal(file["value"], found.value)
 
 
 def test_the_hash_of_the_source_is_stable():
