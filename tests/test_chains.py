@@ -1,6 +1,10 @@
 """Many chains at once: each a function of its key and of the step, and of nothing else."""
 
+import os
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +14,12 @@ from test_process import NOISES
 from witnesses import SIZE, SURE, bowl, curved
 
 from sgdnoise import noise
-from sgdnoise.dynamics import Process, descent, langevin, together
+from sgdnoise.dynamics import Process, chains, descent, langevin, together
 from sgdnoise.dynamics.chains import State, advance, begin, draw, keys_for, simulate
 from sgdnoise.estimate import mean
 from sgdnoise.noise import sampling
 from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Uniform
+from sgdnoise.problem import Problem
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 KEY = jax.random.key(7)
@@ -43,6 +48,64 @@ def test_a_chain_is_the_loop_that_its_draws_and_steps_make(name):
     for k in range(6):
         theta = step(theta, drawn(k))
         np.testing.assert_allclose(path[2, k], theta, rtol=1e-12)
+
+
+ALONE = """
+import jax, numpy as np
+from test_chains import bits
+bits(jax.devices())
+"""
+
+
+def bits(devices):
+    """A network of which products are rounded by their shape, ten chains in blocks of three."""
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.normal(size=(30, 6)).astype("f"), rng.normal(size=(30, 4)).astype("f")
+    starts = rng.normal(size=(10, 6 * 9 + 9 * 4)).astype("f") / 3
+
+    def losses(t, x, y):
+        return ((jnp.tanh(x @ t[:54].reshape(6, 9)) @ t[54:].reshape(9, 4) - y) ** 2).sum(1)
+
+    problem = Problem(losses, (jnp.asarray(inputs), jnp.asarray(targets)), jax)
+    one, how = langevin(noise.minibatch(problem, 5), 0.01), {"steps": 6, "block": 3}
+    whole = simulate(one, KEY, starts, **how).theta
+    np.testing.assert_array_equal(simulate(one, KEY, starts[:4], **how).theta, whole[:4])
+    rare = simulate(one, KEY, starts, every=3, **how).theta
+    np.testing.assert_array_equal(rare, whole[:, 2::3])
+    for some in (1, 2, 4):
+        spread = simulate(one, KEY, starts, devices=devices[:some], **how).theta
+        np.testing.assert_array_equal(spread, whole)
+    state, how = begin(starts, one), {"steps": 1, "every": 1, "observe": itself, "block": 3}
+    for k in range(6):
+        state, seen = advance(one, keys_for(KEY, 10), state, k, **how)
+        np.testing.assert_array_equal(seen[:, 0], whole[:, k])
+
+
+def test_with_a_block_other_chains_devices_looks_and_cuts_change_no_bit():
+    """Fully optimised and in float32, on four devices, which need a process of their own."""
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    here = Path(__file__).parent
+    env["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here)])
+    subprocess.run([sys.executable, "-c", ALONE], env=env, check=True)
+
+
+@pytest.mark.parametrize("block", [1, 2, 7])
+def test_blocks_change_no_draw_and_no_number_but_by_rounding(block):
+    one, starts = process()
+    found = simulate(one, KEY, starts, steps=6, block=block).theta
+    np.testing.assert_allclose(found, simulate(one, KEY, starts, steps=6).theta, rtol=1e-12)
+
+
+def test_a_block_is_as_large_as_the_room_for_its_largest_array(monkeypatch):
+    """A step that makes 2 x 50 numbers of each chain; seven chains make three equal blocks."""
+
+    def step(theta, drawn):
+        return theta + 0 * (theta[:, None] * jnp.ones(50)).sum(1) + drawn
+
+    keys, state = keys_for(KEY, 7), begin(jnp.ones((7, 2)))
+    for room, expected in {99: 1, 100: 1, 200: 2, 399: 3, 400: 4, 10_000: 7}.items():
+        monkeypatch.setattr(chains, "ROOM", room)
+        assert chains._block(Process(step, Normal(2), 1.0), keys, state, None, 1) == expected
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -256,6 +319,18 @@ def test_steps_that_every_does_not_divide_are_refused(steps, every):
     one, starts = process()
     with pytest.raises(ValueError, match=f"not {steps} of {every}"):
         simulate(one, KEY, starts, steps=steps, every=every)
+
+
+def test_a_block_without_chains_is_refused():
+    one, starts = process()
+    with pytest.raises(ValueError, match="a block needs at least one chain, not 0"):
+        simulate(one, KEY, starts, steps=2, block=0)
+
+
+def test_more_steps_than_a_number_of_32_bits_counts_are_refused():
+    one, starts = process()
+    with pytest.raises(ValueError, match="fewer than 2147483648 steps, not 4294967296"):
+        simulate(one, KEY, starts, steps=2**32, every=2**31)
 
 
 def test_an_epoch_of_reshuffling_on_a_linear_loss_sums_to_the_mean_gradient_exactly():
