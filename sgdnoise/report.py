@@ -1,6 +1,6 @@
 """One self-contained page: verdicts, pictures, numbers, and where they come from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jinja2
@@ -15,7 +15,7 @@ class Table(NamedTuple):
 
     caption: str
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(

@@ -121,7 +121,7 @@ def useless(w, v):
 
 def process(setting: Setting, x, y, w, v):
     """What descends, from which theta, and how W and V are read from it."""
-    net = TwoLayer(*w.shape, v.shape[1], "linear")
+    net = TwoLayer(len(w), len(v), v.shape[1], "linear")
     losses, theta = net.losses, np.concatenate([w.ravel(), v.ravel()])
 
     def read(theta):

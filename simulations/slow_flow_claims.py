@@ -26,7 +26,7 @@ SMALL = 0.1  # eigenvalues below this share of the largest are jitter in part
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """Dimension, modes, imbalance and decay of every setting; controls must stay as they are."""
-    found = []
+    found: list[Verdict] = []
     for name in results.setting.values.tolist():
         part = results.sel(setting=name)
         found += [_control(part, name)] if name in CONTROLS else _claims(part, name)

@@ -207,13 +207,13 @@ def _power(task, bend, rate, batch, discrete, fed):
 def _fed(task, jitter, strength):
     """The noise with that of sampling x x^T dM, for the jitter dM of the product that it makes."""
     size, outputs = len(task.moment), task.outputs
-    noise, change = task.noise, np.inf
+    noise, change = task.noise, float("inf")
     for _ in range(ROUNDS):
         parts = strength * jitter(noise).reshape(size, outputs, size, outputs)
         second = np.einsum("ijkl,jalb->iakb", task.fourth, parts, optimize=True)
         middle = np.einsum("ij,jalb,lk->iakb", task.moment, parts, task.moment, optimize=True)
         after = task.noise + (second - middle).reshape(noise.shape)
-        noise, before, change = after, change, np.linalg.norm(after - noise)
+        noise, before, change = after, change, float(np.linalg.norm(after - noise))
         if change <= 1e-9 * np.linalg.norm(noise):
             return noise
         if change >= before:
