@@ -86,7 +86,7 @@ class Size(NamedTuple):
     share: float  # of the steps
 
 
-FULL = Size(tuple(SETTINGS), 32, 1.0)
+FULL = Size(tuple(SETTINGS), 64, 1.0)
 SMALL = Size(("plain", "no label noise"), 8, 0.25)
 
 
@@ -243,7 +243,7 @@ def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
 def main(
     small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
     setting: Annotated[list[str] | None, Option(help="one of them; again for more")] = None,
-    runs: Annotated[int | None, Option(help="of each setting", show_default="32, small 8")] = None,
+    runs: Annotated[int | None, Option(help="of each setting", show_default="64, small 8")] = None,
     jobs: Annotated[int, Option(help="processes")] = 2,
     out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
 ) -> None:

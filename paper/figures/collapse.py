@@ -80,7 +80,7 @@ def _shares(ax, results):
         ax.plot(results.rate, 100 * blew, "x:", label=f"{label}, blew up", **look)
     ax.set(xlabel="learning rate", ylabel="networks (%)", title="c  whole units, at the end")
     ax.set_xticks(results.rate.values)
-    ax.legend(fontsize=7, loc="center left")
+    ax.legend(fontsize=7, loc="center right")
 
 
 def _twins(ax, results):

@@ -76,6 +76,7 @@ def _jumps(ax, results):
     ax.set(xscale="log", yscale="log", xlabel="strength of jumps", ylabel="mean time")
     ticks = np.asarray([0.025, 0.05, 0.1, 0.2])
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.set_yticks([20, 50, 100, 200, 500], ["20", "50", "100", "200", "500"])
     ax.minorticks_off()
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=7, loc="lower left")
