@@ -66,7 +66,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(("quadratic", *TRAINED), 6, 400, (1 / 16, 1 / 4, 1 / 2, 1, 2, 4, 16), 160)
-SMALL = Size(("quadratic", "middle"), 2, 120, (1 / 2, 2), 40)
+SMALL = Size(("quadratic", "middle"), 5, 120, (1 / 2, 2), 40)
 
 
 class Place(NamedTuple):
@@ -251,7 +251,7 @@ def tables(results: xr.Dataset) -> list[Table]:
 def main(
     small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
     seeds: Annotated[
-        int | None, Option(help="networks and bowls", show_default="6, small 2")
+        int | None, Option(help="networks and bowls", show_default="6, small 5")
     ] = None,
     draws: Annotated[
         int | None, Option(help="batches of each size", show_default="160, small 40")
