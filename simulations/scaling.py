@@ -26,7 +26,7 @@ from paper.figures import scaling as picture
 from sgdnoise.cli import conduct, guarded, progress, workers
 from sgdnoise.dynamics import Process
 from sgdnoise.dynamics.chains import simulate
-from sgdnoise.estimate import Estimate, mean
+from sgdnoise.estimate import Estimate, batched, mean
 from sgdnoise.noise.draws import Normal
 from sgdnoise.report import Table
 from sgdnoise.sweep import sweep
@@ -98,7 +98,7 @@ def regression(rate: float, batch: int, chains: int) -> xr.Dataset:
     rest = online_covariance(INPUTS, LABEL_NOISE, rate, batch)
     return xr.Dataset(
         {
-            "excess": ("chain", np.asarray(seen)[:, 0]),
+            "excess": ("group", batched(np.asarray(seen)[:, 0])),
             "excess_predicted": excess_loss(INPUTS, rest),
             "feedback": feedback(INPUTS, rate, batch),
         }

@@ -208,7 +208,7 @@ def measured(chosen: Setting, *, runs: int, share: float, seed: int) -> xr.Datas
 
 def _watched(values, *first):
     """An array of watches, and of modes where it has that axis."""
-    values = np.asarray(values)
+    values = np.asarray(values, np.float32)
     return xr.DataArray(values, dims=(*first, "watch", "mode")[: values.ndim])
 
 

@@ -26,7 +26,7 @@ from sgdnoise import noise
 from sgdnoise.cli import conduct, guarded, progress, workers
 from sgdnoise.dynamics import Process, descent, heavy_ball, langevin, nesterov
 from sgdnoise.dynamics.chains import simulate
-from sgdnoise.estimate import Estimate, mean
+from sgdnoise.estimate import Estimate, batched, mean
 from sgdnoise.noise import sampling
 from sgdnoise.noise.draws import Normal
 from sgdnoise.problem import Problem
@@ -183,10 +183,11 @@ def run(case: str, *, size: Size) -> xr.Dataset:
     entries = white.T @ white / len(white) - np.eye(P)
     error = np.sqrt(np.var(white[:, :, None] * white[:, None, :], axis=0) / len(white))
     facts = {
-        "square": ("chain", (white**2).mean(1)),
-        "often": ("chain", np.einsum("ci,ij,cj->c", off, np.linalg.inv(other), off) / P),
+        "square": ("batch", batched((white**2).mean(1))),
+        "often": ("batch", batched(np.einsum("ci,ij,cj->c", off, np.linalg.inv(other), off) / P)),
         "worst": float(np.abs(entries / error).max()),
         "steps": float(steps),
+        "chains": size.chains,
         "predicted": float(np.trace(rest)),
         "measured_trace": float((off**2).sum(1).mean()),
     }
@@ -252,7 +253,7 @@ def tables(results: xr.Dataset) -> list[Table]:
             )
         )
     headings = ("case", "rate", "momentum", "Tr S predicted", "measured", "worst entry, s.e.")
-    caption = f"{results.sizes['chain']:,} chains; one of {P * (P + 1) // 2} entries is the worst"
+    caption = f"{int(results.chains[0]):,} chains; one of {P * (P + 1) // 2} entries is the worst"
     return [Table(caption, (*headings, "steps"), rows)]
 
 

@@ -26,7 +26,7 @@ from sgdnoise import noise
 from sgdnoise.cli import conduct, guarded, progress, workers
 from sgdnoise.dynamics import descent, svag
 from sgdnoise.dynamics.chains import simulate
-from sgdnoise.estimate import Estimate, mean
+from sgdnoise.estimate import Estimate, batched, mean
 from sgdnoise.noise import sampling
 from sgdnoise.problem import Problem
 from sgdnoise.report import Table
@@ -133,7 +133,7 @@ def run(part: str, *, size: Size) -> xr.Dataset:
             {"distance": (("rate", "way"), values)},
             {"rate": list(size.rates), "way": list(found[0])},
         )
-    return xr.Dataset({"square": ("chain", chains(int(part), size.chains))})
+    return xr.Dataset({"square": ("batch", batched(chains(int(part), size.chains)))})
 
 
 def study(size: Size, *, jobs: int, folder) -> xr.Dataset:

@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from witnesses import SURE, torus
 
 from sgdnoise.dimension import GROUPS, levina_bickel, participation_ratio, stable_rank, twonn
-from sgdnoise.estimate import Estimate, finite_mean, grouped, mean
+from sgdnoise.estimate import Estimate, batched, finite_mean, grouped, mean
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -310,3 +310,16 @@ def test_intervals_of_a_stable_rank_hold_its_mean_on_either_side_of_the_corner(w
 def test_groups_that_cannot_be_made_are_refused(groups):
     with pytest.raises(ValueError, match=rf"^9 samples cannot make {groups} groups; take 2 to 9$"):
         grouped(np.mean, np.ones(9), groups)
+
+
+@pytest.mark.parametrize("n", [3, 200, 1001])
+def test_batches_keep_the_mean_and_its_error(n, rng):
+    """Of independent samples; an error of 200 batches is known to 5%."""
+    samples = rng.exponential(size=(n, 2))
+    kept = batched(samples)
+    assert len(kept) == min(n, 200)
+    counts = [len(part) for part in np.array_split(samples, len(kept))]
+    np.testing.assert_allclose(np.average(kept, axis=0, weights=counts), samples.mean(0))
+    if n > 200:
+        ratio = mean(kept).stderr / mean(samples).stderr
+        assert np.all(abs(ratio - 1) < SURE / (2 * 200) ** 0.5)

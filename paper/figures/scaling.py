@@ -60,9 +60,9 @@ def _compression(ax, part):
 
 def _rest(ax, part):
     rate = 0.1 * part.batch  # the largest curvature is one
-    middle, error = part.excess.mean("chain"), part.excess.std("chain", ddof=1)
+    middle, error = part.excess.mean("group"), part.excess.std("group", ddof=1)
     first = float(middle[0])
-    bars, color = 2 * error / first / part.sizes["chain"] ** 0.5, COLOURS["vermilion"]
+    bars, color = 2 * error / first / part.sizes["group"] ** 0.5, COLOURS["vermilion"]
     ax.errorbar(rate, middle / first, bars, fmt="s", markersize=3, color=color)
     predicted = part.excess_predicted / float(part.excess_predicted[0])
     ax.plot(rate, predicted, color=color, label="excess loss at rest, regression")

@@ -33,7 +33,7 @@ def draw(results) -> Figure:
             ax.set(xlabel="measured over predicted spread")
         near.set_yticks(np.arange(len(names)), names)
         near.invert_yaxis()
-        widest = float((3 * results.square.std("chain") / results.sizes["chain"] ** 0.5).max())
+        widest = float((3 * results.square.std("batch") / results.sizes["batch"] ** 0.5).max())
         near.set_xlim(1 - 2.5 * widest, 1 + 2.5 * widest)
         far.set_xscale("log")
         ticks = [t for t in (0.01, 0.1, 0.5, 1, 2, 5, 10, 100) if _inside(far, t)]
@@ -49,7 +49,7 @@ def _inside(ax, tick):
 
 
 def _point(ax, values, place, color, marker, label):
-    error = 3 * float(values.std("chain", ddof=1)) / values.sizes["chain"] ** 0.5
+    error = 3 * float(values.std("batch", ddof=1)) / values.sizes["batch"] ** 0.5
     ax.errorbar(
         float(values.mean()),
         place,

@@ -48,8 +48,8 @@ def _rest(ax, results):
     stretch = results.stretch.values
     fine = np.geomspace(1, max(stretch) * 1.2, 100)
     ax.plot(fine, 1 / (1 - PULL / (2 * fine)), color=COLOURS["grey"], label="predicted")
-    error = 3 * results.square.std("chain", ddof=1) / results.sizes["chain"] ** 0.5
-    middle = results.square.mean("chain")
+    error = 3 * results.square.std("batch", ddof=1) / results.sizes["batch"] ** 0.5
+    middle = results.square.mean("batch")
     ax.errorbar(
         stretch, middle, error, fmt="o", markersize=3, color=COLOURS["blue"], label="chains"
     )
