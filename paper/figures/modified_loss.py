@@ -41,7 +41,7 @@ def draw(results) -> Figure:
             _rests(rests, results.sel(batch=batch).sortby("rate"), COLOURS[color], batch)
         rests.axhline(0, color=COLOURS["grey"], linewidth=0.6)
         rests.set(xlabel="rate", ylabel="shift of the mean / rate", xlim=(0, None))
-        rests.legend(fontsize=7, loc="center left", bbox_to_anchor=(0, 0.3))
+        rests.legend(fontsize=7, loc="center left", bbox_to_anchor=(0, 0.6))
     return figure
 
 
