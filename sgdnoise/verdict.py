@@ -73,7 +73,7 @@ def row(verdict: Verdict) -> tuple[str, ...]:
         f"{value:.{digits}f} ± {error:.{digits}f}",
         f"{verdict.deviation:+.{digits}f}",
         f"{verdict.tolerance:.{digits}f}",
-        f"{verdict.z:+.1f}",
+        f"{verdict.z:+.1f}" if error else "-",
         f"{verdict.percent:+.1f}" if verdict.predicted else "-",
         "inside" if verdict.claimed else "outside",
         verdict.outcome,
