@@ -1,0 +1,183 @@
+"""The study of tails at rest: its theory, its smallest run, and what it says of made-up ones."""
+
+import concurrent.futures
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
+from witnesses import SURE
+
+from paper.figures import tails as picture
+from sgdnoise.estimate import mean
+from sgdnoise.theory.regression import online_covariance
+from sgdnoise.theory.tails import kesten_index
+from sgdnoise.verdict import status
+from simulations import tails as study
+from simulations import tails_claims as claims
+
+
+class Here(concurrent.futures.Executor):
+    """Runs at once, in this process."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        done = concurrent.futures.Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The smallest run, in this process."""
+
+    @contextmanager
+    def here(jobs):
+        assert jobs == 1
+        yield Here()
+
+    folder = tmp_path_factory.mktemp("points")
+    jax.config.update("jax_disable_most_optimizations", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "workers", here)
+        found = study.study(study.SMALL, jobs=1, folder=folder)
+    jax.config.update("jax_disable_most_optimizations", False)
+    return found
+
+
+def test_the_smallest_run_holds_and_is_drawn(small):
+    verdicts = claims.verdicts(small)
+    assert status(verdicts) == 0
+    assert sum(v.claimed and v.holds for v in verdicts) >= 3
+    figures = picture.figures(small)
+    assert all(isinstance(figure, Figure) for _, figure in figures.values())
+    (table,) = claims.tables(small)
+    assert [len(row) for row in table.rows] == [len(table.headings)] * 2
+
+
+def test_pooled_layers_look_heavier_than_they_are(small):
+    part = small.sel(alpha=1.3)
+    assert float(part.stable_pooled) < 0.7
+    assert abs(float(part.stable_apart) - 1.3) < SURE * float(part.stable_apart_stderr)
+    assert float(part.stable_apart_stderr) < 0.012  # of all 40 coordinates; of one it is 0.03
+
+
+def test_a_seed_is_all_that_the_results_depend_on(small):
+    again, other = (
+        study.line(1.2, 1, 1.0, size=study.SMALL._replace(seed=seed)) for seed in (0, 1)
+    )
+    expected = float(small.line.sel(share=1.2, batch=1, curvature=1.0))
+    assert_allclose(float(again.line), expected, rtol=1e-10)  # compiled otherwise: but for rounding
+    gap = abs(float(other.line - again.line))
+    assert 0 < gap < SURE * np.hypot(float(other.line_stderr), float(again.line_stderr))
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "start"),
+    [
+        ("line", 1.6, "rate"),
+        ("plane", 1.6, "2 inputs alike"),
+        ("wave", 0.9, "jumps"),
+        ("driven", 1.15, "jumps"),
+        ("beyond", 2.0, "jumps"),
+        ("stable_apart", 0.8, "layers"),
+    ],
+)
+def test_what_rests_otherwise_than_predicted_fails(small, name, factor, start):
+    wrong = small.assign({name: factor * small[name]})
+    failed = [v.name for v in claims.verdicts(wrong) if v.claimed and v.outcome == "fails"]
+    assert failed
+    assert all(text.startswith(start) for text in failed)
+
+
+# --- theory ---
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 7])
+def test_the_rule_for_chi_squared_has_its_moments(freedom):
+    q, logs = claims._chi_squared(freedom)
+    moments = [np.sum(np.exp(logs) * q**k) for k in (0, 1, 2)]
+    assert_allclose(moments, [1, freedom, freedom * (freedom + 2)], rtol=1e-10)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_the_index_is_two_where_the_variance_begins_to_be_infinite(batch, dimension):
+    """By the second moment, that of descent on several inputs included, whatever the curvature."""
+    h = 0.6
+    rate = claims.diverging(batch, h, dimension)
+    assert_allclose(claims.radial_index(rate, batch, dimension, h), 2, rtol=1e-8)
+    inputs = h * np.eye(dimension)
+    assert np.isfinite(online_covariance(inputs, 1.0, 0.999 * rate, batch)).all()
+    assert np.isinf(online_covariance(inputs, 1.0, 1.001 * rate, batch, diverging=True)).any()
+
+
+@pytest.mark.parametrize(("rate", "batch", "dimension"), [(0.5, 1, 2), (0.5, 2, 5), (0.9, 4, 3)])
+def test_the_index_leaves_the_mean_power_of_a_step_as_it_is(rate, batch, dimension, rng):
+    """E|(1 - rate X^T X / B) u|^alpha = 1 over drawn batches, for a unit vector u."""
+    alpha = claims.radial_index(rate, batch, dimension)
+    x = rng.normal(size=(100_000, batch, dimension))
+    u = rng.normal(size=dimension)
+    u = u / np.linalg.norm(u)
+    moved = u - rate * np.einsum("cbi,cb->ci", x, x @ u) / batch
+    assert mean(np.linalg.norm(moved, axis=1) ** (alpha / 2)).value < 1  # between 0 and alpha
+    half = np.linalg.norm(moved, axis=1) ** alpha
+    assert mean(half).distance(1) < SURE
+
+
+def test_one_input_has_kestens_index():
+    assert claims.radial_index(0.3, 2, 1, 1.7) == kesten_index(0.3, 2, 1.7)
+
+
+def test_an_index_needs_a_law_at_rest():
+    with pytest.raises(ValueError, match=r"no law at rest: log\|theta\| grows by"):
+        claims.radial_index(20.0, 1, 3)
+
+
+@pytest.mark.parametrize("alpha", [0.8, 1.5, 2.0])
+@pytest.mark.parametrize("rate", [0.1, 0.9, 1.6])
+def test_one_more_step_leaves_the_law_of_driven_descent_as_it_is(alpha, rate):
+    """Stable scales add in their power alpha; curvature 0.7, jumps of 0.3."""
+    scale = claims.driven_scale(rate, alpha, 0.3, 0.7)
+    after = (abs(1 - rate * 0.7) * scale) ** alpha + (rate * 0.3) ** alpha
+    assert_allclose(after, scale**alpha, rtol=1e-12)
+
+
+def test_the_equation_is_the_limit_of_small_rates():
+    for alpha in (1.3, 2.0):
+        ratios = [
+            claims.driven_scale(r, alpha, 0.3, 0.7) / claims.flow_scale(r, alpha, 0.3, 0.7)
+            for r in (1e-3, 5e-4)
+        ]
+        assert_allclose((ratios[0] - 1) / (ratios[1] - 1), 2, rtol=1e-2)
+
+
+def test_a_measured_scale_has_the_error_of_repeats(small):
+    """Through a logarithm and a power, from the error of the mean cosine."""
+    part = small.sel(alpha=1.3, pull=1.6)
+    found = claims.measured_scale(part, 1.3)
+    waves = small.wave.sel(alpha=1.3, pull=1.6, wave_at=1.0)
+    error = float(small.wave_stderr.sel(alpha=1.3, pull=1.6, wave_at=1.0))
+    either = []
+    for sign in (1, -1):
+        shifted = part.assign(wave=part.wave + sign * 1e-3 * error)
+        either.append(claims.measured_scale(shifted, 1.3).value)
+    assert_allclose(abs(either[0] - either[1]) / 2e-3, found.stderr, rtol=1e-6)
+    assert_allclose(np.exp(-((found.value / float(part.scale)) ** 1.3)), float(waves), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"members": 1}, "at least 2 members of 100 chains, not 1 of 4000"),
+        ({"chains": 99}, "at least 2 members of 100 chains, not 4 of 99"),
+        ({"seed": -2}, "a seed is a whole number from 0, not -2"),
+        ({"jobs": 0}, "at least one process must do the work, not 0"),
+    ],
+)
+def test_bad_input_is_answered_by_one_sentence(arguments, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        study.main(small=True, out=tmp_path, **arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
