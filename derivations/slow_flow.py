@@ -53,12 +53,15 @@ SHOWN, PROVED = _net(1), _net(2)
 
 
 def trace_of_hessian():
-    """Tr H of the mean of |x W V - y|^2 / 2, for one input, two units and one output."""
+    """Trace of the Hessian of half the mean squared error: one input, two units, one output."""
     return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), sp.factor(_trace(SHOWN)))
 
 
 def imbalance_step():
-    """Change of D = W^T W - V V^T in one step along any noisy gradient G of the product."""
+    """Change of the imbalance in one step along any noisy gradient of the product.
+
+    D = W^T W - V V^T, and G the gradient.
+    """
     return sp.Eq(sp.MatrixSymbol(r"\Delta D", 2, 2), _imbalance_step(SHOWN))
 
 
@@ -84,9 +87,9 @@ def trace_at_rest():
 
 
 def irrelevant_rate():
-    """Decay, a step, of a weight from a useless input of variance s_x to a useless unit.
+    """Decay, a step, of a weight from a useless input to a useless unit.
 
-    It meets no multiplier: dw/dt = -kappa d(o s_x w^2)/dw, and t = rate x steps.
+    The input has variance s_x; no multiplier is met: dw/dt = -kappa d(o s_x w^2)/dw, and t = rate x steps.
     """
     speed = -kappa * sp.diff(outputs * variance * w**2, w)
     per_step = -rate * speed / w

@@ -27,8 +27,8 @@ def small(tmp_path_factory):
     """The smallest run, in this process."""
 
     @contextmanager
-    def here(jobs):
-        assert jobs == 1
+    def here(jobs, cluster=None):
+        assert (jobs, cluster) == (1, None)
         yield Here()
 
     with pytest.MonkeyPatch.context() as patch:
