@@ -1,7 +1,9 @@
-"""Chains of label-noise descent: ours, a hand-written jax scan, and a hand-written torch loop.
+"""Many chains at once: ours, and the same written by hand, against the arithmetic they need.
 
-`python -m benchmarks.chains` prints microseconds of CPU for one step of one chain, on one thread,
-and the ratio to the hand-written scan; the same network, data, batch and number of chains for all.
+`python -m benchmarks.chains [TASK]...` prints CPU time of one step of one chain on one thread, the
+least of some rounds, and how many floors it is.  The floor of a task is its random numbers at the
+best rate of any generator here (ours or torch's) and its multiplications at the rate of a matrix
+product of size 1024, both timed in the same rounds.  --out writes markdown.
 """
 
 import os
@@ -12,114 +14,302 @@ os.environ.setdefault(
 )
 
 import time
-from statistics import median
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+import typer
 
-from sgdnoise import noise
-from sgdnoise.dynamics import descent
+from sgdnoise.dynamics import Process, descent, langevin
 from sgdnoise.dynamics.chains import simulate
+from sgdnoise.noise import draws, minibatch, moments, sampling
 from sgdnoise.problem import Problem
-from sgdnoise.theory.two_layer import TwoLayer
 
-NET, N, BATCH, CHAINS, STEPS = TwoLayer(20, 40, 3), 128, 8, 8, 4000
-RATE, LABEL_NOISE = 0.05, 1.0
-
-
-def inputs_and_targets():
-    """Random inputs (n, d) and targets (n, o)."""
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(N, NET.d)).astype("f"), rng.normal(size=(N, NET.o)).astype("f")
+N, BATCH, RATE, NETS = 500, 8, 0.01, 256
+LINEAR, MLP = (20, 50, 10), (20, 32, 32, 10)
+ROUNDS, CLEAR = 7, 0.3  # seconds that a run shall take at least
 
 
-def ours(x, y, start):
-    """The package: one Noise, one Process, many chains."""
-    problem = Problem(NET.losses, (jnp.asarray(x), jnp.asarray(y)), jax)
-    process = descent(noise.label(problem, BATCH, LABEL_NOISE), RATE)
+class Task(NamedTuple):
+    """Who runs it, each as (steps) -> a call; chains; numbers and multiplications a step takes."""
 
-    def last(theta):
-        return theta
+    title: str
+    runs: dict[str, Callable[[int], Callable[[], Any]]]
+    chains: int
+    normals: float
+    products: float
+
+
+# --- Ornstein-Uhlenbeck, full matrices: theta <- theta - H theta + L z ---
+
+
+def process_task(d):
+    """4096 chains in d directions."""
+    h = (RATE * (np.eye(d) + 0.1 * np.random.default_rng(0).normal(size=(d, d)))).astype("f")
+    root = (0.1 * np.random.default_rng(0).normal(size=(d, d))).astype("f")
+    one, start = Process(lambda t, z: t - h @ t + root @ z, draws.Normal(d), RATE), (4096, d)
+    runs = {
+        "sgdnoise": partial(ours, one, np.zeros(start, "f")),
+        "jax": partial(
+            by_scan, lambda t, z: t - h @ t + root @ z, _normal(d), np.zeros(start, "f")
+        ),
+        "numpy": partial(process_in_numpy, h, root),
+        "torch": partial(process_in_torch, h, root),
+    }
+    return Task(f"Ornstein-Uhlenbeck, d = {d}", runs, 4096, d, 2 * d * d)
+
+
+def process_in_numpy(h, root, steps):
+    """One array, a step at a time."""
+    generator = np.random.Generator(np.random.SFC64(0))
 
     def run():
-        args = jax.random.key(0), jnp.asarray(start)
-        simulate(process, *args, steps=STEPS, every=STEPS, observe=last).block_until_ready()
+        theta = np.zeros((len(h), 4096), "f")
+        for _ in range(steps):
+            theta += root @ generator.standard_normal(theta.shape, "f") - h @ theta
 
     return run
 
 
-def by_hand_in_jax(x, y, start):
-    """vmap of a gradient inside a scan, keys split as everybody does."""
-    x, y = jnp.asarray(x), jnp.asarray(y)
-
-    def loss(theta, a, b):
-        w, v = theta[: NET.d * NET.h].reshape(NET.d, NET.h), theta[NET.d * NET.h :]
-        out = jnp.tanh(a @ w) @ v.reshape(NET.h, NET.o)
-        return 0.5 * ((out - b) ** 2).sum(1).mean()
-
-    def one(theta, key):
-        which, what = jax.random.split(key)
-        i = jax.random.randint(which, (BATCH,), 0, N)
-        b = y[i] + LABEL_NOISE * jax.random.normal(what, (BATCH, NET.o))
-        return theta - RATE * jax.grad(loss)(theta, x[i], b)
-
-    @jax.jit
-    def chains(theta, key):
-        def step(theta, key):
-            return jax.vmap(one)(theta, jax.random.split(key, CHAINS)), None
-
-        return jax.lax.scan(step, theta, jax.random.split(key, STEPS))[0]
-
-    return lambda: chains(jnp.asarray(start), jax.random.key(0)).block_until_ready()
-
-
-def by_hand_in_torch(x, y, start, share=20):
-    """torch.func over chains in a Python loop; a twentieth of the steps, scaled."""
-    torch.set_num_threads(1)
-    x, y = torch.asarray(x), torch.asarray(y)
-
-    def loss(theta, a, b):
-        w, v = theta[: NET.d * NET.h].view(NET.d, NET.h), theta[NET.d * NET.h :]
-        return 0.5 * ((torch.tanh(a @ w) @ v.view(NET.h, NET.o) - b) ** 2).sum(1).mean()
-
-    gradient = torch.func.vmap(torch.func.grad(loss))
+def process_in_torch(h, root, steps):
+    """One tensor, a step at a time."""
+    h, root = torch.asarray(h), torch.asarray(root)
 
     def run():
-        theta = torch.asarray(start)
-        for _ in range(STEPS // share):
-            i = torch.randint(N, (CHAINS, BATCH))
-            b = y[i] + LABEL_NOISE * torch.randn(CHAINS, BATCH, NET.o)
-            theta = theta - RATE * gradient(theta, x[i], b)
+        theta = torch.zeros(len(h), 4096)
+        for _ in range(steps):
+            theta += root @ torch.randn(theta.shape) - h @ theta
 
-    return run, share
+    return run
 
 
-def microseconds(run, share=1, repeats=5):
-    """Median CPU time of a step of a chain, after one run to compile."""
-    run()
-    taken = []
-    for _ in range(repeats):
-        began = time.process_time()
-        run()
-        taken.append(time.process_time() - began)
-    return 1e6 * share * median(taken) / STEPS / CHAINS
+# --- networks, by descent and by the equation of their minibatches ---
 
 
-def main():
-    """Print the table."""
-    x, y = inputs_and_targets()
-    start = 0.2 * np.random.default_rng(1).normal(size=(CHAINS, NET.size)).astype("f")
-    times = {
-        "sgdnoise": microseconds(ours(x, y, start)),
-        "jax by hand": microseconds(by_hand_in_jax(x, y, start)),
-        "torch by hand": microseconds(*by_hand_in_torch(x, y, start)),
+def losses(widths, tanh, theta, x, y):
+    """Squared loss of each example, layers (in, out) without biases."""
+    for k, (i, o) in enumerate(pairwise(widths)):
+        x = x @ theta[: i * o].reshape(i, o)
+        theta = theta[i * o :]
+        x = tanh(x) if k < len(widths) - 2 else x
+    return 0.5 * ((x - y) ** 2).sum(1)
+
+
+def examples(widths):
+    """Inputs and targets without meaning."""
+    return [
+        np.random.default_rng(0).normal(size=(N, width)).astype("f")
+        for width in (widths[0], widths[-1])
+    ]
+
+
+def net_task(widths, kind):
+    """Networks by descent, by the equation of its minibatches, or that by second moments."""
+    curved = widths == MLP
+    data, size = examples(widths), sum(i * o for i, o in pairwise(widths))
+    loss = partial(losses, widths, jnp.tanh if curved else lambda x: x)
+    problem = Problem(loss, tuple(map(jnp.asarray, data)), jax)
+    start = (0.2 * np.random.default_rng(0).normal(size=(NETS, size))).astype("f")
+    law, used = sampling.with_replacement(N, BATCH), N if kind == "equation" else BATCH
+    name = "tanh" if curved else "linear"
+    title, each = f"{'-'.join(map(str, widths))} {name}, {kind}", 3 * size - widths[0] * widths[1]
+    if kind == "equation by moments":
+        model = moments.linear(problem, widths, law)
+        d, h, o = widths
+        return Task(
+            title,
+            {"sgdnoise": partial(ours, langevin(model, RATE), start)},
+            NETS,
+            model.white.size,
+            model.white.size * (d * (d + 1) // 2 + d * o) + 3 * d * h * o + d * d * o,
+        )
+    dense, model = kind == "equation", minibatch(problem, BATCH)
+    one = langevin(model, RATE) if dense else descent(model, RATE)
+    act = torch.tanh if curved else lambda x: x
+    runs = {
+        "sgdnoise": partial(ours, one, start),
+        "jax": partial(by_scan, *_by_hand(problem, dense), start),
+        "torch": partial(net_in_torch, partial(losses, widths, act), data, start, dense),
     }
-    print(f"{CHAINS} chains, {NET.d}-{NET.h}-{NET.o} tanh, batch {BATCH}: CPU us a step and chain")
-    for name, taken in times.items():
-        print(f"{name:14} {taken:8.1f}   {taken / times['jax by hand']:6.2f} of jax by hand")
+    return Task(title, runs, NETS, N if dense else BATCH / 2, used * each)
+
+
+def _by_hand(problem, dense):
+    """A step and what it draws, as everybody writes them."""
+    if not dense:
+        return (
+            lambda t, i: t - RATE * jax.grad(problem.only(i).value)(t),
+            lambda key: jax.random.randint(key, (BATCH,), 0, N),
+        )
+
+    def step(t, z):
+        weights = 1 / N + (z - z.mean()) / (N * BATCH) ** 0.5
+        return t - RATE * problem.weighted(t, weights)
+
+    return step, _normal(N)
+
+
+def net_in_torch(loss, data, start, dense, steps):
+    """torch.func over chains, a step at a time."""
+    x, y = map(torch.asarray, data)
+
+    def weighted(theta, weights, x, y):
+        return (weights * loss(theta, x, y)).sum()
+
+    gradient = torch.func.grad(weighted)
+    many = torch.func.vmap(gradient, (0, 0, None, None) if dense else (0, None, 0, 0))
+
+    def run():
+        theta, equal = torch.asarray(start), torch.full((BATCH,), 1 / BATCH)
+        for _ in range(steps):
+            if dense:
+                z = torch.randn(NETS, N)
+                weights = 1 / N + (z - z.mean(1, keepdim=True)) / (N * BATCH) ** 0.5
+                theta = theta - RATE * many(theta, weights, x, y)
+            else:
+                i = torch.randint(N, (NETS, BATCH))
+                theta = theta - RATE * many(theta, equal, x[i], y[i])
+
+    return run
+
+
+# --- who runs them ---
+
+
+def _normal(size):
+    return lambda key: jax.random.normal(key, (size,))
+
+
+def _first(theta):
+    return theta[0]
+
+
+def ours(process, start, steps):
+    """The package."""
+    start, key = jnp.asarray(start), jax.random.key(0)
+    how = {"steps": steps, "every": steps, "observe": _first}
+    return lambda: simulate(process, key, start, **how).block_until_ready()
+
+
+def by_scan(step, draw, start, steps):
+    """One chain in a scan, a key a step, and vmap over chains."""
+
+    def chain(theta, key):
+        return jax.lax.scan(
+            lambda t, k: (step(t, draw(k)), None), theta, jax.random.split(key, steps)
+        )[0]
+
+    go = jax.jit(jax.vmap(chain))
+    start, keys = jnp.asarray(start), jax.random.split(jax.random.key(0), len(start))
+    return lambda: go(start, keys).block_until_ready()
+
+
+def rates():
+    """Calls that make so many normal numbers, or so many multiplications."""
+    d, chains, steps = 10, 4096, 300
+    adding = Process(lambda t, z: t + z, draws.Normal(d), 1.0)
+    square, product = jnp.ones((1024, 1024)), jax.jit(jnp.matmul)
+    blank = torch.empty(d, chains)
+    return {
+        "sgdnoise": (ours(adding, np.zeros((chains, d), "f"), steps), d * chains * steps),
+        "torch": (lambda: [blank.normal_() for _ in range(steps)], d * chains * steps),
+        "product": (lambda: product(square, square).block_until_ready(), 1024**3),
+    }
+
+
+def cpu(run):
+    """Seconds of processor that a call takes."""
+    began = time.process_time()
+    run()
+    return time.process_time() - began
+
+
+def prepared(make, chains):
+    """A run that is compiled and takes long enough, its number of steps, and seconds to compile."""
+    run = make(4)
+    first, again = cpu(run), cpu(run)
+    steps = max(4, int(4 * CLEAR / max(again, 1e-4)))
+    run = make(steps)
+    run()
+    return run, steps * chains, first - again
+
+
+def measured(task: Task, rounds: int) -> tuple[dict, dict]:
+    """Nanoseconds of a step of a chain, and of the floor; seconds to compile."""
+    made = {name: prepared(make, task.chains) for name, make in task.runs.items()}
+    calls: dict = {("rate", name): call for name, call in rates().items()}
+    for run, _ in calls.values():
+        run()
+    calls |= {name: (run, count) for name, (run, count, _) in made.items()}
+    best = dict.fromkeys(calls, np.inf)
+    for _ in range(rounds):
+        for name, (run, count) in calls.items():
+            best[name] = min(best[name], 1e9 * cpu(run) / count)
+    number = min(best["rate", "sgdnoise"], best["rate", "torch"])
+    best["floor"] = task.normals * number + task.products * best["rate", "product"]
+    return best, {name: taken for name, (_, _, taken) in made.items()}
+
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "ou10": partial(process_task, 10),
+    "ou100": partial(process_task, 100),
+    "descent": partial(net_task, LINEAR, "descent"),
+    "moments": partial(net_task, LINEAR, "equation by moments"),
+    "equation": partial(net_task, LINEAR, "equation"),
+    "mlp": partial(net_task, MLP, "descent"),
+    "mlp-equation": partial(net_task, MLP, "equation"),
+}
+PEERS = ("jax", "numpy", "torch")
+
+
+def line(task: Task, best: dict, compiling: dict) -> str:
+    """A row of the table."""
+    cells = [f"{best['floor']:,.0f}", f"{best['sgdnoise']:,.0f}"]
+    cells += [f"{best['sgdnoise'] / best['floor']:.2f}"]
+    cells += [f"{best[p] / best['floor']:.2f}" if p in best else "-" for p in PEERS]
+    rates = [f"{1e3 / best['rate', name]:.0f}" for name in ("sgdnoise", "torch")]
+    cells += [*rates, f"{2 / best['rate', 'product']:.0f}", f"{compiling['sgdnoise']:.1f}"]
+    return f"| {task.title} | {' | '.join(cells)} |"
+
+
+HEAD = f"""# Time of many chains
+
+By `python -m benchmarks.chains`, {date.today()}: CPU time of one step of one chain on one thread,
+float32, least of some rounds, other work going on beside; 4096 chains of the linear process,
+{NETS} networks (n = {N}, batch {BATCH}).  Floors are told in `benchmarks/chains.py`: random
+numbers and multiplications at the best rates that the same rounds saw, which are in the last
+columns, in millions a second and in Gflop/s; compile in seconds.
+jax: a scan and vmap over chains with jax.random; torch: torch.func, or a loop over one tensor;
+numpy: a loop over one array, SFC64.  jax {jax.__version__}, torch {torch.__version__}.
+
+| task | floor, ns | ours, ns | floors | jax | numpy | torch | M/s | torch M/s | Gflop/s | compile |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+"""
+
+
+def main(
+    tasks: Annotated[list[str] | None, typer.Argument(help=" ".join(TASKS))] = None,
+    out: Annotated[Path | None, typer.Option(help="where to write markdown")] = None,
+    rounds: Annotated[int, typer.Option(help="of which the least counts")] = ROUNDS,
+):
+    """Print the table."""
+    torch.set_num_threads(1)
+    text = HEAD
+    print(HEAD, end="", flush=True)
+    for name in tasks or TASKS:
+        task = TASKS[name]()
+        text += line(task, *measured(task, rounds)) + "\n"
+        print(text.splitlines()[-1], flush=True)
+    if out:
+        out.write_text(text)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -89,7 +89,8 @@ def trace_at_rest():
 def irrelevant_rate():
     """Decay, a step, of a weight from a useless input to a useless unit.
 
-    The input has variance s_x; no multiplier is met: dw/dt = -kappa d(o s_x w^2)/dw, and t = rate x steps.
+    The input has variance s_x; no multiplier is met: dw/dt = -kappa d(o s_x w^2)/dw, with
+    t = rate x steps.
     """
     speed = -kappa * sp.diff(outputs * variance * w**2, w)
     per_step = -rate * speed / w

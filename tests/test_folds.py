@@ -163,6 +163,25 @@ def test_pooled_over_chains_there_is_no_bias_and_the_error_is_the_spread_of_repe
     assert np.all(abs(ratio - 1) < SURE / (2 * 39) ** 0.5)
 
 
+def test_chains_seen_once_have_the_covariance_of_a_sample(rng):
+    """Nothing lies within a chain then, and the divisor is that of independent samples."""
+    x = rng.normal(size=(7, 2))
+    found = folds.pooled(folds.Moments(np.ones(7), x, np.zeros((7, 2, 2))))
+    np.testing.assert_allclose(found[0].value, x.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(found[1].value, np.cov(x.T), rtol=1e-12)
+
+
+def test_a_bin_holds_its_lower_edge_and_not_its_upper():
+    fold, kept = folds.histogram([0.0, 1.0, 2.0], itself), None
+    for x in (0.0, 1.0, 2.0, -0.5, np.nan):
+        kept = fold.add(fold.start(jnp.float32(x)) if kept is None else kept, jnp.float32(x), 1)
+    assert (kept.counts.tolist(), int(kept.below), int(kept.above)) == ([1, 1], 1, 1)
+
+
+def itself(theta):
+    return theta
+
+
 def test_a_window_is_chosen_wide_enough_and_as_told():
     """What lies beyond 5 correlation times is exp(-5) of the sum, less than its error."""
     memory = rested()[0]["memory"]

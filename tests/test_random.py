@@ -104,6 +104,14 @@ def test_normal_numbers_are_those_of_box_and_muller(dtype, rng):
     np.testing.assert_allclose(found, radius * [np.cos(angle), np.sin(angle)], rtol=0, atol=room)
 
 
+def test_the_logarithm_has_the_digits_of_single_precision(rng):
+    """Down to 2^-33; near 1 too, where log u vanishes."""
+    u = np.concatenate([2.0 ** -rng.uniform(0, 33, 3000), 1 - 2.0 ** -rng.uniform(3, 24, 300)])
+    u = np.concatenate([u, [1.0, 2.0**-33, 0.5**0.5]]).astype("float32")
+    expected = np.log(u.astype(float))
+    np.testing.assert_allclose(random._log(jnp.asarray(u)), expected, rtol=4e-7)
+
+
 @pytest.mark.parametrize(("dtype", "reach"), [("float32", 33), ("float64", 65)])
 def test_the_most_extreme_words_give_finite_numbers(dtype, reach):
     """The least u is 2^-33, or 2^-65: radius (2 reach log 2)^1/2."""

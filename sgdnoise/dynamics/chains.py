@@ -18,6 +18,7 @@ from sgdnoise.dynamics.random import along, draw, keys_for, numbers, orders, str
 __all__ = ["State", "Trajectory", "advance", "begin", "draw", "keys_for", "simulate"]
 
 MOST = 2**31  # steps that an integer of 32 bits can count
+SMALL = 256  # numbers in theta, measured between 100 and 1500
 ROOM = 1 << 17  # numbers in the largest array of a step of one block: what a core's cache holds
 
 
@@ -88,7 +89,7 @@ def run(process, keys, state, given, first, every, *, looks, observe, block, dev
     one = partial(_steps, process, observe, looks)
 
     def each(many, first, every):
-        return lax.map(lambda parts: one(*parts, first, every), many)
+        return lax.map(lambda block: one(block, first, every), many)
 
     if devices is not None:
         own, all_of_it = PartitionSpec("chain"), PartitionSpec()
@@ -159,12 +160,17 @@ def result(observe, state: State, given=None):
     return jax.vmap(one, (0, _over(given)))(state.kept, given)
 
 
-def _steps(process, observe, looks, keys, state, given, first, every):
-    """One block.  Chains lie along the last axis, where numbers are drawn and added fastest."""
-    kinds = _kinds(process, given)
-    own, over = streams(kinds, keys), _over(given)
-    move = jax.vmap(partial(_step, process), (-1, along(kinds, -1), over), -1)
-    look = jax.vmap(partial(_look, process, observe), (-1, over, None), (-1, 0))
+def _steps(process, observe, looks, block, first, every):
+    """One block.  Numbers are drawn with chains along the last axis, where that is fastest.
+
+    So lie the chains of a small theta, which is added; of a large one they lie along the first
+    axis, as its matrices are multiplied.
+    """
+    keys, state, given = block
+    kinds, small = _kinds(process, given), _largest_part(state.theta) <= keys.shape[0] * SMALL
+    own, over, axis = streams(kinds, keys), _over(given), -1 if small else 0
+    move = jax.vmap(partial(_step, process), (axis, along(kinds, -1), over), axis)
+    look = jax.vmap(partial(_look, process, observe), (axis, over, None), (axis, 0))
     dtype = _dtype(state)
 
     def step(k, carry):
@@ -177,10 +183,10 @@ def _steps(process, observe, looks, keys, state, given, first, every):
         state, seen = _apart(lambda state: look(state, given, k + every), state)
         return (state, epoch), seen
 
-    turned = jax.tree.map(lambda part: jnp.moveaxis(part, 0, -1), state)
+    turned = jax.tree.map(lambda part: jnp.moveaxis(part, 0, axis), state)
     begun = turned, orders(kinds, own, first)
     (state, _), seen = lax.scan(leap, begun, first + every * jnp.arange(looks))
-    state = jax.tree.map(lambda part: jnp.moveaxis(part, -1, 0), state)
+    state = jax.tree.map(lambda part: jnp.moveaxis(part, axis, 0), state)
     return state, jax.tree.map(lambda part: jnp.moveaxis(part, 1, 0), seen)
 
 
@@ -218,6 +224,10 @@ def _over(given):
 def _kinds(process, given):
     """What a step of any chain draws."""
     return _own(process, None, jax.tree.map(lambda part: part[0], given))[0].draw
+
+
+def _largest_part(theta):
+    return max(part.size for part in jax.tree.leaves(theta))
 
 
 def _dtype(state):

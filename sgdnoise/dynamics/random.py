@@ -2,12 +2,14 @@
 
 import math
 from functools import partial
+from typing import Any
 from zlib import crc32
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from numpy.polynomial import Chebyshev, Polynomial
 
 from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Sign, Step, Three, Uniform
 
@@ -15,6 +17,10 @@ __all__ = ["along", "draw", "keys_for", "numbers", "orders", "streams", "threefr
 
 TURNS = (13, 15, 26, 6), (17, 29, 16, 24)
 PARITY = np.uint32(0x1BD11BDA)
+ENDS = 0.5**0.5 - 1, 2**0.5 - 1
+MIDDLE = int(np.float32(0.5**0.5).view("int32"))
+RATIO = Chebyshev.interpolate(lambda x: np.log1p(x) / x, 9, ENDS).convert(kind=Polynomial)
+LOG = [float(factor) for factor in RATIO.coef]  # of log(1 + x) / x
 
 
 @jax.jit
@@ -74,6 +80,7 @@ def orders(kinds, streams, step, before=None) -> list:
 
 def numbers(kinds, streams, step, dtype, orders):
     """`draw` by streams and orders that are known."""
+    tree: Any
     leaves, tree = jax.tree.flatten(kinds)
     parts = zip(leaves, streams, orders, strict=True)
     return tree.unflatten([_numbers(*part, step, jnp.result_type(dtype)) for part in parts])
@@ -136,25 +143,40 @@ def _normal(stream, step, size, dtype):
     """
     half = np.arange(-(-size // 2))
     if dtype == jnp.float64:
-        return _joined(_polar(*(_wide(stream, step, 2 * half + i) for i in (0, 1)), dtype), size)
-    return _joined(_polar(*_pairs(stream, step, half), jnp.float32), size).astype(dtype)
+        first, second = (_wide(stream, step, 2 * half + i) for i in (0, 1))
+        return _joined(_polar(first, second, dtype), size)
+    first, second = _pairs(stream, step, half)
+    return _joined(_polar(first, second, jnp.float32), size).astype(dtype)
 
 
 def _polar(first, second, dtype):
-    """Radius from one word and angle from another; of the angle two bits say the quarter."""
+    """Radius from one word and angle from another, of which two bits say the quarter."""
     bits = jnp.iinfo(first.dtype).bits
-    signed = lax.bitcast_convert_type(second << 2, f"int{bits}").astype(dtype)
-    radius = jnp.sqrt(-2 * jnp.log((first.astype(dtype) + 0.5) * 2.0**-bits))
-    cosine, sine = _circle(signed * (math.pi / 4 * 2.0 ** (1 - bits)), 9 if bits == 32 else 19)
-    odd, sign = (second >> (bits - 2)) & 1, 1 - (second >> (bits - 1)).astype(dtype) * 2
-    side = radius * sign
+    radius = jnp.sqrt(-2 * _log((first.astype(dtype) + 0.5) * 2.0**-bits))
+    low = lax.bitcast_convert_type(second << 2, f"int{bits}").astype(dtype)
+    cosine, sine = _circle(low * (math.pi / 4 * 2.0 ** (1 - bits)))
+    odd = (second >> (bits - 2)) & 1
+    side = radius * (1 - (second >> (bits - 1)).astype(dtype) * 2)
     return side * jnp.where(odd, sine, cosine), side * jnp.where(odd, -cosine, sine)
 
 
-def _circle(x, order):
-    """cos x and sin x for |x| <= pi/4, by the series of exp(i x) to an odd order."""
+def _log(u):
+    """log u of a normal float32, by its exponent and a polynomial: less work than XLA's."""
+    if u.dtype == jnp.float64:
+        return jnp.log(u)
+    bits = lax.bitcast_convert_type(u, "int32")
+    power = (bits - MIDDLE) >> 23
+    off = lax.bitcast_convert_type(bits - (power << 23), "float32") - 1
+    ratio: Any = 0.0
+    for factor in LOG[::-1]:
+        ratio = ratio * off + factor
+    return power.astype("float32") * math.log(2) + off * ratio
+
+
+def _circle(x):
+    """cos x and sin x for |x| <= pi/4, by the series of exp(i x) to order 9, 19 for float64."""
     square, cosine, sine = x * x, 0.0, 0.0
-    for k in range(order, 0, -2):
+    for k in range(9 if x.dtype == jnp.float32 else 19, 0, -2):
         sine = sine * square + (-1) ** (k // 2) / math.factorial(k)
         cosine = cosine * square + (-1) ** (k // 2) / math.factorial(k - 1)
     return cosine, x * sine

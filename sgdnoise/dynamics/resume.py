@@ -97,7 +97,7 @@ def _constants(computation):
 
 
 def _bytes(values):
-    if jnp.issubdtype(getattr(values, "dtype", None), jax.dtypes.prng_key):
+    if jnp.issubdtype(jnp.result_type(values), jax.dtypes.prng_key):
         values = jax.random.key_data(values)
     return np.asarray(values).tobytes()
 

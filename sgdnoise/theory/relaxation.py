@@ -151,8 +151,8 @@ class OrnsteinUhlenbeck:
     def sampled(self, time: float) -> Recursion:
         r"""Its steps of some length t: exp(-A t), and int_0^t exp(-A s) D exp(-A^T s) ds.
 
-        Both from one exponential of a matrix of twice the size, as Charles Van Loan found, over a time so
-        short that nothing overflows, and then doubled.  Exact for any A, stable or not.
+        Both from one exponential of a matrix of twice the size, as Charles Van Loan found, over a
+        time so short that nothing overflows, and then doubled.  Exact for any A, stable or not.
         """
         if not time >= 0:
             raise ValueError(f"a time cannot be negative, as {time} is")
