@@ -19,12 +19,15 @@ from test_sweep import GRID, drawn, fatal, hanging, holds_powers, power, slowly 
 from sgdnoise.sweep import Incomplete, sweep, tally, workers  # noqa: E402
 from sgdnoise.sweep import workers as executors  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings(
-    # Dask leaves sockets and loops to the garbage collector when a worker or a scheduler dies
-    "ignore::ResourceWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        # Dask leaves sockets and loops to the garbage collector when a worker or a scheduler dies
+        "ignore::ResourceWarning",
+        "ignore::pytest.PytestUnraisableExceptionWarning",
+        "ignore::pytest.PytestUnhandledThreadExceptionWarning",
+    ),
+]
 QUIET = {
     "env": {
         **os.environ,
