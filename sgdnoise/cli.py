@@ -1,28 +1,37 @@
 """What a person sees at the terminal: progress, verdicts, where the files are."""
 
+import math
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import rich.box
 import rich.console
 import rich.progress
 import rich.table
+import typer
 
 from sgdnoise.plot import save, svg
 from sgdnoise.report import Table, html
 from sgdnoise.store import provenance, source, whole, write
-from sgdnoise.sweep import Incomplete, fingerprint
+from sgdnoise.sweep import Failure, Incomplete, fingerprint, sweep, tally
 from sgdnoise.sweep.workers import workers
 from sgdnoise.verdict import HEADINGS, Verdict, columns, row, status, summary
 
 __all__ = [
+    "Cluster",
+    "Jobs",
+    "Out",
+    "Small",
+    "all_swept",
+    "command",
     "conduct",
     "console",
     "fail",
@@ -31,9 +40,18 @@ __all__ = [
     "progress",
     "show",
     "spent",
+    "swept",
     "workers",
     "writable",
 ]
+
+# What every study may be told.
+Small = Annotated[bool, typer.Option("--small", help="a few seconds, for a look")]
+Jobs = Annotated[int, typer.Option(help="processes")]
+Cluster = Annotated[
+    str | None, typer.Option(help="address of a Dask scheduler, whose workers see the folder")
+]
+Out = Annotated[Path, typer.Option(help="folder for results; a stopped run goes on there")]
 
 console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 WIDE = 116  # columns that the whole verdict table takes
@@ -174,6 +192,39 @@ def show(title: str, verdicts: list[Verdict]) -> None:
         outcome = cells[-1] if verdict.claimed else f"({cells[-1]})"
         table.add_row(*(cells[place] for place in shown[:-1]), f"[{style}]{outcome}[/]")
     console.print(table)
+
+
+def command(main: Callable[..., None]) -> None:
+    """Run the main function of a study with what the shell has given it."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
+
+
+def swept(run: Callable[..., Any], grid: dict, folder: Path, *, jobs: int, cluster=None):
+    """The `sweep` of one grid: see `all_swept`."""
+    return all_swept({"points": (run, grid)}, folder, jobs=jobs, cluster=cluster)["points"]
+
+
+def all_swept(
+    parts: Mapping[str, tuple[Callable[..., Any], dict]], folder: Path, *, jobs: int, cluster=None
+) -> dict[str, Any]:
+    """The `sweep` of each part, (run, grid), kept in a folder of its name, behind one bar.
+
+    A point that fails stops no part: Incomplete is raised at the end, with the failures of all.
+    """
+    total = sum(math.prod(map(len, grid.values())) for _, grid in parts.values())
+    found: dict[str, Any] = {}
+    failures: list[Failure] = []
+    with workers(jobs, cluster) as pool, progress("points", partial(tally, folder), total):
+        for name, (run, grid) in parts.items():
+            try:
+                found[name] = sweep(run, grid, pool, folder / name)
+            except Incomplete as some:
+                failures += some.failures
+    if failures:
+        raise Incomplete(failures)
+    return found
 
 
 def conduct(

@@ -10,19 +10,16 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-import math
 from functools import partial
 from typing import Annotated, NamedTuple
 
 import numpy as np
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import collapse as picture
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, all_swept, command, conduct, guarded
 from sgdnoise.estimate import mean
-from sgdnoise.sweep import sweep
 from sgdnoise.theory.collapse import (
     lyapunov,
     origin_exponent,
@@ -166,7 +163,7 @@ def _measured(name, found, axis):
     return {name: (axis, value), f"{name}_stderr": (axis, error)}
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All parts, on `jobs` processes; what is finished is kept in `folder`."""
     batches, widths = {"batch": [*size.batches]}, {"width": [*size.widths]}
     parts: dict[str, tuple] = {
@@ -175,21 +172,13 @@ def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
         "unit": (unit, batches),
         "layer": (layer, widths),
     }
-    total = sum(math.prod(map(len, grid.values())) for _, grid in parts.values())
-
-    def finished():
-        return sum(1 for _ in folder.rglob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("points", finished, total):
-        found = [
-            sweep(partial(run, size=size), grid, pool, folder / name)
-            for name, (run, grid) in parts.items()
-        ]
-    return xr.merge(found, join="outer", compat="no_conflicts")
+    sized = {name: (partial(run, size=size), grid) for name, (run, grid) in parts.items()}
+    found = all_swept(sized, folder, jobs=jobs, cluster=cluster)
+    return xr.merge(found.values(), join="outer", compat="no_conflicts")
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     run_chains: Annotated[
         int | None, Option("--chains", help="near a set, at each rate", show_default="by size")
     ] = None,
@@ -197,8 +186,9 @@ def main(
         int | None, Option("--nets", help="whole networks, at each rate", show_default="by size")
     ] = None,
     seed: Annotated[int, Option(help="of all that is drawn")] = 0,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Run all parts, and hold them against exponents."""
     size = SMALL if small else FULL
@@ -216,7 +206,7 @@ def main(
             raise ValueError(f"a seed is a whole number from 0, not {seed}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=claims.verdicts,
                 figures=picture.figures,
@@ -229,6 +219,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

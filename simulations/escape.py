@@ -17,20 +17,18 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import escape as picture
 from sgdnoise import noise
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.covariance import Diagonal
 from sgdnoise.dynamics import Process, descent, langevin, stable, thermal
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.dynamics.folds import first_passage
 from sgdnoise.estimate import mean
 from sgdnoise.problem import Problem
-from sgdnoise.sweep import sweep
 from sgdnoise.theory.escape import (
     boundary_time,
     discrete_passage_time,
@@ -207,24 +205,26 @@ def _beyond(end, theta):
     return abs(theta[0]) >= end
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All settings, on `jobs` processes; what is finished is kept in `folder`."""
-
-    def finished():
-        return sum(1 for _ in folder.glob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("wells", finished, len(size.settings)):
-        return sweep(partial(run, size=size), {"setting": list(size.settings)}, pool, folder)
+    return swept(
+        partial(run, size=size),
+        {"setting": list(size.settings)},
+        folder,
+        jobs=jobs,
+        cluster=cluster,
+    )
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     setting: Annotated[list[str] | None, Option(help="one of them; again for more")] = None,
     chains: Annotated[
         int | None, Option(help="in each well", show_default="20000, small 2000")
     ] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Let many chains leave many wells, and hold their mean times against theory."""
     size = SMALL if small else FULL
@@ -238,7 +238,7 @@ def main(
             raise ValueError(f"no setting {unknown.pop()!r}: there are {'; '.join(SETTINGS)}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=claims.verdicts,
                 figures=picture.figures,
@@ -251,6 +251,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

@@ -19,13 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import modified_loss as picture
 from sgdnoise import noise
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.dynamics import descent
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.dynamics.folds import Fold, moments
@@ -33,7 +32,6 @@ from sgdnoise.estimate import Estimate, mean
 from sgdnoise.noise import sampling
 from sgdnoise.problem import Problem
 from sgdnoise.report import Table
-from sgdnoise.sweep import sweep
 from sgdnoise.theory.modified_loss import (
     descent_loss,
     flow,
@@ -190,18 +188,10 @@ def late(fold: Fold, settled: int) -> Fold:
     return fold._replace(add=add)
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All rates and batches, on `jobs` processes; what is finished is kept in `folder`."""
-
-    def finished():
-        return sum(1 for _ in folder.glob("point-*.nc"))
-
     grid = {"rate": list(size.rates), "batch": list(size.batches)}
-    with (
-        workers(jobs) as pool,
-        progress("rates and batches", finished, len(size.rates) * len(size.batches)),
-    ):
-        found = sweep(partial(run, size=size), grid, pool, folder)
+    found = swept(partial(run, size=size), grid, folder, jobs=jobs, cluster=cluster)
     return found.assign(deterministic())
 
 
@@ -268,10 +258,11 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     chains: Annotated[int | None, Option(help="of each law", show_default="4000")] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Hold the mean of descent against the flows of modified losses, and where it rests."""
     size = SMALL if small else FULL
@@ -281,7 +272,7 @@ def main(
             raise ValueError(f"an error needs at least 2 chains, not {size.chains}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=verdicts,
                 figures=picture.figures,
@@ -294,6 +285,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

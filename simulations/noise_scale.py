@@ -18,21 +18,19 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-import typer
 import xarray as xr
 from scipy.optimize import minimize_scalar
 from torch import nn
 from typer import Option
 
 from paper.figures import noise_scale as picture
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.data.digits import digits
 from sgdnoise.estimate import Estimate, finite_mean
 from sgdnoise.nets import flatten
 from sgdnoise.noise.critical import efficiency, scale, scale_from_batches
 from sgdnoise.report import Table
 from sgdnoise.rows import Dense
-from sgdnoise.sweep import sweep, tally
 from sgdnoise.verdict import Verdict
 
 OUT = Path("out/noise_scale")
@@ -186,10 +184,7 @@ def searched(place: Place, directions, guess: float) -> dict:
 def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All moments and seeds, on `jobs` processes; what is finished is kept in `folder`."""
     grid: dict[str, list] = {"moment": list(size.moments), "seed": list(range(size.seeds))}
-
-    total = math.prod(map(len, grid.values()))
-    with workers(jobs, cluster) as pool, progress("points", partial(tally, folder), total):
-        return with_measured(sweep(partial(run, size=size), grid, pool, folder))
+    return with_measured(swept(partial(run, size=size), grid, folder, jobs=jobs, cluster=cluster))
 
 
 def with_measured(results: xr.Dataset) -> xr.Dataset:
@@ -249,18 +244,16 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     seeds: Annotated[
         int | None, Option(help="networks and bowls", show_default="6, small 5")
     ] = None,
     draws: Annotated[
         int | None, Option(help="batches of each size", show_default="160, small 40")
     ] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    cluster: Annotated[
-        str | None, Option(help="address of a Dask scheduler, whose workers see the folder")
-    ] = None,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Measure best steps at many batch sizes, and print whether the noise scale foretells them."""
     size = SMALL if small else FULL
@@ -286,6 +279,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

@@ -18,12 +18,11 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import noise_shape as picture
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.covariance import Gram
 from sgdnoise.data import rendered
 from sgdnoise.data.digits import digits
@@ -31,7 +30,6 @@ from sgdnoise.nets import flatten, gradients
 from sgdnoise.nets.models import convnet, mlp
 from sgdnoise.noise.aligned import alignment
 from sgdnoise.noise.fisher import inner, scatter, trace
-from sgdnoise.sweep import sweep, tally
 from simulations import noise_shape_claims as claims
 
 OUT = Path("out/noise_shape")
@@ -188,22 +186,17 @@ def against_hessian(module, inputs, labels, *, size: Size, rng) -> dict:
 def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All networks and seeds, on `jobs` processes; what is finished is kept in `folder`."""
     grid: dict[str, list] = {"net": list(size.nets), "seed": list(range(size.seeds))}
-
-    total = math.prod(map(len, grid.values()))
-    with workers(jobs, cluster) as pool, progress("points", partial(tally, folder), total):
-        return sweep(partial(run, size=size), grid, pool, folder)
+    return swept(partial(run, size=size), grid, folder, jobs=jobs, cluster=cluster)
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     seeds: Annotated[
         int | None, Option(help="trainings of each network", show_default="4, small 2")
     ] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    cluster: Annotated[
-        str | None, Option(help="address of a Dask scheduler, whose workers see the folder")
-    ] = None,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Train two networks, and hold the shape of their gradient noise against curvature."""
     size = SMALL if small else FULL
@@ -226,6 +219,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

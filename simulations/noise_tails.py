@@ -11,24 +11,21 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-import math
 from functools import partial
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
-import typer
 import xarray as xr
 from scipy.stats import levy_stable
 from typer import Option
 
 from paper.figures import noise_tails as picture
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, all_swept, command, conduct, guarded
 from sgdnoise.data.digits import digits
 from sgdnoise.nets.flat import flatten
 from sgdnoise.noise.normality import gaussianity
 from sgdnoise.noise.tails import METHODS, extreme_value_index, tail_index
-from sgdnoise.sweep import sweep, tally
 from sgdnoise.theory.tails import kesten_index
 from simulations import noise_tails_claims as claims
 
@@ -199,22 +196,17 @@ def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Da
             {"stage": ["start", "trained"]},
         ),
     }
-    total = sum(math.prod(map(len, grid.values())) for _, grid in parts.values())
-
-    with workers(jobs, cluster) as pool, progress("points", partial(tally, folder), total):
-        found = [sweep(run, grid, pool, folder / name) for name, (run, grid) in parts.items()]
-    return xr.merge(found, join="outer", compat="no_conflicts")
+    found = all_swept(parts, folder, jobs=jobs, cluster=cluster)
+    return xr.merge(found.values(), join="outer", compat="no_conflicts")
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     repeats: Annotated[int | None, Option(help="of each law", show_default="by size")] = None,
     seeds: Annotated[int | None, Option(help="of mixtures, chains", show_default="by size")] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    cluster: Annotated[
-        str | None, Option(help="address of a Dask scheduler, whose workers see the folder")
-    ] = None,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Run all parts, and print what holds."""
     size = SMALL if small else FULL
@@ -239,6 +231,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

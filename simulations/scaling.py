@@ -18,18 +18,16 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import scaling as picture
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.dynamics import Process
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.estimate import Estimate, batched, mean
 from sgdnoise.noise.draws import Normal
 from sgdnoise.report import Table
-from sgdnoise.sweep import sweep
 from sgdnoise.theory.regression import excess_loss, feedback, online_covariance
 from sgdnoise.verdict import Verdict
 from simulations.slow_flow import Setting, measured
@@ -105,15 +103,12 @@ def regression(rate: float, batch: int, chains: int) -> xr.Dataset:
     )
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All batches, on `jobs` processes; what is finished is kept in `folder`."""
     batches = sorted({*size.batches, *size.regressions}, reverse=True)
-
-    def finished():
-        return sum(1 for _ in folder.glob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("batches", finished, len(batches)):
-        return sweep(partial(run, size=size), {"batch": batches}, pool, folder).sortby("batch")
+    return swept(
+        partial(run, size=size), {"batch": batches}, folder, jobs=jobs, cluster=cluster
+    ).sortby("batch")
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
@@ -196,10 +191,11 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     runs: Annotated[int | None, Option(help="of each network", show_default="48, small 8")] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Scale rate and batch together, and hold what changes against theory."""
     size = SMALL if small else FULL
@@ -209,7 +205,7 @@ def main(
             raise ValueError(f"an error needs at least 2 runs, not {size.runs}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=verdicts,
                 figures=picture.figures,
@@ -222,6 +218,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

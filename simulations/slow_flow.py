@@ -17,17 +17,15 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import slow_flow as picture
 from sgdnoise import noise
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.dynamics import descent, langevin
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.problem import Problem
-from sgdnoise.sweep import sweep
 from sgdnoise.theory.slow_flow import (
     amplification,
     imbalance,
@@ -230,22 +228,24 @@ def _sharpest(moment, w, v):
     return float(np.linalg.eigvalsh(root @ bend @ root)[-1])
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All settings, on `jobs` processes; what is finished is kept in `folder`."""
-
-    def finished():
-        return sum(1 for _ in folder.glob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("settings", finished, len(size.settings)):
-        return sweep(partial(run, size=size), {"setting": list(size.settings)}, pool, folder)
+    return swept(
+        partial(run, size=size),
+        {"setting": list(size.settings)},
+        folder,
+        jobs=jobs,
+        cluster=cluster,
+    )
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     setting: Annotated[list[str] | None, Option(help="one of them; again for more")] = None,
     runs: Annotated[int | None, Option(help="of each setting", show_default="64, small 8")] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Descend with label noise in linear networks, and hold all of it against the slow flow."""
     size = SMALL if small else FULL
@@ -259,7 +259,7 @@ def main(
             raise ValueError(f"no setting {unknown.pop()!r}: there are {', '.join(SETTINGS)}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=claims.verdicts,
                 figures=picture.figures,
@@ -272,6 +272,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

@@ -17,13 +17,12 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import stationary as picture
 from sgdnoise import noise
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.dynamics import Process, descent, heavy_ball, langevin, nesterov
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.estimate import Estimate, batched, mean
@@ -31,7 +30,6 @@ from sgdnoise.noise import sampling
 from sgdnoise.noise.draws import Normal
 from sgdnoise.problem import Problem
 from sgdnoise.report import Table
-from sgdnoise.sweep import sweep
 from sgdnoise.theory import regression, stationary
 from sgdnoise.verdict import Verdict
 
@@ -197,14 +195,11 @@ def run(case: str, *, size: Size) -> xr.Dataset:
     return xr.Dataset(facts)
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All cases, on `jobs` processes; what is finished is kept in `folder`."""
-
-    def finished():
-        return sum(1 for _ in folder.glob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("cases", finished, len(size.cases)):
-        return sweep(partial(run, size=size), {"case": list(size.cases)}, pool, folder)
+    return swept(
+        partial(run, size=size), {"case": list(size.cases)}, folder, jobs=jobs, cluster=cluster
+    )
 
 
 OFTEN = {
@@ -258,12 +253,13 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     chains: Annotated[
         int | None, Option(help="of each case", show_default="40000, small 4000")
     ] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Descend in bowls and regressions until at rest, and hold the spread against theory."""
     size = SMALL if small else FULL
@@ -273,7 +269,7 @@ def main(
             raise ValueError(f"an error needs at least 2 chains, not {size.chains}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=verdicts,
                 figures=picture.figures,
@@ -286,6 +282,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

@@ -10,19 +10,17 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-import math
 from functools import cache, partial
 from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import tails as picture
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, all_swept, command, conduct, guarded
 from sgdnoise.dynamics import stable
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.dynamics.process import Process
@@ -30,7 +28,6 @@ from sgdnoise.estimate import mean
 from sgdnoise.noise.draws import Normal
 from sgdnoise.noise.tails import tail_index
 from sgdnoise.problem import Problem
-from sgdnoise.sweep import sweep
 from sgdnoise.theory.regression import online_covariance
 from simulations import tails_claims as claims
 
@@ -204,7 +201,7 @@ def _measured(name, found, *axes):
     return {name: (axes, value), f"{name}_stderr": (axes, error)}
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """All parts, on `jobs` processes; what is finished is kept in `folder`."""
     shares, alphas = {"share": [*size.shares]}, {"alpha": [*size.alphas]}
     more = {"batch": [*size.batches], "curvature": [*size.curvatures]}
@@ -215,28 +212,21 @@ def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
         "driven": (driven, alphas),
         "mixed": (mixed, alphas),
     }
-    total = sum(math.prod(map(len, grid.values())) for _, grid in parts.values())
-
-    def finished():
-        return sum(1 for _ in folder.rglob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("points", finished, total):
-        found = [
-            sweep(partial(run, size=size), grid, pool, folder / name)
-            for name, (run, grid) in parts.items()
-        ]
-    return xr.merge(found, join="outer", compat="no_conflicts")
+    sized = {name: (partial(run, size=size), grid) for name, (run, grid) in parts.items()}
+    found = all_swept(sized, folder, jobs=jobs, cluster=cluster)
+    return xr.merge(found.values(), join="outer", compat="no_conflicts")
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     members: Annotated[
         int | None, Option(help="samples of each setting", show_default="by size")
     ] = None,
     chains: Annotated[int | None, Option(help="in each sample", show_default="by size")] = None,
     seed: Annotated[int, Option(help="of all that is drawn")] = 0,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Run all parts, and hold tails against what is predicted."""
     size = SMALL if small else FULL
@@ -255,7 +245,7 @@ def main(
             raise ValueError(f"a seed is a whole number from 0, not {seed}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=claims.verdicts,
                 figures=picture.figures,
@@ -268,6 +258,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

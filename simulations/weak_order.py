@@ -17,20 +17,18 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import typer
 import xarray as xr
 from typer import Option
 
 from paper.figures import weak_order as picture
 from sgdnoise import noise
-from sgdnoise.cli import conduct, guarded, progress, workers
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.dynamics import descent, svag
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.estimate import Estimate, batched, mean
 from sgdnoise.noise import sampling
 from sgdnoise.problem import Problem
 from sgdnoise.report import Table
-from sgdnoise.sweep import sweep
 from sgdnoise.theory import weak
 from sgdnoise.verdict import Verdict
 
@@ -136,15 +134,11 @@ def run(part: str, *, size: Size) -> xr.Dataset:
     return xr.Dataset({"square": ("batch", batched(chains(int(part), size.chains)))})
 
 
-def study(size: Size, *, jobs: int, folder) -> xr.Dataset:
+def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
     """The distances and all stretches, on `jobs` processes."""
     parts = ["orders", *map(str, size.stretches)]
 
-    def finished():
-        return sum(1 for _ in folder.glob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("parts", finished, len(parts)):
-        found = sweep(partial(run, size=size), {"part": parts}, pool, folder)
+    found = swept(partial(run, size=size), {"part": parts}, folder, jobs=jobs, cluster=cluster)
     squares = found.square.sel(part=parts[1:]).rename(part="stretch")
     return xr.Dataset(
         {
@@ -195,12 +189,13 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def main(
-    small: Annotated[bool, Option("--small", help="a few seconds, for a look")] = False,
+    small: Small = False,
     chains: Annotated[
         int | None, Option(help="at rest, of each stretch", show_default="100000, small 4000")
     ] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
 ) -> None:
     """Compare descent with the equations that are said to stand for it."""
     size = SMALL if small else FULL
@@ -210,7 +205,7 @@ def main(
             raise ValueError(f"an error needs at least 2 chains, not {size.chains}")
         raise SystemExit(
             conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder),
+                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
                 size._asdict(),
                 verdicts=verdicts,
                 figures=picture.figures,
@@ -223,6 +218,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    command(main)

@@ -121,7 +121,6 @@ def test_a_point_that_hangs_on_dask_is_ended_once(cluster, tmp_path):
     assert tally(tmp_path) == (5, 1)
 
 
-@pytest.mark.skip(reason="a known fault: in one of some runs nobody is told, and it waits for ever")
 def test_a_lost_scheduler_is_a_clear_end_and_another_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[executors.__module__], "PATIENCE", 3)
     run, grid = partial(slowly, calls=tmp_path / "calls"), {"point": list(range(30))}

@@ -13,6 +13,7 @@ from scipy.stats import cauchy, norm
 from witnesses import SURE
 
 from derivations import escape as derived
+from derivations import jumps
 from sgdnoise.estimate import mean
 from sgdnoise.theory.escape import (
     boundary_time,
@@ -393,9 +394,9 @@ def test_coded_formulas_are_the_derived_ones():
             derived.label_noise_height(),
             {"w": 0.3, "eta": 0.1, "sigma": 0.4, "B": 2},
         ),
-        (jump_constant(1.3), derived.jump_constant(), stable),
-        (stable_exit_time(1.3, 0.1, 1.0, 2.0), derived.stable_exit(), stable),
-        (discrete_shift(0.5, 1.0), derived.discrete_shift(), {}),
+        (jump_constant(1.3), jumps.jump_constant(), stable),
+        (stable_exit_time(1.3, 0.1, 1.0, 2.0), jumps.stable_exit(), stable),
+        (discrete_shift(0.5, 1.0), jumps.discrete_shift(), {}),
     ):
         assert_allclose(coded, number(equation, **letters), rtol=1e-12)
 

@@ -32,7 +32,7 @@ def small(tmp_path_factory):
         yield Here()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "workers", here)
+        patch.setattr("sgdnoise.cli.workers", here)
         size = study.SMALL._replace(repeats=3, tests=8, power=3, draws=120)
         return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
 

@@ -13,6 +13,7 @@ from scipy.integrate import quad_vec, solve_ivp
 from scipy.linalg import expm, solve_discrete_lyapunov
 from witnesses import HESSIAN, SURE, bowl, matrix
 
+from derivations import memory
 from derivations import relaxation as derived
 from sgdnoise import noise
 from sgdnoise.dynamics import descent
@@ -259,11 +260,11 @@ def test_circulation_and_memory_are_the_derived_ones(rng):
     made = number(derived.entropy_production(), **letters)
     assert_allclose(flow.entropy_production(), made, rtol=1e-9)
     first, mode = np.asarray([1.0, 0.0]), {"h": h[0], "eta": rate}
-    tau = number(derived.correlation_time_steps(), **mode)
+    tau = number(memory.correlation_time_steps(), **mode)
     assert_allclose(steps.correlation_time(first), tau, rtol=1e-11)
-    tau = number(derived.correlation_time_flow(), **mode)
+    tau = number(memory.correlation_time_flow(), **mode)
     assert_allclose(flow.correlation_time(first), tau, rtol=1e-11)
-    assert_allclose(steps.long_run()[0, 0], number(derived.long_run(), c=c[0, 0], **mode))
+    assert_allclose(steps.long_run()[0, 0], number(memory.long_run(), c=c[0, 0], **mode))
 
 
 @pytest.mark.parametrize("asarray", [torch.asarray, jnp.asarray], ids=["torch", "jax"])

@@ -33,14 +33,14 @@ def small(tmp_path_factory):
     """The smallest run, in this process."""
 
     @contextmanager
-    def here(jobs):
-        assert jobs == 1
+    def here(jobs, cluster=None):
+        assert (jobs, cluster) == (1, None)
         yield Here()
 
     folder = tmp_path_factory.mktemp("points")
     jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "workers", here)
+        patch.setattr("sgdnoise.cli.workers", here)
         found = study.study(study.SMALL, jobs=1, folder=folder)
     jax.config.update("jax_disable_most_optimizations", False)
     return found

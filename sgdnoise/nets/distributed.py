@@ -66,9 +66,9 @@ class _Summed(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx, slope):  # noqa: ARG004
+    def backward(ctx, slope):  # noqa: ARG004 - nothing was kept for it
         return slope
 
     @staticmethod
-    def jvp(ctx, tangent):  # noqa: ARG004
+    def jvp(ctx, tangent):  # noqa: ARG004 - nothing was kept for it
         return _Summed.apply(tangent)

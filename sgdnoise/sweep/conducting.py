@@ -51,6 +51,10 @@ class Lasting(Executor):
         except Exception as error:
             raise BrokenExecutor(f"it cannot be started again: {error}") from error
 
+    def alive(self) -> bool:
+        """Whether what was submitted may still come back; executors that can tell have `alive`."""
+        return getattr(self._pool, "alive", lambda: True)()
+
     def submit(self, run, /, *args, **kwargs):
         return self._pool.submit(run, *args, **kwargs)
 
@@ -189,10 +193,15 @@ def _answers(pool, job, chunks, turn, beat):
             try:
                 future = inbox.get(timeout=BEAT)
             except Empty:
+                if isinstance(pool, Lasting) and not pool.alive():
+                    gone = BrokenExecutor("whoever had the points is gone, and did not say so")
+                    lost = list(waiting.values())
+                    waiting.clear()
+                    yield from ((some, gone) for some in lost)
                 continue
             some = waiting.pop(future)
-            gone = CancelledError("cancelled") if future.cancelled() else future.exception()
-            yield some, future.result() if gone is None else gone
+            trouble = CancelledError("cancelled") if future.cancelled() else future.exception()
+            yield some, future.result() if trouble is None else trouble
     finally:
         for future in waiting:
             future.cancel()

@@ -64,8 +64,11 @@ def _dask(address):
     except (OSError, ValueError) as error:
         text = str(error).rstrip(".")
         raise ValueError(f"no Dask scheduler answers at {address}: {text}"[:200]) from None
+    pool, scheduler = client.get_executor(pure=False), client.scheduler_comm
+    # a client that has lost its scheduler, even for a moment, does not end every future it had
+    pool.alive = lambda: client.status == "running" and client.scheduler_comm is scheduler
     try:
-        yield client.get_executor(pure=False)
+        yield pool
     finally:
         client.close(timeout=PATIENCE)
 

@@ -285,10 +285,8 @@ def _check_positive(**given):
 
 def _check_noise(name, matrix, noise):
     if np.ndim(matrix) != 2 or np.shape(matrix) != np.shape(noise):
-        raise ValueError(
-            f"the {name} must be a square matrix as large as the other: their shapes are "
-            f"{np.shape(noise)} and {np.shape(matrix)}"
-        )
+        shapes = f"their shapes are {np.shape(noise)} and {np.shape(matrix)}"
+        raise ValueError(f"the {name} must be a square matrix as large as the other: {shapes}")
     low, high = modes(noise, name)[0][[0, -1]]
     if low < -DOUBT * abs(high):
         raise ValueError(f"the {name} is no covariance: it has the eigenvalue {low:.3g}")
@@ -297,7 +295,5 @@ def _check_noise(name, matrix, noise):
 def _check_full(noise):
     spectrum = np.linalg.eigvalsh(noise)
     if not spectrum[0] > ROUGH * spectrum[-1]:
-        raise ValueError(
-            f"without noise in every direction time has no reverse: the smallest eigenvalue of its "
-            f"covariance is {spectrum[0]:.3g}"
-        )
+        low = f"the smallest eigenvalue of its covariance is {spectrum[0]:.3g}"
+        raise ValueError(f"without noise in every direction time has no reverse: {low}")
