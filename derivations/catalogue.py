@@ -11,7 +11,9 @@ from derivations import (
     escape,
     fisher,
     groups,
+    jumps,
     langevin,
+    memory,
     modified_loss,
     momentum,
     neighbours,
@@ -35,6 +37,7 @@ SUBJECTS = (
     momentum,
     regression,
     relaxation,
+    memory,
     langevin,
     effective_loss,
     two_layer,
@@ -50,6 +53,7 @@ SUBJECTS = (
     modified_loss,
     weak,
     escape,
+    jumps,
 )
 
 

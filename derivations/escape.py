@@ -1,9 +1,8 @@
-"""How long noise takes to leave a well, by small kicks over its barrier or by one jump.
+"""How long noise takes to leave a well by small kicks, over its barrier.
 
-Along d x = -U' dt + sqrt(2 D) dW, Ito, and along stable motion; Phi is the integral of U' / D.
+Along d x = -U' dt + sqrt(2 D) dW, Ito; Phi is the integral of U' / D.
 """
 
-import math
 from functools import cache
 
 import sympy as sp
@@ -22,9 +21,6 @@ bottom, top = sp.symbols("a b", positive=True)  # curvatures, of the barrier dow
 quiet, loud = sp.symbols("D_a D_b", positive=True)  # noise at the two
 tau = sp.Symbol("tau", positive=True)  # mean time
 width = sp.Symbol("w", positive=True)
-alpha, strength = sp.symbols("alpha varepsilon", positive=True)
-jumps = sp.Symbol("c", positive=True)  # of a size y come at c / |y|^(1 + alpha)
-left, right = sp.symbols("w_- w_+", positive=True)
 
 
 def passage_time():
@@ -83,32 +79,6 @@ def label_noise_height():
     return sp.Eq(height, sp.integrate(curvature * x / diffusion, (x, 0, width)))
 
 
-@cache
-def jump_constant():
-    """How often stable motion jumps, from its characteristic exponent."""
-    s = sp.Symbol("s", positive=True)
-    of_sine = sp.mellin_transform(sp.sin(y), y, s)[0].subs(s, 1 - alpha)
-    both = 2 * jumps * of_sine / alpha  # (1 - cos y) |y|^(-1 - alpha), once by parts
-    (found,) = sp.solve(sp.Eq(both, 1), jumps)
-    return sp.Eq(jumps, sp.simplify(found))
-
-
-def stable_exit():
-    """Mean time until the one jump that leaves a well."""
-    beyond = sum(_beyond(distance) for distance in (left, right))
-    return sp.Eq(tau, sp.factor(1 / sp.simplify(beyond)))
-
-
-def discrete_shift():
-    """How much farther an end seems to a walk, in standard deviations of a step."""
-    k, s = sp.symbols("k s", positive=True)
-    height_of_walk = _positive_part(k) / k  # Spitzer: the mean maximum is their sum
-    (scale,) = sp.solve(sp.Eq(height_of_walk, sp.Symbol("C") / sp.sqrt(k)), sp.Symbol("C"))
-    sum_over_integral = (sp.zeta(s) - 1 / (s - 1)).subs(s, sp.Rational(1, 2))
-    less = sum_over_integral - 2  # sum of k^(-1/2) minus 2 n^(1/2), the path between the steps
-    return sp.Eq(sp.Symbol("beta"), sp.simplify(-scale * less))
-
-
 def _gauss(stiffness):
     """Integral of exp(-stiffness x^2 / 2)."""
     return _bell().subs(_stiff, stiffness)
@@ -120,20 +90,6 @@ _stiff = sp.Symbol("k", positive=True)
 @cache
 def _bell():
     return sp.integrate(sp.exp(-_stiff * x**2 / 2), (x, -sp.oo, sp.oo))
-
-
-def _beyond(distance):
-    """How often jumps times their strength are larger than a distance."""
-    size = sp.Symbol("y", positive=True)
-    rare = sp.integrate(size ** (-1 - alpha), (size, distance / strength, sp.oo), conds="none")
-    return jumps * sp.simplify(rare)
-
-
-def _positive_part(steps):
-    """Mean of max(S, 0) for a sum S of so many white numbers."""
-    k = sp.Symbol("k", positive=True)
-    density = sp.exp(-(x**2) / (2 * k)) / sp.sqrt(2 * sp.pi * k)
-    return sp.simplify(sp.integrate(x * density, (x, 0, sp.oo)).subs(k, steps))
 
 
 def _backward(time):
@@ -237,55 +193,6 @@ def _curvature_drops_out():
     return curvature not in label_noise_height().rhs.free_symbols
 
 
-def _cauchy_jumps_at_one_over_pi():
-    return same(sp.limit(jump_constant().rhs, alpha, 1), 1 / sp.pi)
-
-
-def _jumps_have_their_known_rate():
-    known = sp.gamma(1 + alpha) * sp.sin(sp.pi * alpha / 2) / sp.pi
-    values = (sp.Rational(1, 3), sp.Rational(6, 5), sp.Rational(19, 10))
-    return all(
-        abs(sp.N((jump_constant().rhs - known).subs(alpha, at), 30)) < 1e-25 for at in values
-    )
-
-
-def _gaussian_motion_does_not_jump():
-    return sp.limit(jump_constant().rhs, alpha, 2) == 0
-
-
-def _exits_scale_with_the_well():
-    """Twice as wide and twice as strong is the same."""
-    twice = {left: 2 * left, right: 2 * right, strength: 2 * strength}
-    return same(stable_exit().rhs.subs(twice, simultaneous=True), stable_exit().rhs)
-
-
-def _one_end_is_half_of_two():
-    alone = sp.limit(stable_exit().rhs, left, sp.oo)
-    return same(alone / 2, stable_exit().rhs.subs(left, right))
-
-
-def _unit_jumps_are_those_of_the_theorem():
-    """Imkeller and Pavlyukevich: jumps at 1 / |y|^(1 + alpha)."""
-    theirs = alpha / strength**alpha / (left**-alpha + right**-alpha)
-    return same(stable_exit().rhs.subs(jumps, 1), theirs)
-
-
-def _spitzer_is_right_for_two_steps():
-    """E max(0, S_1, S_2) by hand: by the sign of the second step it is z_1 + z_2 or z_1."""
-    law = sp.exp(-(x**2 + y**2) / 2) / (2 * sp.pi)
-    up = sp.integrate(sp.integrate((x + y) * law, (x, -y, sp.oo)), (y, 0, sp.oo))
-    down = sp.integrate(sp.integrate(x * law, (x, 0, sp.oo)), (y, -sp.oo, 0))
-    return same(up + down, _positive_part(1) + _positive_part(2) / 2)
-
-
-def _sums_of_roots_are_zeta():
-    """To the order of Euler and Maclaurin's next term, n^(-3/2) / 24."""
-    n = 10**4
-    exact = math.fsum(k**-0.5 for k in range(1, n + 1))
-    smooth = 2 * n**0.5 + float(sp.zeta(sp.Rational(1, 2))) + n**-0.5 / 2
-    return abs(exact - smooth) < n**-1.5
-
-
 EQUATIONS = {
     "eq:passage-time": passage_time,
     "eq:ito-density": ito_density,
@@ -294,9 +201,6 @@ EQUATIONS = {
     "eq:eyring-kramers": eyring_kramers,
     "eq:boundary-time": boundary_time,
     "eq:label-noise-height": label_noise_height,
-    "eq:jump-constant": jump_constant,
-    "eq:stable-exit": stable_exit,
-    "eq:discrete-shift": discrete_shift,
 }
 
 USED = {
@@ -307,9 +211,6 @@ USED = {
     "eq:eyring-kramers": "theory.escape.eyring_kramers_time",
     "eq:boundary-time": "theory.escape.boundary_time",
     "eq:label-noise-height": "theory.escape.label_noise_height",
-    "eq:jump-constant": "theory.escape.jump_constant",
-    "eq:stable-exit": "theory.escape.stable_exit_time",
-    "eq:discrete-shift": "theory.escape.discrete_shift",
 }
 
 CHECKS = {
@@ -336,15 +237,4 @@ CHECKS = {
         _boundary_adds_half_to_the_log_slope,
     ),
     "eq:label-noise-height": (_curvature_drops_out,),
-    "eq:jump-constant": (
-        _cauchy_jumps_at_one_over_pi,
-        _jumps_have_their_known_rate,
-        _gaussian_motion_does_not_jump,
-    ),
-    "eq:stable-exit": (
-        _exits_scale_with_the_well,
-        _one_end_is_half_of_two,
-        _unit_jumps_are_those_of_the_theorem,
-    ),
-    "eq:discrete-shift": (_spitzer_is_right_for_two_steps, _sums_of_roots_are_zeta),
 }

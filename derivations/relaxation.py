@@ -1,4 +1,4 @@
-"""How descent in a bowl forgets its start, remembers its noise and circulates."""
+"""How descent in a bowl forgets its start and circulates."""
 
 import sympy as sp
 
@@ -58,28 +58,6 @@ def entropy_production():
     velocity = -_turning() * _rest().inv() * x
     heat = (velocity.T * (rate * _noise() / 2).inv() * velocity)[0]
     return sp.Eq(sp.Symbol(r"\dot{s}"), sp.factor(_over_rest(heat)))
-
-
-def correlation_time_flow():
-    """Integrated autocorrelation time of one mode of the Langevin equation."""
-    fading = sp.exp(-curvature * time)
-    return sp.Eq(sp.Symbol(r"\tau^{\mathrm{cont}}"), 2 * sp.integrate(fading, (time, 0, sp.oo)))
-
-
-def correlation_time_steps():
-    """Integrated autocorrelation time of one mode of descent, in steps."""
-    kept = sp.Symbol("a", real=True)
-    total = sp.Symbol("g")  # kept + kept^2 + ... without end, which kept shifts by one term
-    (tail,) = sp.solve(sp.Eq(kept * total, total - kept), total)
-    spoken = (1 + 2 * tail).subs(kept, 1 - rate * curvature)
-    return sp.Eq(sp.Symbol("tau"), sp.expand(sp.simplify(spoken)))
-
-
-def long_run():
-    """Sum over all lags of the autocovariance of one mode of descent."""
-    along = {h_i: curvature, h_j: curvature, c: kick}
-    rest = stationary_entry().rhs.subs(along)
-    return sp.Eq(sp.Symbol("L"), sp.simplify(rest * correlation_time_steps().rhs))
 
 
 def _flowing():
@@ -234,32 +212,6 @@ def _entropy_is_the_irreversibility_of_small_steps():
     return same(sp.limit(sp.cancel(told / rate), rate, 0), entropy_production().rhs)
 
 
-def _small_steps_remember_as_the_flow():
-    ratio = rate * correlation_time_steps().rhs / correlation_time_flow().rhs
-    return sp.limit(ratio, rate, 0) == 1
-
-
-def _descent_remembers_one_step_less():
-    gap = correlation_time_flow().rhs - rate * correlation_time_steps().rhs
-    return same(gap, rate)
-
-
-def _newton_steps_are_independent():
-    return same(correlation_time_steps().rhs.subs(rate, 1 / curvature), 1)
-
-
-def _mean_forgets_the_rate():
-    """A mean of many iterates scatters as H^-1 C H^-1: Polyak and Juditsky."""
-    return same(long_run().rhs, kick / curvature**2)
-
-
-def _flow_has_the_same_sum():
-    """Rest times correlation time over the rate of one step."""
-    along = {h_i: curvature, h_j: curvature, c: kick}
-    flow = continuous_entry().rhs.subs(along) * correlation_time_flow().rhs
-    return same(flow / rate, long_run().rhs)
-
-
 EQUATIONS = {
     "eq:transient-flow": transient_flow,
     "eq:transient-steps": transient_steps,
@@ -267,9 +219,6 @@ EQUATIONS = {
     "eq:matched-diffusion": matched_diffusion,
     "eq:area-rate": area_rate,
     "eq:entropy-production": entropy_production,
-    "eq:correlation-time-flow": correlation_time_flow,
-    "eq:correlation-time-steps": correlation_time_steps,
-    "eq:long-run": long_run,
 }
 
 USED = {
@@ -279,9 +228,6 @@ USED = {
     "eq:matched-diffusion": "theory.relaxation.Recursion.matched",
     "eq:area-rate": "theory.relaxation.OrnsteinUhlenbeck.current",
     "eq:entropy-production": "theory.relaxation.OrnsteinUhlenbeck.entropy_production",
-    "eq:correlation-time-flow": "theory.relaxation.OrnsteinUhlenbeck.correlation_time",
-    "eq:correlation-time-steps": "theory.relaxation.Recursion.correlation_time",
-    "eq:long-run": "theory.relaxation.Recursion.long_run",
 }
 
 CHECKS = {
@@ -308,7 +254,4 @@ CHECKS = {
         _entropy_is_that_of_drift_and_spread,
         _entropy_is_the_irreversibility_of_small_steps,
     ),
-    "eq:correlation-time-flow": (_small_steps_remember_as_the_flow,),
-    "eq:correlation-time-steps": (_descent_remembers_one_step_less, _newton_steps_are_independent),
-    "eq:long-run": (_mean_forgets_the_rate, _flow_has_the_same_sum),
 }
