@@ -27,12 +27,14 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks import chain_peers
+from benchmarks.chain_peers import BATCH, NETS, RATE, N
 from sgdnoise.dynamics import Process, descent, langevin
 from sgdnoise.dynamics.chains import simulate
+from sgdnoise.dynamics.dense import Dense
 from sgdnoise.noise import draws, minibatch, moments, sampling
 from sgdnoise.problem import Problem
 
-N, BATCH, RATE, NETS = 500, 8, 0.01, 256
 LINEAR, MLP = (20, 50, 10), (20, 32, 32, 10)
 ROUNDS, CLEAR = 7, 0.3  # seconds that a run shall take at least
 
@@ -58,36 +60,13 @@ def process_task(d):
     runs = {
         "sgdnoise": partial(ours, one, np.zeros(start, "f")),
         "jax": partial(
-            by_scan, lambda t, z: t - h @ t + root @ z, _normal(d), np.zeros(start, "f")
+            chain_peers.by_scan, lambda t, z: t - h @ t + root @ z, _normal(d), np.zeros(start, "f")
         ),
-        "numpy": partial(process_in_numpy, h, root),
-        "torch": partial(process_in_torch, h, root),
+        "numpy": partial(chain_peers.process_in_numpy, h, root),
+        "torch": partial(chain_peers.process_in_torch, h, root),
+        **chain_peers.linear(h, root),
     }
     return Task(f"Ornstein-Uhlenbeck, d = {d}", runs, 4096, d, 2 * d * d)
-
-
-def process_in_numpy(h, root, steps):
-    """One array, a step at a time."""
-    generator = np.random.Generator(np.random.SFC64(0))
-
-    def run():
-        theta = np.zeros((len(h), 4096), "f")
-        for _ in range(steps):
-            theta += root @ generator.standard_normal(theta.shape, "f") - h @ theta
-
-    return run
-
-
-def process_in_torch(h, root, steps):
-    """One tensor, a step at a time."""
-    h, root = torch.asarray(h), torch.asarray(root)
-
-    def run():
-        theta = torch.zeros(len(h), 4096)
-        for _ in range(steps):
-            theta += root @ torch.randn(theta.shape) - h @ theta
-
-    return run
 
 
 # --- networks, by descent and by the equation of their minibatches ---
@@ -130,14 +109,23 @@ def net_task(widths, kind):
             model.white.size,
             model.white.size * (d * (d + 1) // 2 + d * o) + 3 * d * h * o + d * d * o,
         )
-    dense, model = kind == "equation", minibatch(problem, BATCH)
-    one = langevin(model, RATE) if dense else descent(model, RATE)
-    act = torch.tanh if curved else lambda x: x
+    dense, known = kind == "equation", Dense(widths, name).problem(*problem.examples)
+    one, other = (
+        (langevin if dense else descent)(minibatch(p, BATCH), RATE) for p in (known, problem)
+    )
+    in_torch = partial(losses, widths, torch.tanh if curved else lambda x: x)
     runs = {
         "sgdnoise": partial(ours, one, start),
-        "jax": partial(by_scan, *_by_hand(problem, dense), start),
-        "torch": partial(net_in_torch, partial(losses, widths, act), data, start, dense),
+        "any loss": partial(ours, other, start),
+        "jax": partial(chain_peers.by_scan, *_by_hand(problem, dense), start),
+        "torch": partial(
+            chain_peers.net_in_torch, partial(losses, widths, act), data, start, dense
+        ),
     }
+    if dense:
+        runs |= chain_peers.equations(problem, in_torch, data, start)
+    else:
+        runs |= chain_peers.descents(problem, start)
     return Task(title, runs, NETS, N if dense else BATCH / 2, used * each)
 
 
@@ -156,30 +144,6 @@ def _by_hand(problem, dense):
     return step, _normal(N)
 
 
-def net_in_torch(loss, data, start, dense, steps):
-    """torch.func over chains, a step at a time."""
-    x, y = map(torch.asarray, data)
-
-    def weighted(theta, weights, x, y):
-        return (weights * loss(theta, x, y)).sum()
-
-    gradient = torch.func.grad(weighted)
-    many = torch.func.vmap(gradient, (0, 0, None, None) if dense else (0, None, 0, 0))
-
-    def run():
-        theta, equal = torch.asarray(start), torch.full((BATCH,), 1 / BATCH)
-        for _ in range(steps):
-            if dense:
-                z = torch.randn(NETS, N)
-                weights = 1 / N + (z - z.mean(1, keepdim=True)) / (N * BATCH) ** 0.5
-                theta = theta - RATE * many(theta, weights, x, y)
-            else:
-                i = torch.randint(N, (NETS, BATCH))
-                theta = theta - RATE * many(theta, equal, x[i], y[i])
-
-    return run
-
-
 # --- who runs them ---
 
 
@@ -196,19 +160,6 @@ def ours(process, start, steps):
     start, key = jnp.asarray(start), jax.random.key(0)
     how = {"steps": steps, "every": steps, "observe": _first}
     return lambda: simulate(process, key, start, **how).block_until_ready()
-
-
-def by_scan(step, draw, start, steps):
-    """One chain in a scan, a key a step, and vmap over chains."""
-
-    def chain(theta, key):
-        return jax.lax.scan(
-            lambda t, k: (step(t, draw(k)), None), theta, jax.random.split(key, steps)
-        )[0]
-
-    go = jax.jit(jax.vmap(chain))
-    start, keys = jnp.asarray(start), jax.random.split(jax.random.key(0), len(start))
-    return lambda: go(start, keys).block_until_ready()
 
 
 def rates():
@@ -266,7 +217,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "mlp": partial(net_task, MLP, "descent"),
     "mlp-equation": partial(net_task, MLP, "equation"),
 }
-PEERS = ("jax", "numpy", "torch")
+PEERS = ("any loss", "jax", "numpy", "torch", "diffrax", "diffrax_best", "torchsde", "blackjax")
 
 
 def line(task: Task, best: dict, compiling: dict) -> str:
@@ -285,12 +236,16 @@ By `python -m benchmarks.chains`, {date.today()}: CPU time of one step of one ch
 float32, least of some rounds, other work going on beside; 4096 chains of the linear process,
 {NETS} networks (n = {N}, batch {BATCH}).  Floors are told in `benchmarks/chains.py`: random
 numbers and multiplications at the best rates that the same rounds saw, which are in the last
-columns, in millions a second and in Gflop/s; compile in seconds.
-jax: a scan and vmap over chains with jax.random; torch: torch.func, or a loop over one tensor;
-numpy: a loop over one array, SFC64.  jax {jax.__version__}, torch {torch.__version__}.
+columns, in millions a second and in Gflop/s.  Ours are chains of `Dense` networks; any loss: the
+same chains of a loss that automatic differentiation is given; jax: a scan and vmap over chains with
+jax.random; torch: torch.func, or a loop over one tensor; numpy: a loop over one array, SFC64, and
+its M/s: normal numbers of torch; diffrax: vmap of a chain, best: one state with chains last;
+torchsde: Euler with diffusion products; blackjax: sgld at no temperature; s: to compile ours.
+jax {jax.__version__}, torch {torch.__version__}.
 
-| task | floor, ns | ours, ns | floors | jax | numpy | torch | M/s | torch M/s | Gflop/s | compile |
-|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| task | floor, ns | ours, ns | floors | {" | ".join(PEERS).replace("_", ", ")} | \
+M/s | its M/s | Gflop/s | s |
+|---|---:|---:|---:|{"---:|" * len(PEERS)}---:|---:|---:|---:|
 """
 
 

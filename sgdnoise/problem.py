@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxtyping import Float
 
-from sgdnoise.arrays import Array
+from sgdnoise.arrays import Array, namespace
 
 __all__ = ["Problem"]
 
@@ -21,12 +21,15 @@ class Problem:
     ft: who differentiates, `jax` or `torch.func`; their grad, jvp and vmap agree.
     rows: (theta, *examples) -> the gradients of the examples as an operator (rows.Rows),
     where somebody knows a better way than to hold them.
+    backward: (theta, weights, shift, *examples) -> what `tilted` is, with shift None what
+    `weighted` is, where somebody knows a faster way than automatic differentiation.
     """
 
     losses: Callable[..., Any]
     examples: tuple[Any, ...]
     ft: ModuleType
     rows: Callable[..., Any] | None = None
+    backward: Callable[..., Any] | None = None
 
     def __len__(self):
         return self.examples[0].shape[0]
@@ -46,18 +49,26 @@ class Problem:
 
     def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
         """Gradient of the mean loss."""
+        if self.backward is not None:
+            return self.weighted(
+                theta, namespace(theta).full((len(self),), 1 / len(self), dtype=theta.dtype)
+            )
         return self.ft.grad(self.value)(theta)
 
     def weighted(
         self, theta: Float[Array, " p"], weights: Float[Array, " n"]
     ) -> Float[Array, " p"]:
         """Gradient of sum_i w_i l_i: one backward pass whatever the weights."""
+        if self.backward is not None:
+            return self.backward(theta, weights, None, *self.examples)
         return self.ft.grad(lambda t: (weights * self.losses(t, *self.examples)).sum())(theta)
 
     def tilted(
         self, theta: Float[Array, " p"], weights: Float[Array, " n"], shift
     ) -> Float[Array, " p"]:
         """Gradient of sum_i (w_i l_i + <shift_i, dl_i / dtarget_i>), still one backward pass."""
+        if self.backward is not None:
+            return self.backward(theta, weights, shift, *self.examples)
         *inputs, targets = self.examples
 
         def total(t):

@@ -21,7 +21,7 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 GUESTS = {
     "torch": ["nets/", "read.py"],  # whose .pt files only torch can read
-    "jax": [f"dynamics/{name}.py" for name in ("chains", "folds", "random", "resume")],
+    "jax": [f"dynamics/{name}.py" for name in ("chains", "dense", "folds", "random", "resume")],
     "xarray": ["store.py", "track.py", "sweep.py"],
     "matplotlib": ["plot.py", "report.py", "__main__.py"],  # which draws one figure
     "sklearn": ["learn.py", "data/", "dimension/recommended.py"],
