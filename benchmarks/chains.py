@@ -118,9 +118,7 @@ def net_task(widths, kind):
         "sgdnoise": partial(ours, one, start),
         "any loss": partial(ours, other, start),
         "jax": partial(chain_peers.by_scan, *_by_hand(problem, dense), start),
-        "torch": partial(
-            chain_peers.net_in_torch, partial(losses, widths, act), data, start, dense
-        ),
+        "torch": partial(chain_peers.net_in_torch, in_torch, data, start, dense),
     }
     if dense:
         runs |= chain_peers.equations(problem, in_torch, data, start)
