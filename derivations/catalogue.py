@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from derivations import (
     collapse,
+    decay,
     directions,
     effective_loss,
     escape,
@@ -42,6 +43,7 @@ SUBJECTS = (
     effective_loss,
     two_layer,
     slow_flow,
+    decay,
     neighbours,
     directions,
     spectra,

@@ -40,24 +40,26 @@ def draw(results) -> Figure:
     return figure
 
 
-def _share(part):
-    return part.step / float(part.step[-1])
+def _share(part, whole):
+    return part.step / float(whole.step[-1])
 
 
 def _ratio(ax, part, color, label):
     some = part.isel(watch=slice(1, None, 4))
-    ax.plot(_share(some), some.ratio.mean("run"), "o", markersize=3, color=color, label=label)
-    ax.plot(_share(part), part.ratio_flow.sel(flow="refined"), color=color)
-    ax.plot(_share(part), part.ratio_flow.sel(flow="base"), "--", color=color, linewidth=0.7)
+    ax.plot(_share(some, part), some.ratio.mean("run"), "o", markersize=3, color=color, label=label)
+    ax.plot(_share(part, part), part.ratio_flow.sel(flow="refined"), color=color)
+    ax.plot(_share(part, part), part.ratio_flow.sel(flow="base"), "--", color=color, linewidth=0.7)
 
 
 def _modes(ax, part):
     some = part.isel(watch=slice(1, None, 4))
     for mode, name in enumerate(("black", "orange")):
         color = COLOURS[name]
-        ax.plot(_share(some), some.modes.mean("run")[:, mode], "o", markersize=3, color=color)
-        ax.plot(_share(part), part.modes_flow.sel(flow="refined")[:, mode], color=color)
-        ax.plot(_share(part), part.modes_flow.sel(flow="base")[:, mode], "--", color=color, lw=0.7)
+        ax.plot(_share(some, part), some.modes.mean("run")[:, mode], "o", markersize=3, color=color)
+        ax.plot(_share(part, part), part.modes_flow.sel(flow="refined")[:, mode], color=color)
+        ax.plot(
+            _share(part, part), part.modes_flow.sel(flow="base")[:, mode], "--", color=color, lw=0.7
+        )
 
 
 def _off(ax, results):

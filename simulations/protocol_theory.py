@@ -1,0 +1,53 @@
+"""What theory says of the group's protocol, from its clusters alone."""
+
+import numpy as np
+
+from simulations.protocol_task import EPOCH, OUTPUTS, SAVES, SPREAD, UNITS, clusters, targets
+
+__all__ = ["Foretold"]
+
+LEARNT = 5.0  # rate, times the least variance of clusters, times half of the steps
+
+
+class Foretold:
+    """What theory says of one network.
+
+    Sx has the eigenvalues `values`; no network explains `variance` of an output, amplified by
+    1 / (1 - u) where the jitter's own residuals are sampled too.
+    """
+
+    def __init__(self, net, rate, batch, label_noise):
+        points, y = clusters(net), targets()
+        moment = points.T @ points / len(points) + SPREAD**2 * np.eye(points.shape[1])
+        cross = points.T @ y / len(points)
+        missed = (y**2).sum() / len(y) - np.trace(cross.T @ np.linalg.solve(moment, cross))
+        self.values, self.basis = np.linalg.eigh(moment)
+        self.middle = self.basis.T @ points.mean(0)
+        self.u = rate * self.values.sum() / (2 * batch)
+        self.variance = (label_noise**2 + missed / OUTPUTS) / max(1 - self.u, 1e-9)
+        self.decay = rate**2 * OUTPUTS * self.variance * self.values / batch  # of power, a step
+        self.rate, self.batch, self.units = rate, batch, UNITS
+
+    def power(self, step):
+        """Of the hidden layer off the readout."""
+        return float((self.values * np.exp(-self.decay * step)).sum())
+
+    def ratio(self, step):
+        """Participation ratio of the hidden layer, if all of it were off the readout."""
+        root = np.exp(-self.decay * step / 2)
+        spread = np.diag(self.values) - np.outer(self.middle, self.middle)
+        values = np.linalg.eigvalsh(root[:, None] * spread * root)
+        return float(values.sum() ** 2 / (values**2).sum())
+
+    def jitter(self, every=EPOCH // SAVES, looks=SAVES):
+        """Mean over the weights of the variance over so many looks, each so many steps apart."""
+        rest = self.rate * self.variance / self.batch / (2 - self.rate * self.values)
+        kept = (1 - self.rate * self.values) ** every
+        lags = np.arange(1, looks)
+        alike = (2 * (looks - lags) * kept[:, None] ** lags).sum(1) / (looks * (looks - 1))
+        return float((rest * (1 - alike)).sum() / self.units)
+
+    def learnt(self, steps):
+        """Whether half of the steps suffice for the clusters' slowest direction."""
+        slowest = self.values[self.values > 1e-2].min()
+        return bool(self.rate * slowest * steps / 2 > LEARNT)
