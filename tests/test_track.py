@@ -6,10 +6,10 @@ import torch
 
 from sgdnoise import noise
 from sgdnoise.dynamics import descent
-from sgdnoise.estimate import mean
+from sgdnoise.estimate import Estimate, mean
 from sgdnoise.nets import walk
 from sgdnoise.problem import Problem
-from sgdnoise.track import track
+from sgdnoise.track import dataset, numbers, track
 
 
 def test_probes_see_every_so_many_steps_and_errors_ride_along(rng):
@@ -32,3 +32,28 @@ def test_probes_see_every_so_many_steps_and_errors_ride_along(rng):
 def test_watching_nothing_is_refused():
     with pytest.raises(ValueError, match="every 5 of 3 steps"):
         track(iter([]), {}, steps=3, every=5)
+
+
+def test_what_was_seen_of_layers_has_their_axis_and_what_was_not_seen_is_nan():
+    seen = {
+        8: {"size": {"a": 1.0, "b": np.float32(2)}, "loss": Estimate(3.0, 0.5)},
+        2: {"size": {"b": Estimate(4.0, 0.25)}, "trace": 7},
+    }
+    found = dataset(seen)
+    np.testing.assert_array_equal(found.step, [2, 8])
+    np.testing.assert_array_equal(found.layer, ["b", "a"])
+    expected = {
+        "size": [[4, np.nan], [2, 1]],
+        "size_stderr": [[0.25, np.nan], [np.nan, np.nan]],
+        "loss": [np.nan, 3],
+        "loss_stderr": [np.nan, 0.5],
+        "trace": [7, np.nan],
+    }
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+    assert numbers(seen[2]) == {("size", "b"): 4, ("size_stderr", "b"): 0.25, ("trace", None): 7}
+
+
+def test_nothing_seen_is_an_empty_dataset():
+    assert dataset({}).sizes == {"step": 0}
