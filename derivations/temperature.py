@@ -1,0 +1,191 @@
+"""What isotropic noise does to the layers of a linear network, and to one unit."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import sympy as sp
+
+from derivations.algebra import mean, same, white
+from derivations.symbols import outputs, rate
+
+__all__ = ["CHECKS", "EQUATIONS", "USED"]
+
+T, decay = sp.symbols("T lambda", positive=True)
+time = sp.Symbol("t", positive=True)
+inputs = sp.Symbol("d", integer=True, positive=True)
+curve, pull, v = sp.symbols("K a v", positive=True)
+
+
+class Net(NamedTuple):
+    """Weights W (d, h) and V (h, o), and a gradient of the product."""
+
+    W: Any
+    V: Any
+    G: Any
+
+
+def _letters(name, rows, columns):
+    return sp.Matrix(rows, columns, lambda i, j: sp.Symbol(f"{name}_{{{i + 1}{j + 1}}}", real=True))
+
+
+def _net(d, h, o):
+    return Net(_letters("W", d, h), _letters("V", h, o), _letters("G", d, o))
+
+
+def langevin_step():
+    """Mean of the imbalance after a step along G with decay and noise: 2 inputs, 1 unit, 1 output.
+
+    W <- (1 - eta lambda) W - eta G V^T + (2 T eta)^1/2 z, and V in the same way.
+    """
+    after = _after(_net(2, 1, 1))[0]
+    return sp.Eq(sp.Symbol(r"\mathbb{E} D'"), sp.collect(sp.expand(after), (rate, T)))
+
+
+def imbalance_at_rest():
+    """Where the mean imbalance of a unit stays as it is, from its speed at small steps."""
+    middle = sp.Symbol("D")
+    speed = -2 * decay * middle + 2 * T * (inputs - outputs)
+    (rest,) = sp.solve(speed, middle)
+    return sp.Eq(sp.Symbol(r"\mathbb{E} D"), rest)
+
+
+def homogeneous_speed():
+    """Speed of |w|^2 + b^2 - v^2 of one ReLU unit, z phi'(z) = phi(z): 1 input, 1 output."""
+    return sp.Eq(sp.Symbol(r"\dot{\mathbb{E} D}"), _homogeneous(1, 1))
+
+
+@cache
+def marginal():
+    """The law of W once one output's V, of one unit, is integrated out: K = W^T Sigma W."""
+    law = sp.integrate(sp.exp(-_potential(v) / T), (v, -sp.oo, sp.oo))
+    return sp.Eq(sp.Symbol("p(W)"), sp.simplify(law))
+
+
+def _after(net):
+    """Mean over the noise of the imbalance after one step."""
+    d, h = net.W.shape
+    o = net.V.shape[1]
+    z = white(h * (d + o))
+    kick = sp.sqrt(2 * T * rate)
+    first = (1 - rate * decay) * net.W - rate * net.G * net.V.T
+    second = (1 - rate * decay) * net.V - rate * net.W.T * net.G
+    first += kick * sp.Matrix(d, h, z[: d * h])
+    second += kick * sp.Matrix(h, o, z[d * h :])
+    moved = first.T * first - second * second.T
+    return moved.applyfunc(lambda entry: mean(sp.expand(entry), z))
+
+
+def _homogeneous(d, o):
+    """Ito's speed of |w|^2 + b^2 - |v|^2 of a unit with d inputs and o outputs."""
+    w, x = sp.symbols(f"w_1:{d + 1}", real=True), sp.symbols(f"x_1:{d + 1}", real=True)
+    out, error = sp.symbols(f"v_1:{o + 1}", real=True), sp.symbols(f"r_1:{o + 1}", real=True)
+    b, slope = sp.Symbol("b", real=True), sp.Symbol(r"\dot{\phi}", real=True)
+    z = b + sum(i * j for i, j in zip(w, x, strict=True))
+    back = sum(i * j for i, j in zip(error, out, strict=True)) * slope
+    gradient = {weight: back * at for weight, at in zip(w, x, strict=True)} | {b: back}
+    gradient |= {weight: at * slope * z for weight, at in zip(out, error, strict=True)}
+    size = sum(weight**2 for weight in (*w, b)) - sum(weight**2 for weight in out)
+    drift = sum(
+        -sp.diff(size, weight) * (force + decay * weight) for weight, force in gradient.items()
+    )
+    bend = T * sum(sp.diff(size, weight, 2) for weight in gradient)
+    return sp.factor(sp.expand(drift), decay) + bend
+
+
+def _potential(at):
+    """Loss and decay of a readout: K v^2 / 2 - a v + lambda v^2 / 2."""
+    return (curve + decay) * at**2 / 2 - pull * at
+
+
+def _other_nets_follow_the_same_rule():
+    """(1 - eta lambda)^2 D + eta^2 (V G^T G V^T - W^T G G^T W) + 2 eta T (d - o) 1."""
+
+    def rule(d, h, o):
+        net = _net(d, h, o)
+        W, V, G = net
+        before = (1 - rate * decay) ** 2 * (W.T * W - V * V.T)
+        kick = rate**2 * (V * G.T * G * V.T - W.T * G * G.T * W)
+        return same(_after(net), before + kick + 2 * rate * T * (d - o) * sp.eye(h))
+
+    return all(rule(*size) for size in ((2, 2, 1), (1, 2, 2), (3, 1, 1), (1, 1, 3)))
+
+
+def _equal_fans_without_decay_leave_only_the_second_order():
+    kept = _after(_net(1, 1, 1))[0].subs(decay, 0)
+    W, V, _ = _net(1, 1, 1)
+    return same(sp.diff(kept, rate).subs(rate, 0), 0) and same(
+        kept.subs(rate, 0), W[0] ** 2 - V[0] ** 2
+    )
+
+
+def _rest_is_where_the_step_leaves_the_mean():
+    """To first order in eta, of the exact step without the gradient's own square."""
+    W, V, G = _net(3, 1, 1)
+    speed = sp.diff(_after(Net(W, V, G))[0], rate).subs(rate, 0)
+    middle = sp.Symbol("D")
+    length = middle + sum(entry**2 for entry in V)
+    rest = imbalance_at_rest().rhs.subs({inputs: 3, outputs: 1})
+    by_length = sp.expand(speed).subs(W[0] ** 2, length - W[1] ** 2 - W[2] ** 2)
+    return same(by_length.subs(middle, rest), 0)
+
+
+def _the_path_to_rest_is_exponential():
+    rest = imbalance_at_rest().rhs
+    path = rest * (1 - sp.exp(-2 * decay * time))
+    return same(sp.diff(path, time), -2 * decay * path + 2 * T * (inputs - outputs))
+
+
+def _units_of_any_fans_balance_likewise():
+    """-2 lambda D + 2 T (d + 1 - o), whatever the data, the errors and the slope."""
+
+    def rule(d, o):
+        found = sp.expand(_homogeneous(d, o))
+        free = found.free_symbols
+        loss = {symbol for symbol in free if str(symbol)[0] in "xr" or "phi" in str(symbol)}
+        return not loss and same(found.subs(decay, 0), 2 * T * (d + 1 - o))
+
+    return all(rule(*fans) for fans in ((1, 1), (3, 2), (1, 4)))
+
+
+def _marginal_pays_a_root_of_the_determinant():
+    """log p(W) = -log(K + lambda) / 2 + a^2 / (2 T (K + lambda)) and a constant."""
+    claimed = sp.exp(pull**2 / (2 * T * (curve + decay))) / sp.sqrt(curve + decay)
+    return same(sp.diff(sp.simplify(marginal().rhs / claimed), curve), 0)
+
+
+def _two_units_pay_the_determinant():
+    """By the square that is left when V is measured from its best value."""
+    K = sp.Matrix(2, 2, sp.symbols("k_1 k_2 k_2 k_3", positive=True)) + decay * sp.eye(2)
+    A, V = _letters("A", 2, 1), _letters("V", 2, 1)
+    whole = (V.T * K * V)[0] / 2 - (A.T * V)[0]
+    best = K.inv() * A
+    away = ((V - best).T * K * (V - best))[0] / 2
+    return same(whole, away - (A.T * K.inv() * A)[0] / 2)
+
+
+EQUATIONS = {
+    "eq:imbalance-langevin": langevin_step,
+    "eq:imbalance-at-rest": imbalance_at_rest,
+    "eq:homogeneous-speed": homogeneous_speed,
+    "eq:log-marginal": marginal,
+}
+
+USED = {
+    "eq:imbalance-langevin": "theory.balance.imbalance_after",
+    "eq:imbalance-at-rest": "theory.balance.imbalance_at_rest",
+    "eq:homogeneous-speed": "theory.balance.imbalance_at_rest",
+    "eq:log-marginal": "theory.balance.log_marginal",
+}
+
+CHECKS = {
+    "eq:imbalance-langevin": (
+        _other_nets_follow_the_same_rule,
+        _equal_fans_without_decay_leave_only_the_second_order,
+    ),
+    "eq:imbalance-at-rest": (
+        _rest_is_where_the_step_leaves_the_mean,
+        _the_path_to_rest_is_exponential,
+    ),
+    "eq:homogeneous-speed": (_units_of_any_fans_balance_likewise,),
+    "eq:log-marginal": (_marginal_pays_a_root_of_the_determinant, _two_units_pay_the_determinant),
+}
