@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from derivations import (
+    balance,
     collapse,
     decay,
     directions,
@@ -12,6 +13,7 @@ from derivations import (
     escape,
     fisher,
     groups,
+    imbalance,
     jumps,
     langevin,
     memory,
@@ -26,6 +28,7 @@ from derivations import (
     spectra,
     stationary,
     tails,
+    temperature,
     two_layer,
     weak,
 )
@@ -43,6 +46,8 @@ SUBJECTS = (
     effective_loss,
     two_layer,
     slow_flow,
+    temperature,
+    balance,
     decay,
     neighbours,
     directions,
@@ -52,6 +57,7 @@ SUBJECTS = (
     fisher,
     tails,
     collapse,
+    imbalance,
     modified_loss,
     weak,
     escape,

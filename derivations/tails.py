@@ -2,19 +2,20 @@
 
 Regression on one Gaussian input of variance h: a step multiplies theta by 1 - eta h q / B, with q
 the sum of the B squared inputs over their variance, whose law is chi-squared, and adds a kick.
+Of d such inputs a step multiplies by 1 - eta X^T X / B, whose law is the same in all directions.
 """
 
 from itertools import permutations
 
 import sympy as sp
 
-from derivations.algebra import same
-from derivations.symbols import batch, curvature, rate
+from derivations.algebra import mean, same, white
+from derivations.symbols import batch, curvature, d, rate
 
-__all__ = ["CHECKS", "EQUATIONS", "USED", "alpha", "lag", "m"]
+__all__ = ["CHECKS", "EQUATIONS", "USED", "alpha", "lag", "m", "q", "w"]
 
 alpha = sp.Symbol("alpha", positive=True)
-q = sp.Symbol("q", positive=True)
+q, w = sp.symbols("q w", positive=True)
 t = sp.Symbol("t", positive=True)  # a size of theta, far out
 m, lag = sp.symbols("m k", integer=True, positive=True)  # batches of an epoch, steps apart
 pull = sp.Symbol("c", positive=True)  # rate x curvature
@@ -56,6 +57,23 @@ def kesten_small():
     return sp.Eq(name, solution * batch / (2 * rate * curvature))
 
 
+def radial():
+    """A power law of the length of theta that one step leaves as it is, d inputs alike."""
+    along, across = _moved()
+    length = (along**2 + across) ** (alpha / 2)  # its tail is stretched as that of one input
+    law = _chi_squared() * _chi_squared(w, d - 1)
+    return sp.Eq(sp.Integral(length * law, (q, 0, sp.oo), (w, 0, sp.oo)), 1)
+
+
+def radial_variance():
+    """Learning rate from which the variance of d inputs alike is infinite."""
+    along, across = _moved()
+    second = _mean(sp.expand((along**2 + across).subs(w, d - 1)))  # w has this mean, whatever q
+    roots = sp.solve(sp.Eq(second, 1), rate)
+    (found,) = (sp.factor(root) for root in roots if root != 0)
+    return sp.Eq(rate, found)
+
+
 def reshuffled_correlation():
     """Correlation of additive noise a few steps apart, fewer than an epoch has, by reshuffling."""
     one, two = sp.symbols("v r", real=True)  # variance of a batch's noise, correlation of a pair
@@ -65,10 +83,20 @@ def reshuffled_correlation():
     return sp.Eq(sp.Symbol("rho_k"), sp.factor(together * pair))
 
 
-def _chi_squared():
-    """Law of the sum of B squared standard normal numbers."""
-    half = batch / 2
-    return q ** (half - 1) * sp.exp(-q / 2) / (2**half * sp.gamma(half))
+def _moved():
+    """Of the vector (1, 0, ..., 0) after a step: what is along it, and the square of the rest.
+
+    It loses eta h / B of X^T X (1, 0, ...), X of unit variance: q, the squared first column, and
+    its products with the other columns.  Each of these is normal of variance q, given the first,
+    so that their squares add up to q w, with w chi-squared of d - 1 degrees of freedom.
+    """
+    return FACTOR, (rate * curvature / batch) ** 2 * q * w
+
+
+def _chi_squared(x=q, freedom=batch):
+    """Law of the sum of so many squared standard normal numbers."""
+    half = freedom / 2
+    return x ** (half - 1) * sp.exp(-x / 2) / (2**half * sp.gamma(half))
 
 
 def _mean(polynomial):
@@ -130,6 +158,59 @@ def _small_index_solves_its_equation():
     return bool(abs(sp.N(s * (sp.log(s) - 1) - 1)) < 1e-12)
 
 
+def _length_after(start, examples):
+    """Squared length of a vector after a step, of inputs made of white numbers, and these."""
+    z = white(examples * len(start))
+    x = sp.Matrix(examples, len(start), z)
+    after = sp.Matrix(start) - pull / examples * x.T * x * sp.Matrix(start)
+    return sp.expand(after.dot(after)), z
+
+
+def _by_the_law(power, dimension, examples):
+    """Mean power of that length by the law of q and w."""
+    along, across = (part.subs(rate * curvature, pull) for part in _moved())
+    terms = sp.Poly(sp.expand((along**2 + across) ** power), w).terms()
+    moments = [sp.prod([dimension - 1 + 2 * i for i in range(k)]) for (k,), _ in terms]
+    found = sum(_mean(c) * known for (_, c), known in zip(terms, moments, strict=True))
+    return sp.expand(found.subs(batch, examples))
+
+
+def _two_inputs_by_hand():
+    """Order four of two examples, all products of white numbers averaged."""
+    length, z = _length_after((1, 0), 2)
+    return same(mean(sp.expand(length**2), z), _by_the_law(2, 2, 2))
+
+
+def _three_inputs_by_hand():
+    length, z = _length_after((1, 0, 0), 1)
+    return same(mean(sp.expand(length**2), z), _by_the_law(2, 3, 1))
+
+
+def _another_direction_has_the_same_law():
+    """Moments of order four from (3, 4) / 5."""
+    length, z = _length_after((sp.Rational(3, 5), sp.Rational(4, 5)), 1)
+    return same(mean(sp.expand(length**2), z), _by_the_law(2, 2, 1))
+
+
+def _one_input_is_that_of_kesten():
+    """Nothing is left across; of both lengths the squares are compared."""
+    both = radial().lhs.function.subs(alpha, 2) / (_chi_squared() * _chi_squared(w, d - 1))
+    alone = kesten().lhs.function.subs(alpha, 2) / _chi_squared()
+    return same(sp.simplify(both).subs(w, 0), alone)
+
+
+def _radial_variance_of_one_input_is_that_of_kesten():
+    return same(radial_variance().rhs.subs(d, 1), infinite_variance().rhs)
+
+
+def _second_moments_of_regression_grow_as_known():
+    """By 1 - 2 c + c^2 (B + d + 1) / B: three inputs, batches of two."""
+    length, z = _length_after((1, 0, 0), 2)
+    grown = mean(length, z)
+    at = radial_variance().rhs.subs({curvature: 1, d: 3, batch: 2})
+    return same(grown, 1 - 2 * pull + 3 * pull**2) and same(grown.subs(pull, at), 1)
+
+
 def _lag_one_of_two_batches_is_opposite():
     """Two batches: always opposite inside an epoch, which half of the neighbours are."""
     return reshuffled_correlation().rhs.subs({m: 2, lag: 1}) == -sp.Rational(1, 2)
@@ -155,6 +236,8 @@ EQUATIONS = {
     "eq:kesten-growth": growth,
     "eq:kesten-variance": infinite_variance,
     "eq:kesten-small": kesten_small,
+    "eq:radial": radial,
+    "eq:radial-variance": radial_variance,
     "eq:reshuffled-correlation": reshuffled_correlation,
 }
 
@@ -163,6 +246,8 @@ USED = {
     "eq:kesten-growth": "theory.tails.kesten_index",
     "eq:kesten-variance": "theory.tails.kesten_index",
     "eq:kesten-small": "theory.tails.kesten_index_small",
+    "eq:radial": "theory.tails.radial_index",
+    "eq:radial-variance": "theory.tails.radial_index",
     "eq:reshuffled-correlation": "noise.memory.reshuffled_autocorrelation",
 }
 
@@ -175,6 +260,16 @@ CHECKS = {
     "eq:kesten-growth": (_growth_is_the_slope_at_order_zero, _small_steps_come_to_rest),
     "eq:kesten-variance": (_large_batches_lose_the_bound_of_gradient_descent,),
     "eq:kesten-small": (_small_index_solves_its_equation,),
+    "eq:radial": (
+        _one_input_is_that_of_kesten,
+        _two_inputs_by_hand,
+        _three_inputs_by_hand,
+        _another_direction_has_the_same_law,
+    ),
+    "eq:radial-variance": (
+        _radial_variance_of_one_input_is_that_of_kesten,
+        _second_moments_of_regression_grow_as_known,
+    ),
     "eq:reshuffled-correlation": (
         _lag_one_of_two_batches_is_opposite,
         _reshuffling_leaves_no_correlation_time,

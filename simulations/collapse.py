@@ -23,6 +23,7 @@ from sgdnoise.estimate import mean
 from sgdnoise.theory.collapse import (
     lyapunov,
     origin_exponent,
+    refined_exponent,
     unit_exponent,
     unit_exponent_small,
 )
@@ -143,7 +144,7 @@ def layer(width: int, *, size: Size) -> xr.Dataset:
     step = partial(layer_step, batch=LAYER_BATCH, width=width)
     found = _growth(step, 2 * LAYER_BATCH * width, start, rates, size, 6, width)
     base = [origin_exponent(width, LABEL_NOISE, rate, LAYER_BATCH) for rate in rates]
-    refined = [claims.refined_exponent(width, c, LAYER_BATCH) for c in size.strengths]
+    refined = [refined_exponent(width, c, LAYER_BATCH) for c in size.strengths]
     more = {"layer_base": ("strength", base), "layer_refined": ("strength", refined)}
     growth = _measured("layer_growth", found, "strength")
     return xr.Dataset(growth | more, {"strength": [*size.strengths]})

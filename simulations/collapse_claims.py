@@ -2,14 +2,22 @@
 
 import math
 
-import numpy as np
 import xarray as xr
-from scipy.integrate import cumulative_trapezoid
 
 from sgdnoise.estimate import Estimate
 from sgdnoise.report import Table
 from sgdnoise.verdict import Verdict
 from simulations.collapse_chains import LABEL_NOISE, SLOPE
+
+__all__ = [
+    "GONE",
+    "LEAD",
+    "TITLE",
+    "competing",
+    "sure",
+    "tables",
+    "verdicts",
+]
 
 TITLE = "Collapse: exponents of the distance to sets that descent never leaves"
 LEAD = (
@@ -23,36 +31,6 @@ SMALL_NOISE = 0.05  # rate^2 label_noise^2 / B up to which the second order is c
 GONE = 1e-6  # weights below it are collapsed
 SURE_OF = 2  # spreads by which a network must be beyond GONE, for a claim
 CALM = 0.015  # rate^2 label_noise^2 / B up to which curvatures at rest are claimed
-
-
-def refined_exponent(width: int, strength: float, batch: int) -> float:
-    r"""Growth of a layer's small weights, with what a finite rate adds to `origin_exponent`.
-
-    c^2 (n - 2 + 2 E D^2) / 2 + k c^4 at strength c = rate label_noise / B^1/2, with D the
-    difference of the squared norms, in and out, over their sum.  A step kicks D by a c^2,
-    a^2 = (n - 1) (1 + (n + 1) / B), beside the noise 2 c D (1 - D^2)^1/2 that vanishes with it: its
-    law has the tail of a power n, and E D^2 falls with the rate as c at n = 2, as c^2 from n = 4.
-    k is E[-q^2 / 4 + 2 g^2 q - 2 g^4] of a step |weights|^2 <- (1 + 2 c g + c^2 q) |weights|^2 at
-    D = 0.  Left out is a share c of E D^2 at n = 2 and 3, of order c^4, and beyond that n^3 c^6.
-    """
-    n, f = width, 2 / batch
-    square = (1 + f) * (3 + 2 * (n - 1) + (n**2 - 1) / 2) + (n - 1) ** 2 / 2
-    fourth = -square / 4 + (1 + f) * (2 * (n + 2) - 6)
-    second = n - 2 + 2 * imbalance_at_rest(n, strength, batch)
-    return strength**2 * second / 2 + strength**4 * fourth
-
-
-def imbalance_at_rest(width: int, strength: float, batch: int) -> float:
-    """E D^2 of a layer's small weights: of the law exp(int 2 drift / spread) / spread on 0 to 1."""
-    n = width
-    kicks = strength**2 * (n - 1) * (1 + (n + 1) / batch)
-    if n == 1:
-        return 0.0  # balanced weights stay
-    d = np.concatenate([[0], np.geomspace(1e-4 * kicks**0.5, 1, 4000)])
-    spread = 4 * d**2 * (1 - d**2) + kicks
-    drift = -2 * n * d + 4 * d * (1 - d**2)
-    law = np.exp(cumulative_trapezoid(2 * drift / spread, d, initial=0)) / spread
-    return float(np.trapezoid(d**2 * law, d) / np.trapezoid(law, d))
 
 
 def competing(rate: float, batch: int) -> float:

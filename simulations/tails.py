@@ -29,6 +29,7 @@ from sgdnoise.noise.draws import Normal
 from sgdnoise.noise.tails import tail_index
 from sgdnoise.problem import Problem
 from sgdnoise.theory.regression import online_covariance
+from sgdnoise.theory.tails import radial_index
 from simulations import tails_claims as claims
 
 OUT = Path("out/tails")
@@ -80,7 +81,7 @@ def line(share: float, batch: int, curvature: float, *, size: Size) -> xr.Datase
         _measured("line", mean(index))
         | _measured("square", mean((theta**2).mean(1)))
         | {
-            "line_kesten": claims.radial_index(rate, batch, 1, curvature),
+            "line_kesten": radial_index(rate, batch, 1, curvature),
             "square_exact": float(exact[0, 0]),
             "line_rate": rate,
         }
@@ -94,7 +95,7 @@ def plane(share: float, dimension: int, even: int, *, size: Size) -> xr.Dataset:
     theta = _regression(tuple(curvatures.tolist()), 1, rate, size, 1)
     index = np.asarray([tail_index(x).value for x in np.linalg.norm(theta, axis=-1)])
     return xr.Dataset(
-        _measured("plane", mean(index)) | {"plane_kesten": claims.radial_index(rate, 1, dimension)}
+        _measured("plane", mean(index)) | {"plane_kesten": radial_index(rate, 1, dimension)}
     )
 
 

@@ -2,16 +2,23 @@
 
 import math
 
-import numpy as np
 import xarray as xr
-from scipy.optimize import brentq
-from scipy.special import gammaln, logsumexp
 from scipy.stats import levy_stable
 
 from sgdnoise.estimate import Estimate
 from sgdnoise.report import Table
-from sgdnoise.theory.tails import kesten_index
 from sgdnoise.verdict import Verdict
+
+__all__ = [
+    "LEAD",
+    "TITLE",
+    "diverging",
+    "driven_scale",
+    "flow_scale",
+    "measured_scale",
+    "tables",
+    "verdicts",
+]
 
 TITLE = "Tails of theta at rest: made by batches, driven by jumps, faked by layers"
 LEAD = (
@@ -26,55 +33,11 @@ HEAVY, HILL = 3.5, 0.07  # Hill's estimate is claimed up to this index, to this 
 MOMENTS = 6.0  # above this index the mean square of theta has an error that can be trusted
 LEAST = 1e-5  # of a share of theta that is looked for
 SLOW = 0.1  # rate x curvature up to which the stochastic equation is claimed
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(60)
-REACH = 12.0  # standard deviations
 
 
 def diverging(batch: int, curvature: float, dimension: int) -> float:
     """Rate from which the variance is infinite, `dimension` inputs alike: 2 B / (B + d + 1) / h."""
     return 2 * batch / (batch + dimension + 1) / curvature
-
-
-def radial_index(rate: float, batch: int, dimension: int, curvature: float = 1.0) -> float:
-    r"""Tail index of |theta| at rest, regression on `dimension` normal inputs of one variance.
-
-    A step multiplies theta far out by 1 - rate X^T X / B, whose law no rotation changes: lengths
-    are multiplied by independent numbers whatever the direction, and alpha solves
-    E[((1 - c q / B)^2 + c^2 q w / B^2)^(alpha / 2)] = 1, c = rate curvature, with q and w
-    chi-squared of B and d - 1 degrees of freedom (Gürbüzbalaban, Simsekli & Zhu, 2021); with d = 1
-    it is `kesten_index`.  Raises ValueError where there is no law at rest.
-    """
-    if dimension == 1:
-        return kesten_index(rate, batch, curvature)
-    pull = rate * curvature
-    q, log_q = _chi_squared(batch)
-    w, log_w = _chi_squared(dimension - 1)
-    logs = np.log((1 - pull * q / batch) ** 2 + pull**2 * q * w[:, None] / batch**2) / 2
-    weights = log_q + log_w[:, None]
-    drift = float(np.sum(np.exp(weights) * logs))
-    if drift >= 0:
-        raise ValueError(f"no law at rest: log|theta| grows by {drift:.3g} a step")
-
-    def growth(order):
-        return float(logsumexp(order * logs + weights))
-
-    high = 1.0
-    while growth(high) < 0:
-        high *= 2
-    low = high / 2
-    while growth(low) >= 0:
-        low /= 2
-    return float(brentq(lambda order: growth(order) / order, low, 2 * low, rtol=1e-9))
-
-
-def _chi_squared(freedom):
-    """Nodes and log weights of chi-squared, by its root, panel by panel out to REACH."""
-    top = (freedom - 1) ** 0.5 + REACH
-    edges = np.linspace(0, top, 13)
-    half = np.diff(edges)[:, None] / 2
-    z = (edges[:-1, None] + half * (NODES + 1)).ravel()
-    law = (freedom - 1) * np.log(z) - z**2 / 2 - (freedom / 2 - 1) * math.log(2)
-    return z**2, law - gammaln(freedom / 2) + np.log((half * WEIGHTS).ravel())
 
 
 def driven_scale(rate: float, alpha: float, jump: float, curvature: float = 1.0) -> float:

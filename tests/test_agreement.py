@@ -1,5 +1,8 @@
 """Each derived formula against the code that claims to compute it, and against simulated chains."""
 
+import ast
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,17 +13,21 @@ from scipy.integrate import quad
 from witnesses import SURE, matrix
 
 from derivations import (
+    decay,
     directions,
     effective_loss,
+    fisher,
     groups,
     langevin,
     neighbours,
     sampling,
+    slow_flow,
     spectra,
     stationary,
     symbols,
     two_layer,
 )
+from derivations.catalogue import SUBJECTS
 from sgdnoise import dynamics, noise
 from sgdnoise.data.manifolds import ball
 from sgdnoise.dimension import angles, counts, radii, ratios, separability, spectral
@@ -29,8 +36,12 @@ from sgdnoise.dimension.pairs import _misfit
 from sgdnoise.dimension.paths import sine_exponent
 from sgdnoise.dynamics.chains import simulate
 from sgdnoise.estimate import grouped, mean
+from sgdnoise.noise import fisher as noise_fisher
 from sgdnoise.problem import Problem
+from sgdnoise.theory import decay as fading
+from sgdnoise.theory import slow_flow as linear
 from sgdnoise.theory.modified_loss import label_noise_strength, residual_amplification
+from sgdnoise.theory.regression import feedback, online_covariance
 from sgdnoise.theory.stationary import stationary_covariance
 from sgdnoise.theory.two_layer import TwoLayer
 
@@ -48,10 +59,17 @@ def number(equation, **letters):
 
 
 @pytest.mark.parametrize(("n", "batch"), SIZES)
-@pytest.mark.parametrize("law", ["with_replacement", "without_replacement", "bernoulli"])
-def test_own_eigenvalue_is_the_derived_one(law, n, batch):
-    derived = number(getattr(sampling, f"own_{law}")(), n=n, B=batch)
-    assert_allclose(getattr(noise.sampling, law)(n, batch).own, derived, **TIGHT)
+@pytest.mark.parametrize(
+    ("derive", "law"),
+    [
+        (sampling.own_with_replacement, noise.sampling.with_replacement),
+        (sampling.own_without_replacement, noise.sampling.without_replacement),
+        (sampling.own_bernoulli, noise.sampling.bernoulli),
+    ],
+    ids=["with", "without", "bernoulli"],
+)
+def test_own_eigenvalue_is_the_derived_one(derive, law, n, batch):
+    assert_allclose(law(n, batch).own, number(derive(), n=n, B=batch), **TIGHT)
 
 
 @pytest.mark.parametrize(("n", "batch"), SIZES)
@@ -155,6 +173,176 @@ def test_residual_amplification_is_the_derived_one(rate, trace, batch, outputs):
     letters = {"eta": rate, str(symbols.trace): trace, "B": batch, "o": outputs}
     derived = number(effective_loss.amplification(), **letters)
     assert_allclose(residual_amplification(rate, trace, batch, outputs), derived, **TIGHT)
+
+
+def test_a_jitter_pushes_as_derived(rng):
+    """Any slopes up to the third, and a jitter: coded where it is that of label noise.
+
+    Seen over points of a rule that is exact for cubic losses: +-3^1/2 along either axis, or none.
+    """
+    slopes = {(a, b): rng.normal() for a in range(4) for b in range(4 - a) if a + b}
+    named = {"L_{" + "1" * a + "2" * b + "}": value for (a, b), value in slopes.items()}
+    rate, sigma, batch = 0.3, 0.7, 4
+    kappa = label_noise_strength(rate, sigma, batch)
+    alike = {"S_11": 2 * kappa, "S_12": 0.0, "S_22": 2 * kappa}
+    push = number(effective_loss.mean_force(), **named, **alike) - slopes[1, 0]
+    assert_allclose(push, kappa * (slopes[3, 0] + slopes[1, 2]), **TIGHT)
+    root = np.asarray([[0.5, 0.2], [0.0, 0.8]])
+    ends = np.asarray(np.meshgrid(*[[-(3**0.5), 0, 3**0.5]] * 2)).reshape(2, -1)
+    weights = np.prod(np.where(ends == 0, 2 / 3, 1 / 6), axis=0)
+    (x, y), s = root @ ends, root @ root.T
+    force = slopes[1, 0] + slopes[2, 0] * x + slopes[1, 1] * y + slopes[2, 1] * x * y
+    force = force + slopes[3, 0] * x**2 / 2 + slopes[1, 2] * y**2 / 2
+    jitter = {"S_11": s[0, 0], "S_12": s[0, 1], "S_22": s[1, 1]}
+    derived = number(effective_loss.mean_force(), **named, **jitter)
+    assert_allclose(weights @ force, derived, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [1e-6, 0.05])
+def test_noise_that_feeds_on_its_residual_is_the_derived_one(rate, rng):
+    """Regression, where label noise and residual are known; at small rates by the coded share."""
+    a, sigma, batch = np.cov(rng.normal(size=(3, 9))), 0.7, 2
+    residual = np.trace(a @ online_covariance(a, sigma, rate, batch))
+    exact = number(effective_loss.amplified_noise(), u=feedback(a, rate, batch), sigma=sigma)
+    assert_allclose(sigma**2 + residual, exact, rtol=1e-12)
+    if rate < 1e-3:
+        small = residual_amplification(rate, np.trace(a), batch, 1)
+        near = number(effective_loss.amplified_noise(), u=small, sigma=sigma)
+        assert_allclose(near / sigma**2 - 1, residual / sigma**2, rtol=100 * rate)
+
+
+# --- derived = coded: linear networks of two hidden units ---
+
+
+def linear_net(rng):
+    """One input and one output: weights (1, 2) and (2, 1), and the letters they are derived by."""
+    w, v, moment = rng.normal(size=(1, 2)), rng.normal(size=(2, 1)), 0.8
+    named = {"W_{11}": w[0, 0], "W_{12}": w[0, 1], "V_{11}": v[0, 0], "V_{21}": v[1, 0]}
+    return w, v, np.asarray([[moment]]), named | {r"\Sigma_{11}": moment}
+
+
+def test_the_trace_of_a_linear_network_is_the_derived_one(rng):
+    w, v, moment, named = linear_net(rng)
+    derived = number(slow_flow.trace_of_hessian(), **named)
+    assert_allclose(linear.trace(moment, w, v), derived, **TIGHT)
+
+
+def test_a_step_moves_the_imbalance_as_derived(rng):
+    w, v, _, named = linear_net(rng)
+    gradient, rate = 0.6, 0.1
+    after = linear.imbalance(w - rate * gradient * v.T, v - rate * gradient * w.T)
+    derived = derived_at(slow_flow.imbalance_step(), named | {"G_{11}": gradient, "eta": rate})
+    assert_allclose(after - linear.imbalance(w, v), derived, rtol=1e-12, atol=1e-16)
+
+
+def test_the_flow_gives_up_the_derived_part_across_the_minima(rng):
+    """Lambda is read off the coded speed of W: -kappa grad Tr H - Lambda V^T."""
+    w, v, moment, named = linear_net(rng)
+    rate, sigma, batch = 0.1, 0.7, 4
+    kappa = label_noise_strength(rate, sigma, batch)
+    task = linear.LinearTask(moment, sigma**2 * moment)
+    speeds = linear._drift(task, w, v, rate, batch, False, False)
+    across = (-2 * kappa * moment @ w - speeds[0]) / v.T
+    assert_allclose(across[0, 0], across[0, 1], rtol=1e-10)
+    equation = slow_flow.multiplier().subs(slow_flow.kappa, kappa)
+    left, right = (
+        derived_at(sp.Eq(sp.Symbol("x"), side), named | {r"\Lambda_{11}": across[0, 0]})
+        for side in equation.args
+    )
+    assert_allclose(left, right, rtol=1e-10)
+
+
+def test_modes_rest_as_derived_and_their_trace_is_least(rng):
+    """White inputs, and weights made of the modes of a product: W^T W diagonal, as derived."""
+    product = rng.normal(size=(4, 2))
+    left, singular, right = np.linalg.svd(product, full_matrices=False)
+    letters = {"o": 2, str(slow_flow.spread): 4}
+    modes = np.asarray([number(slow_flow.mode_at_rest(), s=s, **letters) for s in singular])
+    assert_allclose(linear.modes_at_rest(np.eye(4), product), modes, rtol=1e-12)
+    w, v = left * modes**0.5, (singular / modes**0.5)[:, None] * right
+    least = sum(number(slow_flow.trace_at_rest(), s=s, **letters) for s in singular)
+    assert_allclose(linear.trace(np.eye(4), w, v), least, rtol=1e-12)
+
+
+def test_useless_weights_decay_at_the_derived_rate():
+    letters = {"s_x": 0.8, "o": 3, "sigma": 0.7, "eta": 0.1, "B": 4}
+    derived = number(slow_flow.irrelevant_rate(), **letters)
+    assert_allclose(linear.irrelevant_rate(0.8, 3, 0.7, 0.1, 4), derived, **TIGHT)
+
+
+def test_discrete_steps_strengthen_the_force_as_derived():
+    """Of one mode of curvature h, in the power of the jitter that makes the force."""
+    task, bend, rate = linear.LinearTask(np.eye(1), np.eye(1)), 2.6, 0.3
+    fine, coarse = (
+        linear._power(task, np.asarray([[bend]]), rate, 1, discrete, False)
+        for discrete in (False, True)
+    )
+    derived = number(slow_flow.discrete_force(), eta=rate, h=bend)
+    assert_allclose(coarse / fine, [[derived]], rtol=1e-12)
+
+
+# --- derived = coded: weight decay in linear networks ---
+
+DECAYED = {"eta": 0.1, "lambda": 0.02, "sigma": 0.7, "B": 4}
+
+
+def test_useless_weights_shrink_at_the_derived_rates_under_decay_too():
+    """One output: e is the weight of either input, v that of the readout, large enough to see."""
+    s, v, e = np.asarray([0.8, 0.3]), 1.2, 0.4
+    how = {"label_noise": 0.7, "rate": 0.1, "batch": 4}
+    coded = fading.shrink_rates(s, np.full(2, e**2), np.asarray([v**2]), decay=0.02, **how)
+    letters = DECAYED | {"v": v, "e": e}
+    derived = [derived_at(decay.shrink_rate(), letters | {"s_x": x}) for x in s]
+    assert_allclose(coded, derived, rtol=1e-10)
+
+
+def test_decay_equals_noise_where_half_of_the_derived_small_rate_is_its_own():
+    letters = DECAYED | {"s_x": 0.8}
+    equal = fading.equal_decay(np.asarray([0.8]), np.asarray([0.3]), 1, 0.7, 0.1, 4)
+    small = derived_at(decay.shrink_rate_small(), letters | {"lambda": equal})
+    assert_allclose(small, 2 * 0.1 * equal, **TIGHT)
+
+
+def test_the_slope_of_rates_against_variances_is_the_derived_one():
+    """Of small rates at variances that differ by little, whose square is left out."""
+    s = 0.8 * np.exp(np.asarray([-1e-4, 1e-4]))
+    rates = [derived_at(decay.shrink_rate_small(), DECAYED | {"s_x": x}) for x in s]
+    slope = derived_at(decay.variance_slope(), DECAYED | {"s_x": 0.8})
+    assert_allclose(fading.variance_slope(s, np.asarray(rates)), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shrinking", "kappa"), [(0.02, 0.0), (0.02, 0.01), (0.001, 0.05)])
+def test_modes_rest_under_decay_at_the_derived_balance_and_threshold(shrinking, kappa):
+    letters = {"lambda": shrinking, "kappa": kappa, "s_x": 0.8, "s_1": 0.8, "o": 1}
+    letters |= {str(decay.spread): 2.5}
+    mode = fading.mode_at_rest(3.0, 0.8, 2.5, 1, decay=shrinking, kappa=kappa)
+    assert_allclose(mode[1] / mode[2], derived_at(decay.balance(), letters), rtol=1e-10)
+    low = derived_at(decay.threshold(), letters)
+    assert_allclose(fading.threshold(0.8, 2.5, 1, decay=shrinking, kappa=kappa), low, rtol=1e-10)
+
+
+def test_a_step_with_decay_moves_the_imbalance_as_derived():
+    """One input, one unit, one output: the imbalance is w^2 - v^2."""
+    w, v, g = (np.asarray([[x]]) for x in (0.5, 1.2, 0.3))
+    letters = DECAYED | {"w": 0.5, "v": 1.2, "g": 0.3}
+    coded = fading.imbalance_after(w, v, g, rate=0.1, decay=0.02)
+    assert_allclose(coded[0, 0], derived_at(decay.imbalance_step(), letters), rtol=1e-12)
+
+
+# --- derived = coded: gradients of drawn labels ---
+
+
+def test_moments_of_drawn_labels_are_the_derived_ones(rng):
+    """One example of three labels, its gradients and a direction in one matrix of products."""
+    gradients, direction = rng.normal(size=(3, 2)), rng.normal(size=2)
+    p = np.asarray([0.2, 0.5, 0.3])
+    named = {f"p{y}": p[y] for y in range(3)} | {"v0": direction[0], "v1": direction[1]}
+    named |= {f"g{y}_{i}": gradients[y, i] for y in range(3) for i in range(2)}
+    scattered = noise_fisher.scatter(gradients @ gradients.T, p[None])
+    assert_allclose(scattered, derived_at(fisher.mean_square_distance(), named), rtol=1e-12)
+    rows = np.vstack([gradients, direction])
+    along = noise_fisher.inner(rows @ rows.T, np.append(p, 0.0), np.asarray([0.0, 0, 0, 1]))
+    assert_allclose(along, derived_at(fisher.second_moment_is_fisher(), named), rtol=1e-12)
 
 
 def test_two_layer_traces_are_the_derived_ones(xp, rng):
@@ -409,9 +597,25 @@ def test_variances_of_a_bent_statistic_are_the_derived_ones(a, b, rng):
         assert seen.distance(derived_at(groups.between_groups(), letters | {"g": g})) < SURE
 
 
+def test_at_a_corner_groups_claim_what_is_derived():
+    """Samples with a mean of zero, and the size of it; 4 and 10 groups as they are combined."""
+    half = np.random.default_rng(1).normal(size=(100, 300))
+    found = grouped(lambda x: abs(np.mean(x, axis=0)), np.concatenate([half, -half]), 10, fewer=4)
+    claims = [derived_at(groups.at_a_corner(), {"g": g, "n": 200, "sigma": 1.0}) for g in (4, 10)]
+    letters = {"E_h": claims[0], "E_g": claims[1], "h": 4, "g": 10}
+    assert mean(found.stderr**2).distance(number(groups.exact(), **letters)) < SURE
+
+
+def test_the_size_of_a_mean_varies_as_derived_at_its_corner(rng):
+    size = abs(rng.normal(size=(50_000, 4)).mean(axis=1) * 0.7)
+    seen = mean((size - size.mean()) ** 2)
+    assert seen.distance(derived_at(groups.of_a_corner(), {"n": 4, "sigma": 0.7})) < SURE
+
+
 def derived_at(equation, letters):
-    """The right side where some of the letters may not occur."""
-    return float(equation.rhs.subs({s: letters[str(s)] for s in equation.rhs.free_symbols}))
+    """The right side, a matrix too, where some of the letters may not occur."""
+    values = equation.rhs.subs({s: letters[str(s)] for s in equation.rhs.free_symbols})
+    return np.asarray(values).astype(float)
 
 
 # --- derived = simulated: dimension ---
@@ -490,8 +694,13 @@ def test_trace_moments_have_the_derived_means(method, rng):
     rows = white * np.sqrt(variances)
     seen = mean(np.asarray([spectral.trace_moments(part, method=method) for part in rows]))
     truth = {str(spectra.square): variances.sum() ** 2, str(spectra.spread): sum(variances**2)}
-    naive = [number(law(), m=n - 1, **truth) for law in (spectra.mean_square, spectra.mean_spread)]
-    assert np.all(seen.distance(naive if method == "naive" else [*truth.values()]) < SURE)
+    derived = {
+        "naive": (spectra.mean_square, spectra.mean_spread),
+        "unbiased": (spectra.unbiased_square, spectra.unbiased_spread),
+    }
+    laws = derived.get(method, ())
+    means = [derived_at(law(), truth | {"m": n - 1}) for law in laws] or [*truth.values()]
+    assert np.all(seen.distance(np.asarray(means)) < SURE)
 
 
 def test_naive_participation_ratios_are_small_as_derived(rng):
@@ -501,6 +710,43 @@ def test_naive_participation_ratios_are_small_as_derived(rng):
     seen = mean(1 / np.asarray([spectral.participation_ratio(part) for part in clouds]))
     derived = number(spectra.naive_ratio(), **{"n": n, r"\mathrm{PR}": width})
     assert abs(seen.value - derived) < SURE * seen.stderr + derived / n
+
+
+# --- the table is whole ---
+
+APART = {}  # derived, but compared with nothing, by subject and name: the reason in words
+
+
+def named_in_tests(folder):
+    """Subject and name of each derived formula that the syntax of some test refers to."""
+    found = set()
+    for path in sorted(folder.glob("test_*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        subjects = {
+            alias.asname or alias.name: alias.name
+            for node in nodes
+            if isinstance(node, ast.ImportFrom) and node.module == "derivations"
+            for alias in node.names
+        }
+        found |= {
+            (subjects[node.value.id], node.attr)
+            for node in nodes
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            if node.value.id in subjects
+        }
+    return found
+
+
+def test_every_derived_formula_is_held_against_code():
+    derived = {
+        (subject.__name__.split(".")[-1], formula.__name__)
+        for subject in SUBJECTS
+        for formula in subject.EQUATIONS.values()
+    }
+    named = named_in_tests(Path(__file__).parent)
+    assert sorted(derived - named - APART.keys()) == []
+    assert APART.keys() <= derived - named, "what is compared, or gone, needs no excuse"
+    assert all(len(reason.split()) > 3 for reason in APART.values())
 
 
 def from_centres(d, n, rng, k=6):

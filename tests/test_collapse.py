@@ -4,16 +4,21 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import sympy as sp
 from numpy.testing import assert_allclose
 from scipy.integrate import quad
 from scipy.stats import norm
 from witnesses import SURE
 
 from derivations import collapse as derived
+from derivations import imbalance as derived_imbalance
+from sgdnoise.estimate import mean
 from sgdnoise.theory.collapse import (
+    imbalance_at_rest,
     lyapunov,
     mean_logarithm,
     origin_exponent,
+    refined_exponent,
     unit_exponent,
     unit_exponent_small,
 )
@@ -190,9 +195,130 @@ def test_matrices_near_zero_grow_under_label_noise_while_units_shrink(rng):
     assert grown[1][0] < 0 < value
 
 
+# --- a layer at finite rates ---
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 6])
+def test_the_refined_exponent_is_the_derived_one(width):
+    c, letters = 0.2, {"c": 0.2, "d": width, "B": 4}
+    even = imbalance_at_rest(width, c, 4)
+    second = number(derived_imbalance.unbalanced_growth(), D=even**0.5, **letters)
+    fourth = number(derived_imbalance.fourth_order(), **letters)
+    assert_allclose(refined_exponent(width, c, 4), second + c**4 * fourth, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("width", "strength"), [(2, 0.1), (3, 0.3), (4, 1e-3), (6, 0.2)])
+def test_the_imbalance_has_the_derived_law(width, strength):
+    """The coded integrals against its closed form, with the derived spread about zero.
+
+    At a width of 2 much of D^2 is near 1, where the coded points are far apart.
+    """
+    letters = {"c": strength, "d": width, "B": 4}
+    least = number(derived_imbalance.imbalance_spread(), D=0, **letters) / strength**2
+    law = derived_imbalance.imbalance_law().rhs.subs({derived_imbalance.n: width})
+    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.least, least))
+    cuts = [0, *(least**0.5 * np.asarray([0.3, 1, 3, 10, 30])).clip(max=0.9), 1]
+    whole, second = (
+        sum(quad(lambda x, k=k: x**k * p(x), *ends, epsrel=1e-11)[0] for ends in pairwise(cuts))
+        for k in (0, 2)
+    )
+    coarse = {2: 3e-3, 3: 1e-4}.get(width, 1e-5)
+    assert_allclose(imbalance_at_rest(width, strength, 4), second / whole, rtol=coarse)
+
+
+def test_the_law_of_the_imbalance_stands_still_under_the_derived_moves():
+    """drift p = (spread p)' / 2 for the law that is coded, by its fourth moment.
+
+    In the mean over it a step leaves D^2 as it is: 2 E D drift + E spread = 0.
+    """
+    width, c, least = 5, 0.3, 0.3**2 * 4 * (1 + 6 / 4)
+    letters = {"c": c, "d": width, "B": 4}
+    drift, spread = (
+        sp.lambdify(derived_imbalance.imbalance, e.rhs.subs({s: letters[str(s)] for s in names}))
+        for e in (derived_imbalance.imbalance_drift(), derived_imbalance.imbalance_spread())
+        for names in [e.rhs.free_symbols - {derived_imbalance.imbalance}]
+    )
+    law = derived_imbalance.imbalance_law().rhs.subs(derived_imbalance.n, width)
+    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.least, least))
+    flows = quad(lambda x: (2 * x * drift(x) + spread(x)) * p(x), 0, 1)[0]
+    edge = spread(1.0) * p(1.0)  # what the law, of leading order, lets through at D = 1
+    assert abs(flows - edge) < 1e-8 * quad(lambda x: spread(x) * p(x), 0, 1)[0]
+
+
+def kicked(first, second, c, batch, rng):
+    """Weights in and out (chains, n) after a step, and what is linear in the kick of the growth."""
+    count, n = first.shape
+    x, eps = rng.normal(size=(2, count, batch, n))
+    kick = c * np.einsum("cbo,cbi->coi", eps, x) / batch**0.5
+    into = first + np.einsum("coi,co->ci", kick, second)
+    out = second + np.einsum("coi,ci->co", kick, first)
+    whole = np.sum(first**2 + second**2, axis=1)
+    return into, out, 2 * np.einsum("co,coi,ci->c", second, kick, first) / whole
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_layers_grow_by_the_refined_exponent(width, rng):
+    """Products of steps at kicks of 0.1, of which 2 c^4 is allowed; the linear part has no mean."""
+    c, batch, count, grown, seen = 0.1, 4, 500, 0, 0
+    first, second = np.zeros((2, count, width))
+    first[:, 0] = second[:, 0] = 0.5**0.5
+    for at in range(700):
+        first, second, linear = kicked(first, second, c, batch, rng)
+        size = np.sum(first**2 + second**2, axis=1) ** 0.5
+        first, second = first / size[:, None], second / size[:, None]
+        if at >= 300:
+            grown, seen = grown + np.log(size) - linear, seen + 1
+    found, exact = mean(grown / seen), refined_exponent(width, c, batch)
+    assert abs(found.value - exact) < SURE * found.stderr + 2 * c**4
+    base = origin_exponent(width, 1.0, c * batch**0.5, batch)
+    if width > 1:
+        assert found.value - base > SURE * found.stderr  # what a finite rate adds is seen
+
+
+def test_one_step_decays_the_difference_and_moves_the_imbalance_as_derived(rng):
+    """Width 3, kicks of 0.1; the imbalance to second order, what is left out is c^4."""
+    c, batch, count = 0.1, 2, 200_000
+    into, out = np.zeros((2, count, 3))
+    into[:, 0], out[:, 0] = 0.8**0.5, 0.2**0.5
+    first, second, _ = kicked(into, out, c, batch, rng)
+    gap, whole = (np.sum(first**2 + sign * second**2, axis=1) for sign in (-1, 1))
+    letters = {"eta": c * batch**0.5, "sigma": 1.0, "B": batch, "d": 3}
+    decay = mean(gap / 0.6)
+    assert decay.distance(number(derived.balance_decay(), **letters)) < SURE
+    assert decay.stderr < 0.1 * c**2
+    moved, letters = gap / whole - 0.6, {"c": c, "d": 3, "B": batch, "D": 0.6}
+    drift = number(derived_imbalance.imbalance_drift(), **letters)
+    spread = number(derived_imbalance.imbalance_spread(), **letters)
+    found, scatter = mean(moved), mean(moved**2)
+    assert abs(found.value - drift) < SURE * found.stderr + 20 * c**4
+    assert abs(scatter.value - spread) < SURE * scatter.stderr + 20 * c**4
+
+
+def test_balanced_weights_scatter_as_derived(rng):
+    """The fourth order, which is all there is at D = 0; beyond it c^2 of it."""
+    c, batch, count = 0.03, 2, 200_000
+    first, second = np.zeros((2, count, 3))
+    first[:, 0] = second[:, 0] = 0.5**0.5
+    first, second, _ = kicked(first, second, c, batch, rng)
+    one, two = np.sum(first**2, axis=1), np.sum(second**2, axis=1)
+    spread = number(derived_imbalance.imbalance_spread(), c=c, d=3, B=batch, D=0)
+    found = mean(((one - two) / (one + two)) ** 2 / spread)
+    assert abs(found.value - 1) < SURE * found.stderr + 40 * c**2
+
+
+def test_imbalance_vanishes_for_one_input_and_falls_as_the_rate_allows():
+    assert imbalance_at_rest(1, 0.1, 4) == 0
+    two, six = ([imbalance_at_rest(n, c, 4) for c in (2e-4, 1e-4)] for n in (2, 6))
+    assert_allclose([two[0] / two[1], six[0] / six[1]], [2, 4], rtol=0.01)
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
+        (lambda: imbalance_at_rest(0, 0.1, 4), "width and batch must be at least 1, not 0 and 4"),
+        (lambda: refined_exponent(3, 0.1, 0), "width and batch must be at least 1, not 3 and 0"),
+        (lambda: refined_exponent(3, 0.0, 4), "strength of the kicks must be positive, not 0.0"),
+        (lambda: imbalance_at_rest(3, np.inf, 4), "kicks must be positive, not inf"),
         (lambda: lyapunov(np.ones(9), 0.1, 5), "9 curvatures do not make 2 batches of 5"),
         (lambda: lyapunov(np.ones(9), 0.1, 0), "2 batches of 0"),
         (lambda: lyapunov(np.ones((70, 2, 2)), 0.1), "70 batches do not make 20 segments"),

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import sympy as sp
 from hypothesis import given
 from hypothesis.strategies import floats
 from numpy.testing import assert_allclose
@@ -399,6 +400,26 @@ def test_coded_formulas_are_the_derived_ones():
         (discrete_shift(0.5, 1.0), jumps.discrete_shift(), {}),
     ):
         assert_allclose(coded, number(equation, **letters), rtol=1e-12)
+
+
+def chosen(expression):
+    """Derived for any Phi and D: here Phi = x and D = e^(x / 2), of slope U' = D."""
+    made = expression.replace(derived.phi, lambda x: x)
+    return made.replace(derived.noise, lambda x: sp.exp(x / 2)).doit()
+
+
+def test_passages_and_densities_are_the_derived_integrals():
+    def noise(x):
+        return np.exp(x / 2)
+
+    ends = {derived.x: -0.3, derived.end: 1.2, derived.low: -1.0}
+    time = float(chosen(derived.passage_time().rhs).subs(ends))
+    assert_allclose(passage_time(noise, noise, -0.3, 1.2, -1.0), time, rtol=1e-9)
+    points = np.linspace(-1, 1, 5)
+    law = chosen(derived.ito_density().rhs)
+    ratios = [float((law / law.subs(derived.x, 0)).subs(derived.x, x)) for x in points]
+    found = ito_density(noise, noise, points)
+    assert_allclose(found / found[2], ratios, rtol=1e-12)
 
 
 # --- bad input ---

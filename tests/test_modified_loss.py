@@ -252,6 +252,27 @@ def test_libraries_agree_on_the_shift(xp):
     assert_allclose(np.asarray(found), reshuffled_shift(x, y, 0.1, 2), rtol=1e-12)
 
 
+def test_modified_losses_are_the_derived_ones(four):
+    """Batches of one, and of two in the mean over the three ways to make them."""
+    theta, rate, problem = torch.asarray(four.theta), 0.1, four.problem
+    loss, each = float(problem.value(theta)), problem.gradients(theta).numpy()
+    letters = {"L": loss, "eta": rate, str(derived.square): np.sum(each.mean(0) ** 2)}
+
+    def number(equation, **more):
+        values = letters | more
+        return float(equation.rhs.subs({s: values[str(s)] for s in equation.rhs.free_symbols}))
+
+    plain = float(descent_loss(problem, rate)(theta))
+    assert_allclose(number(derived.descent_loss()), plain, rtol=1e-12)
+    assert_allclose(number(derived.replaced_loss(), m=N), plain, rtol=1e-12)
+    pairs = [[(0, 1), (2, 3)], [(0, 2), (1, 3)], [(0, 3), (1, 2)]]
+    for batch, ways in ((1, [[(i,) for i in range(N)]]), (2, pairs)):
+        found = float(reshuffled_loss(problem, rate, batch)(theta))
+        squares = [sum(np.sum(each[list(k)].mean(0) ** 2) for k in way) for way in ways]
+        more = {"m": N // batch, str(derived.squares): np.mean(squares)}
+        assert_allclose(found, number(derived.reshuffled_loss(), **more), rtol=1e-12)
+
+
 def test_the_shift_is_the_derived_one():
     """One parameter: the letters of the derivation, with numbers."""
     x, y, rate = np.asarray([[0.7], [-1.2]]), np.asarray([0.3, 1.0]), 0.1

@@ -292,6 +292,21 @@ def test_the_share_that_is_left_is_the_derived_one():
     assert_allclose(efficiency(7, 31.5), number(derived.share_left(), B=7, B_n=31.5), rtol=1e-14)
 
 
+def test_the_best_step_is_the_derived_one_over_every_batch(rng):
+    """Coded: efficiency times that of the exact gradient; seen: the parabola of the mean loss."""
+    gradients = rng.normal(size=(5, 3)) + 1
+    g = gradients.mean(0)
+    drawn = gradients[np.asarray(list(ordered(range(5), 2)))].mean(axis=1)
+    slope, bend = g @ drawn.mean(0), np.mean(np.sum(drawn @ HESSIAN * drawn, axis=1))
+    noise = scale(Dense(gradients), curvature=HESSIAN, whole=True).value
+    square, bent = g @ g, g @ HESSIAN @ g
+    letters = {"{|g|^2}": square, r"{g^{\top}Hg}": bent, "B": 2, "B_n": noise}
+    rate, gain = (number(law(), **letters) for law in (derived.best_rate, derived.best_gain))
+    share = efficiency(2, noise)
+    assert_allclose([share * square / bent, slope / bend], rate, rtol=1e-12)
+    assert_allclose([share * square**2 / (2 * bent), slope**2 / (2 * bend)], gain, rtol=1e-12)
+
+
 def test_the_scale_from_two_batch_sizes_is_the_derived_one():
     letters = {"b": 3, "B": 20, "q_b": 9.0, "q_B": 4.0}
     laws = derived.trace_from_batches(), derived.square_from_batches()

@@ -177,6 +177,30 @@ def test_momentum_rests_as_derived(rng):
         assert_allclose(coded, number(derive(), **alone), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("derive", "code"),
+    [
+        (derived_momentum.heavy_ball_limit, heavy_ball_covariance),
+        (derived_momentum.nesterov_limit, nesterov_covariance),
+    ],
+)
+def test_momentum_is_stable_up_to_the_derived_rate(derive, code):
+    limit = number(derive(), h=1.3, mu=0.7)
+    below = code(1.3 * ONE, ONE, limit * (1 - 1e-6), 0.7)
+    assert below[0, 0] > 1e4 * code(1.3 * ONE, ONE, limit / 2, 0.7)[0, 0]
+    with pytest.raises(ValueError, match="has no stationary law"):
+        code(1.3 * ONE, ONE, limit * (1 + 1e-6), 0.7)
+
+
+def test_langevin_chains_rest_as_derived_and_descent_wider_by_the_derived_ratio(rng):
+    h, rate, kicks = rng.uniform(0.5, 2, 4), 0.3, np.cov(rng.normal(size=(4, 50)))
+    letters = {"h_i": h[:, None], "h_j": h[None, :], "C_ij": kicks, "eta": rate}
+    coded = langevin_covariance(np.diag(h), kicks, rate)
+    assert_allclose(coded, number(derived.continuous_entry(), **letters), rtol=1e-12)
+    wider = np.diag(stationary_covariance(np.diag(h), kicks, rate)) / np.diag(coded)
+    assert_allclose(wider, number(derived.discretisation_ratio(), h=h, eta=rate), rtol=1e-12)
+
+
 def test_reshuffling_rests_as_derived(rng):
     h, c = rng.uniform(0.5, 2, 4), rng.uniform(0.5, 2, 4)
     coded = np.diag(reshuffled_covariance(np.diag(h), np.diag(c), 0.6, 6))

@@ -11,9 +11,6 @@ from numpy.testing import assert_allclose
 from witnesses import SURE
 
 from paper.figures import tails as picture
-from sgdnoise.estimate import mean
-from sgdnoise.theory.regression import online_covariance
-from sgdnoise.theory.tails import kesten_index
 from sgdnoise.verdict import status
 from simulations import tails as study
 from simulations import tails_claims as claims
@@ -92,47 +89,6 @@ def test_what_rests_otherwise_than_predicted_fails(small, name, factor, start):
 
 
 # --- theory ---
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 4, 7])
-def test_the_rule_for_chi_squared_has_its_moments(freedom):
-    q, logs = claims._chi_squared(freedom)
-    moments = [np.sum(np.exp(logs) * q**k) for k in (0, 1, 2)]
-    assert_allclose(moments, [1, freedom, freedom * (freedom + 2)], rtol=1e-10)
-
-
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("dimension", [1, 2, 5])
-def test_the_index_is_two_where_the_variance_begins_to_be_infinite(batch, dimension):
-    """By the second moment, that of descent on several inputs included, whatever the curvature."""
-    h = 0.6
-    rate = claims.diverging(batch, h, dimension)
-    assert_allclose(claims.radial_index(rate, batch, dimension, h), 2, rtol=1e-8)
-    inputs = h * np.eye(dimension)
-    assert np.isfinite(online_covariance(inputs, 1.0, 0.999 * rate, batch)).all()
-    assert np.isinf(online_covariance(inputs, 1.0, 1.001 * rate, batch, diverging=True)).any()
-
-
-@pytest.mark.parametrize(("rate", "batch", "dimension"), [(0.5, 1, 2), (0.5, 2, 5), (0.9, 4, 3)])
-def test_the_index_leaves_the_mean_power_of_a_step_as_it_is(rate, batch, dimension, rng):
-    """E|(1 - rate X^T X / B) u|^alpha = 1 over drawn batches, for a unit vector u."""
-    alpha = claims.radial_index(rate, batch, dimension)
-    x = rng.normal(size=(100_000, batch, dimension))
-    u = rng.normal(size=dimension)
-    u = u / np.linalg.norm(u)
-    moved = u - rate * np.einsum("cbi,cb->ci", x, x @ u) / batch
-    assert mean(np.linalg.norm(moved, axis=1) ** (alpha / 2)).value < 1  # between 0 and alpha
-    half = np.linalg.norm(moved, axis=1) ** alpha
-    assert mean(half).distance(1) < SURE
-
-
-def test_one_input_has_kestens_index():
-    assert claims.radial_index(0.3, 2, 1, 1.7) == kesten_index(0.3, 2, 1.7)
-
-
-def test_an_index_needs_a_law_at_rest():
-    with pytest.raises(ValueError, match=r"no law at rest: log\|theta\| grows by"):
-        claims.radial_index(20.0, 1, 3)
 
 
 @pytest.mark.parametrize("alpha", [0.8, 1.5, 2.0])

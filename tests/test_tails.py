@@ -9,6 +9,7 @@ import sympy as sp
 from hypothesis import given
 from hypothesis.strategies import floats, integers, sampled_from
 from numpy.testing import assert_allclose
+from scipy.integrate import dblquad
 from scipy.stats import levy_stable
 from witnesses import SURE
 
@@ -18,7 +19,7 @@ from sgdnoise.covariance import Gram
 from sgdnoise.estimate import mean
 from sgdnoise.noise.tails import METHODS, extreme_value_index, tail_index
 from sgdnoise.rows import Dense
-from sgdnoise.theory.tails import kesten_index, kesten_index_small
+from sgdnoise.theory.tails import _chi_squared, kesten_index, kesten_index_small, radial_index
 
 PARETO = 2.0
 
@@ -344,6 +345,86 @@ def test_rates_and_batches_that_are_none_are_refused():
     for rate, batch in ((0.0, 1), (-1.0, 1), (math.inf, 1), (0.1, 0)):
         with pytest.raises(ValueError, match="rate x curvature > 0 and a batch >= 1"):
             kesten_index(rate, batch)
+
+
+# --- several inputs alike ---
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 7])
+def test_the_rule_for_chi_squared_has_its_moments(freedom):
+    """Up to the largest index that is looked for, in |step|^order of which q^order is a part."""
+    q, logs = _chi_squared(freedom)
+    for k in (0, 1, 2, 16, 32):
+        exact = math.prod(freedom + 2 * i for i in range(k))
+        assert_allclose(np.sum(np.exp(logs) * q**k) / exact, 1, rtol=1e-10 if k < 32 else 1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_the_index_of_several_inputs_is_two_at_the_derived_rate(batch, dimension):
+    letters = {symbols.batch: batch, symbols.curvature: 0.6, symbols.d: dimension}
+    rate = float(derived.radial_variance().rhs.subs(letters))
+    assert_allclose(radial_index(rate, batch, dimension, 0.6), 2, rtol=1e-8)
+
+
+def test_the_index_of_several_inputs_solves_the_derived_equation():
+    """Batches of two and five inputs, whose laws are smooth; both rules have the kink to 1e-6."""
+    alpha = radial_index(0.4, 2, 5)
+    letters = {symbols.rate: 0.4, symbols.batch: 2, symbols.curvature: 1, symbols.d: 5}
+    integral = derived.radial().lhs.function.subs(letters).subs(derived.alpha, alpha)
+    f = sp.lambdify((derived.q, derived.w), integral, "math")
+    ends = [dblquad(f, a, b, 0, 120, epsabs=1e-8, epsrel=1e-8)[0] for a, b in ((0, 5), (5, 120))]
+    assert_allclose(sum(ends), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 1.1])
+def test_one_input_of_several_has_kestens_index(rate):
+    assert radial_index(rate, 2, 1, 1.7) == kesten_index(rate, 2, 1.7)
+
+
+def test_more_inputs_and_smaller_batches_have_heavier_tails():
+    alpha = radial_index(0.4, 2, 3)
+    assert radial_index(0.4, 2, 4) < alpha < radial_index(0.4, 3, 3)
+    assert_allclose(radial_index(0.1, 2, 3, 4.0), alpha, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("rate", "batch", "dimension"), [(0.6, 1, 2), (0.7, 2, 4)])
+def test_products_of_steps_keep_the_mean_power_of_a_length(rate, batch, dimension, rng):
+    """E |S_k ... S_1 u|^alpha = 1 after one step and after three: lengths multiply."""
+    alpha = radial_index(rate, batch, dimension)
+    u = np.tile(rng.normal(size=dimension), (60_000, 1))
+    start = np.linalg.norm(u[0]) ** alpha
+    for k in range(3):
+        x = rng.normal(size=(len(u), batch, dimension))
+        u = u - rate / batch * np.einsum("cbi,cb->ci", x, np.einsum("cbi,ci->cb", x, u))
+        if k != 1:
+            powers = mean(np.linalg.norm(u, axis=1) ** alpha / start)
+            assert powers.distance(1) < SURE
+            assert powers.stderr < 0.06
+
+
+def test_descent_on_several_inputs_rests_in_the_predicted_tail(rng):
+    """A little below the rate of infinite variance; Hill's 200 of 40 thousand."""
+    theta = np.zeros((40_000, 3))
+    for _ in range(100):
+        x = rng.normal(size=theta.shape)
+        residual = np.sum(x * theta, axis=1) - rng.normal(size=len(theta))
+        theta = theta - 0.38 * residual[:, None] * x
+    found, alpha = tail_index(np.linalg.norm(theta, axis=1)), radial_index(0.38, 1, 3)
+    assert abs(found.value - alpha) < SURE * found.stderr
+    assert found.stderr < 0.1 * alpha
+
+
+def test_indices_of_several_inputs_that_are_none_are_refused():
+    for call, words in (
+        (lambda: radial_index(0.3, 1, 0), "1 input or more, not 0"),
+        (lambda: radial_index(-0.3, 1, 3), "rate x curvature > 0 and a batch >= 1, not -0.3"),
+        (lambda: radial_index(0.3, 0, 3), "a batch >= 1, not 0.3 and 0"),
+        (lambda: radial_index(20.0, 1, 3), r"3 inputs have no law at rest: log\|theta\| grows"),
+        (lambda: radial_index(0.01, 1, 3), "beyond 32, too light for this quadrature"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
 
 
 def test_of_a_covariance_the_norms_of_its_centred_gradients_are_looked_at():

@@ -14,6 +14,7 @@ from derivations import weak as derived
 from sgdnoise.estimate import mean
 from sgdnoise.theory.stationary import stationary_covariance
 from sgdnoise.theory.weak import (
+    Regression,
     at_rest,
     descent_map,
     equation_map,
@@ -324,6 +325,17 @@ def test_scaling_changes_the_rest_by_its_ratio(factor):
 def number(equation, **letters):
     """The right side of a derived equation, with numbers for its letters as printed."""
     return float(equation.rhs.subs({s: letters[str(s)] for s in equation.rhs.free_symbols}))
+
+
+def test_an_euler_step_is_the_derived_one():
+    """One parameter: M is laid out as (theta^2, theta, theta, 1)."""
+    h, v, w, moment = 1.3, 0.7, 0.2, 0.9
+    scatter = np.zeros((4, 4))
+    scatter[0, [0, 3]] = v, w
+    problem = Regression(np.diag([h, 0.0]), scatter)
+    found = (euler_map(problem, 0.4, 0.15) @ [moment, 0.3, 0.3, 1.0])[0]
+    letters = {"eta": 0.4, "tau": 0.15, "h": h, "v": v, "w": w, "S": moment}
+    assert_allclose(found, number(derived.euler_step(), **letters), rtol=1e-12)
 
 
 def test_coded_formulas_are_the_derived_ones():

@@ -6,9 +6,12 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaln, lambertw, logsumexp
 
-__all__ = ["kesten_index", "kesten_index_small"]
+__all__ = ["kesten_index", "kesten_index_small", "radial_index"]
 
 REACH = 13  # beyond this many from its peak an integrand is below exp(-REACH^2 / 2) of it
+LARGEST = 32.0  # index of several inputs that the rule for chi-squared resolves
+PANEL_NODES, PANEL_WEIGHTS = np.polynomial.legendre.leggauss(60)
+PANELS, FAR = 12, 12.0  # of that rule, and how many deviations they reach beyond the last peak
 TINY = 1e-300
 EDGE = 1e-9  # below this a growth cannot be told from none
 _T = np.linspace(-4, 4, 301)  # the rule of Takahasi & Mori (1974), for kinks at an end
@@ -21,17 +24,13 @@ def kesten_index(rate: float, batch: int, curvature: float = 1.0) -> float:
 
     A step is theta <- (1 - rate curvature chi^2_B / B) theta + kick, with chi^2_B / B the mean of
     the B squared inputs of a fresh batch, and alpha solves E|1 - rate curvature chi^2_B / B|^alpha
-    = 1 (Kesten, 1973; Gürbüzbalaban, Simsekli & Zhu, 2021; Hodgkinson & Mahoney, 2021), whatever
+    = 1 (Kesten, 1973; Gurbuzbalaban, Simsekli & Zhu, 2021; Hodgkinson & Mahoney, 2021), whatever
     the law of the kick, if its own tails are lighter.  Moments of theta of order alpha and above
     are infinite: its variance where rate curvature >= 2 B / (B + 2).  Raises ValueError unless
     rate curvature > 0, batch >= 1 and E log|1 - rate curvature chi^2_B / B| < 0, without which
     there is no law at rest.
     """
-    pull = rate * curvature
-    if not 0 < pull < math.inf or batch < 1:
-        raise ValueError(
-            f"a tail index needs rate x curvature > 0 and a batch >= 1, not {pull} and {batch}"
-        )
+    pull = _pull(rate, batch, curvature)
     drift = _mean_log(pull, batch)
     if drift > -EDGE:
         raise ValueError(
@@ -53,6 +52,73 @@ def kesten_index_small(rate: float, batch: int, curvature: float = 1.0) -> float
     s = 3.591, which at batch 1 is 0.4% too much at rate curvature = 0.01 and 4% at 0.1.
     """
     return batch / (2 * rate * curvature * lambertw(math.exp(-1)).real)
+
+
+def radial_index(rate: float, batch: int, dimension: int, curvature: float = 1.0) -> float:
+    r"""Tail index of |theta| at rest, regression on `dimension` normal inputs of one variance.
+
+    A step multiplies theta far out by 1 - rate X^T X / B, whose law no rotation changes: lengths
+    are multiplied by independent numbers whatever the direction, and alpha solves
+    E[((1 - c q / B)^2 + c^2 q w / B^2)^(alpha / 2)] = 1, c = rate curvature, with q and w
+    chi-squared of B and d - 1 degrees of freedom (Gurbuzbalaban, Simsekli & Zhu, 2021); with d = 1
+    it is `kesten_index`.  Two where the variance begins to be infinite, c = 2 B / (B + d + 1).  For
+    inputs that are all alike alone.  Raises ValueError as `kesten_index`, for dimension below 1, or
+    for an index beyond 32, whose moments this quadrature cannot see.
+    """
+    if dimension < 1:
+        raise ValueError(f"regression needs 1 input or more, not {dimension}")
+    pull = _pull(rate, batch, curvature)
+    if dimension == 1:
+        return kesten_index(rate, batch, curvature)
+    logs, weights = _radial_law(pull, batch, dimension)
+    drift = float(np.sum(np.exp(weights) * logs))
+    if drift > -EDGE:
+        raise ValueError(
+            f"rate x curvature {pull:.3g}, batch {batch} and {dimension} inputs have "
+            f"no law at rest: log|theta| grows by {drift:.3g} a step"
+        )
+
+    def growth(order):
+        return float(logsumexp(order * logs + weights))
+
+    high = 1.0
+    while growth(high) < 0:
+        high *= 2
+        if high > LARGEST:
+            raise ValueError(
+                f"at rate x curvature {pull:.3g}, batch {batch} and {dimension} inputs the tail "
+                f"index is beyond {LARGEST:g}, too light for this quadrature"
+            )
+    low = high / 2
+    while growth(low) >= 0:
+        low /= 2
+    return float(brentq(lambda order: growth(order) / order, low, 2 * low, rtol=1e-9))
+
+
+def _pull(rate, batch, curvature):
+    pull = rate * curvature
+    if not 0 < pull < math.inf or batch < 1:
+        raise ValueError(
+            f"a tail index needs rate x curvature > 0 and a batch >= 1, not {pull} and {batch}"
+        )
+    return pull
+
+
+def _radial_law(pull, batch, dimension):
+    """Logarithms of the lengths of a unit vector after a step, and log weights of each."""
+    q, log_q = _chi_squared(batch)
+    w, log_w = _chi_squared(dimension - 1)
+    logs = np.log((1 - pull * q / batch) ** 2 + pull**2 * q * w[:, None] / batch**2) / 2
+    return logs, log_q + log_w[:, None]
+
+
+def _chi_squared(freedom):
+    """Nodes and log weights of chi-squared, by its root, panel by panel."""
+    edges = np.linspace(0, (freedom - 1) ** 0.5 + FAR, PANELS + 1)
+    half = np.diff(edges)[:, None] / 2
+    z = (edges[:-1, None] + half * (PANEL_NODES + 1)).ravel()
+    law = (freedom - 1) * np.log(z) - z**2 / 2 - (freedom / 2 - 1) * math.log(2)
+    return z**2, law - gammaln(freedom / 2) + np.log((half * PANEL_WEIGHTS).ravel())
 
 
 def _log_moment(order, pull, batch):
