@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
-.PHONY: demo small full calibration study results reference test lint types figures derive lock clean
+.PHONY: demo small full calibration study results reference test slow lint types figures derive lock clean
 
 demo: $(VENV)/.ready
 	$(PY) simulations/compression.py --size demo
@@ -38,6 +38,10 @@ results: full
 test: $(VENV)/.ready
 	$(PY) -m pytest -q -n 2
 
+# What takes long: real schedulers, killed processes, whole runs repeated.
+slow: $(VENV)/.ready
+	$(PY) -m pytest -q -n 2 -m slow
+
 lint: $(VENV)/.ready
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
@@ -49,7 +53,7 @@ figures: $(VENV)/.ready
 	$(PY) -m paper.figures
 
 derive: $(VENV)/.ready
-	$(PY) -m derivations
+	$(PY) -m derivations $(CHECK)
 
 # Renews constraints.txt: no URL in it, torch without the suffix of a build and without CUDA's own
 # packages, so that each machine takes the build that is its own.

@@ -111,6 +111,7 @@ def test_the_methods_of_an_estimator_are_those_that_use_it():
     assert list(study.methods_of(tuple(ESTIMATORS), True)) == list(study.methods(True))
 
 
+@pytest.mark.slow
 def test_estimators_measured_again_are_as_in_a_whole_run_and_the_others_as_before(small):
     size, names = study.SMALL._replace(repeats=2, cloud=210), ["twonn", "stable_rank"]
     again = study.accuracy(300, "clean", 0, calibrated=False, names=("twonn",))

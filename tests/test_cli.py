@@ -296,6 +296,7 @@ def test_a_lost_executor_is_a_sentence_and_status_3(capsys):
     assert "is gone (no point can begin); start it again" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_workers_are_replaced_after_one_was_killed(tmp_path):
     run = partial(fatal, once=str(tmp_path / "once"))
     with workers(1) as pool:

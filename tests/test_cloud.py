@@ -234,6 +234,7 @@ def test_a_few_ties_are_but_rounding():
         nearest(place[:, None], 2)
 
 
+@pytest.mark.slow
 def test_jax_without_double_precision_says_nothing_and_misses_nothing(rng):
     """Two far clusters, whose neighbours single precision cannot find by products."""
     points = (0.1 * rng.normal(size=(40, 3))).astype("f")

@@ -51,6 +51,7 @@ def test_every_mode_starts_from_the_same_weights_and_is_watched(tiny):
     assert len(np.unique(end.isel(seed=0))) == len(compression.MODES)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_numbers_in_whatever_company(tiny, tmp_path):
     alone = compression_chains.run(TINY, [4], folder=tmp_path)
     together = tiny.sel(seed=[4])
@@ -59,6 +60,7 @@ def test_a_seed_gives_the_same_numbers_in_whatever_company(tiny, tmp_path):
     np.testing.assert_allclose(alone.trace, together.trace, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_noises_are_matched_as_they_claim(row):
     data, theta = row
     noises = compression_chains.noises(TINY, data)
@@ -72,6 +74,7 @@ def test_the_noises_are_matched_as_they_claim(row):
     np.testing.assert_allclose(twin @ twin.T, label.rows.T @ label.rows, rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_the_prediction_is_descent_on_the_loss_plus_kappa_times_the_trace(row):
     data, theta = row
     net = compression_chains.network(TINY)
@@ -96,6 +99,7 @@ def test_the_largest_curvature_is_that_of_the_dense_hessian(row):
     np.testing.assert_allclose(compression_chains._sharpness(plain, theta), steepest, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_chain_that_diverges_is_named_and_left_out_of_no_average_silently(tmp_path):
     wild = TINY._replace(rate=1000.0, modes=("label", "prediction"))
     part = compression_chains.run(wild, [3, 4], folder=tmp_path).expand_dims(setting=["three"])
@@ -182,6 +186,7 @@ run(longer, [3, 4], folder=Path(sys.argv[1])).to_netcdf(sys.argv[2], engine="h5n
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_resumes_and_ends_with_the_same_numbers(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -64,6 +64,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_give_what_one_process_gives(tmp_path):
     command = [sys.executable, "-c", SCRIPT]
     both = [

@@ -10,19 +10,20 @@ from derivations import latex
 
 ROOT = Path(__file__).parents[1]
 PAPER = ROOT / "paper"
+EQUATIONS = PAPER / "generated" / "equations.tex"
 SOURCES = sorted((ROOT / "sgdnoise").rglob("*.py"))
 NAME = r"(?:Di |de )?[A-Z][\w'-]*"
 CITATION = re.compile(rf"((?:{NAME}, )*{NAME}(?: & {NAME}| et al\.)?),? \(?((?:19|20)\d\d)\)")
 
 
+@pytest.mark.slow
 def test_equations_are_fresh():
-    committed = (PAPER / "generated" / "equations.tex").read_text()
-    assert committed == latex.text(), "run: python -m derivations"
+    assert EQUATIONS.read_text() == latex.text(), "run: python -m derivations"
 
 
 def test_every_label_that_is_referred_to_exists():
     text = (PAPER / "main.tex").read_text()
-    labels = set(re.findall(r"\\label\{([^}]+)\}", text + latex.text()))
+    labels = set(re.findall(r"\\label\{([^}]+)\}", text + EQUATIONS.read_text()))
     assert set(re.findall(r"\\ref\{([^}]+)\}", text)) <= labels
 
 
@@ -35,7 +36,7 @@ def test_every_citation_of_the_paper_has_an_entry():
 
 def test_no_symbol_has_two_superscripts():
     """A prime is a superscript: LaTeX refuses a power behind it."""
-    assert not re.findall(r"'(?:_\{[^}]*\}|_\w)?\^", latex.text())
+    assert not re.findall(r"'(?:_\{[^}]*\}|_\w)?\^", EQUATIONS.read_text())
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

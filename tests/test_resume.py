@@ -63,6 +63,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, after):
     jax.tree.map(np.testing.assert_array_equal, seen, undisturbed)
 
 
+@pytest.mark.slow
 def test_finished_chunks_are_read_and_not_run(run, tmp_path):
     chunked(*run, folder=tmp_path, **CHUNKS)
     times = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
@@ -70,6 +71,7 @@ def test_finished_chunks_are_read_and_not_run(run, tmp_path):
     assert times == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_damaged_chunk_is_run_again(run, tmp_path):
     _, good = chunked(*run, folder=tmp_path, **CHUNKS)
     hurt = tmp_path / "chunk-0001.npz"
@@ -122,6 +124,7 @@ def test_a_folder_of_other_looks_is_refused(run, tmp_path, change):
         chunked(*run, folder=tmp_path, **(CHUNKS | change))
 
 
+@pytest.mark.slow
 def test_chunks_of_unknown_origin_are_refused(run, tmp_path):
     chunked(*run, folder=tmp_path, **CHUNKS)
     (tmp_path / "run.txt").unlink()
@@ -149,6 +152,7 @@ def begun(folder):
     return chunked(cubed(), jax.random.key(2), jnp.ones((2, 3)), folder=folder, **CHUNKS)
 
 
+@pytest.mark.slow
 def test_another_process_takes_up_the_run(tmp_path):
     """What tells runs apart must not depend on where things lie in memory."""
     begun(tmp_path)

@@ -456,6 +456,7 @@ class Elsewhere(Executor):
         return future
 
 
+@pytest.mark.slow
 def test_ten_thousand_points_are_collected_within_ten_seconds(tmp_path):
     """Seconds of this process's own, in chunks of a hundred as points of milliseconds are kept."""
     grid = {"base": list(range(100)), "exponent": list(np.linspace(0, 1, 100))}
