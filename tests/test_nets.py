@@ -1,5 +1,6 @@
 """Real torch networks as Problems over one vector, and their walks."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -357,3 +358,38 @@ def test_a_step_takes_one_backward_pass_or_two_where_variances_are_measured(clas
     Counted.seen.clear()
     model.gradient(theta, next(stream))
     assert Counted.seen == expected
+
+
+class Unused(torch.nn.Module):
+    """A network with a parameter that its output does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.used = torch.nn.Linear(3, 2)
+        self.idle = torch.nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        return torch.tanh(self.used(x))
+
+
+def test_plain_gradients_are_those_of_functions():
+    """Whoever differentiates or maps further gets the slower way, with the same numbers."""
+    x, y, weights = torch.randn(5, 3), torch.randn(5, 2), torch.rand(5)
+    problem, theta = flatten(Unused(), squared, x, y)
+    slow = replace(problem, backward=None)
+    torch.testing.assert_close(problem.weighted(theta, weights), slow.weighted(theta, weights))
+    torch.testing.assert_close(problem.gradient(theta), slow.gradient(theta))
+    shift = torch.randn(5, 2)
+    ours, theirs = (one.tilted(theta, weights, shift) for one in (problem, slow))
+    torch.testing.assert_close(ours, theirs)
+    many = torch.stack([theta, 2 * theta])
+    mapped = torch.func.vmap(problem.gradient)(many)
+    torch.testing.assert_close(mapped[1], slow.gradient(2 * theta))
+    vector = torch.randn_like(theta)
+    torch.testing.assert_close(problem.curvature(theta, vector), slow.curvature(theta, vector))
+    free = theta.clone().requires_grad_()
+    (bend,) = torch.autograd.grad(problem.gradient(free) @ vector, free)
+    torch.testing.assert_close(bend, slow.curvature(theta, vector))
+    with torch.no_grad():
+        assert not problem.gradient(theta).requires_grad
+        torch.testing.assert_close(problem.gradient(theta), slow.gradient(theta))

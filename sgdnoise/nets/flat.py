@@ -36,7 +36,10 @@ def flatten(net, loss, inputs, targets):
         return {name: part.view_as(tensor) for name, part, tensor in parts}
 
     def losses(theta, x, y):
-        each = loss(functional_call(net, named(theta), (x,)), y)
+        return losses_of(named(theta).values(), x, y)
+
+    def losses_of(parts, x, y):
+        each = loss(functional_call(net, dict(zip(names, parts, strict=True)), (x,)), y)
         if each.shape != x.shape[:1]:
             raise ValueError(
                 f"the loss must return one number an example, {tuple(x.shape[:1])}, "
@@ -54,4 +57,22 @@ def flatten(net, loss, inputs, targets):
         plan = routes()
         return gradients_by(replace(plan, network=Network.of(net, loss, (x,), y, named(at))))
 
-    return Problem(losses, (inputs, targets), torch.func, rows), theta
+    def backward(at, weights, shift, x, y):
+        plain = Problem(losses, (x, y), torch.func)
+        if shift is not None:
+            return plain.tilted(at, weights, shift)
+        if any(map(_transformed, (at, weights, x, y))):
+            return plain.weighted(at, weights)
+        with torch.enable_grad():
+            leaves = [part.requires_grad_() for part in named(at.detach()).values()]
+            each = losses_of(leaves, x, y)
+            found = torch.autograd.grad((weights * each).sum(), leaves, materialize_grads=True)
+        return torch.cat([part.reshape(-1) for part in found])
+
+    return Problem(losses, (inputs, targets), torch.func, rows, backward), theta
+
+
+def _transformed(tensor):
+    """Whether somebody differentiates or maps over it, which plain autograd does not see."""
+    wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda _: True)
+    return torch.is_tensor(tensor) and (tensor.requires_grad or wrapped(tensor))
