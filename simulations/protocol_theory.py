@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulations.protocol_task import EPOCH, OUTPUTS, SAVES, SPREAD, UNITS, clusters, targets
+from simulations.protocol_task import EPOCH, OUTPUTS, SAVES, SPREAD, UNITS, clusters, start, targets
 
 __all__ = ["Foretold"]
 
@@ -12,20 +12,22 @@ LEARNT = 5.0  # rate, times the least variance of clusters, times half of the st
 class Foretold:
     """What theory says of one network.
 
-    Sx has the eigenvalues `values`; no network explains `variance` of an output, amplified by
-    1 / (1 - u) where the jitter's own residuals are sampled too.
+    Sx has the eigenvalues `values`.  `variance` is what the network leaves of an output: labels,
+    what no network explains, and the spread of clusters as the first weights see it where no
+    cluster lies, which is unlearnt a thousand times more slowly than the rest is learnt; all of it
+    amplified by 1 / (1 - u) where the jitter's own residuals are sampled too.
     """
 
     def __init__(self, net, rate, batch, label_noise):
-        points, y = clusters(net), targets()
+        points, y, first = clusters(net), targets(), start(net)
         moment = points.T @ points / len(points) + SPREAD**2 * np.eye(points.shape[1])
-        cross = points.T @ y / len(points)
-        missed = (y**2).sum() / len(y) - np.trace(cross.T @ np.linalg.solve(moment, cross))
         self.values, self.basis = np.linalg.eigh(moment)
         self.middle = self.basis.T @ points.mean(0)
         self.u = rate * self.values.sum() / (2 * batch)
-        self.variance = (label_noise**2 + missed / OUTPUTS) / max(1 - self.u, 1e-9)
+        left = (_missed(points, y, moment) + _kept(points, first)) / OUTPUTS
+        self.variance = (label_noise**2 + left) / max(1 - self.u, 1e-9)
         self.decay = rate**2 * OUTPUTS * self.variance * self.values / batch  # of power, a step
+        self.decay *= 2 / (2 - rate * self.values)
         self.rate, self.batch, self.units = rate, batch, UNITS
 
     def power(self, step):
@@ -51,3 +53,16 @@ class Foretold:
         """Whether half of the steps suffice for the clusters' slowest direction."""
         slowest = self.values[self.values > 1e-2].min()
         return bool(self.rate * slowest * steps / 2 > LEARNT)
+
+
+def _missed(points, y, moment):
+    """Mean squared residual of the best network, in all outputs."""
+    cross = points.T @ y / len(points)
+    return (y**2).sum() / len(y) - np.trace(cross.T @ np.linalg.solve(moment, cross))
+
+
+def _kept(points, first):
+    """Power of the outputs, of W V as it was at the start, off the clusters."""
+    along = np.linalg.qr(points.T)[0]
+    product = first["w"] @ first["v"]
+    return SPREAD**2 * ((product - along @ (along.T @ product)) ** 2).sum()

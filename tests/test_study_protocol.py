@@ -55,14 +55,21 @@ def test_a_step_is_the_gradient_of_torch():
     assert_allclose(saved[-1], theta[1], atol=1e-5)
 
 
-def test_what_no_network_explains_is_that_of_least_squares():
-    rng, foretold = np.random.default_rng(0), Foretold(0, 1e-3, 1, 0.0)
+def test_what_is_left_is_that_of_the_best_network_on_the_clusters():
+    """Off the clusters the weights are those of the start; the spread is everywhere alike."""
+    rng, foretold, first = np.random.default_rng(0), Foretold(0, 1e-3, 1, 0.0), task.start(0)
+    points, y = task.clusters(0), task.targets()
+    along = np.linalg.qr(points.T)[0]
+    inside = points @ along
+    ridge = inside.T @ inside + task.CLUSTERS * task.SPREAD**2 * np.eye(task.CLUSTERS)
+    best = along @ np.linalg.solve(ridge, inside.T @ y)
+    start = first["w"] @ first["v"]
+    product = best + start - along @ (along.T @ start)
     drawn = rng.integers(task.CLUSTERS, size=40_000)
-    x = task.clusters(0)[drawn] + task.SPREAD * rng.normal(size=(40_000, task.INPUTS))
-    y = task.targets()[drawn]
-    missed = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    exact = foretold.variance * (1 - foretold.u)
-    assert_allclose((missed**2).mean(), exact, rtol=0.03)  # 200 inputs of 40,000 examples, and luck
+    x = points[drawn] + task.SPREAD * rng.normal(size=(40_000, task.INPUTS))
+    each = ((y[drawn] - x @ product) ** 2).mean(1)
+    error = each.std() / len(each) ** 0.5
+    assert abs(foretold.variance * (1 - foretold.u) - each.mean()) < 4 * error
 
 
 def test_jitter_is_that_of_independent_walks_at_rest():
@@ -87,8 +94,9 @@ def test_dimension_starts_at_that_of_the_clusters_and_power_decays():
     values = np.linalg.eigvalsh(np.cov(points.T, ddof=0) + task.SPREAD**2 * np.eye(task.INPUTS))
     assert_allclose(foretold.ratio(0), values.sum() ** 2 / (values**2).sum())
     slope = foretold.power(1) - foretold.power(0)
-    strength = 1e-6 * 2 * foretold.variance * (foretold.values**2).sum()  # rate^2 o sigma^2 Tr Sx^2
-    assert_allclose(slope, -strength, rtol=1e-4)
+    discrete = 2 / (2 - 1e-3 * foretold.values)
+    strength = 1e-6 * 2 * foretold.variance * (foretold.values**2 * discrete).sum()
+    assert_allclose(slope, -strength, rtol=1e-4)  # rate^2 o sigma^2 Tr Sx^2, and discrete steps
 
 
 def test_a_frozen_readout_leaves_all_else_alone_and_large_rates_diverge(results):
