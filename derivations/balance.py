@@ -31,7 +31,9 @@ def _pull(hidden, readout):
 
 @cache
 def readout_law():
-    """Law of q = |V|^2 of one output on the minima, where p ~ exp(-Tr H / rho), up to a constant.
+    """Law of the readout's squared length on the minima, up to a constant: one output.
+
+    q = |V|^2, where p ~ exp(-Tr H / rho).
 
     W is s u V^T / q and what is orthogonal to V; that weighs exp(-s^2 / (q rho)).
     """
@@ -43,13 +45,19 @@ def readout_law():
 
 @cache
 def mode_at_balance():
-    """Mean of a mode of the hidden layer beside another one, to first order in c = rho / (2 o)."""
+    """Mean of a mode of the hidden layer beside another one, to first order in temperature.
+
+    c = rho / (2 o).
+    """
     return sp.Eq(sp.Symbol(r"\mathbb{E} A_{11}"), _drifted(one, two))
 
 
 @cache
 def free_square():
-    """Mean of Tr (A + c Z Z^T)^2 over standard normal Z (d, m), by pairs of its entries."""
+    """Mean square of all modes with the free units, whose weights are normal.
+
+    K = A + c Z Z^T over Z (d, m), by pairs of its entries.
+    """
     m = sp.Symbol("m", integer=True, positive=True)
     trace, square = sp.symbols(r"{\operatorname{Tr}A} {\operatorname{Tr}A^{2}}", positive=True)
     mixed = 2 * c * m * trace
@@ -60,7 +68,10 @@ def free_square():
 
 
 def soft_threshold():
-    """The mode x of the product that decay leaves: the least (w^2 + v^2) / 2 at w v = x is x."""
+    """The mode of the product that decay leaves.
+
+    The least (w^2 + v^2) / 2 at w v = x is x.
+    """
     x = sp.Symbol("x", positive=True)
     w = sp.Symbol("w", positive=True)
     (root,) = sp.solve(sp.diff((w**2 + (x / w) ** 2) / 2, w), w)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from derivations import (
     balance,
+    closure,
     collapse,
     decay,
     directions,
@@ -45,6 +46,7 @@ SUBJECTS = (
     langevin,
     effective_loss,
     two_layer,
+    closure,
     slow_flow,
     temperature,
     balance,

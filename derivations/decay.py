@@ -42,7 +42,7 @@ def shrink_rate_small():
 
 
 def variance_slope():
-    """Slope of log r against log s_x: the share of noise in the rate."""
+    """Slope of the logarithm of the rate against that of the variance: the share of noise."""
     small = shrink_rate_small().rhs
     return sp.Eq(sp.Symbol("b"), sp.factor(variance * sp.diff(sp.log(small), variance)))
 

@@ -66,7 +66,7 @@ def freedom():
 
 @cache
 def at_a_corner():
-    """What groups claim of |x|, x the mean of all, on average where x is zero.
+    """What groups claim of the size of the mean of all, on average where that is zero.
 
     The means of g groups are normal then, of variance (g - 1) / n and correlation -1 / (g - 1).
     With x = cos p, y = cos(p + q) on a circle of random radius, q their angle, cos q = rho:
@@ -86,7 +86,7 @@ def at_a_corner():
 
 @cache
 def of_a_corner():
-    """Variance of |x| for the mean x of all samples, where it has mean zero."""
+    """Variance of the size of the mean of all samples, where that has mean zero."""
     x = sp.Symbol("x", positive=True)
     law = sp.sqrt(2 / sp.pi) * sp.exp(-(x**2) / 2)
     first, second = (sp.integrate(x**power * law, (x, 0, sp.oo)) for power in (1, 2))

@@ -33,7 +33,7 @@ def _net(d, h, o):
 
 
 def langevin_step():
-    """Mean of the imbalance after a step along G with decay and noise: 2 inputs, 1 unit, 1 output.
+    """Mean of the imbalance after a step with decay and isotropic noise: two inputs, one unit.
 
     W <- (1 - eta lambda) W - eta G V^T + (2 T eta)^1/2 z, and V in the same way.
     """
@@ -50,13 +50,19 @@ def imbalance_at_rest():
 
 
 def homogeneous_speed():
-    """Speed of |w|^2 + b^2 - v^2 of one ReLU unit, z phi'(z) = phi(z): 1 input, 1 output."""
+    """Speed of the weights into a ReLU unit, squared, less those out: one input and its bias.
+
+    Of w^2 + b^2 - v^2, with z phi'(z) = phi(z).
+    """
     return sp.Eq(sp.Symbol(r"\dot{\mathbb{E} D}"), _homogeneous(1, 1))
 
 
 @cache
 def marginal():
-    """The law of W once one output's V, of one unit, is integrated out: K = W^T Sigma W."""
+    """Law of the first layer once the readout is integrated out: one unit, one output.
+
+    K = W^T Sigma W.
+    """
     law = sp.integrate(sp.exp(-_potential(v) / T), (v, -sp.oo, sp.oo))
     return sp.Eq(sp.Symbol("p(W)"), sp.simplify(law))
 
