@@ -8,6 +8,7 @@ from sgdnoise.estimate import Estimate
 __all__ = ["HEADINGS", "Verdict", "columns", "row", "status", "summary", "verdicts_in"]
 
 SURE = 3  # standard errors that chance is granted
+NOTHING = 1e-4  # of a deviation: a prediction of which no per cent are told
 HEADINGS = (
     *("claim", "predicted", "measured", "deviation", "allowed"),
     *("in s.e.", "in %", "regime", "verdict"),
@@ -40,8 +41,9 @@ class Verdict(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """The deviation in per cent of the prediction."""
-        return 100 * self.deviation / abs(self.predicted) if self.predicted else math.nan
+        """The deviation in per cent of the prediction; nan where that is nothing beside it."""
+        nothing = abs(self.predicted) <= NOTHING * abs(self.deviation)
+        return math.nan if nothing else 100 * self.deviation / abs(self.predicted)
 
     @property
     def outcome(self) -> str:
@@ -74,7 +76,7 @@ def row(verdict: Verdict) -> tuple[str, ...]:
         f"{verdict.deviation:+.{digits}f}",
         f"{verdict.tolerance:.{digits}f}",
         f"{verdict.z:+.1f}" if error else "-",
-        f"{verdict.percent:+.1f}" if verdict.predicted else "-",
+        "-" if math.isnan(verdict.percent) else f"{verdict.percent:+.1f}",
         "inside" if verdict.claimed else "outside",
         verdict.outcome,
     )

@@ -55,3 +55,11 @@ def test_verdicts_survive_a_dataset():
     made = [verdict(10.0, 0.1), verdict(12.0, 0.2, claimed=False)._replace(name="another")]
     assert verdicts_in(xr.Dataset().assign(columns(made))) == made
     assert verdicts_in(xr.Dataset()) == []
+
+
+@pytest.mark.parametrize("predicted", [0.0, 1e-16, -1e-16])
+def test_of_nothing_no_per_cent_are_told(predicted):
+    some = Verdict("none", predicted, Estimate(0.03, 0.01), True, 0.1)
+    assert math.isnan(some.percent)
+    assert row(some)[6] == "-"
+    assert row(some._replace(predicted=0.02))[6] == "+50.0"
