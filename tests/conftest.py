@@ -2,6 +2,8 @@
 
 import importlib
 import zlib
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, nullcontext
 
 import array_api_compat
 import hypothesis
@@ -35,3 +37,30 @@ def quick_to_compile():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+class Here(Executor):
+    """Runs at once, in this process."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        done: Future = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+@pytest.fixture(scope="module")
+def in_this_process():
+    """Studies that are told one job run their points here, where tests may change things."""
+
+    from sgdnoise.cli import workers
+
+    @contextmanager
+    def here(jobs, cluster=None):
+        with (
+            nullcontext(Here()) if (jobs, cluster) == (1, None) else workers(jobs, cluster) as pool
+        ):
+            yield pool
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sgdnoise.cli.workers", here)
+        yield patch

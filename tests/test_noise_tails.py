@@ -1,8 +1,5 @@
 """The study of tails: its smallest run, its claims by hand, and what it makes of bad input."""
 
-import concurrent.futures
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -13,28 +10,12 @@ from simulations import noise_tails as study
 from simulations import noise_tails_claims as claims
 
 
-class Here(concurrent.futures.Executor):
-    """Runs at once, in this process."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        done = concurrent.futures.Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(tmp_path_factory, in_this_process):  # noqa: ARG001 - runs there
     """The smallest run, in this process."""
 
-    @contextmanager
-    def here(jobs, cluster=None):
-        assert (jobs, cluster) == (1, None)
-        yield Here()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sgdnoise.cli.workers", here)
-        size = study.SMALL._replace(repeats=3, tests=8, power=3, draws=120)
-        return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
+    size = study.SMALL._replace(repeats=3, tests=8, power=3, draws=120)
+    return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
 
 
 def test_the_smallest_run_is_judged_and_drawn(small):

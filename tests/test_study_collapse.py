@@ -1,8 +1,5 @@
 """The study of collapse: its steps, its smallest run, and what it says of made-up ones."""
 
-import concurrent.futures
-from contextlib import contextmanager
-
 import jax
 import numpy as np
 import pytest
@@ -23,29 +20,13 @@ from simulations import collapse_chains as steps
 from simulations import collapse_claims as claims
 
 
-class Here(concurrent.futures.Executor):
-    """Runs at once, in this process."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        done = concurrent.futures.Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(tmp_path_factory, in_this_process):  # noqa: ARG001 - runs there
     """The smallest run, in this process."""
-
-    @contextmanager
-    def here(jobs, cluster=None):
-        assert (jobs, cluster) == (1, None)
-        yield Here()
 
     folder = tmp_path_factory.mktemp("points")
     jax.config.update("jax_disable_most_optimizations", True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sgdnoise.cli.workers", here)
-        found = study.study(study.SMALL, jobs=1, folder=folder)
+    found = study.study(study.SMALL, jobs=1, folder=folder)
     jax.config.update("jax_disable_most_optimizations", False)
     return found
 

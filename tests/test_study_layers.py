@@ -1,8 +1,5 @@
 """The study of layers: its clouds and maps against slow twins, its smallest run, its refusals."""
 
-import concurrent.futures
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 import torch
@@ -21,31 +18,16 @@ from simulations import layers_maps as maps
 from simulations import layers_nets as nets
 
 
-class Here(concurrent.futures.Executor):
-    """Runs at once, in this process."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        done = concurrent.futures.Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(tmp_path_factory, in_this_process):
     """A run of one network, in this process: narrow, and with one partition for each error."""
 
-    @contextmanager
-    def here(jobs, cluster=None):
-        assert (jobs, cluster) == (1, None)
-        yield Here()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sgdnoise.cli.workers", here)
-        patch.setattr(clouds, "SPLITS", 1)
-        patch.setattr(nets, "WIDE", 24)
-        patch.setattr(study, "learned", levina_bickel)  # which needs no table to be loaded
-        size = study.SMALL._replace(tasks=("mlp3 rendered",), moments=(0, 4), tangents=1)
-        return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
+    patch = in_this_process
+    patch.setattr(clouds, "SPLITS", 1)
+    patch.setattr(nets, "WIDE", 24)
+    patch.setattr(study, "learned", levina_bickel)  # which needs no table to be loaded
+    size = study.SMALL._replace(tasks=("mlp3 rendered",), moments=(0, 4), tangents=1)
+    return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
 
 
 def cloud(n, d, seed=0):
