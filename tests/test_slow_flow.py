@@ -114,7 +114,7 @@ def test_fed_by_its_own_residuals_the_jitter_solves_the_exact_moment_equation(rn
     kick = RATE**2 / BATCH * (k @ task.noise @ k).ravel()
     omega = np.linalg.solve(np.eye(len(step)) - step, kick).reshape(d * o, d * o)
     expected = np.linalg.solve(k, omega) @ a  # Q = K^-1 (K Y K) A
-    found = theory._power(task, k, RATE, BATCH, True, True)
+    found = theory.push(task, k, RATE, BATCH, True, True)
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-12)
 
 
@@ -124,7 +124,7 @@ def test_feedback_is_to_first_order_the_amplification(rng):
     x, w, v = minimum(d, 5, o, rng, n=4000)
     task, rate = theory.label_noise_task(x, o, SIGMA), 0.01
     k = np.kron(np.eye(d), v.T @ v) + np.kron(w @ w.T, np.eye(o))
-    plain, fed = (theory._power(task, k, rate, 1, True, share) for share in (False, True))
+    plain, fed = (theory.push(task, k, rate, 1, True, share) for share in (False, True))
     u = theory.amplification(task.moment, w, v, rate, 1)
     assert u < np.trace(fed) / np.trace(plain) - 1 < 1.5 * u, (u, np.trace(fed) / np.trace(plain))
 

@@ -21,6 +21,7 @@ __all__ = [
     "irrelevant_rate",
     "label_noise_task",
     "modes_at_rest",
+    "push",
     "ratio_at_rest",
     "residual_task",
     "slow_flow",
@@ -170,7 +171,7 @@ def _drift(task, w, v, rate, batch, discrete, fed):
     """Speeds of W and V: the force of the jitter, less its part across the manifold."""
     size, outputs = len(task.moment), task.outputs
     bend = np.kron(np.eye(size), v.T @ v) + np.kron(w @ w.T, np.eye(outputs))
-    power = _power(task, bend, rate, batch, discrete, fed)
+    power = push(task, bend, rate, batch, discrete, fed)
     power = power.reshape(size, outputs, size, outputs)
     along_w = -np.einsum("jaia->ij", power) @ w
     along_v = -v @ np.einsum("ibia->ba", power)
@@ -178,9 +179,10 @@ def _drift(task, w, v, rate, batch, discrete, fed):
     return along_w - across @ v.T, along_v - w.T @ across
 
 
-def _power(task, bend, rate, batch, discrete, fed):
-    """Q = Y K A, with K Y K the jitter of the product and A = Sx (x) 1, from a Lyapunov equation.
+def push(task: LinearTask, bend, rate, batch, discrete=True, fed=True):
+    """How the jitter pushes on what moves K: Q (d o, d o), with a force -Tr(Q dK) / 2 on theta.
 
+    Q = Y K A, with K Y K the jitter of the product and A = Sx (x) 1, from a Lyapunov equation.
     A K Y + Y K A - rate A K Y K A = (rate / batch) noise is solved in the eigenbasis of
     G = A^1/2 K A^1/2; without `discrete` the term in rate is left out.
     """
