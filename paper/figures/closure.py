@@ -35,7 +35,8 @@ def draw(results) -> Figure:
             _course(loss, part, "loss", COLOURS[shade], None)
         ratio.set(xlabel="time", ylabel="PR over that of descent")
         loss.set(xlabel="time", ylabel="loss over that of descent")
-        ratio.legend(title="rate", fontsize=7)
+        drawn = ratio.get_legend_handles_labels()
+        loss.legend(*drawn, title="rate", fontsize=7, loc="center right", bbox_to_anchor=(1, 0.66))
         _deviations(off, results)
     return figure
 
