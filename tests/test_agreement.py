@@ -274,7 +274,7 @@ def test_discrete_steps_strengthen_the_force_as_derived():
     """Of one mode of curvature h, in the power of the jitter that makes the force."""
     task, bend, rate = linear.LinearTask(np.eye(1), np.eye(1)), 2.6, 0.3
     fine, coarse = (
-        linear._power(task, np.asarray([[bend]]), rate, 1, discrete, False)
+        linear.push(task, np.asarray([[bend]]), rate, 1, discrete, False)
         for discrete in (False, True)
     )
     derived = number(slow_flow.discrete_force(), eta=rate, h=bend)
