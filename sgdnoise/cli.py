@@ -227,36 +227,21 @@ def all_swept(
     return found
 
 
-def conduct(
-    study: Callable[[Path], Any],
-    arguments: dict,
-    *,
-    verdicts: Callable[[Any], list[Verdict]],
-    figures: Callable[[Any], dict],
-    tables: Callable[[Any], list[Table]],
-    title: str,
-    lead: Iterable[str],
-    out: Path,
-) -> int:
-    """Run a study, judge, draw and write: exit status.
+def conduct(study: Callable[..., Any], arguments: dict, claims: Any, picture: Any, out) -> NoReturn:
+    """Run a study, judge, draw and write, and end with its exit status.
 
-    study: folder -> Dataset; the folder, inside `out`, is that of these arguments and this code, so
-    that a stopped study goes on.  Provenance is taken before the run: of the code that runs.
+    study: (folder=) -> Dataset; the folder, inside `out`, is that of these arguments and this code,
+    so that a stopped study goes on.  claims: a module with verdicts, tables, TITLE and LEAD;
+    picture: one with figures.  Provenance is taken before the run: of the code that runs.
     """
     began = time.monotonic()
     folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
     origin = provenance(arguments, seed=arguments.get("seed"))
-    results = study(folder)
-    return finish(
-        results,
-        verdicts(results),
-        figures(results),
-        tables(results),
-        title=title,
-        lead=lead,
-        origin=origin | {"seconds": round(time.monotonic() - began, 1)} | spent(results),
-        out=out,
-    )
+    results = study(folder=folder)
+    origin |= {"seconds": round(time.monotonic() - began, 1)} | spent(results)
+    drawn, tables = picture.figures(results), claims.tables(results)
+    told = {"title": claims.TITLE, "lead": claims.LEAD, "origin": origin, "out": out}
+    raise SystemExit(finish(results, claims.verdicts(results), drawn, tables, **told))
 
 
 def spent(results) -> dict:

@@ -292,18 +292,8 @@ def main(
             raise ValueError(f"errors need at least 4 runs of each point, not {size.runs}")
         if seed < 0:
             raise ValueError(f"a seed is a whole number from 0, not {seed}")
-        raise SystemExit(
-            conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
-                size._asdict(),
-                verdicts=claims.verdicts,
-                figures=picture.figures,
-                tables=claims.tables,
-                title=claims.TITLE,
-                lead=claims.LEAD,
-                out=out,
-            )
-        )
+        whole = partial(study, size, jobs=jobs, cluster=cluster)
+        conduct(whole, size._asdict(), claims, picture, out)
 
 
 if __name__ == "__main__":

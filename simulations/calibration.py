@@ -237,17 +237,12 @@ def main(
         if least < 2:
             raise ValueError(f"an error needs at least 2 seeds and 2 repeats, not {least}")
         _check_only(only or (), size)
-        raise SystemExit(
-            conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder, only=only or ()),
-                size._asdict() | ({"only": only} if only else {}),
-                verdicts=claims.verdicts,
-                figures=picture.figures,
-                tables=claims.tables,
-                title=claims.TITLE,
-                lead=claims.LEAD,
-                out=out,
-            )
+        conduct(
+            partial(study, size, jobs=jobs, only=only or ()),
+            size._asdict() | ({"only": only} if only else {}),
+            claims,
+            picture,
+            out,
         )
 
 

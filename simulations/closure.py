@@ -210,17 +210,8 @@ def main(
             raise ValueError(f"an error needs at least 2 runs, not {size.runs}")
         if unknown := set(size.cases) - set(CASES):
             raise ValueError(f"no case {unknown.pop()!r}: there are {'; '.join(CASES)}")
-        raise SystemExit(
-            conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
-                size._asdict(),
-                verdicts=claims.verdicts,
-                figures=picture.figures,
-                tables=claims.tables,
-                title=claims.TITLE,
-                lead=claims.LEAD,
-                out=out,
-            )
+        conduct(
+            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
         )
 
 

@@ -264,17 +264,12 @@ def main(
         least = min(size.seeds, size.draws)
         if least < 2:
             raise ValueError(f"an error needs at least 2 seeds and 2 draws, not {least}")
-        raise SystemExit(
-            conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
-                size._asdict(),
-                verdicts=verdicts,
-                figures=picture.figures,
-                tables=tables,
-                title=TITLE,
-                lead=LEAD,
-                out=out,
-            )
+        conduct(
+            partial(study, size, jobs=jobs, cluster=cluster),
+            size._asdict(),
+            sys.modules[__name__],
+            picture,
+            out,
         )
 
 

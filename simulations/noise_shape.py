@@ -204,17 +204,8 @@ def main(
     with guarded(f"run the same command again to go on from what is in {out}"):
         if size.seeds < 2:
             raise ValueError(f"an error needs at least 2 seeds, not {size.seeds}")
-        raise SystemExit(
-            conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
-                size._asdict(),
-                verdicts=claims.verdicts,
-                figures=picture.figures,
-                tables=claims.tables,
-                title=claims.TITLE,
-                lead=claims.LEAD,
-                out=out,
-            )
+        conduct(
+            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
         )
 
 

@@ -216,17 +216,8 @@ def main(
         least = min(size.seeds, size.repeats)
         if least < 2:
             raise ValueError(f"an error needs at least 2 seeds and 2 repeats, not {least}")
-        raise SystemExit(
-            conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
-                size._asdict(),
-                verdicts=claims.verdicts,
-                figures=picture.figures,
-                tables=claims.tables,
-                title=claims.TITLE,
-                lead=claims.LEAD,
-                out=out,
-            )
+        conduct(
+            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
         )
 
 

@@ -203,17 +203,12 @@ def main(
     with guarded(f"run the same command again to go on from what is in {out}"):
         if size.runs < 2:
             raise ValueError(f"an error needs at least 2 runs, not {size.runs}")
-        raise SystemExit(
-            conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
-                size._asdict(),
-                verdicts=verdicts,
-                figures=picture.figures,
-                tables=tables,
-                title=TITLE,
-                lead=LEAD,
-                out=out,
-            )
+        conduct(
+            partial(study, size, jobs=jobs, cluster=cluster),
+            size._asdict(),
+            sys.modules[__name__],
+            picture,
+            out,
         )
 
 

@@ -244,17 +244,8 @@ def main(
             )
         if seed < 0:
             raise ValueError(f"a seed is a whole number from 0, not {seed}")
-        raise SystemExit(
-            conduct(
-                lambda folder: study(size, jobs=jobs, folder=folder, cluster=cluster),
-                size._asdict(),
-                verdicts=claims.verdicts,
-                figures=picture.figures,
-                tables=claims.tables,
-                title=claims.TITLE,
-                lead=claims.LEAD,
-                out=out,
-            )
+        conduct(
+            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
         )
 
 

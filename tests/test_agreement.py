@@ -10,7 +10,7 @@ import pytest
 import sympy as sp
 from numpy.testing import assert_allclose
 from scipy.integrate import quad
-from witnesses import SURE, matrix
+from witnesses import SURE, matrix, number
 
 from derivations import (
     decay,
@@ -47,12 +47,6 @@ from sgdnoise.theory.two_layer import TwoLayer
 
 TIGHT = {"rtol": 1e-12, "atol": 0}
 SIZES = [(7, 3), (7, 1), (5, 5), (64, 16)]
-
-
-def number(equation, **letters):
-    """The right side of an equation with numbers for its letters, which are named as printed."""
-    names = sorted(equation.rhs.free_symbols, key=str)
-    return sp.lambdify(names, equation.rhs)(*(letters[str(name)] for name in names))
 
 
 # --- derived = coded: how a step weighs the examples ---

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-import sympy as sp
 import torch
 from numpy.testing import assert_allclose
+from witnesses import number
 
 from derivations import closure as moments
 from derivations import deep_flow as deep
@@ -18,12 +18,6 @@ from sgdnoise.theory.deep_flow import imbalances, modes_at_rest, trace, trace_at
 
 SLOPES = {"L_{1}": 0.7, "L_{2}": 1.3, "L_{3}": -0.8, "L_{4}": 0.5}
 MIDDLE, SPREAD, KICK = 0.4, 0.03, 0.9  # of theta; and the variance of the gradient's noise
-
-
-def number(equation, **letters):
-    """The right side of an equation with numbers for its letters, which are named as printed."""
-    names = sorted(equation.rhs.free_symbols, key=str)
-    return float(sp.lambdify(names, equation.rhs)(*(letters[str(name)] for name in names)))
 
 
 def quartic():

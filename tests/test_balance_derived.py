@@ -5,6 +5,7 @@ import pytest
 import sympy as sp
 from numpy.testing import assert_allclose
 from scipy.integrate import quad
+from witnesses import number
 
 from derivations import balance as derived
 from derivations import temperature as warm
@@ -94,9 +95,3 @@ def test_soft_thresholds_are_the_derived_ones():
     s = np.asarray([1.5, 0.8])
     expected = number(derived.soft_threshold(), **{"s": s, "lambda": 0.3})
     assert_allclose(soft_threshold(s, 0.3), expected, rtol=1e-12)
-
-
-def number(equation, **letters):
-    """The right side of an equation with numbers for its letters, which are named as printed."""
-    names = sorted(equation.rhs.free_symbols, key=str)
-    return sp.lambdify(names, equation.rhs)(*(letters[str(name)] for name in names))

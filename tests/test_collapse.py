@@ -8,7 +8,7 @@ import sympy as sp
 from numpy.testing import assert_allclose
 from scipy.integrate import quad
 from scipy.stats import norm
-from witnesses import SURE
+from witnesses import SURE, number
 
 from derivations import collapse as derived
 from derivations import imbalance as derived_imbalance
@@ -80,11 +80,6 @@ def test_the_second_order_is_right_to_the_third():
         unit_exponent(0.4, 0.7, r, 2) - unit_exponent_small(0.4, 0.7, r, 2) for r in (4e-3, 2e-3)
     ]
     assert abs(np.log2(off[0] / off[1]) - 3) < 0.15
-
-
-def number(equation, **letters):
-    """The right side of a derived equation, with numbers for its letters as printed."""
-    return float(equation.rhs.subs({x: letters[str(x)] for x in equation.rhs.free_symbols}))
 
 
 def test_second_orders_are_the_derived_ones():

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.integrate import dblquad, quad, solve_ivp
 from scipy.linalg import solve_banded
 from scipy.stats import cauchy, norm
-from witnesses import SURE
+from witnesses import SURE, number
 
 from derivations import escape as derived
 from derivations import jumps
@@ -370,11 +370,6 @@ def test_height_does_not_count_for_jumps_but_width_does():
 
 
 # --- the derived formulas ---
-
-
-def number(equation, **letters):
-    """The right side of a derived equation, with numbers for its letters as printed."""
-    return float(equation.rhs.subs({s: letters[str(s)] for s in equation.rhs.free_symbols}))
 
 
 def test_coded_formulas_are_the_derived_ones():

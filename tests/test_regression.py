@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sympy as sp
 import torch
 from hypothesis import given
 from hypothesis.strategies import booleans, floats, integers
 from numpy.testing import assert_allclose
-from witnesses import SURE
+from witnesses import SURE, number
 
 from derivations import regression as derived
 from sgdnoise import noise
@@ -53,11 +52,6 @@ def after_all_batches(x, y, best, mean_, second, rate, size, replacement):
         middle = middle + step @ mean_ + shift
         spread = spread + step @ second @ step.T + across + across.T + np.outer(shift, shift)
     return middle / len(all_of_them), spread / len(all_of_them)
-
-
-def number(equation, **letters):
-    names = sorted(equation.rhs.free_symbols, key=str)
-    return sp.lambdify(names, equation.rhs)(*(letters[str(name)] for name in names))
 
 
 # --- finite data: every minibatch ---

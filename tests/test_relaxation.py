@@ -4,14 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sympy as sp
 import torch
 from hypothesis import given
 from hypothesis.strategies import floats, integers
 from numpy.testing import assert_allclose
 from scipy.integrate import quad_vec, solve_ivp
 from scipy.linalg import expm, solve_discrete_lyapunov
-from witnesses import HESSIAN, SURE, bowl, matrix
+from witnesses import HESSIAN, SURE, bowl, matrix, number
 
 from derivations import memory
 from derivations import relaxation as derived
@@ -45,11 +44,6 @@ def spread(rng, rank=5):
 def whirl(rng):
     """A stable drift that is not symmetric, and a diffusion."""
     return HESSIAN + np.triu(np.ones((3, 3)), 1) - np.tril(np.ones((3, 3)), -1), spread(rng)
-
-
-def number(equation, **letters):
-    names = sorted(equation.rhs.free_symbols, key=str)
-    return sp.lambdify(names, equation.rhs)(*(letters[str(name)] for name in names))
 
 
 # --- steps ---

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers
 from numpy.testing import assert_allclose
-from witnesses import HESSIAN, SURE
+from witnesses import HESSIAN, SURE, number
 
 from derivations import scale as derived
 from sgdnoise.arrays import as_numpy
@@ -281,11 +281,6 @@ def test_one_step_of_a_quadratic_gains_as_predicted(ways, batch, rng):
 
 def test_half_is_left_at_the_critical_batch():
     assert efficiency(32, 32) == 0.5
-
-
-def number(equation, **letters):
-    """The right side of a derived equation, with numbers for its letters as printed."""
-    return float(equation.rhs.subs({x: letters[str(x)] for x in equation.rhs.free_symbols}))
 
 
 def test_the_share_that_is_left_is_the_derived_one():

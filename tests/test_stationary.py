@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sympy as sp
 import torch
 from hypothesis import given
 from hypothesis.strategies import floats, integers, sampled_from
 from numpy.testing import assert_allclose
 from scipy.linalg import solve_continuous_lyapunov, solve_discrete_lyapunov
-from witnesses import HESSIAN, SURE, bowl, matrix
+from witnesses import HESSIAN, SURE, bowl, matrix, number
 
 from derivations import momentum as derived_momentum
 from derivations import stationary as derived
@@ -53,11 +52,6 @@ def spread(rng, rank=5):
 def curvature_of(limit, rate):
     """HESSIAN scaled so that its largest eigenvalue is limit / rate."""
     return HESSIAN * (limit / rate / np.linalg.eigvalsh(HESSIAN)[-1])
-
-
-def number(equation, **letters):
-    names = sorted(equation.rhs.free_symbols, key=str)
-    return sp.lambdify(names, equation.rhs)(*(letters[str(name)] for name in names))
 
 
 # --- coded = the equation it solves, whether H and C commute or not ---

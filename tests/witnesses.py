@@ -5,6 +5,7 @@ from itertools import permutations, product
 import jax
 import jax.numpy as jnp
 import numpy as np
+import sympy as sp
 import torch
 from scipy.spatial import KDTree
 
@@ -128,3 +129,9 @@ def bowl(library="jax", n=8, seed=0):
         return 0.5 * (((t - c) @ hessian) * (t - c)).sum(1)
 
     return Problem(losses, (asarray(centres - centres.mean(0)),), ft)
+
+
+def number(equation, **letters):
+    """The right side of a derived equation with numbers for its letters, named as printed."""
+    names = sorted(equation.rhs.free_symbols, key=str)
+    return sp.lambdify(names, equation.rhs)(*(letters[str(name)] for name in names))
