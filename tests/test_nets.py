@@ -81,12 +81,99 @@ def test_buffers_are_refused_by_name():
 
 
 @pytest.mark.parametrize(
-    ("loss", "shape"), [(cross_entropy, r"\(\)"), (lambda f, y: f * y[:, None], r"\(12, 3\)")]
+    ("loss", "shape"), [(cross_entropy, r"\(\)"), (lambda f, y: f * y[:, None], r"\(2, 3\)")]
 )
 def test_a_loss_of_another_shape_is_refused(classifier, loss, shape):
-    problem, theta = flatten(classifier[0], loss, *classifier[1:])
-    with pytest.raises(ValueError, match=rf"one number an example, \(12,\), not {shape}; .*none"):
+    with pytest.raises(ValueError, match=rf"one number an example, \(2,\), not {shape}; .*none"):
+        flatten(classifier[0], loss, *classifier[1:])
+
+
+def test_a_loss_that_has_the_right_shape_for_two_examples_alone_is_refused_later(classifier):
+    problem, theta = flatten(
+        classifier[0], lambda f, y: cross_entropy(f, y).repeat(2), *classifier[1:]
+    )
+    with pytest.raises(ValueError, match=r"one number an example, \(12,\), not \(2,\)"):
         problem.losses(theta, *problem.examples)
+
+
+def each_square(outputs, targets):
+    return (outputs - targets).square().mean(1)
+
+
+NAN = torch.ones(12, 4, dtype=torch.float64)
+NAN[[3, 7], 1] = torch.nan
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"inputs": NAN}, "2 of 12 examples are not finite, first number 3"),
+        ({"inputs": NAN[:0], "targets": torch.ones(0)}, "there must be examples, not 0"),
+        ({"inputs": NAN[4:6]}, r"inputs and targets differ in length: \[2, 12\]"),
+        ({"inputs": np.ones((12, 4))}, "are tensors, .*not ndarray"),
+        ({"inputs": torch.ones(12, 5)}, r"does not take inputs \(2, 5\) of float32"),
+        ({"inputs": torch.ones(12, 4)}, r"does not take inputs \(2, 4\) of float32"),
+        ({"loss": each_square}, r"outputs \(2, 3\) of float64 and targets \(2,\) of int64"),
+        ({"targets": torch.rand(12)}, r"loss does not take .* targets \(2,\) of float32"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_by_a_sentence(classifier, changed, said):
+    net, inputs, targets = classifier
+    given = {"loss": each_entropy, "inputs": inputs, "targets": targets} | changed
+    with pytest.raises(ValueError, match=said):
+        flatten(net, **given)
+
+
+def test_looking_whether_examples_fit_draws_no_random_numbers(classifier):
+    net, inputs, targets = classifier
+    before = torch.get_rng_state()
+    flatten(torch.nn.Sequential(net, torch.nn.Dropout()), each_entropy, inputs, targets)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def convolutional(form=torch.contiguous_format):
+    """A small network of convolutions, its weights laid as asked, with images and classes."""
+    torch.manual_seed(3)
+    parts = torch.nn.Conv2d(2, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3), torch.nn.Flatten()
+    net = torch.nn.Sequential(*parts, torch.nn.Linear(12, 3)).to(memory_format=form)
+    return net, torch.randn(8, 2, 6, 6), torch.randint(3, (8,))
+
+
+def test_weights_laid_channels_last_stay_so_and_change_nothing(monkeypatch):
+    laid = []
+    conv = torch.nn.functional.conv2d
+
+    def seen(images, weight, *rest):
+        laid.append(weight.is_contiguous(memory_format=torch.channels_last))
+        return conv(images, weight, *rest)
+
+    net, x, y = convolutional()
+    plain, theta = flatten(net, each_entropy, x, y)
+    net, x, y = convolutional(torch.channels_last)
+    last, same = flatten(net, each_entropy, x, y)
+    assert torch.equal(theta, same)
+    torch.testing.assert_close(last.gradients(theta), plain.gradients(theta))
+    monkeypatch.setattr(torch.nn.functional, "conv2d", seen)
+    torch.testing.assert_close(last.gradient(theta), plain.gradient(theta))
+    assert laid == [True, True, False, False]
+
+
+def test_autocast_makes_the_products_of_the_network_in_its_type_and_no_other():
+    """As torch's own loop within autocast; losses, theta and covariances in float32."""
+    net, x, y = convolutional()
+    coarse, theta = flatten(net, each_entropy, x, y, autocast=torch.bfloat16)
+    fine, _ = flatten(net, each_entropy, x, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = net(x)
+    assert outputs.dtype == torch.bfloat16
+    loss = each_entropy(outputs.float(), y).mean()
+    found = coarse.gradient(theta)
+    assert found.dtype == coarse.losses(theta, x, y).dtype == torch.float32
+    torch.testing.assert_close(found, gradient_by_autograd(net, loss), rtol=1e-6, atol=1e-7)
+    apart = torch.linalg.vector_norm(found - fine.gradient(theta)) / torch.linalg.vector_norm(found)
+    assert 1e-4 < apart < 16 * torch.finfo(torch.bfloat16).eps
+    traces = [noise.minibatch(each, 4).covariance(theta).trace() for each in (coarse, fine)]
+    assert traces[0] == traces[1]
 
 
 def test_a_walk_repeats_itself_with_its_seed_and_not_with_another(classifier):
@@ -173,9 +260,8 @@ def test_a_mean_squared_loss_needs_its_own_mean_over_outputs(classifier):
     def loss(f, y):
         return mse_loss(f, y, reduction="none")
 
-    problem, theta = flatten(net, loss, inputs, torch.zeros((12, 3)).double())
-    with pytest.raises(ValueError, match=r"not \(12, 3\)"):
-        problem.gradient(theta)
+    with pytest.raises(ValueError, match=r"not \(2, 3\)"):
+        flatten(net, loss, inputs, torch.zeros((12, 3)).double())
 
 
 def one_by_one(net, loss, inputs, targets):

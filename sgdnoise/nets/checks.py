@@ -1,14 +1,18 @@
 """What is refused of a network, its losses and its examples, and how it is said."""
 
 from collections.abc import Iterable
+from contextlib import contextmanager
 
 import torch
 
 __all__ = [
     "check_examples",
     "check_finite",
+    "check_finite_inputs",
+    "check_fit",
     "check_losses",
     "check_mode",
+    "check_shape",
     "check_tensors",
     "listed",
 ]
@@ -37,8 +41,49 @@ def check_tensors(net, tensors: dict):
                 raise ValueError(f"{first} is in {one} and {name} in {other}; have all in one")
 
 
-def check_examples(inputs: tuple, targets, device):
-    """At least two, all in tensors on the device of the network."""
+def check_fit(net, loss, inputs, targets, device):
+    """Examples are whole and finite, and two of them pass through network and loss."""
+    check_examples((inputs,), targets, device, least=1)
+    if inputs.is_floating_point():
+        check_finite_inputs(inputs)
+    x, y = inputs[:2], targets[:2]
+    cuda = [device] if device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(cuda):
+        with _said(f"{type(net).__name__} does not take inputs {_told(x)}"):
+            outputs = net(x)
+        with _said(f"the loss does not take outputs {_told(outputs)} and targets {_told(y)}"):
+            each = loss(outputs, y)
+    check_shape(each, len(x))
+
+
+def _told(part) -> str:
+    """The shape and type of a tensor, for a message."""
+    if not torch.is_tensor(part):
+        return f"of type {type(part).__name__}"
+    return f"{tuple(part.shape)} of {str(part.dtype).removeprefix('torch.')}"
+
+
+@contextmanager
+def _said(what: str):
+    """What torch refuses is refused by a sentence that says of what."""
+    try:
+        yield
+    except (RuntimeError, IndexError, TypeError) as refused:
+        raise ValueError(what) from refused
+
+
+def check_finite_inputs(part: torch.Tensor) -> None:
+    """Raises ValueError where some of the examples (n, ...) are not finite."""
+    bad = ~part.isfinite().reshape(len(part), -1).all(1)
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0])
+        raise ValueError(
+            f"{int(bad.sum())} of {len(part)} examples are not finite, first number {first}"
+        )
+
+
+def check_examples(inputs: tuple, targets, device, least: int = 2):
+    """At least so many, all in tensors on the device of the network."""
     for part in (*inputs, targets):
         if not torch.is_tensor(part) or not part.ndim:
             raise ValueError(
@@ -52,8 +97,9 @@ def check_examples(inputs: tuple, targets, device):
     lengths = {part.shape[0] for part in (*inputs, targets)}
     if len(lengths) > 1:
         raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
-    if min(lengths) < 2:
-        raise ValueError(f"a covariance needs at least 2 examples, not {min(lengths)}")
+    if min(lengths) < least:
+        what = "a covariance needs at least 2 examples" if least == 2 else "there must be examples"
+        raise ValueError(f"{what}, not {min(lengths)}")
 
 
 def check_mode(net):
@@ -66,13 +112,18 @@ def check_mode(net):
             raise ValueError(f"{name} ({kind}) mixes examples in training; call net.eval() first")
 
 
-def check_losses(each, n: int, start: int = 0):
-    """One number an example, and a finite one."""
+def check_shape(each, n: int):
+    """One number an example."""
     if each.shape != (n,):
         raise ValueError(
             f"the losses must be one number an example, ({n},), not {tuple(each.shape)}; "
             'with torch losses use reduction="none"'
         )
+
+
+def check_losses(each, n: int, start: int = 0):
+    """One number an example, and a finite one."""
+    check_shape(each, n)
     if not bool(each.isfinite().all()):
         first = start + int((~each.isfinite()).nonzero()[0])
         raise ValueError(f"the loss of example {first} is not finite")

@@ -21,7 +21,6 @@ __all__ = [
     "Unmeasured",
     "activations",
     "called",
-    "check_finite_inputs",
     "dimensions",
     "points",
     "untouched",
@@ -77,16 +76,6 @@ def unwrapped(net: nn.Module) -> nn.Module:
             net = inner
         else:
             return net
-
-
-def check_finite_inputs(part: torch.Tensor) -> None:
-    """Raises ValueError where some of the examples (n, ...) are not finite."""
-    bad = ~part.isfinite().reshape(len(part), -1).all(1)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        raise ValueError(
-            f"{int(bad.sum())} of {len(part)} examples are not finite, first number {first}"
-        )
 
 
 def weighty(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:

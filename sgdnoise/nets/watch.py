@@ -13,13 +13,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from sgdnoise.nets.checks import check_examples, listed
+from sgdnoise.nets.checks import check_examples, check_finite_inputs, listed
 from sgdnoise.nets.probes import (
     FAILED,
     USUAL,
     Unmeasured,
     activations,
-    check_finite_inputs,
     dimensions,
     points,
     untouched,
