@@ -22,6 +22,7 @@ __all__ = [
 Array = Any  # jaxtyping then checks shape and type of numpy, torch and jax arrays alike
 TILE = 1 << 22  # entries of the distance matrix held at once
 WIDE = 1 << 15  # of which in one row
+BLOCK = 1 << 18  # coordinates of neighbours held at once, few enough for a processor's cache
 
 
 def nearest_distances(points: Float[Array, "n D"], k: int) -> Float[Array, "n k"]:
@@ -71,12 +72,9 @@ def nearest_among(
     points: Float[Array, "n D"], columns: Int[Array, "n c"], k: int
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """As `nearest_neighbours`, but among the candidates of each point, however they were found."""
-    xp, n = namespace(points), points.shape[0]
-    rows = max(1, TILE // (columns.shape[1] * points.shape[1]))
-    everyone = xp.arange(n, device=device(points))
-    blocks = [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
-    found = [_measured(xp, points, everyone[b], columns[b, :], k) for b in blocks]
-    squared, index = (xp.concat(parts) for parts in zip(*found, strict=True))
+    xp = namespace(points)
+    everyone = xp.arange(points.shape[0], device=device(points))
+    squared, index = _measured(xp, points, everyone, columns, k)
     return xp.sqrt(squared), index
 
 
@@ -112,11 +110,9 @@ def _replaced(xp, everyone, again):
 
 def _search(xp, points, centred, asked, k, dtype):
     """Squared distances and places of the k nearest of each point asked, and whether in doubt."""
-    n, width = centred.shape
-    found = []
+    n, found = centred.shape[0], []
     keys = None if dtype is None else _keys(xp, xp.astype(centred, dtype))
-    columns_each = n if dtype is None else _asked_for(k, n)
-    rows = max(1, min(TILE // min(n, WIDE), TILE // (columns_each * width)))
+    rows = max(1, TILE // (n if dtype is None else min(n, WIDE)))
     for start in range(0, asked.shape[0], rows):
         own = asked[start : min(start + rows, asked.shape[0])]
         if dtype is None:
@@ -176,7 +172,7 @@ def _smallest(xp, values, count):
     a minimum is one fast pass, and the slow selection sees few entries.
     """
     m, n = values.shape
-    deep = int((n / count) ** 0.5)
+    deep = int((n / count / 2) ** 0.5)
     if deep < 4:
         return _select(xp, values, count)
     across = n // deep
@@ -186,7 +182,9 @@ def _smallest(xp, values, count):
     inside = xp.reshape(least[:, None, :] + offsets[None, :, None], (m, -1))
     rest = xp.arange(deep * across, n, device=device(values))
     inside = xp.concat([inside, xp.broadcast_to(rest[None, :], (m, rest.shape[0]))], axis=1)
-    chosen = _select(xp, xp.take_along_axis(values, inside, axis=1), count)
+    row = n * xp.arange(m, device=device(values))[:, None]
+    few = xp.take(xp.reshape(values, (-1,)), xp.reshape(inside + row, (-1,)))
+    chosen = _select(xp, xp.reshape(few, inside.shape), count)
     return xp.take_along_axis(inside, chosen, axis=1)
 
 
@@ -202,9 +200,16 @@ def _select(xp, values, count):
 def _measured(xp, points, own, columns, k):
     """The k smallest squared distances from its own points to those in its columns, and whose."""
     m, count = columns.shape
-    here = xp.take(points, own, axis=0)
-    near = xp.reshape(xp.take(points, xp.reshape(columns, (-1,)), axis=0), (m, count, -1))
-    squared = xp.sum((near - here[:, None, :]) ** 2, axis=2)
+    rows = max(1, BLOCK // (count * points.shape[1]))
+    blocks = [slice(start, min(start + rows, m)) for start in range(0, m, rows)]
+    squared = xp.concat([_squares(xp, points, own[b], columns[b, :]) for b in blocks])
     squared = xp.where(columns == own[:, None], xp.inf + squared, squared)  # nan stays nan
     order = xp.argsort(squared, axis=1)[:, :k]
     return xp.take_along_axis(squared, order, axis=1), xp.take_along_axis(columns, order, axis=1)
+
+
+def _squares(xp, points, own, columns):
+    """Squared distances from its own points to those in its columns."""
+    here = xp.take(points, own, axis=0)[:, None, :]
+    near = xp.take(points, xp.reshape(columns, (-1,)), axis=0)
+    return xp.sum((xp.reshape(near, (*columns.shape, -1)) - here) ** 2, axis=2)

@@ -80,4 +80,4 @@ def _pick(laws, place):
     xp = namespace(laws)
     ends = xp.cumulative_sum(laws, axis=1)
     inner = ends[:, :-1] <= (place[:, None] * ends[:, -1:])
-    return xp.sum(xp.astype(inner, xp.int64), axis=1)
+    return xp.sum(xp.astype(inner, xp.int32), axis=1)
