@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sgdnoise.nets.models import vgg, vision_transformer
+
 N = 7  # examples
 ZOO = {}
 
@@ -717,3 +719,27 @@ def a_path_of_its_own_for_each_example():
 
     slow = dict.fromkeys(("w", "b__weight", "b__bias"), "torch.func")
     return case(Written(run, w=raw(4, 4), b=lin(4, 3)), numbers(N, 4), **slow)
+
+
+def routed(net, inputs):
+    """All of a network of `models` has a fast route, by what kind of part a parameter is of."""
+    kinds = {nn.Conv2d: "convolution", nn.GroupNorm: "group norm", nn.LayerNorm: "layer norm"}
+    routes = {
+        f"{at}.{name}": kind
+        for at, part in net.named_modules()
+        for of, kind in kinds.items()
+        for name, _ in part.named_parameters()
+        if isinstance(part, of)
+    }
+    places = {name: "sum" for name, _ in net.named_parameters() if name.endswith("places")}
+    return case(shaken(net), inputs, **routes, **places)
+
+
+@network
+def a_vgg():
+    return routed(vgg(8, size=4, classes=3, seed=0), numbers(N, 3, 4, 4))
+
+
+@network
+def a_vision_transformer():
+    return routed(vision_transformer(4, 2, 8, 2, 1, 3, seed=0), numbers(N, 3, 4, 4))

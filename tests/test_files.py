@@ -1,6 +1,7 @@
 """Readers of image files: what was written is read, and what is damaged is refused by name."""
 
 import gzip
+import hashlib
 import io
 import struct
 import tarfile
@@ -226,3 +227,23 @@ def test_a_damaged_or_other_archive_is_named(tmp_path, rng):
 @pytest.mark.parametrize("reader", [mnist, fashion_mnist, cifar10, cifar100])
 def test_there_are_two_parts(tmp_path, reader):
     refused(reader, tmp_path, "valid", match="'train' and 'test', not 'valid'")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_with_another_checksum_than_was_published_is_refused(tmp_path, rng, packed):
+    digits_in(tmp_path / "digits", rng, packed=packed)
+    batches_in(tmp_path / "kinds", rng)
+    if packed:
+        packed_in(tmp_path / "kinds", "cifar-10-binary.tar.gz", "cifar-10-batches-bin")
+    for reader, folder in ((mnist, tmp_path / "digits"), (cifar10, tmp_path / "kinds")):
+        sums = {
+            file.name: hashlib.md5(file.read_bytes()).hexdigest().upper()
+            for file in folder.iterdir()
+        }
+        expected = reader(folder)
+        np.testing.assert_array_equal(reader(folder, md5=sums).inputs, expected.inputs)
+        for name in sums if packed or reader is mnist else ["data_batch_3.bin"]:
+            with pytest.raises(ValueError, match=f"{name} is not the file that was published"):
+                reader(folder, md5=sums | {name: "0" * 32})
+            with pytest.raises(ValueError, match=f"no checksum is given for {name}"):
+                reader(folder, md5={k: v for k, v in sums.items() if k != name} | {"other": ""})

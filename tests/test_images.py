@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_image
 from witnesses import SURE
 
 from sgdnoise.data import images
-from sgdnoise.data.images import TILE, patches
+from sgdnoise.data.images import TILE, faces, patches
 
 
 def ruler(height, width):
@@ -127,6 +127,23 @@ def test_photographs_of_scikit_image_are_used_where_it_is_there(monkeypatch):
     )
     data = patches(3, 8, photographs=["rocket"], rng=0)
     assert np.all(np.rint(data.inputs[:, 2] * 255) == 7)
+
+
+def test_faces_come_before_what_is_none(monkeypatch, rng):
+    """The package that ships them is not needed by tests: an array of their shape stands in."""
+    pixels = rng.random((200, 25, 25))
+    shelf = types.SimpleNamespace(lfw_subset=lambda: pixels)
+    monkeypatch.setattr(images, "import_module", lambda name: {"skimage.data": shelf}[name])
+    data = faces()
+    assert data.inputs.dtype == np.float32
+    np.testing.assert_array_equal(data.inputs, pixels[:, None].astype(np.float32))
+    assert data.targets.tolist() == [1] * 100 + [0] * 100
+
+
+def test_faces_without_their_library_are_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
+    with pytest.raises(ValueError, match="the set of faces comes with the package scikit-image"):
+        faces()
 
 
 @pytest.mark.usefixtures("fresh")

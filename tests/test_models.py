@@ -10,7 +10,8 @@ from witnesses import SURE
 
 from sgdnoise.estimate import mean
 from sgdnoise.nets import flatten
-from sgdnoise.nets.models import ACTIVATIONS, convnet, mlp, resnet, transformer
+from sgdnoise.nets.models import convnet, mlp, resnet, transformer, vgg, vision_transformer
+from sgdnoise.nets.weights import ACTIVATIONS
 
 
 def pixels(*shape):
@@ -47,6 +48,19 @@ NETS = {
         (3,),
         2 * 9 * 5 + (10 + 225) * 2 + 10 + 15 + 3,
     ),
+    "vgg": (
+        lambda s: vgg(8, 11, 3, 6, 2, seed=s),
+        pixels(2, 6, 6),
+        (3,),
+        9 * 8 * (2 + 1 * 16 + 2 * 32 + 4 * 32 + 4 * 64 + 3 * 8 * 64)  # inputs by outputs
+        + 2 * (8 + 16 + 2 * 32 + 4 * 64) + 64 * 3 + 3,
+    ),
+    "vision": (
+        lambda s: vision_transformer(6, 3, 8, 2, 2, 3, 2, seed=s),
+        pixels(2, 6, 6),
+        (3,),
+        (2 * 9 + 1) * 8 + 4 * 8 + 2 * (32 + 12 * 64 + (24 + 8 + 32 + 8)) + 16 + 27,
+    ),
     "classifier": (
         lambda s: transformer(11, 7, 8, 2, 2, 3, seed=s),
         words(),
@@ -76,7 +90,11 @@ def case(request):
 
 def losses(outputs, targets):
     """Cross entropy of each example, over its places if there are several."""
-    return cross_entropy(outputs.movedim(-1, 1), targets, reduction="none").reshape(6, -1).mean(1)
+    return (
+        cross_entropy(outputs.movedim(-1, 1), targets, reduction="none")
+        .reshape(len(outputs), -1)
+        .mean(1)
+    )
 
 
 def each(outputs, _):
@@ -92,7 +110,8 @@ def test_a_network_has_the_outputs_and_the_parameters_it_says(case):
 
 
 def test_the_networks_as_they_stand_have_the_sizes_of_their_docstrings():
-    for net, millions in ((convnet(seed=0), 0.55), (resnet(seed=0), 0.18)):
+    nets = {convnet(seed=0): 0.55, resnet(seed=0): 0.18, vision_transformer(seed=0): 0.21}
+    for net, millions in (nets | {vgg(seed=0): 9.23}).items():
         assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == millions
         assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
@@ -261,6 +280,29 @@ def test_a_pixel_is_seen_as_far_as_the_pooled_windows_say():
     assert len(seen) > 1
 
 
+@pytest.mark.parametrize(("depth", "count"), [(11, 8), (16, 13)])
+def test_a_vgg_has_the_convolutions_of_its_name_and_ends_at_one_pixel(depth, count):
+    """With its dense readouts, of which one is left here, they make 11 and 16."""
+    net = vgg(8, depth, 3, 32, 1, seed=0)
+    assert sum(isinstance(part, torch.nn.Conv2d) for part in net) + 3 == depth == count + 3
+    before = torch.nn.Sequential(*list(net)[:-3])
+    assert before(torch.zeros(1, 1, 32, 32)).shape == (1, 64, 1, 1)
+
+
+def test_a_vision_transformer_sees_patches_whole_and_in_their_order():
+    """Within a patch any linear map of the pixels; turned round, patches make another image."""
+    net = vision_transformer(6, 3, 8, 2, 1, 3, 1, seed=0).double()
+    x = pixels(1, 6, 6)
+    words = net[0](x)
+    kernel = net[0].patch
+    for at, (row, column) in enumerate([(0, 0), (0, 3), (3, 0), (3, 3)]):
+        own = x[:, :, row : row + 3, column : column + 3].reshape(6, 9)
+        expected = own @ kernel.weight.reshape(8, 9).T + kernel.bias + net[0].places[at]
+        torch.testing.assert_close(words[:, at], expected)
+    turned = torch.cat([x[:, :, 3:], x[:, :, :3]], 2)
+    assert not torch.isclose(net(turned), net(x)).all(1).any()
+
+
 WRONG = {
     "an unknown activation": (lambda: mlp([3, 2], "sine", seed=0), "'sine'"),
     "one width": (lambda: mlp([3], seed=0), r"\[3\]"),
@@ -273,6 +315,10 @@ WRONG = {
     "batch norm": (lambda: resnet(norm="batch", seed=0), "'batch'"),
     "groups that do not fit": (lambda: resnet(width=12, seed=0), "12"),
     "an empty stage": (lambda: resnet(blocks=(1, 0), seed=0), r"blocks .*\[1, 0\]"),
+    "another depth": (lambda: vgg(depth=13, seed=0), "11, 16, not 13"),
+    "too narrow": (lambda: vgg(width=4, seed=0), "width of 4"),
+    "patches that do not fit": (lambda: vision_transformer(32, 5, seed=0), "5 pixels .* 32"),
+    "heads of images": (lambda: vision_transformer(width=10, seed=0), "4 heads .* 10"),
     "heads that do not divide": (lambda: transformer(5, 4, 6, 4, 1, seed=0), "4 heads .* 6"),
     "no word": (lambda: transformer(0, 4, 8, 2, 1, seed=0), "vocabulary"),
     "no classes to tell": (lambda: transformer(5, 4, 8, 2, 1, 0, seed=0), "classes"),

@@ -8,6 +8,7 @@ from sgdnoise.data.files import cifar10 as cifar10
 from sgdnoise.data.files import cifar100 as cifar100
 from sgdnoise.data.files import fashion_mnist as fashion_mnist
 from sgdnoise.data.files import mnist as mnist
+from sgdnoise.data.images import faces as faces
 from sgdnoise.data.images import patches as patches
 from sgdnoise.data.labels import mislabelled as mislabelled
 from sgdnoise.data.labels import stripes as stripes

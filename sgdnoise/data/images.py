@@ -1,4 +1,4 @@
-"""Patches of real photographs, for training and for testing from different regions."""
+"""Patches of real photographs, of different regions for training and testing, and faces."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,7 +8,7 @@ import numpy as np
 
 from sgdnoise.data.sets import Data
 
-__all__ = ["PHOTOGRAPHS", "patches"]
+__all__ = ["PHOTOGRAPHS", "faces", "patches"]
 
 # Photographs in colour that come with a library, so that nothing is fetched, and which library.
 PHOTOGRAPHS = dict.fromkeys(("china", "flower"), "scikit-learn") | dict.fromkeys(
@@ -78,9 +78,23 @@ def _photograph(name):
         from sklearn.datasets import load_sample_image
 
         return load_sample_image(f"{name}.jpg")
+    return _shipped(name, f"the photograph {name!r} comes")
+
+
+def faces() -> Data:
+    """Faces and what is none, (200, 1, 25, 25) in [0, 1], float32, and 1 for a face, otherwise 0.
+
+    Cut from photographs of Huang et al. (2012), a hundred of each, as scikit-image ships them: too
+    few to train on and test; something real to look at.
+    Raises ValueError where scikit-image is missing.
+    """
+    pixels = np.asarray(_shipped("lfw_subset", "the set of faces comes"), np.float32)
+    return Data(pixels[:, None], np.repeat([1, 0], 100))
+
+
+def _shipped(name, what):
+    """What scikit-image has by that name."""
     try:
         return getattr(import_module("skimage.data"), name)()
     except ImportError:
-        raise ValueError(
-            f"the photograph {name!r} comes with the package scikit-image, which is not installed"
-        ) from None
+        raise ValueError(f"{what} with the package scikit-image, which is not installed") from None
