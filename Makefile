@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install -q --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
-.PHONY: demo small full calibration study results reference test slow lint types figures derive lock clean
+.PHONY: demo small full calibration study gpu results reference test slow lint types figures derive lock clean
 
 demo: $(VENV)/.ready
 	$(PY) simulations/compression.py --size demo
@@ -25,6 +25,10 @@ calibration: $(VENV)/.ready
 # Any other study at its full size, minutes on 2 cores each: make study NAME=noise_shape
 study: $(VENV)/.ready
 	$(PY) simulations/$(NAME).py
+
+# Studies of real networks at full size on one GPU, 8 minutes each at most; again to go on.
+gpu: $(VENV)/.ready
+	simulations/gpu.sh $(PY)
 
 # Draws anew the manifolds that `dimension.estimate` has learned from: 10 minutes on 2 cores.
 reference: $(VENV)/.ready

@@ -1,7 +1,9 @@
 """Real torch networks as Problems over one vector, and their walks."""
 
+import re
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +116,7 @@ NAN[[3, 7], 1] = torch.nan
         ({"inputs": torch.ones(12, 5)}, r"does not take inputs \(2, 5\) of float32"),
         ({"inputs": torch.ones(12, 4)}, r"does not take inputs \(2, 4\) of float32"),
         ({"loss": each_square}, r"outputs \(2, 3\) of float64 and targets \(2,\) of int64"),
+        ({"targets": torch.arange(12)}, r"outputs \(2, 3\) .* \(2,\) of int64 up to 11"),
         ({"targets": torch.rand(12)}, r"loss does not take .* targets \(2,\) of float32"),
     ],
 )
@@ -479,3 +482,11 @@ def test_plain_gradients_are_those_of_functions():
     with torch.no_grad():
         assert not problem.gradient(theta).requires_grad
         torch.testing.assert_close(problem.gradient(theta), slow.gradient(theta))
+
+
+def test_the_code_of_the_document_runs_and_goes_down(capsys):
+    text = Path("docs/networks.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", text, flags=re.S):
+        exec(code, {})
+    before, after = map(float, capsys.readouterr().out.split())
+    assert 0 < after < before

@@ -46,7 +46,8 @@ def check_fit(net, loss, inputs, targets, device):
     check_examples((inputs,), targets, device, least=1)
     if inputs.is_floating_point():
         check_finite_inputs(inputs)
-    x, y = inputs[:2], targets[:2]
+    most = int(targets.double().argmax()) if targets.ndim == 1 else -1  # a class that may be too many
+    x, y = inputs[[0, most]], targets[[0, most]]
     cuda = [device] if device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(cuda):
         with _said(f"{type(net).__name__} does not take inputs {_told(x)}"):
@@ -60,7 +61,8 @@ def _told(part) -> str:
     """The shape and type of a tensor, for a message."""
     if not torch.is_tensor(part):
         return f"of type {type(part).__name__}"
-    return f"{tuple(part.shape)} of {str(part.dtype).removeprefix('torch.')}"
+    reach = "" if part.is_floating_point() else f" up to {part.max()}"
+    return f"{tuple(part.shape)} of {str(part.dtype).removeprefix('torch.')}{reach}"
 
 
 @contextmanager
