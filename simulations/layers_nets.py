@@ -1,15 +1,14 @@
 """The networks whose layers are looked at, and the images that they learn."""
 
 import numpy as np
-import torch
 from torch import nn
 
 from sgdnoise.data.digits import digits
 from sgdnoise.data.labels import stripes
 from sgdnoise.data.rendered import FACTORS, rendered
-from sgdnoise.nets.models import mlp, resnet
+from sgdnoise.nets.models import mlp, resnet, vgg
 
-__all__ = ["DATA", "NETS", "VARIED", "images", "network", "shown", "through", "vgg"]
+__all__ = ["DATA", "NETS", "VARIED", "images", "network", "shown", "through"]
 
 CLASSES = 10
 NETS, DATA = ("mlp7", "mlp3", "vgg11", "resnet20"), ("digits", "rendered")
@@ -41,30 +40,8 @@ def network(net: str, shape, units: int, channels: tuple[int, int], *, seed: int
         case "mlp3":
             return mlp((width, *[WIDE] * 3, CLASSES), "tanh", seed=seed)
         case "vgg11":
-            return vgg(channels[0], shape[1], shape[0], seed=seed)
+            return vgg(channels[0], size=shape[1], inputs=shape[0], seed=seed)
     return resnet((3, 3, 3), channels[1], CLASSES, shape[0], seed=seed)
-
-
-def vgg(width: int, pixels: int, inputs: int, *, seed: int) -> nn.Sequential:
-    """VGG-11 of Simonyan & Zisserman (2015), 64 its width, for small images.
-
-    Eight 3 x 3 convolutions, each with a norm over groups of 8 channels; of five pools those that
-    have something to halve; a linear readout of the means over places.
-    """
-    layers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for i, times in enumerate((1, 2, 4, 4, 8, 8, 8, 8)):
-            convolution = nn.Conv2d(inputs, times * width, 3, padding=1, bias=False)
-            nn.init.kaiming_normal_(convolution.weight)
-            inputs = times * width
-            layers += [convolution, nn.GroupNorm(inputs // 8, inputs), nn.ReLU()]
-            if i in (0, 1, 3, 5, 7) and pixels > 1:
-                layers.append(nn.MaxPool2d(2))
-                pixels //= 2
-        readout = nn.Linear(inputs, CLASSES)
-        nn.init.normal_(readout.weight, std=inputs**-0.5)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), readout)
 
 
 def shown(net: nn.Sequential) -> list[int]:

@@ -289,6 +289,16 @@ def test_a_vgg_has_the_convolutions_of_its_name_and_ends_at_one_pixel(depth, cou
     assert before(torch.zeros(1, 1, 32, 32)).shape == (1, 64, 1, 1)
 
 
+def test_a_vgg_has_the_published_shapes():
+    """Simonyan & Zisserman (2015), configuration A, an eighth as wide, on images of 32 pixels."""
+    x, found = torch.ones(1, 3, 32, 32), []
+    for part in vgg(8, seed=0):
+        x = part(x)
+        if isinstance(part, torch.nn.Conv2d):
+            found.append((x.shape[1] // 8, x.shape[2]))
+    assert found == [(1, 32), (2, 16), (4, 8), (4, 8), (8, 4), (8, 4), (8, 2), (8, 2)]
+
+
 def test_a_vision_transformer_sees_patches_whole_and_in_their_order():
     """Within a patch any linear map of the pixels; turned round, patches make another image."""
     net = vision_transformer(6, 3, 8, 2, 1, 3, 1, seed=0).double()

@@ -135,16 +135,6 @@ def test_networks_have_their_layers(net, layers, relus):
     assert len(weights) == {"mlp7": 7, "mlp3": 4, "vgg11": 9}[net]  # pools are no layer
 
 
-def test_vgg_has_the_published_shapes():
-    """Simonyan & Zisserman (2015), configuration A, an eighth as wide, on images of 32 pixels."""
-    x, found = torch.ones(1, 3, 32, 32), []
-    for part in nets.vgg(8, 32, 3, seed=0):
-        x = part(x)
-        if isinstance(part, torch.nn.Conv2d):
-            found.append((x.shape[1] // 8, x.shape[2]))
-    assert found == [(1, 32), (2, 16), (4, 8), (4, 8), (8, 4), (8, 4), (8, 2), (8, 2)]
-
-
 def test_a_residual_network_of_twenty_layers_has_nine_blocks():
     made = nets.network("resnet20", (1, 8, 8), 12, (8, 8), seed=0)
     assert len(nets.shown(made)) == 13 == maps.LAYERS
