@@ -8,6 +8,7 @@ import time
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -339,3 +340,37 @@ def alive(pid):
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def stand_in(folder, ends):
+    """A python that tells how it was called, and ends as each study in turn is said to."""
+    script, told = folder / "python", folder / "told"
+    cases = " ".join(f"simulations/{name}.py) {end};;" for name, end in ends.items())
+    script.write_text(f'#!/bin/sh\necho "$@" >> "{told}"\ncase $1 in {cases} esac\n')
+    script.chmod(0o755)
+    return script, told
+
+
+def on_gpu(python, out, **given):
+    words = ["sh", "simulations/gpu.sh", str(python), str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | given)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "ran"),
+    [("exit 0", 0, 4), ("exit 1", 0, 4), ("sleep 9", 1, 4), ("exit 2", 2, 2), ("exit 3", 3, 2)],
+)
+def test_all_studies_of_real_networks_run_on_a_gpu_one_after_another(end, status, ran, tmp_path):
+    """A claim that fails and a study that takes too long keep none from running; no GPU does."""
+    studies = ["layers", "effective_loss", "generalisation", "objective"]
+    python, told = stand_in(tmp_path, {"effective_loss": end})
+    found, said = on_gpu(python, tmp_path / "out", LIMIT="0.5")
+    assert found == status
+    assert said.startswith("effective_loss: not at its end") == (end == "sleep 9")
+    lines = told.read_text().splitlines()
+    assert lines == [
+        f"simulations/{name}.py --device cuda --jobs 4 --out {tmp_path}/out/{name}"
+        for name in studies[:ran]
+    ]
+    assert all(Path(line.split()[0]).exists() for line in lines)
