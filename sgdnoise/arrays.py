@@ -22,7 +22,7 @@ __all__ = [
 Array = Any  # jaxtyping then checks shape and type of numpy, torch and jax arrays alike
 TILE = 1 << 22  # entries of the distance matrix held at once
 WIDE = 1 << 15  # of which in one row
-BLOCK = 1 << 18  # coordinates of neighbours held at once, few enough for a processor's cache
+BLOCK = 1 << 17  # coordinates of neighbours held at once, few enough for a processor's cache
 
 
 def nearest_distances(points: Float[Array, "n D"], k: int) -> Float[Array, "n k"]:
@@ -145,7 +145,7 @@ def _candidates(xp, here, keys, k):
 
 def _asked_for(k, n):
     """Candidates for k neighbours: a few more for rounding, and one for the point itself."""
-    return min(k + k // 4 + 6, n)
+    return min(k + k // 8 + 8, n)
 
 
 def _smallest_of_tiles(xp, block, keys, count):
@@ -154,14 +154,14 @@ def _smallest_of_tiles(xp, block, keys, count):
     for left in range(0, keys.shape[0], WIDE):
         rough = block @ keys[left : min(left + WIDE, keys.shape[0]), :].T
         place = _smallest(xp, rough, min(count, rough.shape[1]))
-        value = xp.take_along_axis(rough, place, axis=1)
+        value = _along(xp, rough, place)
         if columns is None:
             columns, values = place, value
             continue
         columns = xp.concat([columns, place + left], axis=1)
         values = xp.concat([values, value], axis=1)
         best = _smallest(xp, values, min(count, values.shape[1]))
-        columns, values = (xp.take_along_axis(a, best, axis=1) for a in (columns, values))
+        columns, values = (_along(xp, each, best) for each in (columns, values))
     return columns, values
 
 
@@ -182,10 +182,7 @@ def _smallest(xp, values, count):
     inside = xp.reshape(least[:, None, :] + offsets[None, :, None], (m, -1))
     rest = xp.arange(deep * across, n, device=device(values))
     inside = xp.concat([inside, xp.broadcast_to(rest[None, :], (m, rest.shape[0]))], axis=1)
-    row = n * xp.arange(m, device=device(values))[:, None]
-    few = xp.take(xp.reshape(values, (-1,)), xp.reshape(inside + row, (-1,)))
-    chosen = _select(xp, xp.reshape(few, inside.shape), count)
-    return xp.take_along_axis(inside, chosen, axis=1)
+    return _along(xp, inside, _select(xp, _along(xp, values, inside), count))
 
 
 def _select(xp, values, count):
@@ -205,7 +202,14 @@ def _measured(xp, points, own, columns, k):
     squared = xp.concat([_squares(xp, points, own[b], columns[b, :]) for b in blocks])
     squared = xp.where(columns == own[:, None], xp.inf + squared, squared)  # nan stays nan
     order = xp.argsort(squared, axis=1)[:, :k]
-    return xp.take_along_axis(squared, order, axis=1), xp.take_along_axis(columns, order, axis=1)
+    return _along(xp, squared, order), _along(xp, columns, order)
+
+
+def _along(xp, values, columns):
+    """Of each row the entries in its own columns, as take_along_axis, which numpy has slower."""
+    row = values.shape[1] * xp.arange(values.shape[0], device=device(values))[:, None]
+    taken = xp.take(xp.reshape(values, (-1,)), xp.reshape(columns + row, (-1,)))
+    return xp.reshape(taken, columns.shape)
 
 
 def _squares(xp, points, own, columns):

@@ -91,7 +91,8 @@ def test_the_inverse_of_abid_has_no_bias_where_directions_are_uniform(d, rng):
 
 @pytest.mark.parametrize("estimator", [ess, abid])
 def test_blocks_of_neighbourhoods_change_nothing(estimator, rng, monkeypatch):
-    points = rng.normal(size=(50, 4))
+    """Five neighbourhoods are handed out at a time, found two by two, and three are left over."""
+    points = rng.normal(size=(48, 12))
     whole = estimator(points, 5)
     monkeypatch.setattr(angles, "BLOCK", 140)
     np.testing.assert_allclose(estimator(points, 5), whole, rtol=1e-13)

@@ -70,6 +70,7 @@ def test_tiles_and_blocks_change_nothing(tile, wide, rng, monkeypatch):
     distances, index = nearest_neighbours(points, 6)
     monkeypatch.setattr(arrays, "TILE", tile)
     monkeypatch.setattr(arrays, "WIDE", wide)
+    monkeypatch.setattr(arrays, "BLOCK", tile // 20)
     again = nearest_neighbours(points, 6)
     np.testing.assert_allclose(again[0], distances, rtol=1e-14)
     np.testing.assert_array_equal(again[1], index)
@@ -204,13 +205,15 @@ def peak(points, k):
 
 def test_memory_is_a_few_tiles_however_many_points(rng, monkeypatch):
     """With tiles of 2^18: eight of them in double precision, and a dozen copies of the points or of
-    the neighbours; all distances between 6000 points would take 16 times as much.
+    the neighbours; all distances between 6000 points would take 16 times as much, and all
+    coordinates of the candidates of a tile twice as much where there are 400.
     """
     monkeypatch.setattr(arrays, "TILE", 1 << 18)
     tiles, points = 8 * 8 * (1 << 18), rng.normal(size=(6000, 50))
     for n in (3000, 6000):
         assert peak(points[:n], 10) < tiles + 12 * 8 * n * 50
     assert tiles + 12 * 8 * 6000 * 50 < 8 * 6000**2 / 6
+    assert peak(rng.normal(size=(1000, 400)), 50) < tiles + 12 * 8 * 1000 * 400
 
 
 def test_gradients_are_left_behind_on_the_way_to_numpy():

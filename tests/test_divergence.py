@@ -93,6 +93,13 @@ def test_two_balls_share_the_volume_that_points_find(d, rng):
         assert mean(inside * 1.0).distance(rooms._shared(d, 0.7, reach)) < SURE
 
 
+def test_no_shared_volume_overflows_in_many_dimensions():
+    """There all of a ball is within 1.9 of a point of it, and next to nothing within 0.9."""
+    shared = rooms._shared(3000, 0.999, np.linspace(0.9, 1.99, 50))
+    assert np.all(np.diff(shared) >= 0)
+    np.testing.assert_allclose(shared[[0, -1]], [0, 1], atol=1e-12)
+
+
 @pytest.mark.parametrize("d", [1, 2, 5, 15])
 def test_reference_statistics_are_those_of_balls_filled_with_points(d, rng, monkeypatch):
     """The likeliest d of n values is too large by O(1 / n): 2 / n is allowed.

@@ -55,16 +55,22 @@ def gram_matrices(near: Neighbours, *, about_mean: bool = False):
     x_i leads to the neighbour from the point itself, or from the mean of its neighbours.
     """
     xp, (n, k) = namespace(near.points), near.index.shape
-    width = near.points.shape[1]
-    rows = max(1, BLOCK // (k * max(k, width)))
+    rows = max(1, BLOCK // k**2)
+    few = max(1, BLOCK // (k * near.points.shape[1]))
     for start in range(0, n, rows):
         stop = min(start + rows, n)
-        index = xp.reshape(near.index[start:stop, :], (-1,))
-        there = xp.reshape(xp.take(near.points, index, axis=0), (stop - start, k, width))
-        there = there - near.points[start:stop, None, :]
-        if about_mean:
-            there = there - xp.mean(there, axis=1, keepdims=True)
-        yield there @ xp.matrix_transpose(there)
+        blocks = [slice(i, min(i + few, stop)) for i in range(start, stop, few)]
+        yield xp.concat([_products(xp, near, block, about_mean) for block in blocks])
+
+
+def _products(xp, near, block, about_mean):
+    """Those of `gram_matrices` of some points, all at once."""
+    index = near.index[block, :]
+    there = xp.reshape(xp.take(near.points, xp.reshape(index, (-1,)), axis=0), (*index.shape, -1))
+    there = there - near.points[block, None, :]
+    if about_mean:
+        there = there - xp.mean(there, axis=1, keepdims=True)
+    return there @ xp.matrix_transpose(there)
 
 
 def cosines(gram: Float[Array, "m k k"]) -> Float[Array, "m k k"]:

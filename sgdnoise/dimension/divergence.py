@@ -200,6 +200,7 @@ def _norm_divergence(d, other, k):
     return harmonic * q - 1 - (harmonic - 1 / k) - np.log(q) - (k - 1) * mean
 
 
+@cache
 def _towards_zero(count):
     """Nodes and weights on (0, 1), closer towards 0, where a logarithm has no end."""
     s, weight = np.polynomial.legendre.leggauss(count)
@@ -245,7 +246,7 @@ def _shared(d, radius, distance):
     """The part of the unit d-ball within these distances, 1 - radius or more, of a point."""
     plane = (1 + radius**2 - distance**2) / (2 * radius)
     other = (radius**2 + distance**2 - 1) / (2 * radius * distance)
-    return _cap(d, plane) + distance**d * _cap(d, other)
+    return _cap(d, plane) + np.exp(np.minimum(d * np.log(distance), 700.0)) * _cap(d, other)
 
 
 def _cap(d, height):
