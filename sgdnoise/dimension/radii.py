@@ -128,7 +128,9 @@ def _shrunk(xp, squared, gap, rest):
     """
     squared = xp.clip(squared, 0.0)
     b = squared + gap
-    far = xp.abs(b) + xp.sqrt(b**2 + 4 * rest * squared)
+    root = b**2 + 4 * rest * squared
+    root = xp.where(root == 0, root, xp.sqrt(xp.where(root == 0, 1.0, root)))  # no slope at 0
+    far = xp.abs(b) + root
     stable = (b > 0) | (rest <= 0)
     below = xp.where(stable, far, 2 * rest)
     return xp.where(stable, 2 * squared, far) / xp.where(below > 0, below, 1.0)

@@ -5,7 +5,7 @@ import math
 from jaxtyping import Float
 from scipy.special import exp1
 
-from sgdnoise.arrays import Array, as_numpy, concrete, namespace
+from sgdnoise.arrays import Array, as_numpy, concrete, device, namespace
 from sgdnoise.dimension.cloud import Neighbours, nearest
 
 __all__ = ["gride", "l2n2", "levina_bickel", "mind_ml", "pareto_exponent", "twonn"]
@@ -132,7 +132,7 @@ def _slope(ratios, kept=0.9):
     xp, n = namespace(ratios), ratios.shape[0]
     count = math.ceil(kept * (n - 1))
     x = xp.log(xp.sort(ratios)[:count])
-    y = -xp.log(1 - xp.arange(1, count + 1, dtype=x.dtype, device=x.device) / n)
+    y = -xp.log(1 - xp.arange(1, count + 1, dtype=x.dtype, device=device(ratios)) / n)
     return xp.sum(x * y) / xp.sum(x**2)
 
 

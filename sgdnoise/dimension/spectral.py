@@ -75,11 +75,14 @@ def effective_rank(points, *, of: str = "singular values"):
     p are the singular values of the centred points over their sum, as Roy & Vetterli define it, or
     the variances of the principal components over theirs, which weighs weak components less.
     Between 1 and min(n - 1, D).  Small samples spread the spectrum and so bias it downwards.
+    Its slope is that at fixed rank: singular values that are rounding alone are not differentiated,
+    for p log p is infinitely steep at 0.
     Raises ValueError as `cloud` does, and for anything else to take it of.
     """
     if of not in ("singular values", "variances"):
         raise ValueError(f"effective_rank is of singular values or variances, not of {of!r}")
-    values = singular_values(points) ** (1 if of == "singular values" else 2)
+    values = _at_rank(singular_values(points), max(points.shape))
+    values = values ** (1 if of == "singular values" else 2)
     xp, total = namespace(values), namespace(values).sum(values)
     share = values / xp.where(total > 0, total, xp.nan)
     return xp.exp(-xp.sum(share * xp.log(xp.where(share > 0, share, 1.0))))
@@ -109,6 +112,14 @@ def _centred(points):
     """Exactly zero where all coincide, as their differences from the mean need not be."""
     beside = points - points[:1, :]
     return beside - namespace(points).mean(beside, axis=0)
+
+
+def _at_rank(values, size):
+    """The same values, of which those that are rounding alone have no derivative: that of floor."""
+    xp, total = namespace(values), namespace(values).sum(values)
+    share = values / xp.where(total > 0, total, 1.0)
+    still = xp.floor(share * 2.0**100) / 2.0**100 * total
+    return xp.where(values > size * xp.finfo(values.dtype).eps * values[0], values, still)
 
 
 def _trials(points, repeat, method, columns, noise, apart=True):

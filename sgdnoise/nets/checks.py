@@ -46,8 +46,8 @@ def check_fit(net, loss, inputs, targets, device):
     check_examples((inputs,), targets, device, least=1)
     if inputs.is_floating_point():
         check_finite_inputs(inputs)
-    most = int(targets.double().argmax()) if targets.ndim == 1 else -1  # a class that may be too many
-    x, y = inputs[[0, most]], targets[[0, most]]
+    other = int(targets.double().argmax()) if targets.ndim == 1 else -1  # of the highest class
+    x, y = inputs[[0, other]], targets[[0, other]]
     cuda = [device] if device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(cuda):
         with _said(f"{type(net).__name__} does not take inputs {_told(x)}"):

@@ -1,0 +1,247 @@
+"""A measured dimension as part of what is learned, beside the noise that moves it unasked.
+
+Networks descend L + c m, m a participation ratio, an effective rank or TwoNN of their own hidden
+layer, of the package's functions as they stand; others go on under label noise, which theory says
+acts as kappa Tr H.  Some c are such that both end at one dimension: what else do they share?
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])
+
+import time
+from functools import partial
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from typer import Option
+
+from paper.figures import objective as picture
+from sgdnoise.cli import Cluster, Jobs, Out, Small, all_swept, command, finish, guarded, spent
+from sgdnoise.cli import writable as folder_at
+from sgdnoise.dimension import participation_ratio
+from sgdnoise.store import provenance, source
+from sgdnoise.sweep import fingerprint
+from sgdnoise.theory.modified_loss import label_noise_strength
+from simulations import objective_claims as claims
+from simulations.layers import on_device
+from simulations.objective_flow import flow
+from simulations.objective_images import images
+from simulations.objective_nets import (
+    ADVERSARIAL,
+    MEASURES,
+    NOISY,
+    begun,
+    descended,
+    hidden,
+    in_batches,
+    losses,
+    measured,
+    noisy_descent,
+    seen,
+    task,
+    traces,
+)
+
+OUT = Path("out/objective")
+AXES = {"share": ("component",), "noisy": ("noise",), "adversarial": ("push",)}
+BATCH = 32  # examples, in which PR is estimated for its bias
+OTHERS = 1000  # seeds from here on are for matching alone
+MATCHED = {"participation_ratio": "participation_ratio", "effective_rank": "participation_ratio"}
+MATCHED |= {"twonn": "twonn"}  # at no c tried does it bring the participation ratio as low
+COEFFICIENTS = {
+    "participation_ratio": (-0.003, 0.001, 0.003, 0.01),
+    "effective_rank": (-0.003, 0.003, 0.01, 0.03),
+    "twonn": (-0.003, 0.003, 0.01),
+}
+TRIED = {  # on other seeds
+    "participation_ratio": (0.002, 0.004, 0.008, 0.016),
+    "effective_rank": (0.01, 0.02, 0.04, 0.08),
+    "twonn": (0.0002, 0.001, 0.005),
+}
+
+
+class Size(NamedTuple):
+    """How much is run; rates and times in units of the loss with its factor 1/2."""
+
+    seeds: int
+    others: int
+    learning: int  # steps before anything is added
+    steps: int  # on L + c m
+    noisy: int
+    looks: int
+    respond: int
+    nets: int  # convolutional, of each kind
+    epochs: int
+    quench: int = 1000
+    examples: int = 128
+    width: int = 20  # inputs
+    units: int = 40
+    rate: float = 0.1
+    noise_rate: float = 0.05
+    batch: int = 8
+    label_noise: float = 1.0
+    channels: tuple[int, int] = (8, 16)
+    pictures: int = 1000  # that these learn from
+    first: int = 0  # seed
+
+
+FULL = Size(8, 3, 15_000, 1500, 80_000, 20, 200, 8, 20)
+CUDA = FULL._replace(seeds=12, nets=12, epochs=40, units=128, channels=(64, 128))
+SMALL = Size(
+    2, 2, 300, 4, 100, 2, 4, 2, 1, 10, 32, 10, units=16, channels=(4, 4), pictures=64
+)  # fmt: skip
+
+
+def check(size: Size) -> None:
+    """Raises ValueError for too few seeds or nets for an error, and sizes that cannot run."""
+    if min(size.seeds, size.others, size.nets) < 2:
+        least = min(size.seeds, size.others, size.nets)
+        raise ValueError(f"an error needs at least 2 seeds, others and nets, not {least}")
+    if not 0 <= size.first < OTHERS - size.seeds:
+        raise ValueError(f"seeds start between 0 and {OTHERS - size.seeds - 1}, not {size.first}")
+    if size.steps < 1:
+        raise ValueError(f"a penalty acts for at least 1 step, not {size.steps}")
+
+
+def run(seed: int, *, coefficients: dict, size: Size, device: str, alone: bool) -> xr.Dataset:
+    """One seed's network as it learned, and where each objective and the noise take it.
+
+    alone: without the noiseless descent on L + kappa Tr H.
+    """
+    data = task(seed, size.examples, size.width, device)
+    plain = partial(losses, task=data)
+    start = begun(data, size.units, seed)
+    start = descended(start, plain, size.rate, size.learning)
+    arms, ways = {"start": start}, {}
+    noisy = size.noise_rate, size.noisy, size.batch, size.label_noise, seed, size.looks
+    arms["label noise"], ways["label noise"] = noisy_descent(start, data, *noisy)
+    if not alone:
+        kappa = label_noise_strength(size.noise_rate, size.label_noise, size.batch)
+        longer = max(1, round(size.noisy * size.noise_rate / size.rate))
+        arms["trace"], ways["trace"] = watched(
+            start, lambda w: plain(w) + kappa * traces(w, data.inputs), longer, data, size
+        )
+        arms["descent"], ways["descent"] = watched(start, plain, size.steps, data, size)
+    for name, every in coefficients.items():
+        ends, along = penalised(start, data, name, every, size)
+        for at, c in enumerate(every):
+            arms[f"{name} {c:.3g}"] = [part[at : at + 1] for part in ends]
+            ways[f"{name} {c:.3g}"] = along[:, at]
+    stack = [torch.cat(parts) for parts in zip(*arms.values(), strict=True)]
+    unquenched = plain(stack).cpu().numpy()
+    found = seen(descended(stack, plain, size.rate, size.quench), data, seed)
+    kept: dict = {name: (("arm", *AXES.get(name, ())), value) for name, value in found.items()}
+    still = torch.full((size.looks,), torch.nan, dtype=data.inputs.dtype)
+    paths = [ways.get(arm, still).cpu().numpy() for arm in arms]
+    kept |= {"path": (("arm", "look"), np.stack(paths)), "unquenched": ("arm", unquenched)}
+    kept |= in_batches(hidden(start, data.inputs)[0], BATCH, seed)
+    every = xr.Dataset(kept)
+    return every.assign_coords(arm=list(arms), noise=list(NOISY), push=list(ADVERSARIAL))
+
+
+def watched(start, total, steps, data, size):
+    """Descent, and its participation ratio on the way."""
+
+    def look(w):
+        return measured(participation_ratio, hidden(w, data.inputs))
+
+    steps = max(1, steps // size.looks) * size.looks
+    ends, found = descended(start, total, size.rate, steps, look, steps // size.looks)
+    return ends, found[:, 0] if found.shape[1] == 1 else found
+
+
+def penalised(start, data, name: str, coefficients, size: Size):
+    """Descent on L + c m with several c at once, and the participation ratio on the way."""
+    c = torch.tensor(coefficients, dtype=data.inputs.dtype, device=data.inputs.device)
+    stack = [part.expand(len(c), -1, -1) for part in start]
+
+    def total(w):
+        return losses(w, data) + c * measured(MEASURES[name], hidden(w, data.inputs))
+
+    ends, found = watched(stack, total, size.steps, data, size)
+    return ends, found.reshape(size.looks, len(c))
+
+
+def matched(others: xr.Dataset) -> dict[str, float]:
+    """The c of each measure at which, on other seeds, it ends where label noise does.
+
+    By interpolation of mean logarithms; at an end of what was tried where that is beyond.
+    """
+    found = {}
+    for name, every in TRIED.items():
+        ends = xr.ufuncs.log(others[MATCHED[name]]).mean("seed")
+        drop = [float(ends.sel(arm="start") - ends.sel(arm=f"{name} {c:.3g}")) for c in every]
+        goal = float(ends.sel(arm="start") - ends.sel(arm="label noise"))
+        found[name] = float(np.exp(np.interp(goal, np.maximum.accumulate(drop), np.log(every))))
+    return found
+
+
+def study(size: Size, *, jobs: int, folder, device="cpu", cluster: str | None = None):
+    """Other seeds first, for matching; then all seeds, the flow, and the convolutional nets."""
+    seeds = list(range(size.first, size.first + size.seeds))
+    others = list(range(OTHERS + size.first, OTHERS + size.first + size.others))
+    one = partial(run, size=size, device=device)
+    first = {"others": (partial(one, coefficients=TRIED, alone=True), {"seed": others})}
+    tried = all_swept(first, folder, jobs=jobs, cluster=cluster)["others"]
+    chosen = {name: float(f"{c:.3g}") for name, c in matched(tried).items()}
+    both = {name: (*COEFFICIENTS[name], chosen[name]) for name in MEASURES}
+    both = {name: tuple(dict.fromkeys(every)) for name, every in both.items()}
+    nets = list(range(size.first, size.first + size.nets))
+    grids: dict[str, tuple] = {
+        "seeds": (partial(one, coefficients=both, alone=False), {"seed": seeds}),
+        "flow": (partial(flow, size=size, device=device), {"seed": seeds}),
+        "images": (partial(images, size=size, device=device), {"net": nets}),
+    }
+    found = all_swept(grids, folder, jobs=jobs, cluster=cluster)
+    merged = xr.merge(found.values(), join="outer", compat="no_conflicts")
+    return merged.assign(matched=("measure", [chosen[name] for name in merged.measure.values]))
+
+
+def main(
+    small: Small = False,
+    seeds: Annotated[
+        int | None, Option(help="two-layer networks", show_default="8, small 2")
+    ] = None,
+    steps: Annotated[int | None, Option(help="on L + c m", show_default="1500, small 4")] = None,
+    seed: Annotated[int, Option(help="the first")] = 0,
+    device: Annotated[str, Option(help="cpu, or cuda for the full size")] = "cpu",
+    jobs: Jobs = 2,
+    cluster: Cluster = None,
+    out: Out = OUT,
+) -> None:
+    """Learn a dimension together with a task, and compare with the noise that moves it unasked."""
+    began = time.monotonic()
+    with guarded(f"run the same command again to go on from what is in {out}"):
+        name = on_device(device)
+        size = SMALL if small else CUDA if device == "cuda" else FULL
+        size = size._replace(
+            seeds=size.seeds if seeds is None else seeds,
+            steps=size.steps if steps is None else steps,
+            first=seed,
+        )
+        check(size)
+        arguments = size._asdict() | {"device": device}
+        folder = folder_at(out / f"work-{fingerprint(source=source(), **arguments)}")
+        origin = provenance(arguments, name)  # before the run: of the code that runs
+        results = study(size, jobs=jobs, folder=folder, device=device, cluster=cluster)
+        results = results.assign_attrs(device=name)
+        status = finish(
+            results,
+            claims.verdicts(results),
+            picture.figures(results),
+            claims.tables(results),
+            title=claims.TITLE,
+            lead=claims.lead(name, size),
+            origin=origin | {"seconds": round(time.monotonic() - began, 1)} | spent(results),
+            out=out,
+        )
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    command(main)
