@@ -227,20 +227,30 @@ def all_swept(
     return found
 
 
-def conduct(study: Callable[..., Any], arguments: dict, claims: Any, picture: Any, out) -> NoReturn:
+def conduct(
+    study: Callable[..., Any],
+    arguments: dict,
+    claims: Any,
+    picture: Any,
+    out: Path,
+    *,
+    device: str = "cpu",
+    lead: Iterable[str] = (),
+) -> NoReturn:
     """Run a study, judge, draw and write, and end with its exit status.
 
     study: (folder=) -> Dataset; the folder, inside `out`, is that of these arguments and this code,
-    so that a stopped study goes on.  claims: a module with verdicts, tables, TITLE and LEAD;
-    picture: one with figures.  Provenance is taken before the run: of the code that runs.
+    so that a stopped study goes on.  claims: a module with verdicts, tables, TITLE and LEAD, which
+    `lead` replaces; picture: one with figures.  device: its name, as results tell of it.
+    Provenance is taken before the run: of the code that runs.
     """
     began = time.monotonic()
     folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
-    origin = provenance(arguments, seed=arguments.get("seed"))
+    origin = provenance(arguments, device, seed=arguments.get("seed"))
     results = study(folder=folder)
     origin |= {"seconds": round(time.monotonic() - began, 1)} | spent(results)
     drawn, tables = picture.figures(results), claims.tables(results)
-    told = {"title": claims.TITLE, "lead": claims.LEAD, "origin": origin, "out": out}
+    told = {"title": claims.TITLE, "lead": lead or claims.LEAD, "origin": origin, "out": out}
     raise SystemExit(finish(results, claims.verdicts(results), drawn, tables, **told))
 
 

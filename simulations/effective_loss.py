@@ -12,7 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-import time
 from functools import partial
 from typing import Annotated, NamedTuple
 
@@ -22,11 +21,9 @@ import xarray as xr
 from typer import Option
 
 from paper.figures import effective_loss as picture
-from sgdnoise.cli import Cluster, Jobs, Out, Small, command, finish, guarded, spent, swept, writable
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.data import digits, principal, split
 from sgdnoise.nets.models import mlp, resnet, vgg
-from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint
 from sgdnoise.theory.modified_loss import residual_amplification
 from simulations import effective_loss_claims as claims
 from simulations.effective_loss_nets import convolutional, participation, perceptrons
@@ -231,7 +228,6 @@ def main(
     out: Out = OUT,
 ) -> None:
     """Hold the dimension of every layer under noise against descent on an effective loss."""
-    began = time.monotonic()
     with guarded(f"run the same command again to go on from what is in {out}"):
         name = on_device(device)
         size = SMALL if small else CUDA if device == "cuda" else FULL
@@ -242,22 +238,9 @@ def main(
             seed=seed,
         )
         check(size)
-        arguments = size._asdict() | {"device": device}
-        folder = writable(out / f"work-{fingerprint(source=source(), **arguments)}")
-        origin = provenance(arguments, name, seed=seed)  # before the run: of the code that runs
-        results = study(size, jobs=jobs, folder=folder, device=device, cluster=cluster)
-        results = results.assign_attrs(device=name)
-        status = finish(
-            results,
-            claims.verdicts(results),
-            picture.figures(results),
-            claims.tables(results),
-            title=claims.TITLE,
-            lead=claims.lead(name, size),
-            origin=origin | {"seconds": round(time.monotonic() - began, 1)} | spent(results),
-            out=out,
-        )
-    raise SystemExit(status)
+        whole = partial(study, size, jobs=jobs, device=device, cluster=cluster)
+        arguments, lead = size._asdict() | {"device": device}, claims.lead(name, size)
+        conduct(whole, arguments, claims, picture, out, device=name, lead=lead)
 
 
 if __name__ == "__main__":

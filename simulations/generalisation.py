@@ -11,7 +11,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-import time
 import warnings
 from functools import partial
 from itertools import product
@@ -22,12 +21,9 @@ import xarray as xr
 from typer import Option
 
 from paper.figures import generalisation as picture
-from sgdnoise.cli import Cluster, Jobs, Out, Small, command, finish, guarded, spent, swept
-from sgdnoise.cli import writable as folder_at
+from sgdnoise.cli import Cluster, Jobs, Out, Small, command, conduct, guarded, swept
 from sgdnoise.dimension import Duplicates, learned, nearest, participation_ratio, twonn
 from sgdnoise.dimension.portrait import MOST
-from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint
 from simulations import generalisation_claims as claims
 from simulations import generalisation_nets as nets
 from simulations.layers import on_device
@@ -246,7 +242,6 @@ def main(
     out: Out = OUT,
 ) -> None:
     """Train networks in many settings, and hold their test error against their dimension."""
-    began = time.monotonic()
     with guarded(f"run the same command again to go on from what is in {out}"):
         name = on_device(device)
         size = SMALL if small else CUDA if device == "cuda" else FULL
@@ -257,22 +252,9 @@ def main(
             seed=seed,
         )
         check(size)
-        arguments = size._asdict() | {"device": device}
-        folder = folder_at(out / f"work-{fingerprint(source=source(), **arguments)}")
-        origin = provenance(arguments, name)  # before the run: of the code that runs
-        results = study(size, jobs=jobs, folder=folder, device=device, cluster=cluster)
-        results = results.assign_attrs(device=name, loss_level=size.loss)
-        status = finish(
-            results,
-            claims.verdicts(results),
-            picture.figures(results),
-            claims.tables(results),
-            title=claims.TITLE,
-            lead=claims.lead(name, size),
-            origin=origin | {"seconds": round(time.monotonic() - began, 1)} | spent(results),
-            out=out,
-        )
-    raise SystemExit(status)
+        whole = partial(study, size, jobs=jobs, device=device, cluster=cluster)
+        arguments, lead = size._asdict() | {"device": device}, claims.lead(name, size)
+        conduct(whole, arguments, claims, picture, out, device=name, lead=lead)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-import time
 from functools import partial
 from typing import Annotated, NamedTuple
 
@@ -23,14 +22,11 @@ from torch import nn
 from typer import Option
 
 from paper.figures import layers as picture
-from sgdnoise.cli import Cluster, Jobs, Out, Small, all_swept, command, finish, guarded, spent
-from sgdnoise.cli import writable as folder_at
+from sgdnoise.cli import Cluster, Jobs, Out, Small, all_swept, command, conduct, guarded
 from sgdnoise.data.rendered import rendered
 from sgdnoise.dimension import learned
 from sgdnoise.estimate import mean
 from sgdnoise.nets import flatten
-from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint
 from simulations import layers_claims as claims
 from simulations.layers_clouds import CLOSE, LEAST, NAMES, estimates, factor, gram, matched
 from simulations.layers_clouds import surrogate as gaussian
@@ -227,7 +223,6 @@ def main(
     out: Out = OUT,
 ) -> None:
     """Train networks, and estimate the dimension of each layer before, during and after."""
-    began = time.monotonic()
     with guarded(f"run the same command again to go on from what is in {out}"):
         name = on_device(device)
         size = SMALL if small else CUDA if device == "cuda" else FULL
@@ -237,22 +232,9 @@ def main(
             seeds=size.seeds if seeds is None else seeds,
         )
         check(size)
-        arguments = size._asdict() | {"device": device}
-        folder = folder_at(out / f"work-{fingerprint(source=source(), **arguments)}")
-        origin = provenance(arguments, name)  # before the run: of the code that runs
-        results = study(size, jobs=jobs, folder=folder, device=device, cluster=cluster)
-        results = results.assign_attrs(device=name)
-        status = finish(
-            results,
-            claims.verdicts(results),
-            picture.figures(results),
-            claims.tables(results),
-            title=claims.TITLE,
-            lead=claims.lead(name, size),
-            origin=origin | {"seconds": round(time.monotonic() - began, 1)} | spent(results),
-            out=out,
-        )
-    raise SystemExit(status)
+        whole = partial(study, size, jobs=jobs, device=device, cluster=cluster)
+        arguments, lead = size._asdict() | {"device": device}, claims.lead(name, size)
+        conduct(whole, arguments, claims, picture, out, device=name, lead=lead)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-import time
 from functools import partial
 from typing import Annotated, NamedTuple
 
@@ -21,11 +20,8 @@ import xarray as xr
 from typer import Option
 
 from paper.figures import objective as picture
-from sgdnoise.cli import Cluster, Jobs, Out, Small, all_swept, command, finish, guarded, spent
-from sgdnoise.cli import writable as folder_at
+from sgdnoise.cli import Cluster, Jobs, Out, Small, all_swept, command, conduct, guarded
 from sgdnoise.dimension import participation_ratio
-from sgdnoise.store import provenance, source
-from sgdnoise.sweep import fingerprint
 from sgdnoise.theory.modified_loss import label_noise_strength
 from simulations import objective_claims as claims
 from simulations.layers import on_device
@@ -215,7 +211,6 @@ def main(
     out: Out = OUT,
 ) -> None:
     """Learn a dimension together with a task, and compare with the noise that moves it unasked."""
-    began = time.monotonic()
     with guarded(f"run the same command again to go on from what is in {out}"):
         name = on_device(device)
         size = SMALL if small else CUDA if device == "cuda" else FULL
@@ -225,22 +220,9 @@ def main(
             first=seed,
         )
         check(size)
-        arguments = size._asdict() | {"device": device}
-        folder = folder_at(out / f"work-{fingerprint(source=source(), **arguments)}")
-        origin = provenance(arguments, name)  # before the run: of the code that runs
-        results = study(size, jobs=jobs, folder=folder, device=device, cluster=cluster)
-        results = results.assign_attrs(device=name)
-        status = finish(
-            results,
-            claims.verdicts(results),
-            picture.figures(results),
-            claims.tables(results),
-            title=claims.TITLE,
-            lead=claims.lead(name, size),
-            origin=origin | {"seconds": round(time.monotonic() - began, 1)} | spent(results),
-            out=out,
-        )
-    raise SystemExit(status)
+        whole = partial(study, size, jobs=jobs, device=device, cluster=cluster)
+        arguments, lead = size._asdict() | {"device": device}, claims.lead(name, size)
+        conduct(whole, arguments, claims, picture, out, device=name, lead=lead)
 
 
 if __name__ == "__main__":
