@@ -2,7 +2,7 @@
 
 Networks descend L + c m, m a participation ratio, an effective rank or TwoNN of their own hidden
 layer, of the package's functions as they stand; others go on under label noise, which theory says
-acts as kappa Tr H.  Some c are such that both end at one dimension: what else do they share?
+acts as kappa Tr H.  Where c is such that both end at one dimension, what else do they share?
 """
 
 import sys
@@ -46,18 +46,10 @@ from simulations.objective_nets import (
 OUT = Path("out/objective")
 AXES = {"share": ("component",), "noisy": ("noise",), "adversarial": ("push",)}
 BATCH = 32  # examples, in which PR is estimated for its bias
-OTHERS = 1000  # seeds from here on are for matching alone
-MATCHED = {"participation_ratio": "participation_ratio", "effective_rank": "participation_ratio"}
-MATCHED |= {"twonn": "twonn"}  # at no c tried does it bring the participation ratio as low
-COEFFICIENTS = {
-    "participation_ratio": (-0.003, 0.001, 0.003, 0.01),
-    "effective_rank": (-0.003, 0.003, 0.01, 0.03),
-    "twonn": (-0.003, 0.003, 0.01),
-}
-TRIED = {  # on other seeds
-    "participation_ratio": (0.002, 0.004, 0.008, 0.016),
-    "effective_rank": (0.01, 0.02, 0.04, 0.08),
-    "twonn": (0.0002, 0.001, 0.005),
+COEFFICIENTS = {  # from 0 on up to where a measure falls below that of label noise
+    "participation_ratio": (-0.003, 0.001, 0.003, 0.006, 0.01, 0.016),
+    "effective_rank": (-0.003, 0.003, 0.01, 0.02, 0.03, 0.05),
+    "twonn": (-0.003, 0.0002, 0.001, 0.003, 0.01),
 }
 
 
@@ -65,7 +57,6 @@ class Size(NamedTuple):
     """How much is run; rates and times in units of the loss with its factor 1/2."""
 
     seeds: int
-    others: int
     learning: int  # steps before anything is added
     steps: int  # on L + c m
     noisy: int
@@ -86,29 +77,23 @@ class Size(NamedTuple):
     first: int = 0  # seed
 
 
-FULL = Size(8, 3, 15_000, 1500, 80_000, 20, 200, 8, 20)
+FULL = Size(8, 15_000, 1500, 80_000, 20, 200, 8, 20)
 CUDA = FULL._replace(seeds=12, nets=12, epochs=40, units=128, channels=(64, 128))
-SMALL = Size(
-    2, 2, 300, 4, 100, 2, 4, 2, 1, 10, 32, 10, units=16, channels=(4, 4), pictures=64
-)  # fmt: skip
+SMALL = Size(2, 300, 4, 100, 2, 4, 2, 1, 10, 32, 10, units=16, channels=(4, 4), pictures=64)
 
 
 def check(size: Size) -> None:
     """Raises ValueError for too few seeds or nets for an error, and sizes that cannot run."""
-    if min(size.seeds, size.others, size.nets) < 2:
-        least = min(size.seeds, size.others, size.nets)
-        raise ValueError(f"an error needs at least 2 seeds, others and nets, not {least}")
-    if not 0 <= size.first < OTHERS - size.seeds:
-        raise ValueError(f"seeds start between 0 and {OTHERS - size.seeds - 1}, not {size.first}")
+    if (least := min(size.seeds, size.nets)) < 2:
+        raise ValueError(f"an error needs at least 2 seeds and nets, not {least}")
+    if size.first < 0:
+        raise ValueError(f"a seed is a whole number from 0, not {size.first}")
     if size.steps < 1:
         raise ValueError(f"a penalty acts for at least 1 step, not {size.steps}")
 
 
-def run(seed: int, *, coefficients: dict, size: Size, device: str, alone: bool) -> xr.Dataset:
-    """One seed's network as it learned, and where each objective and the noise take it.
-
-    alone: without the noiseless descent on L + kappa Tr H.
-    """
+def run(seed: int, *, size: Size, device: str) -> xr.Dataset:
+    """One seed's network as it learned, and where each objective and the noise take it."""
     data = task(seed, size.examples, size.width, device)
     plain = partial(losses, task=data)
     start = begun(data, size.units, seed)
@@ -116,28 +101,27 @@ def run(seed: int, *, coefficients: dict, size: Size, device: str, alone: bool) 
     arms, ways = {"start": start}, {}
     noisy = size.noise_rate, size.noisy, size.batch, size.label_noise, seed, size.looks
     arms["label noise"], ways["label noise"] = noisy_descent(start, data, *noisy)
-    if not alone:
-        kappa = label_noise_strength(size.noise_rate, size.label_noise, size.batch)
-        longer = max(1, round(size.noisy * size.noise_rate / size.rate))
-        arms["trace"], ways["trace"] = watched(
-            start, lambda w: plain(w) + kappa * traces(w, data.inputs), longer, data, size
-        )
-        arms["descent"], ways["descent"] = watched(start, plain, size.steps, data, size)
-    for name, every in coefficients.items():
+    kappa = label_noise_strength(size.noise_rate, size.label_noise, size.batch)
+    longer = max(1, round(size.noisy * size.noise_rate / size.rate))
+    arms["trace"], ways["trace"] = watched(
+        start, lambda w: plain(w) + kappa * traces(w, data.inputs), longer, data, size
+    )
+    arms["descent"], ways["descent"] = watched(start, plain, size.steps, data, size)
+    for name, every in COEFFICIENTS.items():
         ends, along = penalised(start, data, name, every, size)
         for at, c in enumerate(every):
             arms[f"{name} {c:.3g}"] = [part[at : at + 1] for part in ends]
             ways[f"{name} {c:.3g}"] = along[:, at]
     stack = [torch.cat(parts) for parts in zip(*arms.values(), strict=True)]
     unquenched = plain(stack).cpu().numpy()
-    found = seen(descended(stack, plain, size.rate, size.quench), data, seed)
-    kept: dict = {name: (("arm", *AXES.get(name, ())), value) for name, value in found.items()}
+    looked = seen(descended(stack, plain, size.rate, size.quench), data, seed)
+    kept: dict = {name: (("arm", *AXES.get(name, ())), value) for name, value in looked.items()}
     still = torch.full((size.looks,), torch.nan, dtype=data.inputs.dtype)
     paths = [ways.get(arm, still).cpu().numpy() for arm in arms]
     kept |= {"path": (("arm", "look"), np.stack(paths)), "unquenched": ("arm", unquenched)}
     kept |= in_batches(hidden(start, data.inputs)[0], BATCH, seed)
-    every = xr.Dataset(kept)
-    return every.assign_coords(arm=list(arms), noise=list(NOISY), push=list(ADVERSARIAL))
+    found = xr.Dataset(kept)
+    return found.assign_coords(arm=list(arms), noise=list(NOISY), push=list(ADVERSARIAL))
 
 
 def watched(start, total, steps, data, size):
@@ -163,39 +147,18 @@ def penalised(start, data, name: str, coefficients, size: Size):
     return ends, found.reshape(size.looks, len(c))
 
 
-def matched(others: xr.Dataset) -> dict[str, float]:
-    """The c of each measure at which, on other seeds, it ends where label noise does.
-
-    By interpolation of mean logarithms; at an end of what was tried where that is beyond.
-    """
-    found = {}
-    for name, every in TRIED.items():
-        ends = xr.ufuncs.log(others[MATCHED[name]]).mean("seed")
-        drop = [float(ends.sel(arm="start") - ends.sel(arm=f"{name} {c:.3g}")) for c in every]
-        goal = float(ends.sel(arm="start") - ends.sel(arm="label noise"))
-        found[name] = float(np.exp(np.interp(goal, np.maximum.accumulate(drop), np.log(every))))
-    return found
-
-
 def study(size: Size, *, jobs: int, folder, device="cpu", cluster: str | None = None):
-    """Other seeds first, for matching; then all seeds, the flow, and the convolutional nets."""
+    """All seeds, the flow, and the convolutional nets, on `jobs` processes."""
     seeds = list(range(size.first, size.first + size.seeds))
-    others = list(range(OTHERS + size.first, OTHERS + size.first + size.others))
-    one = partial(run, size=size, device=device)
-    first = {"others": (partial(one, coefficients=TRIED, alone=True), {"seed": others})}
-    tried = all_swept(first, folder, jobs=jobs, cluster=cluster)["others"]
-    chosen = {name: float(f"{c:.3g}") for name, c in matched(tried).items()}
-    both = {name: (*COEFFICIENTS[name], chosen[name]) for name in MEASURES}
-    both = {name: tuple(dict.fromkeys(every)) for name, every in both.items()}
     nets = list(range(size.first, size.first + size.nets))
+    how = {"size": size, "device": device}
     grids: dict[str, tuple] = {
-        "seeds": (partial(one, coefficients=both, alone=False), {"seed": seeds}),
-        "flow": (partial(flow, size=size, device=device), {"seed": seeds}),
-        "images": (partial(images, size=size, device=device), {"net": nets}),
+        "seeds": (partial(run, **how), {"seed": seeds}),
+        "flow": (partial(flow, **how), {"seed": seeds}),
+        "images": (partial(images, **how), {"net": nets}),
     }
     found = all_swept(grids, folder, jobs=jobs, cluster=cluster)
-    merged = xr.merge(found.values(), join="outer", compat="no_conflicts")
-    return merged.assign(matched=("measure", [chosen[name] for name in merged.measure.values]))
+    return xr.merge(found.values(), join="outer", compat="no_conflicts")
 
 
 def main(

@@ -3,10 +3,12 @@
 They were written before the full run, after short trials on other seeds.
 """
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
-from sgdnoise.estimate import Estimate, mean
+from sgdnoise.estimate import Estimate, finite_mean
 from sgdnoise.report import Table
 from sgdnoise.verdict import Verdict
 
@@ -20,6 +22,8 @@ CONSERVED = 0.002  # of the squared weights: terms of the next order in the rate
 NOISE = 0.1  # of PR, as the study of compression allows the same prediction
 RISE = 1e-3  # of PR at the start, between two looks
 BIAS = 0.1  # of PR in a batch: rows are not normal
+MATCHED = {"participation_ratio": "participation_ratio", "effective_rank": "participation_ratio"}
+MATCHED |= {"twonn": "twonn"}  # at no c tried does it bring the participation ratio as low
 SAME = {
     "trace": "Tr H",
     "norm": "|θ|²",
@@ -37,8 +41,8 @@ def lead(device: str, size) -> tuple[str, ...]:
         f"Computed on {device}: {size.seeds} two-layer networks of {size.units} units on digits "
         f"0-2, {size.nets} convolutional ones on ten digits{smaller}.",
         "Networks descend L + c m, m a measure of their hidden layer; others go on under label "
-        "noise, whose effective loss L + κ Tr H they follow. Where both end at one dimension, c "
-        "was found on other seeds: that is matching, not fitting, and no verdict rests on it.",
+        "noise, whose effective loss L + κ Tr H they follow. The two are compared at the c that "
+        "brings each seed to the dimension of its own label noise, between two that were tried.",
         "Claimed is what calculus and the slow flow say without a fitted number. What the two have "
         "in common at one dimension, and robustness before all, is measured and not predicted.",
     )
@@ -136,29 +140,49 @@ def strength(arm: str) -> float:
     return float(arm.split()[-1])
 
 
-def matched(results, name) -> str:
-    """The arm whose c was found on other seeds."""
-    return f"{name} {float(results.matched.sel(measure=name)):.3g}"
+def at_noise(results, name, values) -> xr.DataArray:
+    """`values` after a penalty of the c that takes each seed to the dimension of its label noise.
+
+    Between neighbouring c from 0 on, linear in the logarithm of the measure that is matched; nan
+    where no c tried goes as far.
+    """
+    every = ["descent", *arms(results, name)]
+    places = np.log(results[MATCHED[name]])
+    return xr.apply_ufunc(
+        _between,
+        *(places.sel(arm="label noise"), places.sel(arm=every), values.sel(arm=every)),
+        input_core_dims=[[], ["arm"], ["arm"]],
+        vectorize=True,
+    )
+
+
+def _between(goal, places, values):
+    order = np.argsort(places)
+    return np.interp(goal, places[order], values[order], left=np.nan, right=np.nan)
 
 
 def _beside(results, name):
-    """The matched penalty over label noise, paired by seed: nothing is predicted."""
-    one, other = results.sel(arm=matched(results, name)), results.sel(arm="label noise")
+    """The penalty over label noise at one dimension, paired by seed: nothing is predicted."""
     short, found = SHORT[name], []
+
+    def pair(values):
+        return at_noise(results, name, values), values.sel(arm="label noise")
+
     for key, text in SAME.items():
-        ratio = _mean(one[key] / other[key])
-        found.append(
-            Verdict(f"{short} at one dimension: {text}, over label noise", 1.0, ratio, False, 0)
-        )
-    pairs = {
-        "accuracy elsewhere": one.accuracy - other.accuracy,
-        "with pixel noise": (one.noisy - other.noisy).mean("noise"),
-        "after an adversarial step": (one.adversarial - other.adversarial).mean("push"),
+        if key != MATCHED[name]:
+            one, other = pair(results[key])
+            text = f"{short} at one dimension: {text}, over label noise"
+            found.append(Verdict(text, 1.0, _mean(one / other), False, 0))
+    robust = {
+        "accuracy elsewhere": results.accuracy,
+        "with pixel noise": results.noisy.mean("noise"),
+        "after an adversarial step": results.adversarial.mean("push"),
     }
-    return found + [
-        Verdict(f"{short} at one dimension: {text}, less label noise's", 0.0, _mean(gap), False, 0)
-        for text, gap in pairs.items()
-    ]
+    for text, values in robust.items():
+        one, other = pair(values)
+        text = f"{short} at one dimension: {text}, less label noise's"
+        found.append(Verdict(text, 0.0, _mean(one - other), False, 0))
+    return found
 
 
 def _images(results, kind):
@@ -180,9 +204,8 @@ def _images(results, kind):
 
 
 def _mean(values):
-    values = np.asarray(values, float).ravel()
-    values = values[~np.isnan(values)]  # seeds of the other networks
-    found = mean(values)
+    """Over seeds that are there: others are of the other networks, or not brought as far."""
+    found = finite_mean(np.asarray(values, float).ravel())
     return Estimate(float(found.value), float(found.stderr), found.freedom)
 
 
@@ -197,8 +220,11 @@ def _every(results):
     for arm in results.arm.values:
         at = results.sel(arm=arm)
         of = [at[name] for name in (*names, "loss", "accuracy")]
-        chosen = any(arm == matched(results, name) for name in NAMES)
-        rows.append((f"{arm}{', matched' * chosen}", *(f"{float(e.mean()):.3g}" for e in of)))
+        rows.append((str(arm), *(f"{float(e.mean()):.3g}" for e in of)))
+    for name, short in SHORT.items():
+        met = [at_noise(results, name, results[key]) for key in (*names, "loss", "accuracy")]
+        text = f"{short}, as label noise, {int(np.isfinite(met[0]).sum())} seeds"
+        rows.append((text, *(f"{float(e.mean()):.3g}" for e in met)))
     headings = (
         "network",
         "PR",
@@ -214,17 +240,17 @@ def _every(results):
 
 
 def _robust(results):
-    """Accuracy under disturbances, label noise and the matched."""
+    """Accuracy under disturbances, of label noise and of penalties at one dimension with it."""
     rows = []
-    shown = ["start", "label noise", "trace", *(matched(results, name) for name in NAMES)]
-    for arm in shown:
-        at = results.sel(arm=arm)
+    shown = {arm: partial(_arm, arm=arm) for arm in ("start", "label noise", "trace")}
+    shown |= {f"{SHORT[name]}, as noise": partial(at_noise, results, name) for name in NAMES}
+    for text, of in shown.items():
         cells = [
-            _cell(at[name].isel({axis: i}))
+            _cell(of(results[name].isel({axis: i})))
             for name, axis in (("noisy", "noise"), ("adversarial", "push"))
-            for i in range(at.sizes[axis])
+            for i in range(results.sizes[axis])
         ]
-        rows.append((arm, *cells))
+        rows.append((text, *cells))
     headings = ["network"]
     headings += [f"noise {float(size):g}" for size in results.noise]
     headings += [f"step {float(size):g}" for size in results.push]
@@ -232,6 +258,10 @@ def _robust(results):
         "Accuracy elsewhere, pixels between 0 and 1 disturbed by normal noise or one step each"
     )
     return Table(caption, tuple(headings), rows)
+
+
+def _arm(values, arm):
+    return values.sel(arm=arm)
 
 
 def _kinds(results):

@@ -148,25 +148,22 @@ def test_a_curvature_is_the_difference_of_slopes(begun):
         assert_allclose(bend, (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
 
 
-def test_a_coefficient_is_matched_between_those_tried(small):
-    """Where label noise ends in the middle of two of them, in logarithms, so does its c."""
-    every = study.TRIED["participation_ratio"]
-    arms = ["start", "label noise"]
-    ends = [12.0, (8.0 * 4.0) ** 0.5]
-    for name in study.TRIED:
-        arms += [f"{name} {c:.3g}" for c in study.TRIED[name]]
-        ends += [10.0, 8.0, 4.0, 2.0][: len(study.TRIED[name])]
-    made = small.isel(seed=[0]).drop_dims("arm").assign_coords(arm=arms)
-    both = {name: (("seed", "arm"), [ends]) for name in ("participation_ratio", "twonn")}
-    found = study.matched(made.assign(both))
-    assert_allclose(found["participation_ratio"], (every[1] * every[2]) ** 0.5)
+def test_one_dimension_is_met_between_two_coefficients_of_each_seed():
+    """In the middle of two logarithms, so of the values; nowhere beyond the last; any order."""
+    arms = ["descent", "twonn 0.01", "twonn 0.1", "label noise", "twonn -0.1"]
+    ends = [[8.0, 4.0, 2.0, 8.0**0.5, 99.0], [8.0, 4.0, 2.0, 1.9, 99.0], [2.0, 8.0, 4.0, 8.0, 1.0]]
+    values = [[0.0, 10.0, 30.0, 7.0, 99.0]] * 3
+    axes = "seed", "arm"
+    made = xr.Dataset({"twonn": (axes, ends), "trace": (axes, values)}, {"arm": arms})
+    assert_allclose(claims.at_noise(made, "twonn", made.trace), [20.0, np.nan, 10.0])
+    assert_allclose(claims.at_noise(made, "twonn", made.twonn)[0], 3.0)  # not quite the same
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"seeds": 1}, "at least 2 seeds, others and nets, not 1"),
-        ({"seed": -1}, "seeds start between 0 and 997, not -1"),
+        ({"seeds": 1}, "at least 2 seeds and nets, not 1"),
+        ({"seed": -1}, "a seed is a whole number from 0, not -1"),
         ({"steps": 0}, "a penalty acts for at least 1 step, not 0"),
         ({"device": "abacus"}, "there is no device 'abacus'"),
         ({"jobs": 0}, "at least one process must do the work, not 0"),

@@ -1,25 +1,27 @@
 """Dimension, accuracy and robustness against the coefficient, and spectra at one dimension."""
 
+from functools import partial
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from sgdnoise.plot import COLOURS, STYLE
-from simulations.objective_claims import SHORT, arms, matched, strength
+from simulations.objective_claims import SHORT, arms, at_noise, strength
 
 CAPTION = (
     "Networks that descend L + c m, for a measure m of their hidden layer. Columns: participation "
     "ratio after training, accuracy on other digits as they come, with pixel noise of several "
     "sizes, and after adversarial steps of several sizes (means over the sizes), against c; the "
-    "grey point is the network before, points ringed are where c was found on other seeds to end "
-    "at the dimension of label noise, which the dashed line and its band show. Bars and bands are "
-    "two standard errors over seeds."
+    "grey square is the network before, the dashed line and its band label noise. Bars and bands "
+    "are two standard errors over seeds."
 )
 SPECTRA = (
     "Left: participation ratio on the way, over the share of the steps of each. Middle: share of "
     "the variance of the hidden layer by principal component, of label noise, of the descent on "
-    "L + κ Tr H that stands for it, and of the penalties at one dimension with it. Right: Tr H "
-    "after each, over that of the network before. TwoNN is matched in TwoNN."
+    "L + κ Tr H that stands for it, and of the penalties where c brings each seed to the "
+    "participation ratio (for TwoNN, to the TwoNN) of its own label noise, between two c that were "
+    "tried. Right: Tr H after each, over that of the network before."
 )
 COLOUR = {"participation_ratio": "blue", "effective_rank": "green", "twonn": "purple"}
 PANELS = {
@@ -80,8 +82,6 @@ def _against(ax, results, name, values):
         markersize=3,
         linewidth=0.9,
     )
-    at = every.index(matched(results, name))
-    ax.plot(c[at], found[at][0], "o", markersize=8, fillstyle="none", color=colour)
     start = _summary(values.sel(arm="start"))
     ax.errorbar(0, start[0], 2 * start[1], color=COLOURS["grey"], marker="s", markersize=3)
     ax.set_xscale("symlog", linthresh=min(abs(each) for each in c))
@@ -95,15 +95,17 @@ def spectra(results) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.4, 2.7))
         way, share, bars = figure.subplots(1, 3)
-        shown = {arm: (*look, TEXT[arm]) for arm, look in OTHERS.items()}
-        for name in SHORT:
-            shown[matched(results, name)] = (COLOUR[name], "-", f"L + c {SHORT[name]}")
-        for arm, (colour, line, text) in shown.items():
-            part = results.sel(arm=arm).dropna("seed", how="all", subset=["trace"])
+        shown = {
+            TEXT[arm]: (*look, lambda values, arm=arm: values.sel(arm=arm))
+            for arm, look in OTHERS.items()
+        }
+        for name, short in SHORT.items():
+            shown[f"L + c {short}"] = (COLOUR[name], "-", partial(at_noise, results, name))
+        for text, (colour, line, of) in shown.items():
             how = {"color": COLOURS[colour], "linestyle": line, "linewidth": 1.0}
-            along = part.path.mean("seed")
+            along = of(results.path).mean("seed")
             way.plot(np.arange(1, along.size + 1) / along.size, along, label=text, **how)
-            mean = part["share"].mean("seed")
+            mean = of(results["share"]).mean("seed")
             share.plot(np.arange(1, mean.size + 1), mean, marker="o", markersize=2, **how)
         _curvature(bars, results, shown)
         way.set(xlabel="share of the steps", ylabel="participation ratio", ylim=(0, None))
@@ -116,8 +118,8 @@ def spectra(results) -> Figure:
 
 def _curvature(ax, results, shown):
     start = results.trace.sel(arm="start")
-    for place, (arm, (colour, _, _)) in enumerate(shown.items()):
-        middle, error = _summary((results.trace.sel(arm=arm) / start).dropna("seed"))
+    for place, (colour, _, of) in enumerate(shown.values()):
+        middle, error = _summary((of(results.trace) / start).dropna("seed"))
         ax.bar(place, middle, yerr=2 * error, color=COLOURS[colour], width=0.7)
     ax.axhline(1, color=COLOURS["grey"], linewidth=0.7)
     names = ("noise", "κ Tr H", "PR", "eff. rank", "TwoNN")
@@ -126,4 +128,4 @@ def _curvature(ax, results, shown):
 
 
 def _summary(values):
-    return float(values.mean()), float(values.std(ddof=1)) / values.size**0.5
+    return float(values.mean()), float(values.std(ddof=1)) / max(1, values.size) ** 0.5
