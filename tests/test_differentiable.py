@@ -1,7 +1,9 @@
 """Slopes of estimates by the points: against differences, under symmetries, and in batches."""
 
+import re
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -191,3 +193,17 @@ def test_a_penalty_in_a_plain_loop_lowers_the_measure_and_a_reward_raises_it():
             optimizer.step()
         found.append(float(participation_ratio(torch.tanh(first(inputs)).detach())))
     assert found[0] < found[1] < found[2]
+
+
+def test_the_code_of_the_document_runs_and_lowers_what_it_asks_for():
+    """Against the same loop without the penalty: on images that nobody learns from."""
+    text = Path("docs/objective.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    ends = []
+    with torch.random.fork_rng():
+        for c in ("0.01", "0.0"):
+            space = {}
+            torch.manual_seed(0)
+            exec(code.replace("coefficient = 0.01", f"coefficient = {c}"), space)
+            ends.append(float(space["found"].participation_ratio[-1, 0]))
+    assert ends[0] < 0.9 * ends[1]
