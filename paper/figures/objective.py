@@ -12,8 +12,8 @@ from simulations.objective_claims import SHORT, arms, at_noise, strength
 CAPTION = (
     "Networks that descend L + c m, for a measure m of their hidden layer. Columns: participation "
     "ratio after training, accuracy on other digits as they come, with pixel noise of several "
-    "sizes, and after adversarial steps of several sizes (means over the sizes), against c; the "
-    "grey square is the network before, the dashed line and its band label noise. Bars and bands "
+    "sizes, and after adversarial steps of several sizes (means over the sizes), against c, which is "
+    "logarithmic beyond the smallest tried; the grey square is the network before, the dashed line and its band label noise. Bars and bands "
     "are two standard errors over seeds."
 )
 SPECTRA = (
