@@ -12,9 +12,9 @@ from simulations.objective_claims import SHORT, arms, at_noise, strength
 CAPTION = (
     "Networks that descend L + c m, for a measure m of their hidden layer. Columns: participation "
     "ratio after training, accuracy on other digits as they come, with pixel noise of several "
-    "sizes, and after adversarial steps of several sizes (means over the sizes), against c, which is "
-    "logarithmic beyond the smallest tried; the grey square is the network before, the dashed line and its band label noise. Bars and bands "
-    "are two standard errors over seeds."
+    "sizes, and after adversarial steps of several sizes (means over the sizes), against c, on a "
+    "scale that is logarithmic beyond the smallest. Grey square: the network before; dashed line "
+    "and its band: label noise. Bars and bands are two standard errors over seeds."
 )
 SPECTRA = (
     "Left: participation ratio on the way, over the share of the steps of each. Middle: share of "
