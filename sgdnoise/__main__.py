@@ -95,23 +95,48 @@ def dimension(
 @app.command()
 def verdicts(
     folder: Annotated[Path, typer.Argument(help="folder of result files, NAME.nc")] = RESULTS,
+    study: Annotated[
+        list[str] | None, Option(help="tell each claim of this one; may be given again")
+    ] = None,
 ) -> None:
-    """Print the verdicts of every result: exit status 1 if a claim fails inside its regime."""
+    """How many claims hold, study by study: exit status 1 if one fails inside its regime."""
     from sgdnoise.store import read
     from sgdnoise.verdict import status, summary, verdicts_in
 
     with guarded("nothing was written"):
-        files = sorted(folder.glob("*.nc"))
-        if not files:
+        results = {file.stem: read(file) for file in sorted(folder.glob("*.nc"))}
+        if not results:
             raise ValueError(f"there are no result files in {folder}")
-        everything = []
-        for file in files:
-            results = read(file)
-            found = verdicts_in(results)
-            made = f"{results.attrs.get('device', '?')}, {results.attrs.get('date', '?')[:10]}"
-            show(f"{file.stem} ({made}): {summary(found)}", found)
-            everything += found
+        if unknown := set(study or ()) - set(results):
+            raise ValueError(
+                f"no result is called {unknown.pop()!r}; there are {', '.join(results)}"
+            )
+        found = {name: verdicts_in(each) for name, each in results.items()}
+        for name in study or ():
+            show(name, found[name])
+        _overview({name: each.attrs for name, each in results.items()}, found)
+        everything = [v._replace(name=f"{name}, {v.name}") for name in found for v in found[name]]
+        if failing := [v for v in everything if v.claimed and v.outcome == "fails"]:
+            show("Claims that fail in their regime", failing)
+        _say(summary(everything))
     raise SystemExit(status(everything))
+
+
+def _overview(origins, found):
+    """A line for each study: where and when it ran, and what became of its claims."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    table.add_column("study")
+    for heading in ("device", "date"):
+        table.add_column(heading, no_wrap=heading == "date")
+    outcomes = ("holds", "fails", "undecided")
+    for heading in (*outcomes, "outside"):
+        table.add_column(heading, justify="right")
+    for name, verdicts in found.items():
+        inside = [v.outcome for v in verdicts if v.claimed]
+        counts = [*map(inside.count, outcomes), len(verdicts) - len(inside)]
+        device, day = (origins[name].get(key, "?") for key in ("device", "date"))
+        table.add_row(name, device, day[:10], *(f"{n}" if n else "-" for n in counts))
+    console.print(table)
 
 
 def _say(text, **kwargs):

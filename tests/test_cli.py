@@ -223,10 +223,31 @@ def test_verdicts_are_read_from_results_and_decide_the_status(tmp_path):
     found = ask("verdicts", tmp_path)
     assert found.exit_code == 0
     assert "1 holds, 0 fails, 0 undecided; 0 (outside the regime)" in found.stdout
+    assert "one x 2026-01-01 1 - - -" in " ".join(found.stdout.split())
+    assert "a claim" not in found.stdout
     bad = good._replace(measured=Estimate(2.0, 0.01))
-    write(xr.Dataset().assign(columns([good, bad])), tmp_path / "two.nc")
-    assert ask("verdicts", tmp_path).exit_code == 1
+    some = [good, bad, bad._replace(claimed=False)]
+    write(xr.Dataset().assign(columns(some)), tmp_path / "two.nc")
+    found = ask("verdicts", tmp_path)
+    assert found.exit_code == 1
+    assert "two ? ? 1 1 - 1" in " ".join(found.stdout.split())
+    assert "2 holds, 1 fails, 0 undecided; 1 (outside the regime)" in found.stdout
+    assert found.stdout.count("two, a claim") == 1  # the one that fails
     assert said(["verdicts", tmp_path / "nowhere"])[0] == 2
+
+
+def test_each_claim_of_a_study_is_told_when_asked_for(tmp_path):
+    good = Verdict("a claim", 1.0, Estimate(1.01, 0.01), True, 0.1)
+    for name in ("one", "two"):
+        some = [good._replace(name=f"{name} of its own")]
+        write(xr.Dataset().assign(columns(some)), tmp_path / f"{name}.nc")
+    found = ask("verdicts", tmp_path, "--study", "two")
+    assert found.exit_code == 0
+    assert "two of its own" in found.stdout
+    assert "one of its own" not in found.stdout
+    status, error = said(["verdicts", tmp_path, "--study", "three"])
+    assert status == 2
+    assert "no result is called 'three'; there are one, two" in error
 
 
 @pytest.mark.parametrize("width", [80, 140])
