@@ -125,11 +125,11 @@ def table(name: str, steps: int, rounds: int) -> list[str]:
     seconds(walks, 128)  # warm
     pace = seconds(walks, max(128, steps // 4))
     more = cost["watched"] / cost["bare"] - 1
-    lines = [f"## {name}: {NETWORKS[name].__doc__}", ""]
+    lines = [f"## {name}: {str(NETWORKS[name].__doc__).rstrip('.')}", ""]
     lines += [
         f"A step by hand takes {1e3 * cost['bare']:.2f} ms of CPU time.  {steps} steps with the",
-        f"usual watch took {more:+.1%} of that of those without, beside them; the weights were",
-        f"{'the same' if same else 'NOT THE SAME'} at the end.  A step of `walk` takes",
+        f"usual watch took {100 * more:.1f}% more than those without, beside them; the weights",
+        f"were {'the same' if same else 'NOT THE SAME'} at the end.  A step of `walk` takes",
         f"{pace['walk'] / pace['by hand']:.2f} times one by hand.",
         "",
     ]

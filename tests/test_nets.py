@@ -110,7 +110,8 @@ NAN[[3, 7], 1] = torch.nan
     ("changed", "said"),
     [
         ({"inputs": NAN}, "2 of 12 examples are not finite, first number 3"),
-        ({"inputs": NAN[:0], "targets": torch.ones(0)}, "there must be examples, not 0"),
+        ({"targets": NAN[:, 1]}, "2 of 12 examples are not finite, first number 3"),
+        ({"inputs": NAN[:0], "targets": torch.ones(0)}, "at least 1 example, not 0"),
         ({"inputs": NAN[4:6]}, r"inputs and targets differ in length: \[2, 12\]"),
         ({"inputs": np.ones((12, 4))}, "are tensors, .*not ndarray"),
         ({"inputs": torch.ones(12, 5)}, r"does not take inputs \(2, 5\) of float32"),

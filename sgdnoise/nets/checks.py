@@ -44,8 +44,8 @@ def check_tensors(net, tensors: dict):
 def check_fit(net, loss, inputs, targets, device):
     """Examples are whole and finite, and two of them pass through network and loss."""
     check_examples((inputs,), targets, device, least=1)
-    if inputs.is_floating_point():
-        check_finite_inputs(inputs)
+    for part in (inputs, targets):
+        check_finite_inputs(part)
     other = int(targets.double().argmax()) if targets.ndim == 1 else -1  # of the highest class
     x, y = inputs[[0, other]], targets[[0, other]]
     cuda = [device] if device.type == "cuda" else []
@@ -100,8 +100,8 @@ def check_examples(inputs: tuple, targets, device, least: int = 2):
     if len(lengths) > 1:
         raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
     if min(lengths) < least:
-        what = "a covariance needs at least 2 examples" if least == 2 else "there must be examples"
-        raise ValueError(f"{what}, not {min(lengths)}")
+        some = f"{least} example{'s' * (least > 1)}"
+        raise ValueError(f"this needs at least {some}, not {min(lengths)}")
 
 
 def check_mode(net):
