@@ -29,11 +29,10 @@ import typer
 
 from benchmarks import chain_peers
 from benchmarks.chain_peers import BATCH, NETS, RATE, N
-from sgdnoise.dynamics import Process, descent, langevin
-from sgdnoise.dynamics.chains import simulate
-from sgdnoise.dynamics.dense import Dense
-from sgdnoise.noise import draws, minibatch, moments, sampling
-from sgdnoise.problem import Problem
+from sgdnoise.core import Problem
+from sgdnoise.dynamics import MLP as LayeredGradient
+from sgdnoise.dynamics import Process, langevin, sgd, simulate
+from sgdnoise.noise import Normal, linear_network_moments, minibatch, with_replacement
 
 LINEAR, MLP = (20, 50, 10), (20, 32, 32, 10)
 ROUNDS, CLEAR = 7, 0.3  # seconds that a run shall take at least
@@ -56,7 +55,7 @@ def process_task(d):
     """4096 chains in d directions."""
     h = (RATE * (np.eye(d) + 0.1 * np.random.default_rng(0).normal(size=(d, d)))).astype("f")
     root = (0.1 * np.random.default_rng(0).normal(size=(d, d))).astype("f")
-    one, start = Process(lambda t, z: t - h @ t + root @ z, draws.Normal(d), RATE), (4096, d)
+    one, start = Process(lambda t, z: t - h @ t + root @ z, Normal(d), RATE), (4096, d)
     runs = {
         "sgdnoise": partial(ours, one, np.zeros(start, "f")),
         "jax": partial(
@@ -96,11 +95,11 @@ def net_task(widths, kind):
     loss = partial(losses, widths, jnp.tanh if curved else lambda x: x)
     problem = Problem(loss, tuple(map(jnp.asarray, data)), jax)
     start = (0.2 * np.random.default_rng(0).normal(size=(NETS, size))).astype("f")
-    law, used = sampling.with_replacement(N, BATCH), N if kind == "equation" else BATCH
+    law, used = with_replacement(N, BATCH), N if kind == "equation" else BATCH
     name = "tanh" if curved else "linear"
     title, each = f"{'-'.join(map(str, widths))} {name}, {kind}", 3 * size - widths[0] * widths[1]
     if kind == "equation by moments":
-        model = moments.linear(problem, widths, law)
+        model = linear_network_moments(problem, widths, law)
         d, h, o = widths
         return Task(
             title,
@@ -109,10 +108,8 @@ def net_task(widths, kind):
             model.white.size,
             model.white.size * (d * (d + 1) // 2 + d * o) + 3 * d * h * o + d * d * o,
         )
-    dense, known = kind == "equation", Dense(widths, name).problem(*problem.examples)
-    one, other = (
-        (langevin if dense else descent)(minibatch(p, BATCH), RATE) for p in (known, problem)
-    )
+    dense, known = kind == "equation", LayeredGradient(widths, name).problem(*problem.examples)
+    one, other = ((langevin if dense else sgd)(minibatch(p, BATCH), RATE) for p in (known, problem))
     in_torch = partial(losses, widths, torch.tanh if curved else lambda x: x)
     runs = {
         "sgdnoise": partial(ours, one, start),
@@ -163,7 +160,7 @@ def ours(process, start, steps):
 def rates():
     """Calls that make so many normal numbers, or so many multiplications."""
     d, chains, steps = 10, 4096, 300
-    adding = Process(lambda t, z: t + z, draws.Normal(d), 1.0)
+    adding = Process(lambda t, z: t + z, Normal(d), 1.0)
     square, product = jnp.ones((1024, 1024)), jax.jit(jnp.matmul)
     blank = torch.empty(d, chains)
     return {

@@ -33,7 +33,7 @@ from typer import Option
 
 from benchmarks.covariance_peers import PEERS
 from benchmarks.covariance_tasks import STREAM, TASKS, Task
-from sgdnoise.covariance import Gram
+from sgdnoise.core import Gram
 from sgdnoise.nets import gradient_covariance
 
 ROWS = ["set-up", "matvec", "trace", "diagonal", "noise scale", "top 10", "top 10 pairs"]

@@ -30,7 +30,7 @@ import typer
 from typer import Option
 
 from sgdnoise import __version__, dimension
-from sgdnoise.dimension import nearest
+from sgdnoise.dimension import find_neighbours
 
 K = 20
 SIZES = ((1000, 20), (5000, 20), (20_000, 20), (20_000, 784))
@@ -82,7 +82,7 @@ def ours() -> dict:
         options = {"k": K} if name in KEYWORDS else {}
         return lambda points: dimension.ESTIMATORS[name](points, **options)
 
-    return {"the search alone": lambda points: nearest(points, K)} | {
+    return {"the search alone": lambda points: find_neighbours(points, K)} | {
         name: made(name) for name in dimension.ESTIMATORS
     }
 

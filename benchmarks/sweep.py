@@ -20,7 +20,7 @@ import typer
 import xarray as xr
 from typer import Option
 
-from sgdnoise.sweep import collect, points, sweep
+from sgdnoise.lab import collect, points, sweep
 
 MILLISECOND = 1e-3
 

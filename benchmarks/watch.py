@@ -22,8 +22,8 @@ from torch import nn
 from typer import Option
 
 from sgdnoise import noise
-from sgdnoise.dynamics.descent import descent
-from sgdnoise.nets import flatten, walk, watch
+from sgdnoise.dynamics import sgd
+from sgdnoise.nets import as_problem, walk, watch
 
 BATCH, HELD, EXAMPLES, RATE = 64, 256, 1797, 0.05
 ALLOWED = 0.05  # of the time of training
@@ -81,8 +81,8 @@ def by_hand(net: nn.Module, inputs, labels, watched: bool = False) -> Iterator[N
 
 def ours(net: nn.Module, inputs, labels) -> Iterator:
     """The same by our own walk."""
-    problem, theta = flatten(net, LOSSES, inputs, labels)
-    return walk(descent(noise.minibatch(problem, BATCH), RATE), theta, 0)
+    problem, theta = as_problem(net, LOSSES, inputs, labels)
+    return walk(sgd(noise.minibatch(problem, BATCH), RATE), theta, 0)
 
 
 def seconds(loops: dict[str, Iterator], steps: int, block: int = 64) -> dict[str, float]:

@@ -4,37 +4,17 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "arrays",
-    "covariance",
-    "data",
-    "dimension",
-    "dynamics",
-    "estimate",
-    "learn",
-    "nets",
-    "noise",
-    "plot",
-    "problem",
-    "read",
-    "report",
-    "rows",
-    "spectrum",
-    "store",
-    "survey",
-    "sweep",
-    "theory",
-    "track",
-    "verdict",
-]
+_SUBPACKAGES = ("core", "data", "dimension", "dynamics", "lab", "nets", "noise", "theory")
+
+__all__ = [*_SUBPACKAGES, "__version__"]
 
 
 def __getattr__(name):
-    """Load a submodule when it is first asked for: importing costs neither torch nor jax."""
-    if name in __all__:
+    """Load a subpackage when it is first asked for: importing costs neither torch nor jax."""
+    if name in _SUBPACKAGES:
         return importlib.import_module(f"sgdnoise.{name}")
     raise AttributeError(f"module 'sgdnoise' has no attribute {name!r}")
 
 
 def __dir__():
-    return [*__all__, "__version__"]
+    return sorted(__all__)

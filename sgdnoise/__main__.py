@@ -14,8 +14,16 @@ import rich.table
 import typer
 from typer import Option
 
-from sgdnoise import survey
-from sgdnoise.cli import console, guarded, progress, show, writable
+from sgdnoise.lab._survey import (
+    BALLS,
+    FIRST,
+    Row,
+    calibrate_on_balls,
+    measure,
+    neighbours,
+    recommend,
+)
+from sgdnoise.lab._terminal import console, exit_on_error, progress, show, writable
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__
@@ -73,20 +81,20 @@ def dimension(
 
     The picture shows how the dimension changes with scale.
     """
-    from sgdnoise.dimension import Ties, distinct
+    from sgdnoise.dimension._points import Ties, unique_points
 
-    with guarded("nothing was written"):
+    with exit_on_error("nothing was written"):
         names = _names(estimator)
         target = _target(picture, out)
         cloud = _taken(file, key, flatten, points, seed)
         writable(target.parent)
         with _said_aloud():
-            cloud = distinct(cloud, refuse=duplicates is Repeated.refuse)
+            cloud = unique_points(cloud, refuse=duplicates is Repeated.refuse)
         with _said_aloud():
-            near = survey.neighbours(cloud)
+            near = neighbours(cloud)
         rows = _surveyed(near, names, calibrate)
         _show(rows, calibrate)
-        _say(survey.answer(rows))
+        _say(recommend(rows))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Ties)  # said already
             _draw(cloud, file.name, target, seed)
@@ -100,10 +108,10 @@ def verdicts(
     ] = None,
 ) -> None:
     """How many claims hold, study by study: exit status 1 if one fails inside its regime."""
-    from sgdnoise.store import read
-    from sgdnoise.verdict import status, summary, verdicts_in
+    from sgdnoise.lab._store import read
+    from sgdnoise.lab._verdict import exit_status, summary, verdicts_in
 
-    with guarded("nothing was written"):
+    with exit_on_error("nothing was written"):
         results = {file.stem: read(file) for file in sorted(folder.glob("*.nc"))}
         if not results:
             raise ValueError(f"there are no result files in {folder}")
@@ -119,7 +127,7 @@ def verdicts(
         if failing := [v for v in everything if v.claimed and v.outcome == "fails"]:
             show("Claims that fail in their regime", failing)
         _say(summary(everything))
-    raise SystemExit(status(everything))
+    raise SystemExit(exit_status(everything))
 
 
 def _overview(origins, found):
@@ -145,9 +153,9 @@ def _say(text, **kwargs):
 
 def _names(asked):
     """Those to show, in order; `learned`, whose value `estimate` gives, only if asked for."""
-    from sgdnoise.dimension import ESTIMATORS
+    from sgdnoise.dimension._catalogue import ESTIMATORS
 
-    known = [survey.FIRST, *ESTIMATORS]
+    known = [FIRST, *ESTIMATORS]
     for name in asked or ():
         if name not in known:
             raise ValueError(f"there is no estimator {name!r} but {', '.join(known)}")
@@ -168,11 +176,11 @@ def _target(picture, out):
 
 def _taken(file, key, flatten, count, seed):
     """The rows of the file to look at, having said how many of how many."""
-    from sgdnoise import read
+    from sgdnoise.data._read import has_header, read_points
 
-    whole = read.points(file, key=key, flatten=flatten)
+    whole = read_points(file, key=key, flatten=flatten)
     n, width = whole.shape
-    first = read.header(file) if file.suffix.lower() == ".csv" else None
+    first = has_header(file) if file.suffix.lower() == ".csv" else None
     names = "" if first is None else f"; its first line is a header, {', '.join(first)}"[:60]
     _say(f"{file}: {n} points in {width} dimensions{names}", soft_wrap=True)
     if count is not None and not 2 <= count <= n:
@@ -195,26 +203,26 @@ def _said_aloud():
 
 def _surveyed(near, names, calibrate):
     """A row for each estimator, under a bar."""
-    fit = [name for name in names if name in survey.BALLS] if calibrate else []
+    fit = [name for name in names if name in BALLS] if calibrate else []
     if fit:
         _say(
             f"calibrating on balls of {len(near.points)} points: minutes the first time, then kept"
         )
-    rows: dict[str, survey.Row] = {}
+    rows: dict[str, Row] = {}
     done: list[str] = []
     with progress("estimators", lambda: len(done), len(names) + len(fit)):
         for name in names:
-            rows[name] = survey.measured(name, near)
+            rows[name] = measure(name, near)
             done.append(name)
         for name in fit:
-            rows[name] = survey.on_balls(rows[name], near)
+            rows[name] = calibrate_on_balls(rows[name], near)
             done.append(name)
     return list(rows.values())
 
 
 def _show(rows, calibrate):
     """The table, a part for each question, and below it what did not fit."""
-    from sgdnoise.dimension import LINEAR
+    from sgdnoise.dimension._catalogue import LINEAR
 
     headings = ["dimension", "± error", *(["calibrated"] if calibrate else []), "seconds"]
     room = (
@@ -231,10 +239,8 @@ def _show(rows, calibrate):
         numbers = [row.value, row.stderr, *([row.ball] if calibrate else [])]
         cells = [*map(_number, numbers), f"{row.seconds:.1f}"]
         cells += [_short("; ".join(row.notes), room - 3)] if noted else []
-        ends = after is not None and (
-            row.name == survey.FIRST or _is(LINEAR, after) > _is(LINEAR, row)
-        )
-        style = "bold" if row.name == survey.FIRST else None
+        ends = after is not None and (row.name == FIRST or _is(LINEAR, after) > _is(LINEAR, row))
+        style = "bold" if row.name == FIRST else None
         table.add_row(row.name, *cells, style=style, end_section=ends)
     console.print(table)
     for note in dict.fromkeys(note for row in rows for note in row.notes):
@@ -259,26 +265,27 @@ def _draw(points, name, path, seed):
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    from sgdnoise import plot
-    from sgdnoise.dimension import scale_profile, twonn
-    from sgdnoise.store import whole
+    from sgdnoise.dimension._distance_ratios import twonn
+    from sgdnoise.dimension._scale import scale_profile
+    from sgdnoise.lab._plot import COLOURS, STYLE, plot_scale_profile
+    from sgdnoise.lab._store import atomic_write
 
     try:
         profile = scale_profile(twonn, points, rng=np.random.default_rng(seed))
     except ValueError as error:
         _say(f"no picture: {error}")
         return
-    with mpl.rc_context(plot.STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6, 2.7))
         ax = figure.add_subplot()
-        plot.scale_profile(ax, profile)
+        plot_scale_profile(ax, profile)
         wide = profile.scale.max() > 10 * profile.scale.min()
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
-        figure.supxlabel(f"twonn on {name}, thinned", fontsize=7, color=plot.COLOURS["grey"])
+        figure.supxlabel(f"twonn on {name}, thinned", fontsize=7, color=COLOURS["grey"])
         said = {"Software" if path.suffix == ".png" else "Creator": MADE}
-        with whole(path) as new:
+        with atomic_write(path) as new:
             figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=said)
     _say(f"  {path}", soft_wrap=True)
 

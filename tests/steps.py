@@ -9,7 +9,7 @@ from scipy.linalg import expm, solve_continuous_lyapunov
 from witnesses import HESSIAN, by_hand, curved
 
 from sgdnoise import noise
-from sgdnoise.noise.draws import Sign, Step, Three
+from sgdnoise.noise import Rademacher, StepNumber, ThreePoint
 
 
 def numbers(kinds, k, rng, asarray=np.asarray):
@@ -19,11 +19,11 @@ def numbers(kinds, k, rng, asarray=np.asarray):
             return {name: numbers(kind, k, rng, asarray) for name, kind in kinds.items()}
         case tuple():
             return tuple(numbers(kind, k, rng, asarray) for kind in kinds)
-        case Step():
+        case StepNumber():
             return k
-        case Sign(size):
+        case Rademacher(size):
             return asarray(rng.choice([-1.0, 1.0], size))
-        case Three(size):
+        case ThreePoint(size):
             return asarray(3**0.5 * rng.choice([-1.0, 0.0, 1.0], size, p=[1 / 6, 2 / 3, 1 / 6]))
     return asarray(by_hand(kinds, rng))
 

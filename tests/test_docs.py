@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sgdnoise.store import read
-from sgdnoise.verdict import row, verdicts_in
-from simulations import calibration_claims
+from sgdnoise.lab import read, verdicts_in
+from sgdnoise.lab._verdict import row
+from simulations.calibration import claims as calibration_claims
 
 RESULTS = sorted(Path("simulations/results").glob("*.nc"))
 

@@ -9,8 +9,8 @@ import sympy as sp
 import torch
 from scipy.spatial import KDTree
 
-from sgdnoise.noise.draws import Choice, Index, Normal, Shuffle, Uniform
-from sgdnoise.problem import Problem
+from sgdnoise.core import Problem
+from sgdnoise.noise import Normal, Permutation, Uniform, WithoutReplacement, WithReplacement
 
 SURE = 5  # standard errors: a right estimator fails one run in 1.7 million
 LIBRARIES = {"jax": (jnp.asarray, jax), "torch": (torch.asarray, torch.func)}
@@ -49,11 +49,11 @@ def outcomes(kinds):
     match kinds:
         case tuple():
             return list(product(*map(outcomes, kinds)))
-        case Index(size, below):
+        case WithReplacement(size, below):
             rows = product(range(below), repeat=size)
-        case Choice(size, below):
+        case WithoutReplacement(size, below):
             rows = permutations(range(below), size)
-        case Shuffle(size, below):
+        case Permutation(size, below):
             places = range(0, below - size + 1, size)
             rows = (p[at : at + size] for p in permutations(range(below)) for at in places)
         case Uniform(size):
@@ -74,9 +74,9 @@ def by_hand(kinds, rng):
             return rng.normal(size=size)
         case Uniform(size):
             return rng.uniform(size=size)
-        case Index(size, below):
+        case WithReplacement(size, below):
             return rng.integers(0, below, size)
-        case Choice(size, below) | Shuffle(size, below):
+        case WithoutReplacement(size, below) | Permutation(size, below):
             return rng.permutation(below)[:size]
 
 

@@ -3,8 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from sgdnoise.plot import save
-from sgdnoise.store import read
+from sgdnoise.lab import read, save
 
 RESULTS = Path("simulations/results")
 

@@ -1,80 +1,59 @@
-"""Dimension of a cloud of points: one function an estimator, (n, D) -> ()."""
+"""Dimension of a cloud of points: each estimator is one function, (n, D) -> ()."""
 
-from collections.abc import Callable
-from typing import Any
+from sgdnoise._public import publish as _publish
+from sgdnoise.dimension._angles import abid as abid
+from sgdnoise.dimension._angles import ess as ess
+from sgdnoise.dimension._ball_radii import local_mada as local_mada
+from sgdnoise.dimension._ball_radii import local_mom as local_mom
+from sgdnoise.dimension._ball_radii import local_tle as local_tle
+from sgdnoise.dimension._ball_radii import mada as mada
+from sgdnoise.dimension._ball_radii import mom as mom
+from sgdnoise.dimension._ball_radii import tle as tle
+from sgdnoise.dimension._calibration import calibrated as calibrated
+from sgdnoise.dimension._catalogue import ERROR_GROUPS as ERROR_GROUPS
+from sgdnoise.dimension._catalogue import ESTIMATORS as ESTIMATORS
+from sgdnoise.dimension._catalogue import LINEAR as LINEAR
+from sgdnoise.dimension._catalogue import MANIFOLD as MANIFOLD
+from sgdnoise.dimension._correlation import correlation as correlation
+from sgdnoise.dimension._correlation import full_correlation_integral as full_correlation_integral
+from sgdnoise.dimension._counts import abide as abide
+from sgdnoise.dimension._counts import adaptive_neighbours as adaptive_neighbours
+from sgdnoise.dimension._counts import binomial as binomial
+from sgdnoise.dimension._counts import i3d as i3d
+from sgdnoise.dimension._danco import danco as danco
+from sgdnoise.dimension._distance_ratios import gride as gride
+from sgdnoise.dimension._distance_ratios import l2n2 as l2n2
+from sgdnoise.dimension._distance_ratios import levina_bickel as levina_bickel
+from sgdnoise.dimension._distance_ratios import mind_ml as mind_ml
+from sgdnoise.dimension._distance_ratios import twonn as twonn
+from sgdnoise.dimension._geodesic import geodesic as geodesic
+from sgdnoise.dimension._pca import local_pca as local_pca
+from sgdnoise.dimension._pca import pca as pca
+from sgdnoise.dimension._points import Duplicates as Duplicates
+from sgdnoise.dimension._points import Neighbours as Neighbours
+from sgdnoise.dimension._points import Ties as Ties
+from sgdnoise.dimension._points import check_points as check_points
+from sgdnoise.dimension._points import find_neighbours as find_neighbours
+from sgdnoise.dimension._points import unique_points as unique_points
+from sgdnoise.dimension._scale import Plateau as Plateau
+from sgdnoise.dimension._scale import Profile as Profile
+from sgdnoise.dimension._scale import jacobian_dimension as jacobian_dimension
+from sgdnoise.dimension._scale import jacobians as jacobians
+from sgdnoise.dimension._scale import noise_onset as noise_onset
+from sgdnoise.dimension._scale import plateau as plateau
+from sgdnoise.dimension._scale import pointwise as pointwise
+from sgdnoise.dimension._scale import scale_participation_ratio as scale_participation_ratio
+from sgdnoise.dimension._scale import scale_profile as scale_profile
+from sgdnoise.dimension._separability import fisher_separability as fisher_separability
+from sgdnoise.dimension._spectral import debiased as debiased
+from sgdnoise.dimension._spectral import effective_rank as effective_rank
+from sgdnoise.dimension._spectral import participation_ratio as participation_ratio
+from sgdnoise.dimension._spectral import stable_rank as stable_rank
+from sgdnoise.dimension._trained._model import estimate as estimate
+from sgdnoise.dimension._trained._model import learned as learned
 
-from sgdnoise.dimension.angles import abid as abid
-from sgdnoise.dimension.angles import ess as ess
-from sgdnoise.dimension.calibration import calibrated as calibrated
-from sgdnoise.dimension.cloud import Duplicates as Duplicates
-from sgdnoise.dimension.cloud import Neighbours as Neighbours
-from sgdnoise.dimension.cloud import Ties as Ties
-from sgdnoise.dimension.cloud import cloud as cloud
-from sgdnoise.dimension.cloud import distinct as distinct
-from sgdnoise.dimension.cloud import nearest as nearest
-from sgdnoise.dimension.counts import abide as abide
-from sgdnoise.dimension.counts import adaptive_neighbours as adaptive_neighbours
-from sgdnoise.dimension.counts import binomial as binomial
-from sgdnoise.dimension.counts import i3d as i3d
-from sgdnoise.dimension.divergence import danco as danco
-from sgdnoise.dimension.local import Plateau as Plateau
-from sgdnoise.dimension.local import Profile as Profile
-from sgdnoise.dimension.local import jacobian_dimension as jacobian_dimension
-from sgdnoise.dimension.local import jacobians as jacobians
-from sgdnoise.dimension.local import noise_scale as noise_scale
-from sgdnoise.dimension.local import plateau as plateau
-from sgdnoise.dimension.local import pointwise as pointwise
-from sgdnoise.dimension.local import scale_participation_ratio as scale_participation_ratio
-from sgdnoise.dimension.local import scale_profile as scale_profile
-from sgdnoise.dimension.pairs import correlation as correlation
-from sgdnoise.dimension.pairs import full_correlation_integral as full_correlation_integral
-from sgdnoise.dimension.paths import geodesic as geodesic
-from sgdnoise.dimension.principal import local_pca as local_pca
-from sgdnoise.dimension.principal import pca as pca
-from sgdnoise.dimension.radii import mada as mada
-from sgdnoise.dimension.radii import mom as mom
-from sgdnoise.dimension.radii import tle as tle
-from sgdnoise.dimension.ratios import gride as gride
-from sgdnoise.dimension.ratios import l2n2 as l2n2
-from sgdnoise.dimension.ratios import levina_bickel as levina_bickel
-from sgdnoise.dimension.ratios import mind_ml as mind_ml
-from sgdnoise.dimension.ratios import twonn as twonn
-from sgdnoise.dimension.recommended import estimate as estimate
-from sgdnoise.dimension.recommended import learned as learned
-from sgdnoise.dimension.separability import fisher_separability as fisher_separability
-from sgdnoise.dimension.spectral import effective_rank as effective_rank
-from sgdnoise.dimension.spectral import participation_ratio as participation_ratio
-from sgdnoise.dimension.spectral import stable_rank as stable_rank
+__all__ = _publish(__name__, globals())
 
-# Of manifolds: from the neighbours of each point, which `neighbours=` may hand in.
-NEIGHBOUR: dict[str, Callable[..., Any]] = {
-    "learned": learned,
-    "twonn": twonn,
-    "l2n2": l2n2,
-    "levina_bickel": levina_bickel,
-    "gride": gride,
-    "mind_ml": mind_ml,
-    "danco": danco,
-    "mom": mom,
-    "mada": mada,
-    "tle": tle,
-    "binomial": binomial,
-    "abide": abide,
-    "ess": ess,
-    "abid": abid,
-    "local_pca": local_pca,
-    "correlation": correlation,
-    "geodesic": geodesic,
-}
-# Of the space the cloud spans.
-LINEAR: dict[str, Callable[..., Any]] = {
-    "full_correlation_integral": full_correlation_integral,
-    "fisher_separability": fisher_separability,
-    "participation_ratio": participation_ratio,
-    "effective_rank": effective_rank,
-    "stable_rank": stable_rank,
-    "pca": pca,
-}
-ESTIMATORS: dict[str, Callable[..., Any]] = NEIGHBOUR | LINEAR
-# How `grouped` is to find the error of those that have corners.
-GROUPS: dict[str, dict[str, int]] = {"stable_rank": {"groups": 10, "fewer": 4}}
+
+def __dir__():
+    return __all__

@@ -1,7 +1,20 @@
-"""Networks, in torch: real ones, seen as a Problem over one flat vector, and their noise."""
+"""Networks in torch: a network as a Problem, its gradient noise, and watching its training."""
 
-from sgdnoise.nets.flat import flatten as flatten
-from sgdnoise.nets.gradients import gradient_covariance as gradient_covariance
-from sgdnoise.nets.gradients import gradients as gradients
-from sgdnoise.nets.walks import walk as walk
-from sgdnoise.nets.watch import watch as watch
+from sgdnoise._public import publish as _publish
+from sgdnoise.nets._as_problem import as_problem as as_problem
+from sgdnoise.nets._distributed import shared as shared
+from sgdnoise.nets._per_example._operator import NetworkGradients as NetworkGradients
+from sgdnoise.nets._per_example._operator import gradient_covariance as gradient_covariance
+from sgdnoise.nets._per_example._operator import per_example_gradients as per_example_gradients
+from sgdnoise.nets._per_example._plan import FallbackWarning as FallbackWarning
+from sgdnoise.nets._per_example._plan import UnusedWarning as UnusedWarning
+from sgdnoise.nets._walk import walk as walk
+from sgdnoise.nets._watch._activations import UnmeasuredWarning as UnmeasuredWarning
+from sgdnoise.nets._watch._watch import Watch as Watch
+from sgdnoise.nets._watch._watch import watch as watch
+
+__all__ = _publish(__name__, globals())
+
+
+def __dir__():
+    return __all__

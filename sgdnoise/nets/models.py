@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from sgdnoise.nets.attention import transformer, vision_transformer
-from sgdnoise.nets.weights import Sum, activated, gain, positive, seeded, weighted
+from sgdnoise.nets._attention import transformer, vision_transformer
+from sgdnoise.nets._initialisation import Add, activated, gain, positive, seeded, weighted
 
 __all__ = ["convnet", "mlp", "resnet", "transformer", "vgg", "vision_transformer"]
 
@@ -150,4 +150,4 @@ def _block(begin, out, normed):
         *(normed(out), nn.ReLU(), convolution(out, out, stride=1)),
     ]
     beside = nn.AvgPool2d(2, ceil_mode=True), weighted(nn.Conv2d(begin, out, 1, bias=False))
-    return Sum(nn.Sequential(*change), nn.Sequential(*beside) if halve else None)
+    return Add(nn.Sequential(*change), nn.Sequential(*beside) if halve else None)

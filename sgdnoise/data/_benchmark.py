@@ -1,0 +1,201 @@
+"""The 24 manifolds by which estimators of dimension are compared, as scikit-dimension has them."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sgdnoise.data._sets import Data
+
+
+class Manifold(NamedTuple):
+    """Dimension d, coordinates D, and how to draw: (n, Generator) -> latents (n, l) -> points."""
+
+    dimension: int
+    width: int
+    latents: Callable[..., Any]
+    place: Callable[..., Any]
+
+
+def benchmark(name: str, n: int, *, rng) -> Data:
+    """n points of one manifold of `BENCHMARK`, their latents as targets.
+
+    The set of Campadelli et al. (2015), who took most of it from Hein & Audibert (2005) by way of
+    Rozza et al. (2012), in the laws of scikit-dimension.  Densities are not even in volume.
+    rng: a numpy Generator or a seed.  Raises ValueError for another name, and for n below 1.
+    """
+    if name not in BENCHMARK:
+        raise ValueError(f"no benchmark manifold is called {name!r}; {_near(name)}")
+    if n < 1:
+        raise ValueError(f"a manifold is sampled with n of 1 or more, not {n}")
+    manifold = BENCHMARK[name]
+    latents = manifold.latents(n, np.random.default_rng(rng))
+    return Data(manifold.place(latents), latents, manifold.dimension)
+
+
+def _near(name):
+    begun = [known for known in BENCHMARK if name and known.lower().startswith(name.lower())]
+    near = begun[:4] or get_close_matches(name, BENCHMARK, n=3, cutoff=0.4)
+    return f"near are {', '.join(near)}" if near else "the names are the keys of BENCHMARK"
+
+
+def _uniform(width, low=0.0, high=1.0):
+    """Latents uniform in a box.  high: one number, or one a latent."""
+    return lambda n, rng: rng.uniform(low, high, (n, width))
+
+
+def _normal(width):
+    return lambda n, rng: rng.normal(size=(n, width))
+
+
+def _beta(width):
+    """Beta(10, 1/2): a density that grows without bound towards 1."""
+    return lambda n, rng: rng.beta(10, 0.5, (n, width))
+
+
+def _clayton(width):
+    """Uniform each, joined as G / (G + E_i) with exponential G and E_i, the Burr law's copula."""
+
+    def draw(n, rng):
+        shared, own = rng.exponential(size=(n, 1)), rng.exponential(size=(n, width))
+        return shared / (shared + own)
+
+    return draw
+
+
+def _direction(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+PLANE = np.asarray(
+    [[1.2, -0.5, 0], [0.5, 0.9, 0], [-0.5, -0.2, 1], [0.4, -0.9, -0.1], [1.1, -0.3, 0]]
+)
+SHIFT = np.asarray([3.0, -1, 0, 0, 8])
+
+
+def _affine(x):
+    """Hein & Audibert have the third latent, not the second, in coordinates 2 and 5."""
+    return x @ PLANE.T + SHIFT
+
+
+def _concentrated(x):
+    a, b, c, d = x.T
+    turn = 2 * np.pi * a
+    squares = [b + c + (b - d) ** 2, b - 2 * c + (a - d) ** 2, -b - 2 * c + (c - d) ** 2]
+    saddle = a**2 - b**2 + c**2 - d**2
+    return np.stack([b**2 * np.cos(turn), c**2 * np.sin(turn), *squares, saddle], axis=1)
+
+
+def _wound(copies):
+    """x_(i + 1) (cos, sin)(2 pi x_i), round in a ring; the copies only scale all distances."""
+
+    def place(x):
+        turn, reach = 2 * np.pi * x, np.roll(x, -1, axis=1)
+        pairs = np.stack([reach * np.cos(turn), reach * np.sin(turn)], axis=2)
+        return np.tile(pairs.reshape(len(x), -1), (1, copies))
+
+    return place
+
+
+def _toroidal(x):
+    """A closed curve that winds 8 times about a torus; Hein & Audibert have no such set."""
+    t = x[:, 0]
+    out = 2 + np.cos(8 * t)
+    return np.stack([out * np.cos(t), out * np.sin(t), np.sin(8 * t)], axis=1)
+
+
+def _helicoid(x):
+    """Hein & Audibert take radii in [-pi, pi] and one turn of rise 2 pi; this takes five."""
+    r, t = x.T
+    return np.stack([r * np.cos(t), r * np.sin(t), t / 2], axis=1)
+
+
+def _roll(x):
+    """Hein & Audibert roll t sin 5t/2, t cos 5t/2 from its centre; this is scikit-learn's roll."""
+    t, y = x.T
+    return np.stack([t * np.cos(t), y, t * np.sin(t)], axis=1)
+
+
+def _face(x):
+    """The faces of a cube, each as likely: the last latent picks one, the others fill it.
+
+    Hein & Audibert take one face alone.  scikit-dimension fills face after face and stops at n, so
+    that for small n its last faces are bare; the law meant is this one.
+    """
+    inside, d = x[:, :-1], x.shape[1] - 1
+    axis, side = np.divmod((2 * (d + 1) * x[:, -1:]).astype(int), 2)
+    column = np.arange(d + 1)
+    source = np.minimum(column - (column > axis), d - 1)
+    return np.where(column == axis, side, np.take_along_axis(inside, source, axis=1))
+
+
+def _moebius(x):
+    """Ten half twists: an even number, so that the band has two sides for all its name."""
+    a, r = x.T
+    along = 1 + r / 2 * np.cos(5 * a)
+    return np.stack([along * np.cos(a), along * np.sin(a), r / 2 * np.sin(5 * a)], axis=1)
+
+
+def _scurve(x):
+    """As scikit-learn has it; Hein & Audibert have no such set."""
+    t, y = x.T
+    return np.stack([np.sin(t), y, np.sign(t) * (np.cos(t) - 1)], axis=1)
+
+
+def _spiral(x):
+    """A helix in 3 of the 13 coordinates; Hein & Audibert's curve fills them all."""
+    t = x[:, 0]
+    return np.pad(np.stack([100 * np.cos(t), 100 * np.sin(t), t], axis=1), [(0, 0), (0, 10)])
+
+
+def _folded(x):
+    """Each latent alone makes two coordinates, and these stand twice."""
+    turn = 2 * np.pi * x
+    return np.tile(np.concatenate([x * np.sin(np.cos(turn)), x * np.cos(np.sin(turn))], 1), (1, 2))
+
+
+def _crossed(x):
+    """Each latent with its mirror image in the row makes two coordinates, and these stand twice."""
+    other = x[:, ::-1]
+    halves = [np.tan(x * np.cos(other)), np.arctan(other * np.sin(x))]
+    return np.tile(np.concatenate(halves, axis=1), (1, 2))
+
+
+def _paraboloid(x):
+    """The graph y = (x, |x|^2), then sin y and y^2."""
+    y = np.concatenate([x, (x**2).sum(axis=1, keepdims=True)], axis=1)
+    return np.concatenate([y, np.sin(y), y**2], axis=1)
+
+
+def _cubic(d):
+    return Manifold(d, d + 1, _uniform(d + 1), _face)
+
+
+PI = np.pi
+BENCHMARK = {
+    "M1_Sphere": Manifold(10, 11, _normal(11), _direction),
+    "M2_Affine_3to5": Manifold(3, 5, _uniform(3, high=4.0), _affine),
+    "M3_Nonlinear_4to6": Manifold(4, 6, _uniform(4), _concentrated),
+    "M4_Nonlinear": Manifold(4, 8, _uniform(4), _wound(1)),
+    "M5a_Helix1d": Manifold(1, 3, _uniform(1, high=2 * PI), _toroidal),
+    "M5b_Helix2d": Manifold(2, 3, _uniform(2, high=10 * PI), _helicoid),
+    "M6_Nonlinear": Manifold(6, 36, _uniform(6), _wound(3)),
+    "M7_Roll": Manifold(2, 3, _uniform(2, (1.5 * PI, 0), (4.5 * PI, 21)), _roll),
+    "M8_Nonlinear": Manifold(12, 72, _uniform(12), _wound(3)),
+    "M9_Affine": Manifold(20, 20, _uniform(20, -2.5, 2.5), np.copy),
+    "M10a_Cubic": _cubic(10),
+    "M10b_Cubic": _cubic(17),
+    "M10c_Cubic": _cubic(24),
+    "M10d_Cubic": _cubic(70),
+    "M11_Moebius": Manifold(2, 3, _uniform(2, (0, -1), (2 * PI, 1)), _moebius),
+    "M12_Norm": Manifold(20, 20, _normal(20), np.copy),
+    "M13a_Scurve": Manifold(2, 3, _uniform(2, (-1.5 * PI, 0), (1.5 * PI, 2)), _scurve),
+    "M13b_Spiral": Manifold(1, 13, _uniform(1, high=10 * PI), _spiral),
+    "Mbeta": Manifold(10, 40, _beta(10), _folded),
+    "Mn1_Nonlinear": Manifold(18, 72, _uniform(18), _crossed),
+    "Mn2_Nonlinear": Manifold(24, 96, _uniform(24), _crossed),
+    "Mp1_Paraboloid": Manifold(3, 12, _clayton(3), _paraboloid),
+    "Mp2_Paraboloid": Manifold(6, 21, _clayton(6), _paraboloid),
+    "Mp3_Paraboloid": Manifold(9, 30, _clayton(9), _paraboloid),
+}

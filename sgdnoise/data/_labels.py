@@ -1,0 +1,44 @@
+"""Classes of examples: made from latents, and spoilt."""
+
+import numpy as np
+
+from sgdnoise.data._sets import Data
+
+
+def stripes(latents, classes: int = 10):
+    """Classes 0, ..., classes - 1 in curved stripes across latents in [-1, 1], (n, l) -> (n,).
+
+    floor(classes u) with u the fractional part of z_1 / 2 + sum_(j > 1) sin(pi z_j) / 4: smooth in
+    the latents and of period 2 in each, and for z_1 uniform all classes are exactly as likely,
+    whatever the others.  Every latent counts.  Raises ValueError for fewer than 2 classes.
+    """
+    if classes < 2:
+        raise ValueError(f"stripes make 2 classes or more, not {classes}")
+    phase = latents[:, 0] / 2 + np.sin(np.pi * latents[:, 1:]).sum(axis=1) / 4
+    return np.minimum((classes * (phase % 1)).astype(np.int64), classes - 1)
+
+
+def mislabelled(data: Data, share: float, classes: int, *, rng) -> Data:
+    """The same examples, each with probability `share` of a wrong class, any as likely as another.
+
+    targets: classes (n,), whole numbers; a class stays true with probability 1 - share exactly,
+    while drawing from all classes would leave it true more often.
+    rng: a numpy Generator or a seed.  Raises ValueError for a share outside [0, 1], fewer than 2
+    classes, or targets that are not whole numbers from 0 to classes - 1.
+    """
+    labels = np.asarray(data.targets)
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share of wrong labels lies between 0 and 1, not at {share}")
+    if classes < 2:
+        raise ValueError(f"a wrong label needs 2 classes or more, not {classes}")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels are whole numbers (n,), not {labels.dtype} {labels.shape}")
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"labels of {classes} classes run from 0 to {classes - 1}, "
+            f"not from {labels.min()} to {labels.max()}"
+        )
+    generator = np.random.default_rng(rng)
+    wrong = generator.uniform(size=labels.shape) < share
+    other = (labels + generator.integers(1, classes, labels.shape)) % classes
+    return data._replace(targets=np.where(wrong, other, labels))

@@ -1,0 +1,1 @@
+"""The trained estimator of dimension: its features, its model, its prediction."""

@@ -1,0 +1,156 @@
+"""Adaptive descent, RMSprop and Adam, and their stochastic differential equations."""
+
+from sgdnoise.core._arrays import Array, namespace
+from sgdnoise.dynamics._process import Process, below_one, not_negative, positive, scheduled
+from sgdnoise.dynamics._sgd import Rate, decayed
+from sgdnoise.noise._models import Noise
+
+
+def rmsprop(
+    noise: Noise,
+    rate: Rate,
+    beta: float = 0.99,
+    *,
+    eps: float = 1e-8,
+    weight_decay: float | Array = 0.0,
+    decoupled: bool = False,
+) -> Process:
+    """v <- beta v + (1 - beta) g^2, theta <- theta - rate g / (v^1/2 + eps), entry by entry.
+
+    torch.optim.RMSprop with alpha = beta (Tieleman & Hinton, 2012).  As v starts from zero the
+    first steps are long, rate / (1 - beta)^1/2 in each entry.
+    Raises ValueError unless rate, eps > 0, 0 <= beta < 1 and weight_decay >= 0.
+    """
+    _check(rate, eps, weight_decay, beta)
+
+    def move(state, drawn, rate, _):
+        theta, square = state
+        gradient = noise.gradient(theta, drawn)
+        theta, gradient = decayed(theta, gradient, rate, weight_decay, decoupled)
+        square = beta * square + (1 - beta) * gradient**2
+        return theta - rate * gradient / (_root(square) + eps), square
+
+    return scheduled(move, noise.draw, rate, memory=1)
+
+
+def adam(
+    noise: Noise,
+    rate: Rate,
+    betas: tuple[float, float] = (0.9, 0.999),
+    *,
+    eps: float = 1e-8,
+    weight_decay: float | Array = 0.0,
+    decoupled: bool = False,
+) -> Process:
+    """theta <- theta - rate M / (V^1/2 + eps), with M = m / (1 - beta_1^t), V = v / (1 - beta_2^t).
+
+    m <- beta_1 m + (1 - beta_1) g and v <- beta_2 v + (1 - beta_2) g^2 first, from zeros, t = 1,
+    2, ...: torch.optim.Adam (Kingma & Ba, 2015).  weight_decay adds weight_decay theta to g, or
+    shrinks theta if `decoupled`.
+    Raises ValueError unless rate, eps > 0, 0 <= betas < 1 and weight_decay >= 0.
+    """
+    _check(rate, eps, weight_decay, *betas)
+    one, two = betas
+
+    def move(state, drawn, rate, k):
+        theta, mean, square = state
+        gradient = noise.gradient(theta, drawn)
+        theta, gradient = decayed(theta, gradient, rate, weight_decay, decoupled)
+        mean = one * mean + (1 - one) * gradient
+        square = two * square + (1 - two) * gradient**2
+        scale = _root(square) / (1 - two ** (k + 1)) ** 0.5 + eps
+        return theta - rate / (1 - one ** (k + 1)) * mean / scale, mean, square
+
+    return scheduled(move, noise.draw, rate, memory=2, counted=True)
+
+
+def adamw(
+    noise: Noise,
+    rate: Rate,
+    betas: tuple[float, float] = (0.9, 0.999),
+    *,
+    eps: float = 1e-8,
+    weight_decay: float | Array = 1e-2,
+) -> Process:
+    """Adam with decoupled weight decay: torch.optim.AdamW (Loshchilov & Hutter, 2019)."""
+    return adam(noise, rate, betas, eps=eps, weight_decay=weight_decay, decoupled=True)
+
+
+def rmsprop_langevin(
+    noise: Noise,
+    rate: float | Array,
+    beta: float = 0.99,
+    *,
+    eps: float = 1e-8,
+    dt: float | Array | None = None,
+) -> Process:
+    r"""The stochastic equation of RMSprop, by Euler's steps (Malladi et al., 2022).
+
+    d theta = -(v^{1/2} + eps)^{-1} (grad L dt + sqrt(rate C) dW), dv = a (diag C - v) dt with
+    a = (1 - beta) / rate and C(theta) the covariance of the noise, v = diag C at first.
+    In their terms v = s^2 u and time is rate t; held fixed as rate -> 0 are rate s, rate eps and
+    (1 - beta) / rate^2, so that the noise, of deviation s, outweighs the gradient, whose square
+    is left out of v.  With dt = rate, the default, a step is one of RMSprop.
+    Raises ValueError unless rate, dt, eps > 0 and 0 <= beta < 1.
+    """
+    dt = rate if dt is None else dt
+    _check(rate, eps, 0.0, beta)
+    positive("dt", dt)
+
+    def spread(theta):
+        return noise.covariance(theta).diagonal()
+
+    def step(state, white):
+        theta, square = state
+        square = square + dt / rate * (1 - beta) * (spread(theta) - square)
+        force = noise.twin(theta, (rate / dt) ** 0.5 * white)
+        return theta - dt * force / (_root(square) + eps), square
+
+    return Process(step, noise.white, dt, lambda t: (t, spread(t)), lambda state: state[0])
+
+
+def adam_langevin(
+    noise: Noise,
+    rate: float | Array,
+    betas: tuple[float, float] = (0.9, 0.999),
+    *,
+    eps: float = 1e-8,
+    dt: float | Array | None = None,
+) -> Process:
+    r"""The stochastic equation of Adam, by Euler's steps (Malladi et al., 2022).
+
+    d theta = -(g_2^{1/2} / g_1) (v^{1/2} + eps g_2^{1/2})^{-1} m dt, dm = a_1 (grad L - m) dt
+    + a_1 sqrt(rate C) dW, dv = a_2 (diag C - v) dt, with a_i = (1 - beta_i) / rate and
+    g_i(t) = 1 - exp(-a_i t); m = v = 0 at first.  Held fixed as rate -> 0 is what
+    `rmsprop_langevin` holds, both betas alike.  A step moves m and v first and takes g at its end,
+    since theta's drift at t = 0 is 0 / 0; with dt = rate, the default, it is one of Adam.
+    Raises ValueError unless rate, dt, eps > 0 and 0 <= betas < 1.
+    """
+    dt = rate if dt is None else dt
+    _check(rate, eps, 0.0, *betas)
+    positive("dt", dt)
+    one, two = (dt / rate * (1 - beta) for beta in betas)
+
+    def move(state, white, dt, k):
+        theta, mean, square = state
+        mean = mean + one * (noise.twin(theta, (rate / dt) ** 0.5 * white) - mean)
+        square = square + two * (noise.covariance(theta).diagonal() - square)
+        xp = namespace(theta)
+        age = xp.ones_like(theta[:1]) * (k + 1)
+        first, second = -xp.expm1(-one * age), -xp.expm1(-two * age)
+        scale = _root(square / second) + eps
+        return theta - dt * mean / first / scale, mean, square
+
+    return scheduled(move, noise.white, dt, memory=2, counted=True)
+
+
+def _root(values):
+    return namespace(values).sqrt(values)
+
+
+def _check(rate, eps, weight_decay, *betas):
+    positive("the learning rate", rate)
+    positive("eps", eps)
+    not_negative("weight_decay", weight_decay)
+    for beta in betas:
+        below_one("beta", beta)

@@ -1,0 +1,1 @@
+"""Many chains at once, in jax."""

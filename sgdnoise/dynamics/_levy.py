@@ -1,0 +1,65 @@
+"""Descent driven by jumps: symmetric alpha-stable noise."""
+
+import math
+
+from jaxtyping import Float
+
+from sgdnoise.core._arrays import Array, namespace
+from sgdnoise.core._problem import Problem
+from sgdnoise.dynamics._process import Process, not_negative, positive
+from sgdnoise.noise._draws import Uniform
+
+
+def levy_sgd(
+    problem: Problem,
+    alpha: float,
+    scale: float | Array,
+    dt: float | Array,
+    size: int,
+    weight_decay: float | Array = 0.0,
+) -> Process:
+    r"""Euler's steps for d theta = -grad L dt + scale dL^alpha, independent in each direction.
+
+    theta <- theta - dt grad L + scale dt^{1/alpha} S, E exp(i s S) = exp(-|s|^alpha): alpha = 2 is
+    `thermal` of temperature scale^2, since S is then normal of variance 2, and alpha = 1 Cauchy's.
+    Gradient noise sigma S at a learning rate has scale = sigma rate^{1 - 1/alpha} (Simsekli, Sagun
+    & Gurbuzbalaban, 2019).  Below 2 there is no variance, at 1 and below no mean: steep losses
+    are thrown to infinity by a jump, whatever dt.  `size` is p; weight_decay as in `langevin`.
+    Raises ValueError unless 0 < alpha <= 2, dt > 0 and the others are >= 0.
+    """
+    _check(alpha)
+    positive("dt", dt)
+    not_negative("scale", scale)
+    not_negative("weight_decay", weight_decay)
+
+    def step(theta, drawn):
+        one, two = drawn
+        force = problem.gradient(theta) + weight_decay * theta
+        return theta - dt * force + scale * dt ** (1 / alpha) * stable_variates(one, two, alpha)
+
+    return Process(step, (Uniform(size), Uniform(size)), dt)
+
+
+def stable_variates(
+    one: Float[Array, " n"], two: Float[Array, " n"], alpha: float
+) -> Float[Array, " n"]:
+    r"""Symmetric stable numbers, E exp(i s S) = exp(-|s|^alpha), from uniform ones on [0, 1).
+
+    S = sin(alpha U) cos(U)^{-1/alpha} (cos((1 - alpha) U) / W)^{1/alpha - 1} with an angle U = pi
+    (one - 1/2) and W = -log(1 - two) (Chambers, Mallows & Stuck, 1976).  Uniform
+    numbers closer to 0 or 1 than the precision are moved there, which cuts the tail near
+    precision^{-1/alpha}: 10^7 for Cauchy's in 32 bits.  Raises ValueError unless 0 < alpha <= 2.
+    """
+    _check(alpha)
+    xp = namespace(one)
+    least = float(xp.finfo(one.dtype).eps) / 2
+    one, two = xp.clip(one, least, 1 - least), xp.clip(two, least, 1 - least)
+    angle, wait = math.pi * (one - 0.5), -xp.log1p(-two)
+    cosine = xp.sin(math.pi * xp.minimum(one, 1 - one))  # of the angle, with no digit lost
+    rest = (xp.cos((1 - alpha) * angle) / wait) ** (1 / alpha - 1)
+    return xp.sin(alpha * angle) / cosine ** (1 / alpha) * rest
+
+
+def _check(alpha):
+    if not 0 < alpha <= 2:
+        raise ValueError(f"a stable law has alpha above 0 and up to 2, not {alpha}")

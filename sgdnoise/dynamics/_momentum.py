@@ -1,0 +1,66 @@
+"""Descent with momentum."""
+
+from sgdnoise.core._arrays import Array
+from sgdnoise.dynamics._process import Process, below_one, not_negative, positive, scheduled
+from sgdnoise.dynamics._sgd import Rate, decayed
+from sgdnoise.noise._models import Noise
+
+
+def heavy_ball(
+    noise: Noise,
+    rate: Rate,
+    momentum: float | Array,
+    *,
+    dampening: float = 0.0,
+    weight_decay: float | Array = 0.0,
+    decoupled: bool = False,
+) -> Process:
+    """v <- momentum v + (1 - dampening) g(theta), theta <- theta - rate v (Polyak, 1964).
+
+    The convention of torch.optim.SGD, whose first step has v = g undampened.  Slow directions move
+    as under descent at rate (1 - dampening) / (1 - momentum) times the rate; time advances by
+    the rate itself.  weight_decay adds weight_decay theta to g, or shrinks theta if `decoupled`.
+    Raises ValueError unless rate > 0, 0 <= momentum, dampening < 1 and weight_decay >= 0.
+    """
+    _check(rate, momentum, weight_decay)
+    below_one("dampening", dampening)
+
+    def move(state, drawn, rate, k):
+        theta, velocity = state
+        gradient = noise.gradient(theta, drawn)
+        theta, gradient = decayed(theta, gradient, rate, weight_decay, decoupled)
+        velocity = momentum * velocity + (1 - dampening * (k > 0)) * gradient
+        return theta - rate * velocity, velocity
+
+    return scheduled(move, noise.draw, rate, memory=1, counted=dampening > 0)
+
+
+def nesterov(
+    noise: Noise,
+    rate: Rate,
+    momentum: float | Array,
+    *,
+    weight_decay: float | Array = 0.0,
+    decoupled: bool = False,
+) -> Process:
+    """v <- momentum v + g(theta), theta <- theta - rate (g + momentum v) (Nesterov, 1983).
+
+    The form of torch.optim.SGD(nesterov=True), which evaluates g where it is and looks ahead in
+    the step: Sutskever et al. (2013).  Raises ValueError as `heavy_ball`.
+    """
+    _check(rate, momentum, weight_decay)
+
+    def move(state, drawn, rate, _):
+        theta, velocity = state
+        gradient = noise.gradient(theta, drawn)
+        theta, gradient = decayed(theta, gradient, rate, weight_decay, decoupled)
+        velocity = momentum * velocity + gradient
+        return theta - rate * (gradient + momentum * velocity), velocity
+
+    return scheduled(move, noise.draw, rate, memory=1)
+
+
+def _check(rate, momentum, weight_decay):
+    positive("the learning rate", rate)
+    below_one("momentum", momentum)
+    not_negative("weight_decay", weight_decay)

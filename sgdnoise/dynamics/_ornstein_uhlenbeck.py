@@ -1,0 +1,70 @@
+"""The Ornstein-Uhlenbeck process, sampled exactly for steps of any length."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import expm
+
+from sgdnoise.core._arrays import Array, as_numpy, device, namespace
+from sgdnoise.dynamics._process import Process, positive
+from sgdnoise.noise._draws import Normal
+
+
+def ornstein_uhlenbeck(drift: Array, diffusion: Array, dt: float) -> Process:
+    r"""d theta = -A theta dt + D^{1/2} dW, A the drift and D the diffusion, (p, p).
+
+    A step has the law of the equation whatever dt is (Gillespie, 1996); a descent near a minimum
+    has A = H, D = rate C.  The matrices are numpy's, prepared once by scipy.
+    Raises ValueError unless dt > 0, all eigenvalues of A have positive real parts and D is
+    symmetric and positive semi-definite, both square and of one size.
+    """
+    a, d = (np.asarray(as_numpy(x), float) for x in (drift, diffusion))
+    positive("dt", dt)
+    _check(a, d)
+    decay, spread = transition(a, d, dt)
+    values, vectors = np.linalg.eigh(spread)
+    colour = vectors * np.sqrt(np.clip(values, 0, None))
+
+    def step(theta, white):
+        xp = namespace(theta)
+        here = {"dtype": theta.dtype, "device": device(theta)}
+        return xp.asarray(decay, **here) @ theta + xp.asarray(colour, **here) @ white
+
+    return Process(step, Normal(len(a)), dt)
+
+
+def transition(a: Float[np.ndarray, "p p"], d: Float[np.ndarray, "p p"], dt: float):
+    r"""exp(-A dt) and Cov = int_0^dt exp(-A s) D exp(-A^T s) ds of a step, each (p, p).
+
+    A block exponential over a stretch so short that |A| dt <= 1, doubled as often as it takes: only
+    sums of covariances, so that long steps cost no digits.
+    """
+    doublings = math.ceil(math.log2(max(float(np.linalg.norm(a, 2)) * dt, 1)))
+    p = len(a)
+    # Van Loan (1978): the upper right block is the integral times exp(A^T dt)
+    block = expm(dt / 2**doublings * np.block([[-a, d], [np.zeros((p, p)), a.T]]))
+    decay = block[:p, :p]
+    spread = block[:p, p:] @ decay.T
+    for _ in range(doublings):
+        spread = spread + decay @ spread @ decay.T
+        decay = decay @ decay
+    return decay, (spread + spread.T) / 2
+
+
+def _check(a, d):
+    for name, matrix in (("drift", a), ("diffusion", d)):
+        if matrix.ndim != 2 or len(set(matrix.shape)) != 1:
+            raise ValueError(f"the {name} must be a square matrix, not of shape {matrix.shape}")
+    if a.shape != d.shape:
+        raise ValueError(f"a drift of shape {a.shape} has no diffusion of shape {d.shape}")
+    slowest = float(np.min(np.linalg.eigvals(a).real))
+    if not slowest > 0:
+        raise ValueError(f"the drift has an eigenvalue of real part {slowest:.3g}, not positive")
+    size = float(np.max(np.abs(d)))
+    skew = float(np.max(np.abs(d - d.T)))
+    if not skew <= 1e-8 * size:
+        raise ValueError(f"the diffusion must be symmetric, its halves differ by {skew:.3g}")
+    least = float(np.min(np.linalg.eigvalsh(d)))
+    if not least >= -1e-8 * size:
+        raise ValueError(f"a diffusion cannot have the negative eigenvalue {least:.3g}")

@@ -1,0 +1,101 @@
+"""Pictures of theory and measurement together: a line, points with bands, what is left below."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from sgdnoise.dimension._scale import Profile, noise_onset, plateau
+from sgdnoise.lab._store import atomic_write
+
+# Okabe & Ito (2008): told apart by colour-blind eyes
+COLOURS = {
+    "black": "#000000",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "purple": "#CC79A7",
+    "grey": "#8A8A8A",
+}
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "pdf.fonttype": 42,  # TrueType, which editors and publishers can read
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sgdnoise",
+    "figure.constrained_layout.use": True,
+}
+
+
+def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
+    """Points with a band of `width` standard errors either side."""
+    ax.fill_between(
+        x,
+        estimate.value - width * estimate.stderr,
+        estimate.value + width * estimate.stderr,
+        color=color,
+        alpha=0.2,
+        linewidth=0,
+    )
+    ax.plot(x, estimate.value, marker=marker, markersize=3, color=color, **kwargs)
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an <svg> element for a page, its text kept as text."""
+    page = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(page, format="svg", metadata={"Date": None})
+    text = page.getvalue()
+    return text[text.index("<svg") :]
+
+
+def save(figure: Figure, stem) -> list[Path]:
+    """`stem`.pdf with embedded TrueType fonts and `stem`.png at 200 dots an inch."""
+    paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
+    with mpl.rc_context(STYLE):
+        for path in paths:
+            unsaid = (
+                ("Creator", "Producer", "CreationDate") if path.suffix == ".pdf" else ("Software",)
+            )
+            bare = dict.fromkeys(unsaid)
+            with atomic_write(path) as new:
+                figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=bare)
+    return paths
+
+
+def plot_scale_profile(ax, profile: Profile, *, color=COLOURS["blue"], **kwargs):
+    """Dimension against scale, with bars of two standard errors, its plateau and scale of noise.
+
+    The plateau is a line from its first scale to its last, with its value above the axes; noise, if
+    it shows, a shaded range.  See `dimension.local.plateau` for what these are.
+    """
+    value, error = profile.dimension.value, profile.dimension.stderr
+    ax.errorbar(
+        profile.scale, value, 2 * error, fmt="o", markersize=3, capsize=2, color=color, **kwargs
+    )
+    ax.set(xscale="log", xlabel="distance between neighbours", ylabel="dimension")
+    ax.set_ylim(bottom=0)
+    held, noise = plateau(profile), noise_onset(profile)
+    if held is not None:
+        ends = [held.start, held.stop]
+        ax.plot(ends, [held.dimension.value] * 2, color=COLOURS["vermilion"], zorder=3)
+        ax.set_title(
+            f"plateau {held.dimension.value:.2f} ± {held.dimension.stderr:.2f}",
+            color=COLOURS["vermilion"],
+        )
+    if noise is not None:
+        left = ax.get_xlim()[0]
+        ax.axvspan(left, noise, color=COLOURS["grey"], alpha=0.15, linewidth=0)
+        ax.set_xlim(left=left)
+        ax.annotate("noise", (left, 0), (3, 3), textcoords="offset points", color=COLOURS["grey"])

@@ -1,0 +1,99 @@
+"""One self-contained page: verdicts, pictures, numbers, and where they come from."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jinja2
+
+from sgdnoise.lab._verdict import HEADINGS, Verdict, row
+
+
+class Table(NamedTuple):
+    """Rows of text under headings, with a sentence that says what they are."""
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+_PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+    """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1a1a1a; background: #fff; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.wide { overflow-x: auto; margin: 1.2rem 0; }
+table { border-collapse: collapse; font-size: .85rem; }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
+th, td + td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+caption { text-align: left; padding-bottom: .4rem; color: #444; }
+.holds { color: #00694d; font-weight: 600; } .fails { color: #a33c00; font-weight: 600; }
+.undecided { color: #555; font-weight: 600; } .outside td { color: #555; }
+svg { max-width: 100%; height: auto; } figure { margin: 1rem 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .85rem; }
+dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+{% for sentence in lead %}
+<p>{{ sentence }}</p>
+{% endfor %}
+<h2>Predicted and measured</h2>
+<div class="wide"><table>
+<caption>Errors are standard errors over seeds. A claim fails when it is off by more than what
+theory allows itself and three standard errors together; it is undecided when three standard errors
+exceed that allowance. Rows outside the regime are contrasts: theory makes no claim there.</caption>
+<tr>{% for heading in headings %}<th>{{ heading }}</th>{% endfor %}</tr>
+{% for verdict, cells in verdicts %}
+<tr class="{{ 'inside' if verdict.claimed else 'outside' }}">
+{% for cell in cells[:-1] %}<td>{{ cell }}</td>{% endfor %}
+<td class="{{ verdict.outcome }}">{{ cells[-1] }}</td></tr>
+{% endfor %}
+</table></div>
+{% for caption, drawing in figures %}
+<figure>{{ drawing | safe }}<figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}
+{% for table in tables %}
+<div class="wide"><table><caption>{{ table.caption }}</caption>
+<tr>{% for heading in table.headings %}<th>{{ heading }}</th>{% endfor %}</tr>
+{% for cells in table.rows %}
+<tr>{% for cell in cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</table></div>
+{% endfor %}
+<h2>Where this comes from</h2>
+<dl>{% for name, value in origin.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
+</body>
+</html>
+"""
+)
+
+
+def html(
+    title: str,
+    lead: Iterable[str],
+    verdicts: Iterable[Verdict],
+    figures: Iterable[tuple[str, str]],
+    tables: Iterable[Table],
+    origin: dict,
+) -> str:
+    """The page as text: no script, no network, drawings inline.
+
+    lead: sentences at its head; figures: (caption, <svg> element); origin: the provenance.
+    """
+    return _PAGE.render(
+        title=title,
+        lead=list(lead),
+        headings=HEADINGS,
+        verdicts=[(v, row(v)) for v in verdicts],
+        figures=list(figures),
+        tables=list(tables),
+        origin=origin,
+    )

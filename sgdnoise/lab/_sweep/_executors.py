@@ -1,0 +1,95 @@
+"""Who does the work: processes of this machine, or those of a Dask cluster."""
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+
+from sgdnoise.lab._sweep._conduct import Lasting
+
+THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
+PATIENCE = 20  # seconds in which a scheduler must answer
+
+
+@contextmanager
+def workers(jobs: int, cluster: str | None = None):
+    """An executor that outlives its workers: processes of one thread each, or Dask's at an address.
+
+    The processes end with this one however it ends.  Raises ValueError for no process, or where
+    no scheduler answers.
+    """
+    if jobs < 1:
+        raise ValueError(f"at least one process must do the work, not {jobs}")
+    start = partial(_processes, jobs) if cluster is None else partial(_dask, cluster)
+    with Lasting(start) as pool:
+        yield pool
+
+
+@contextmanager
+def _processes(jobs):
+    os.environ.update({k: os.environ.get(k, v) for k, v in THREADS.items()})
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
+    )
+    try:
+        with _deaf():
+            for _ in range(jobs):
+                pool.submit(int)  # starts a process
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _dask(address):
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError("a cluster needs Dask: pip install 'sgdnoise[cluster]'") from None
+    try:
+        client = Client(address, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        text = str(error).rstrip(".")
+        raise ValueError(f"no Dask scheduler answers at {address}: {text}"[:200]) from None
+    pool, scheduler = client.get_executor(pure=False), client.scheduler_comm
+    # a client that has lost its scheduler, even for a moment, does not end every future it had
+    pool.alive = lambda: client.status == "running" and client.scheduler_comm is scheduler
+    try:
+        yield pool
+    finally:
+        client.close(timeout=PATIENCE)
+
+
+@contextmanager
+def _deaf():
+    """Processes started in here do not hear Ctrl-C, which is their parent's to answer."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _follow(parent):
+    """End this process when its parent is gone: kill -9 leaves nobody behind."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,117 @@
+"""Predicted against measured: does it hold, and can these data tell?"""
+
+import math
+from typing import Any, NamedTuple
+
+from sgdnoise.core._estimate import Estimate
+
+SURE = 3  # standard errors that chance is granted
+NOTHING = 1e-4  # of a deviation: a prediction of which no per cent are told
+HEADINGS = (
+    *("claim", "predicted", "measured", "deviation", "allowed"),
+    *("in s.e.", "in %", "regime", "verdict"),
+)
+
+
+class Verdict(NamedTuple):
+    """One claim: a predicted number and a measured one, in the same unit.
+
+    claimed: does theory claim to hold here, or is this outside its regime, shown for contrast?
+    tolerance: how far theory itself allows to be off, same unit, stated before measuring.
+    """
+
+    name: str
+    predicted: float
+    measured: Estimate
+    claimed: bool
+    tolerance: float
+
+    @property
+    def deviation(self) -> float:
+        """measured - predicted."""
+        return float(self.measured.value) - self.predicted
+
+    @property
+    def z(self) -> float:
+        """The deviation in standard errors."""
+        error = float(self.measured.stderr)
+        return self.deviation / error if error else math.copysign(math.inf, self.deviation)
+
+    @property
+    def percent(self) -> float:
+        """The deviation in per cent of the prediction; nan where that is nothing beside it."""
+        nothing = abs(self.predicted) <= NOTHING * abs(self.deviation)
+        return math.nan if nothing else 100 * self.deviation / abs(self.predicted)
+
+    @property
+    def outcome(self) -> str:
+        """holds | fails | undecided.
+
+        fails: off by more than the tolerance and 3 standard errors together.  undecided: not
+        failing, but 3 standard errors exceed the tolerance, so that a false theory could pass.
+        """
+        error = SURE * float(self.measured.stderr)
+        if not math.isfinite(self.deviation) or not math.isfinite(error):
+            return "undecided"
+        if abs(self.deviation) > self.tolerance + error:
+            return "fails"
+        return "holds" if error <= self.tolerance else "undecided"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the outcome is `holds`."""
+        return self.outcome == "holds"
+
+
+def row(verdict: Verdict) -> tuple[str, ...]:
+    """The verdict as text, under HEADINGS."""
+    value, error = float(verdict.measured.value), float(verdict.measured.stderr)
+    digits = max(0, min(6, 1 - math.floor(math.log10(error)))) if 0 < error < math.inf else 3
+    return (
+        verdict.name,
+        f"{verdict.predicted:.{digits}f}",
+        f"{value:.{digits}f} ± {error:.{digits}f}",
+        f"{verdict.deviation:+.{digits}f}",
+        f"{verdict.tolerance:.{digits}f}",
+        f"{verdict.z:+.1f}" if error else "-",
+        "-" if math.isnan(verdict.percent) else f"{verdict.percent:+.1f}",
+        "inside" if verdict.claimed else "outside",
+        verdict.outcome,
+    )
+
+
+def summary(verdicts) -> str:
+    """How many claims hold, fail or stay undecided in their regime, and how many lie outside it."""
+    inside = [v.outcome for v in verdicts if v.claimed]
+    counts = ", ".join(f"{inside.count(o)} {o}" for o in ("holds", "fails", "undecided"))
+    return f"{counts}; {len(verdicts) - len(inside)} (outside the regime), for contrast"
+
+
+def exit_status(verdicts: list[Any]) -> int:
+    """Exit status of a study: 1 if a prediction failed where theory claims to hold, else 0."""
+    return int(any(v.claimed and v.outcome == "fails" for v in verdicts))
+
+
+def columns(verdicts) -> dict:
+    """The verdicts as variables of a Dataset, `dataset.assign(columns(verdicts))`, axis `claim`."""
+    table = {
+        "claim": [v.name for v in verdicts],
+        "predicted": [v.predicted for v in verdicts],
+        "measured": [float(v.measured.value) for v in verdicts],
+        "measured_stderr": [float(v.measured.stderr) for v in verdicts],
+        "claimed": [int(v.claimed) for v in verdicts],
+        "tolerance": [v.tolerance for v in verdicts],
+    }
+    return {name: ("claim", values) for name, values in table.items()}
+
+
+def verdicts_in(dataset) -> list[Verdict]:
+    """The verdicts that a Dataset holds, as `columns` put them there."""
+    if "claim" not in dataset.dims:
+        return []
+    names = ("claim", "predicted", "measured", "measured_stderr", "claimed", "tolerance")
+    rows = zip(*(dataset[name].values.tolist() for name in names), strict=True)
+    return [
+        Verdict(name, predicted, Estimate(value, error), bool(claimed), tolerance)
+        for name, predicted, value, error, claimed, tolerance in rows
+    ]

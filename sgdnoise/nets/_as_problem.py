@@ -1,0 +1,91 @@
+"""A torch module as a pure function of one flat vector."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cache, partial
+
+import torch
+from torch.func import functional_call
+
+from sgdnoise.core._problem import Problem
+from sgdnoise.nets._checks import check_fit, check_shape, listed
+from sgdnoise.nets._per_example._operator import gradients_by_plan, trainable
+from sgdnoise.nets._per_example._plan import Network
+
+
+def as_problem(net, loss, inputs, targets, *, autocast=None):
+    """The Problem of fitting `net`, and its present trainable parameters as theta (p,).
+
+    loss: (outputs, targets) -> (n,), one number an example, say with reduction="none".
+    The network runs in the mode, train or eval, that it is in, and a convolution in channels_last
+    where its weights are so laid.  autocast: a type such as torch.bfloat16, in which the network's
+    products are then made; losses, theta and covariances of gradients keep their own.
+    Raises ValueError for a network with buffers, such as batch norm's running means: a step would
+    change them behind theta's back, and batch norm mixes the examples; for one without parameters;
+    for inputs that are not finite, that the network does not take, or of another length than the
+    targets; for targets that the loss does not take, and a loss of another shape than (n,).
+    """
+    buffers = [name for name, _ in net.named_buffers()]
+    if buffers:
+        raise ValueError(f"buffers are not part of theta: {listed(buffers)}; use layer norm")
+    if not trainable(net):
+        raise ValueError(f"{type(net).__name__} has no parameters to train, and so no theta")
+    names, tensors = zip(*trainable(net).items(), strict=True)
+    check_fit(net, loss, inputs, targets, tensors[0].device)
+    sizes = [t.numel() for t in tensors]
+    forms = [_form(t) for t in tensors]
+    kind = tensors[0].device.type
+    passing = nullcontext if autocast is None else partial(torch.autocast, kind, autocast)
+
+    def named(theta):
+        parts = zip(names, theta.split(sizes), tensors, forms, strict=True)
+        return {
+            name: part.view_as(tensor).contiguous(memory_format=form)
+            for name, part, tensor, form in parts
+        }
+
+    def losses(theta, x, y):
+        return losses_of(named(theta).values(), x, y)
+
+    def losses_of(parts, x, y):
+        with passing():
+            outputs = functional_call(net, dict(zip(names, parts, strict=True)), (x,))
+        each = loss(outputs if autocast is None else outputs.to(tensors[0].dtype), y)
+        check_shape(each, len(x))
+        return each
+
+    theta = torch.cat([t.detach().reshape(-1) for t in tensors])
+
+    @cache
+    def routes():
+        return Network.of(net, loss, (inputs,), targets, named(theta)).plan()
+
+    def rows(at, x, y):
+        plan = routes()
+        return gradients_by_plan(replace(plan, network=Network.of(net, loss, (x,), y, named(at))))
+
+    def backward(at, weights, shift, x, y):
+        plain = Problem(losses, (x, y), torch.func)
+        if shift is not None:
+            return plain.tilted(at, weights, shift)
+        if any(map(_transformed, (at, weights, x, y))):
+            return plain.weighted(at, weights)
+        with torch.enable_grad():
+            leaves = [part.requires_grad_() for part in named(at.detach()).values()]
+            each = losses_of(leaves, x, y)
+            found = torch.autograd.grad((weights * each).sum(), leaves, materialize_grads=True)
+        return torch.cat([part.reshape(-1) for part in found])
+
+    return Problem(losses, (inputs, targets), torch.func, rows, backward), theta
+
+
+def _form(tensor):
+    """How the numbers of a weight lie in memory."""
+    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last and not tensor.is_contiguous() else torch.contiguous_format
+
+
+def _transformed(tensor):
+    """Whether somebody differentiates or maps over it, which plain autograd does not see."""
+    wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda _: True)
+    return torch.is_tensor(tensor) and (tensor.requires_grad or wrapped(tensor))

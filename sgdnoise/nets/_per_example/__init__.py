@@ -1,0 +1,1 @@
+"""Per-example gradients of any network as an operator."""

@@ -1,0 +1,287 @@
+"""The gradient of each example in the form its layer has it, and what can be had from that form."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch.nn.grad import conv1d_weight, conv2d_weight
+
+from sgdnoise.nets._per_example._lowrank import (
+    ALL,
+    HELD,
+    WIDE,
+    column_squares,
+    patches,
+    products,
+    squares,
+    steps,
+)
+
+
+class ParameterBlock(NamedTuple):
+    """A parameter, or a block of its rows."""
+
+    name: str
+    rows: slice | None = None
+
+    def of(self, views: dict):
+        whole = views[self.name]
+        return whole if self.rows is None else whole[self.rows]
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Gradients (n, *shape of the parameter) of one use of one parameter, or of weight and bias."""
+
+    def names(self) -> set[str]: ...
+    def only(self, names: set[str]) -> Any: ...  # a Part, or None where nothing is left
+    def project(self, views: dict) -> Any: ...  # (n,)
+    def combine(self, weights, views: dict) -> None: ...  # adds to the views
+    def squares(self) -> Any: ...  # (n,)
+    def column_squares(self, views: dict) -> None: ...  # adds to the views
+    def chunks(self) -> Iterator[Any]: ...  # of the gradients as a matrix: (n, some columns)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The gradients themselves, (n, *shape)."""
+
+    place: ParameterBlock
+    each: Any
+
+    def names(self):
+        return {self.place.name}
+
+    def only(self, names):
+        return self if self.place.name in names else None
+
+    def project(self, views):
+        return self.each.flatten(1) @ self.place.of(views).reshape(-1)
+
+    def combine(self, weights, views):
+        found = weights @ self.each.flatten(1)
+        self.place.of(views).add_(found.view(self.each.shape[1:]))
+
+    def squares(self):
+        some = steps(self.each.shape[0], self.each[0].numel(), HELD)
+        return torch.cat([self.each[rows].flatten(1).square().sum(1) for rows in some])
+
+    def column_squares(self, views):
+        for rows in steps(self.each.shape[0], self.each[0].numel(), HELD):
+            self.place.of(views).add_(self.each[rows].square().sum(0))
+
+    def chunks(self):
+        yield self.each.flatten(1)
+
+
+@dataclass(frozen=True)
+class RankOne:
+    """A linear layer seen once an example: left_i right_i^T, and left_i for the bias."""
+
+    weight: ParameterBlock | None
+    bias: ParameterBlock | None
+    left: Any  # (n, o)
+    right: Any  # (n, i)
+
+    def names(self):
+        return {place.name for place in (self.weight, self.bias) if place}
+
+    def only(self, names):
+        weight, bias = (p if p and p.name in names else None for p in (self.weight, self.bias))
+        return RankOne(weight, bias, self.left, self.right) if weight or bias else None
+
+    def project(self, views):
+        found = torch.zeros_like(self.left[:, 0])
+        if self.weight:
+            matrix = self.weight.of(views)
+            if self.left.shape[1] <= self.right.shape[1]:
+                found += (self.right @ matrix.T * self.left).sum(1)
+            else:
+                found += (self.left @ matrix * self.right).sum(1)
+        if self.bias:
+            found += self.left @ self.bias.of(views)
+        return found
+
+    def combine(self, weights, views):
+        left = weights[:, None] * self.left
+        if self.weight:
+            self.weight.of(views).addmm_(left.T, self.right)
+        if self.bias:
+            self.bias.of(views).add_(left.sum(0))
+
+    def squares(self):
+        right = self.right.square().sum(1) * bool(self.weight) + bool(self.bias)
+        return self.left.square().sum(1) * right
+
+    def column_squares(self, views):
+        left = self.left.square()
+        if self.weight:
+            self.weight.of(views).addmm_(left.T, self.right.square())
+        if self.bias:
+            self.bias.of(views).add_(left.sum(0))
+
+    def chunks(self):
+        if self.bias:
+            yield self.left
+        if self.weight:
+            for rows in steps(self.left.shape[1], self.right.numel(), WIDE):
+                yield (self.left[:, rows, None] * self.right[:, None]).flatten(1)
+
+
+@dataclass(frozen=True)
+class SumOfOuters:
+    """A linear layer at many positions of an example: sum_t left_it right_it^T."""
+
+    weight: ParameterBlock
+    left: Any  # (n, T, o)
+    right: Any  # (n, T, i)
+    shape: Any  # of the weight
+
+    def names(self):
+        return {self.weight.name}
+
+    def only(self, names):
+        return self if self.weight.name in names else None
+
+    def project(self, views):
+        matrix = self.weight.of(views).flatten(1)
+        if self.left.shape[2] <= self.right.shape[2]:
+            return (self.right @ matrix.T * self.left).sum((1, 2))
+        return (self.left @ matrix * self.right).sum((1, 2))
+
+    def combine(self, weights, views):
+        left = (weights[:, None, None] * self.left).flatten(0, 1)
+        found = left.T @ self.right.flatten(0, 1)
+        place = self.weight.of(views)
+        place.add_(found.view(place.shape))
+
+    def squares(self):
+        return squares(self)
+
+    def column_squares(self, views):
+        column_squares(self, views)
+
+    def chunks(self):
+        n, _, width = self.right.shape
+        for rows in steps(self.left.shape[2], n * width, WIDE):
+            yield (self.left[:, :, rows].mT @ self.right).flatten(1)
+
+    def factors(self, rows):
+        """Of some examples, outputs (m, 1, o, T) and inputs (m, 1, i, T)."""
+        return self.left[rows].mT[:, None], self.right[rows].mT[:, None]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution: left the gradient to its output, right its input, in images."""
+
+    weight: ParameterBlock
+    left: Any  # (n, o, *positions)
+    right: Any  # (n, i, *pixels)
+    shape: Any  # of the weight
+    options: dict
+
+    def names(self):
+        return {self.weight.name}
+
+    def only(self, names):
+        return self if self.weight.name in names else None
+
+    def project(self, views):
+        run = F.conv1d if self.right.ndim == 3 else F.conv2d
+        out = run(self.right, self.weight.of(views), None, **self.options)
+        return (out * self.left).flatten(1).sum(1)
+
+    def combine(self, weights, views):
+        slopes = weights.view(-1, *[1] * (self.left.ndim - 1)) * self.left
+        run = conv1d_weight if self.right.ndim == 3 else conv2d_weight
+        self.weight.of(views).add_(run(self.right, self.shape, slopes, **self.options))
+
+    def squares(self):
+        return squares(self)
+
+    def column_squares(self, views):
+        column_squares(self, views)
+
+    def chunks(self):
+        n, o, *_ = self.left.shape
+        kernel, groups = self.shape[2:].numel(), self.options["groups"]
+        each = n * kernel * (o + groups * self.left[0, 0].numel())
+        for channels in steps(self.shape[1], each, WIDE):
+            left, right = self.factors(ALL, channels)
+            yield (left @ right.mT).flatten(1)
+
+    def factors(self, rows, channels=ALL):
+        """Of some examples, outputs (m, g, o / g, T) and patches of inputs (m, g, i k / g, T)."""
+        split = (self.options["groups"], -1)
+        left = self.left[rows].unflatten(1, split).flatten(3)
+        return left, patches(self, rows, channels).unflatten(1, split)
+
+
+@dataclass(frozen=True)
+class EmbeddingRows:
+    """An embedding: the gradient to the output, in the rows of the tokens."""
+
+    weight: ParameterBlock
+    tokens: Any  # (n, T)
+    left: Any  # (n, T, d)
+    shape: Any  # of the weight
+
+    def names(self):
+        return {self.weight.name}
+
+    def only(self, names):
+        return self if self.weight.name in names else None
+
+    def project(self, views):
+        return (F.embedding(self.tokens, self.weight.of(views)) * self.left).sum((1, 2))
+
+    def combine(self, weights, views):
+        slopes = (weights[:, None, None] * self.left).flatten(0, 1)
+        self.weight.of(views).index_add_(0, self.tokens.flatten(), slopes)
+
+    def squares(self):
+        return torch.cat([(left * total).sum((1, 2)) for _, left, _, total in self._added()])
+
+    def column_squares(self, views):
+        for tokens, _, times, total in self._added():
+            found = (total.square() / times).flatten(0, 1)
+            self.weight.of(views).index_add_(0, tokens.flatten(), found)
+
+    def chunks(self):
+        n, _, d = self.left.shape
+        base = torch.arange(n, device=self.tokens.device)[:, None]
+        for rows in steps(self.shape[0], n * d, WIDE):
+            count = rows.stop - rows.start
+            here = (self.tokens >= rows.start) & (self.tokens < rows.stop)
+            place = torch.where(here, base * count + self.tokens - rows.start, 0).flatten()
+            each = self.left.new_zeros(n * count, d)
+            each.index_add_(0, place, (here[..., None] * self.left).flatten(0, 1))
+            yield each.view(n, count * d)
+
+    def _added(self):
+        """For some examples at a time, at each place the sum of all slopes of its token."""
+        positions = self.tokens.shape[1]
+        for rows in steps(len(self.tokens), positions * (positions + self.left.shape[2]), HELD):
+            tokens, left = self.tokens[rows], self.left[rows]
+            same = (tokens[:, :, None] == tokens[:, None]).to(left.dtype)
+            yield tokens, left, same.sum(2, keepdim=True), same @ left
+
+
+def smaller(part: Any) -> Any:
+    """The part, or its gradients themselves where these take less memory."""
+    if not isinstance(part, (SumOfOuters, Convolution)):
+        return part
+    if part.shape.numel() > part.left[0].numel() + part.right[0].numel():
+        return part
+    return table(part)
+
+
+def table(part: Any) -> Table:
+    """The gradients of a part that has a weight alone, themselves."""
+    each = part.left.new_empty(part.left.shape[0], *part.shape)
+    for rows, found in products(part):
+        each[rows] = found
+    return Table(part.weight, each)

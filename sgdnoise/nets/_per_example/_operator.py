@@ -1,0 +1,212 @@
+"""The gradient of each example of a network's loss, as an operator, and its covariance."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from sgdnoise.core._covariance import Gram
+from sgdnoise.nets._checks import listed
+from sgdnoise.nets._per_example._gram import gram, mirrored
+from sgdnoise.nets._per_example._plan import Block, Network, Plan
+from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
+
+AT_ONCE = 512  # examples in one pass over the network, where all of it is kept
+SEEN = 1 << 23  # and fewer, where its layers would then see more numbers than these
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkGradients:
+    """Per-example gradients (n, p) of a network, never held: an operator, see rows.Rows.
+
+    shapes: name -> shape of each parameter, in the order of the flat vector.
+    routes: name -> from which layer the gradient of that parameter is had, or by torch.func.
+    blocks: () -> the gradients, block by block of examples: kept, or made anew each time.
+    like: a number of the type and on the device of the gradients.
+    """
+
+    n: int
+    shapes: dict
+    routes: dict
+    blocks: Callable[[], Iterable[Block]]
+    like: Any
+
+    @property
+    def p(self):
+        return sum(shape.numel() for shape in self.shapes.values())
+
+    def ones(self):
+        return self.like.new_ones(self.n)
+
+    def project(self, vectors):
+        views = self._views(vectors.t().contiguous())
+        found = torch.cat([self._seen(block, views) for block in self.blocks()])
+        return found.view(self.n, *vectors.shape[1:])
+
+    def combine(self, weights):
+        flat, views = self._empty(*weights.shape[1:])
+        start = 0
+        for block in self.blocks():
+            _add(block, weights[start : start + block.n], views)
+            start += block.n
+        return flat
+
+    def normal(self, vectors, shift):
+        flat, views = self._empty(*vectors.shape[1:])
+        given = self._views(vectors.t().contiguous())
+        for block in self.blocks():
+            _add(block, self._seen(block, given) - shift, views)
+        return flat
+
+    def squares(self):
+        """|g_i|^2, (n,), added up in float64."""
+        one = self.like.double()
+        return torch.cat([_total(b, one, lambda p: p.squares()) for b in self.blocks()])
+
+    def column_squares(self):
+        flat, (views,) = self._empty()
+        for block in self.blocks():
+            for part in block.parts:
+                part.column_squares(views)
+        return flat
+
+    def gram(self):
+        out = self.like.new_zeros(self.n, self.n)
+        for layer in zip(*(block.parts for block in self.blocks()), strict=True):
+            gram(layer, out)
+        return mirrored(out)
+
+    def part(self, name: str) -> "NetworkGradients":
+        """The same examples, of one parameter or of all below a module's name."""
+        kept = {key for key in self.shapes if key == name or key.startswith(f"{name}.")}
+        if not kept:
+            raise ValueError(f"no parameter is called {name!r}; there are {listed(self.shapes)}")
+        return self._of(kept)
+
+    def parts(self) -> dict[str, "NetworkGradients"]:
+        """name -> the same examples, of that parameter alone."""
+        return {name: self._of({name}) for name in self.shapes}
+
+    def _of(self, kept):
+        def blocks():
+            for block in self.blocks():
+                some = (part.only(kept) for part in block.parts)
+                yield Block(block.n, [part for part in some if part is not None])
+
+        shapes, routes = ({k: d[k] for k in d if k in kept} for d in (self.shapes, self.routes))
+        return replace(self, shapes=shapes, routes=routes, blocks=blocks)
+
+    def _seen(self, block, views):
+        """Inner products of the gradients of a block with each of some vectors, (b, k)."""
+        like = self.like
+        return torch.stack([_total(block, like, lambda p, v=v: p.project(v)) for v in views], 1)
+
+    def _empty(self, *several):
+        """One vector (p,) or several (p, k), each of them in one piece, and their views."""
+        flat = self.like.new_zeros(*several, self.p)
+        return flat.t(), self._views(flat)
+
+    def _views(self, flat):
+        """Of one vector (p,), or of each of (k, p), the parameters by name."""
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        rows = (zip(self.shapes.items(), row.split(sizes), strict=True) for row in _several(flat))
+        return [{name: part.view(shape or 1) for (name, shape), part in row} for row in rows]
+
+
+def _several(vectors):
+    return vectors if vectors.ndim > 1 else vectors[None]
+
+
+def _add(block, weights, views):
+    """To each view the sum of the gradients of a block, by weights (b,), or of (b, k) its own."""
+    for part in block.parts:
+        for column, view in zip(_several(weights.t()), views, strict=True):
+            part.combine(column, view)
+
+
+def _total(block, like, number):
+    """A number of each example, summed over the parts of a block."""
+    total = like.new_zeros(block.n)
+    for part in block.parts:
+        total += number(part)
+    return total
+
+
+def gradient_covariance(
+    net: nn.Module,
+    losses: Callable,
+    inputs,
+    targets,
+    *,
+    batch: int = 1,
+    replacement: bool = True,
+    law: Weights | None = None,
+    block: int | None = None,
+) -> Gram:
+    """Covariance of a network's minibatch gradient, an operator on its trainable parameters (p,).
+
+    C = (1/B) (1/n) sum_i (g_i - g)(g_i - g)^T, times (n - B) / (n - 1) without replacement, of the
+    gradients g_i of `losses(net(inputs), targets)`, (n,); or G^T Cov(w) G for another law of
+    example weights.  As for `gradients`, which says what is refused.
+    """
+    rows = per_example_gradients(net, losses, inputs, targets, block=block)
+    if law is None:
+        laws = with_replacement if replacement else without_replacement
+        law = laws(rows.n, batch)
+    if law.n != rows.n:
+        raise ValueError(f"a law for {law.n} examples cannot weigh {rows.n}")
+    return Gram(rows, law.own, law.shared)
+
+
+def per_example_gradients(
+    net: nn.Module, losses: Callable, inputs, targets, *, block: int | None = None
+) -> NetworkGradients:
+    """The gradients of the losses (n,) of n examples with respect to all trainable parameters.
+
+    inputs: what `net` takes, one tensor or a tuple of them, examples first; losses: (outputs,
+    targets) -> (n,).  A linear layer's gradient is sum_t d_it a_it^T of what it saw (a) and of the
+    slope at its output (d), and so for convolutions, embeddings and norms, wherever the network
+    calls these: only a and d are kept, and of small layers the gradient itself.  What no layer
+    explains goes by torch.func with a warning, `Fallback`.  Which is which is found on three
+    examples, where every route is held against autograd.
+    block: keep nothing, and pass over the network anew, so many examples at a time, whenever
+    something is asked; else all n are kept.  Either way it is the network of now: its trained
+    parameters, buffers and modes may change later, but neither its frozen parameters nor the
+    examples, which are not copied.
+    Raises ValueError for a block below 1; losses of another shape than (n,); fewer than 2 examples,
+    or not in tensors on the network's device; a network that is random (dropout), mixes its
+    examples (batch norm in training), changes them in place, or has nothing to train or that in
+    half precision; and for losses or gradients that are not finite, naming example and layer, where
+    `block` is given only when they are asked for.
+    """
+    if block is not None and block < 1:
+        raise ValueError(f"a block holds at least one example, not {block}")
+    here = {name: tensor.detach().clone() for name, tensor in trainable(net).items()}
+    network = Network.of(net, losses, _as_tuple(inputs), targets, here)
+    return gradients_by_plan(network.plan(), block)
+
+
+def gradients_by_plan(plan: Plan, block: int | None = None) -> NetworkGradients:
+    """As `gradients`, by routes that are known."""
+    network, n = plan.network, len(plan.network)
+    step = block or max(1, min(AT_ONCE, SEEN // plan.each))
+    spans = [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+    def blocks():
+        return (plan.block(span) for span in spans)
+
+    kept = None if block else list(blocks())
+    shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
+    like = next(iter(network.tensors.values())).new_zeros(())
+    return NetworkGradients(n, shapes, plan.routes, blocks if kept is None else lambda: kept, like)
+
+
+def trainable(net: nn.Module) -> dict:
+    """name -> parameter, of those that are trained."""
+    return {name: tensor for name, tensor in net.named_parameters() if tensor.requires_grad}
+
+
+def _as_tuple(inputs):
+    return inputs if isinstance(inputs, tuple) else (inputs,)

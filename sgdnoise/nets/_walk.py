@@ -1,0 +1,67 @@
+"""One long walk of a process, in torch, for anyone to watch."""
+
+from itertools import count
+
+import torch
+
+from sgdnoise.dynamics._process import Process
+from sgdnoise.noise._draws import (
+    Normal,
+    Permutation,
+    Rademacher,
+    StepNumber,
+    ThreePoint,
+    Uniform,
+    WithoutReplacement,
+    WithReplacement,
+)
+
+
+def walk(process: Process, theta, generator):
+    """Yield theta after each step, for as long as anyone asks.
+
+    generator: a torch.Generator on theta's device, or an int to seed one.
+    """
+    one = next(iter(theta.values())) if isinstance(theta, dict) else theta
+    if isinstance(generator, int):
+        generator = torch.Generator(one.device).manual_seed(generator)
+    state = process.begin(theta)
+    for drawn in draws(process.draw, generator, one.dtype):
+        state = process.step(state, drawn)
+        yield process.theta(state)
+
+
+def draws(kinds, generator, dtype):
+    """An endless stream of what `kinds` ask for, in the same tuples and dicts."""
+    if isinstance(kinds, dict):
+        rows = draws(tuple(kinds.values()), generator, dtype)
+        return (dict(zip(kinds, row, strict=True)) for row in rows)
+    if isinstance(kinds, tuple):
+        streams = [draws(kind, generator, dtype) for kind in kinds]
+        return (tuple(map(next, streams)) for _ in iter(int, 1))
+    return _stream(kinds, generator, dtype)
+
+
+def _stream(kind, generator, dtype):
+    on = {"generator": generator, "device": generator.device}
+    for step in count():
+        match kind:
+            case StepNumber():
+                yield step
+            case Rademacher(size):
+                yield 2 * torch.randint(2, (size,), **on).to(dtype) - 1
+            case ThreePoint(size):
+                face = torch.randint(6, (size,), **on)
+                yield 3**0.5 * ((face == 5).to(dtype) - (face == 0).to(dtype))
+            case Normal(size):
+                yield torch.randn(size, dtype=dtype, **on)
+            case Uniform(size):
+                yield torch.rand(size, dtype=dtype, **on)
+            case WithReplacement(size, below):
+                yield torch.randint(below, (size,), **on)
+            case WithoutReplacement(size, below):
+                yield torch.randperm(below, **on)[:size]
+            case Permutation(size, below):
+                yield from torch.randperm(below, **on)[: below // size * size].split(size)
+            case _:
+                raise TypeError(f"no way to draw {kind!r}")

@@ -1,0 +1,131 @@
+"""How noisy the gradient of a network's losses is, and how curved their mean, as traces."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sgdnoise.core._estimate import Estimate, mean
+from sgdnoise.nets._checks import check_losses
+from sgdnoise.nets._per_example._operator import per_example_gradients, trainable
+from sgdnoise.nets._watch._activations import called
+from sgdnoise.noise._measure._gradient_noise_scale import gradient_noise_scale
+
+
+def judged(loss: Callable, outputs, targets) -> torch.Tensor:
+    """The losses (n,); one sentence for outputs and targets that do not suit the loss."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Using a target size")
+            each = loss(outputs, targets)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shape = tuple(outputs.shape) if torch.is_tensor(outputs) else type(outputs).__name__
+        raise ValueError(
+            f"the loss does not take outputs {shape} with targets {tuple(targets.shape)} "
+            f"of {targets.dtype}"
+        ) from error
+    check_losses(each, len(targets))
+    return each
+
+
+def loss_and_noise(net, loss, examples, layers, probes: int, rng) -> dict:
+    """Mean loss of the examples, `noise_trace`, in all and of layers, noise.scale, and Tr H.
+
+    examples: the inputs, a tuple, and targets.  Tr H is `hessian_trace`, left out where probes are
+    0.  Raises ValueError as `gradients` does.
+    """
+    inputs, targets = examples
+    with torch.no_grad(), _exactly(targets):
+        each = judged(loss, called(net, inputs), targets)
+    with _exactly(targets):
+        rows = per_example_gradients(net, loss, inputs, targets)
+    owned = [layer for layer in layers if any(key.startswith(f"{layer}.") for key in rows.shapes)]
+    found = {
+        "loss": _number(mean(each.double().numpy(force=True))),
+        "noise_trace": noise_trace(rows),
+        "noise_scale": gradient_noise_scale(rows),
+        "layer_noise_trace": {layer: noise_trace(rows.part(layer)) for layer in owned},
+    }
+    if probes:
+        found["hessian_trace"] = hessian_trace(net, loss, inputs, targets, probes, rng)
+    return found
+
+
+def noise_trace(rows) -> Estimate:
+    """Tr C of one example's gradient, unbiased, by n - 1; its error is that of n examples.
+
+    A minibatch of B has Tr C / B.
+    """
+    middle = rows.combine(rows.ones() / rows.n)
+    along, wide = rows.project(middle).double(), middle.double()
+    apart = (rows.squares() - 2 * along + wide @ wide).clamp(min=0)
+    return _number(mean(apart.numpy(force=True) * rows.n / (rows.n - 1)))
+
+
+def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, probes: int, rng):
+    """Tr H of the mean loss over trained parameters, by Hutchinson (1990): the mean of z^T H z.
+
+    z are `probes` vectors of random signs; the error is theirs alone, not that of the examples.
+    Where activations have corners, as relu has, the Hessian of the loss does not know of them.
+    Raises ValueError for a network without second derivatives.
+    """
+    leaves = {n: t.detach().clone().requires_grad_() for n, t in trainable(net).items()}
+    signs = [_signs(leaves, rng) for _ in range(probes)]
+    with torch.enable_grad(), _exactly(targets), sdpa_kernel(SDPBackend.MATH):
+        try:
+            total = loss(called(net, inputs, leaves), targets).mean()
+            slopes = torch.autograd.grad(total, [*leaves.values()], None, None, True, True)
+            _check_derivable(slopes)
+            values = [_curvature(slopes, [*leaves.values()], z) for z in signs]
+        except RuntimeError as error:
+            if "not implemented" not in str(error):
+                raise
+            raise ValueError(
+                "the network has no second derivatives, and so no trace of its Hessian; "
+                "probes=0 goes without"
+            ) from error
+    return _number(mean(np.asarray(values)))
+
+
+def _number(found):
+    return found._replace(value=float(found.value), stderr=float(found.stderr))
+
+
+def _exactly(tensor):
+    """Without autocast: covariances want all digits."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def _signs(leaves, rng):
+    return [torch.as_tensor(rng.choice([-1.0, 1.0], t.shape)).to(t) for t in leaves.values()]
+
+
+def _curvature(slopes, leaves, signs):
+    """z^T H z, from a gradient that can be derived once more."""
+    pairs = zip(slopes, signs, strict=True)
+    along = sum((s * z).sum() for s, z in pairs if s is not None and s.requires_grad)
+    if not torch.is_tensor(along):
+        return 0.0
+    found = torch.autograd.grad(along, leaves, retain_graph=True, allow_unused=True)
+    pairs = zip(found, signs, strict=True)
+    return float(sum((h * z).double().sum() for h, z in pairs if h is not None))
+
+
+def _check_derivable(slopes):
+    """Raises RuntimeError for what may be derived once alone, which torch would take for constant.
+
+    It puts a node, Error, where such a function ends the graph, and looks at it only on the way to
+    what is asked for.
+    """
+    left = [slope.grad_fn for slope in slopes if slope is not None]
+    seen = set(left)
+    while left:
+        node = left.pop()
+        if type(node).__name__ == "Error":
+            raise RuntimeError("a second derivative is not implemented")
+        fresh = {after for after, _ in getattr(node, "next_functions", ())} - seen
+        left += fresh
+        seen |= fresh

@@ -1,0 +1,286 @@
+"""Noise and dimension of a network's layers while somebody else's loop trains it."""
+
+import warnings
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from sgdnoise.nets._checks import check_examples, check_finite_inputs, listed
+from sgdnoise.nets._per_example._plan import FallbackWarning, UnusedWarning
+from sgdnoise.nets._watch._activations import (
+    FAILED,
+    USUAL,
+    UnmeasuredWarning,
+    activations,
+    dimensions,
+    points,
+    untouched,
+    unwrapped,
+    weighty,
+)
+from sgdnoise.nets._watch._loss_traces import judged, loss_and_noise
+
+TRIED = 3  # examples on which it is found what the layers hand on
+
+
+def watch(
+    net: nn.Module,
+    inputs,
+    targets=None,
+    loss: Callable | None = None,
+    *,
+    layers: Collection[str] | None = None,
+    every=None,
+    estimators: dict[str, Callable] | None = None,
+    log: Callable[[dict, int], Any] | None = None,
+    pooled: bool = False,
+    training: bool = False,
+    probes: int = 10,
+    rng: int = 0,
+    start: int = 0,
+    gather: bool = True,
+) -> "Watch":
+    """Look at a network now, and at each call of `step()` on what is returned that is due.
+
+    inputs: held examples, one tensor or a tuple of them, not copied.  The activations (n, d) of
+    each layer give participation ratio, `twonn` and `levina_bickel`, or what `estimators` say in
+    their place, name -> function of a numpy array (n, d).  With targets and a loss, (outputs,
+    targets) -> (n,), see also `loss_and_noise`, with `probes` random signs by the root `rng`.
+    layers: names of net.named_modules(); else all that have a weight of two axes or more.
+    every: so many steps, or which steps, or step -> whether; else `doubling`.
+    log: called at each look with (numbers by "layer/name" or by name, step).
+    pooled: means over the places of images and sequences, which are laid out in one row otherwise.
+    training: look in the modes the network is in, dropout and batch statistics among them; else in
+    eval.  start: how many steps were made before.
+    gather: where torch.distributed has begun, all ranks watch, each with its part of the examples,
+    and rank 0 alone measures; with False each rank is by itself.
+    The training goes on as it would have, bit for bit.
+    Raises ValueError for layers that are not there, not reached, or hand on no tensor; for `every`
+    below 1; for fewer than 11 examples for the usual estimators, any not finite, or on another
+    device than the network; for a loss that does not take the targets; and as `gradients` does.
+    """
+    due, net = _schedule(every), unwrapped(net)
+    estimators = USUAL if estimators is None else estimators
+    begun = dist.is_available() and dist.is_initialized()
+    ranks = dist.get_world_size() if gather and begun else 1
+    look = Probe(net, _as_tuple(inputs), targets, loss, {}, estimators, pooled, probes, rng, ranks)
+    _in_step(look.check, ranks)
+    with untouched(net, training):
+        look = _in_step(partial(look.at_layers, layers), ranks).joined()
+        first = _in_step(partial(look, start), ranks)
+        return Watch(look, training, due, log, start, first)
+
+
+def doubling(step: int) -> bool:
+    """Whether a step is one of 1, 2, 4, 8, 16, ...: log2 n + 1 looks in n steps.
+
+    Networks change fast at first, and later by as much only in as much more time.
+    """
+    return step > 0 and step & (step - 1) == 0
+
+
+class Watch:
+    """What was seen of a network, at the start and at some steps of its training."""
+
+    def __init__(self, look, training, due, log, start, first):
+        self.count = self._last = start
+        self._look, self._training, self._due, self._log = look, training, due, log
+        self._seen: dict[int, dict] = {}
+        self._keep(first)
+
+    def step(self, at: int | None = None) -> None:
+        """One more step was made, or `at` in all; where that is due, look, but not twice."""
+        self.count = self.count + 1 if at is None else at
+        if self.count != self._last and self._due(self.count):
+            self.look()
+
+    def look(self) -> None:
+        """Look now, whether or not it is due.
+
+        What cannot be measured, because a layer has died or the loss is not finite, is nan, with a
+        warning, `Unmeasured`: training goes on.
+        """
+        self._last = self.count
+        with untouched(self._look.net, self._training):
+            self._keep(self._look(self.count, forgiving=True))
+
+    def results(self):
+        """All that was seen, an xarray Dataset along step and layer, with errors as NAME_stderr.
+
+        step: how many were made before a look.  Empty on ranks that do not measure.
+        """
+        from sgdnoise.lab._record import as_dataset
+
+        return as_dataset(self._seen)
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._due = _never
+
+    def _keep(self, record):
+        if record is None:
+            return
+        self._seen[self.count] = record
+        if self._log is not None:
+            from sgdnoise.lab._record import as_numbers
+
+            found = as_numbers(record)
+            named = {n if layer is None else f"{layer}/{n}": x for (n, layer), x in found.items()}
+            self._log(named, self.count)
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """How to look at a network: at which examples and layers, by what, together with whom."""
+
+    net: nn.Module
+    inputs: tuple
+    targets: Any
+    loss: Callable | None
+    layers: dict
+    estimators: dict
+    pooled: bool
+    probes: int
+    root: int
+    ranks: int
+    examples: tuple | None = None  # inputs and targets of all ranks, where gradients are measured
+
+    def __call__(self, step: int, *, forgiving: bool = False) -> dict | None:
+        """What is seen after a step; None on ranks that do not measure."""
+        _, rows = activations(self.net, self.inputs, self.layers, self._rows)
+        parts = _gathered(rows, self.ranks)
+        if parts is None:
+            return None
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in self.layers}
+        record = dimensions(whole, self.estimators)
+        if self.examples is None:
+            return record
+        return record | self._noise(np.random.default_rng([self.root, step]), forgiving)
+
+    def check(self) -> None:
+        """Raises ValueError for examples, and for settings, that cannot be."""
+        if not self.inputs:
+            raise ValueError("the inputs are an empty tuple, and a network is seen at examples")
+        first = next(self.net.parameters(), self.inputs[0])
+        if any(is_lazy(each) for each in self.net.parameters()):
+            raise ValueError("some layers have no size before a first batch: run one through them")
+        if (self.targets is None) != (self.loss is None):
+            raise ValueError("targets and a loss are given both, or neither of them")
+        if self.probes == 1 or self.probes < 0:
+            raise ValueError(f"Tr H takes 2 probes or more, or 0 for none, not {self.probes}")
+        targets = self.inputs[0] if self.targets is None else self.targets
+        check_examples(self.inputs, targets, first.device)
+        for part in self.inputs:
+            check_finite_inputs(part)
+
+    def at_layers(self, names) -> "Probe":
+        """The same at these layers, or at all with a weight; raises ValueError as `watch` says."""
+        modules = dict(self.net.named_modules())
+        names = [names] if isinstance(names, str) else names
+        if unknown := [name for name in names or () if name not in modules]:
+            there = listed(name for name in modules if name)
+            raise ValueError(f"no layer is called {unknown[0]!r}; there are {there}")
+        few = tuple(part[:TRIED] for part in self.inputs)
+        tried = weighty(modules) if names is None else {name: modules[name] for name in names}
+        outputs, seen = activations(self.net, few, tried, partial(self._tried, names is None))
+        if unreached := [name for name in names or () if name not in seen]:
+            raise ValueError(f"the forward pass does not reach layer {unreached[0]!r}")
+        if self.loss is not None:
+            judged(self.loss, outputs, self.targets[:TRIED])
+        return replace(self, layers={name: tried[name] for name in tried if seen.get(name)})
+
+    def joined(self) -> "Probe":
+        """The same with the examples of all ranks where gradients of a loss are measured."""
+        if self.loss is None:
+            return self
+        if self.ranks == 1:
+            return replace(self, examples=(self.inputs, self.targets))
+        parts = _gathered([part.cpu() for part in (*self.inputs, self.targets)], self.ranks)
+        if parts is None:
+            return self
+        device = self.targets.device
+        *inputs, targets = (torch.cat(part).to(device) for part in zip(*parts, strict=True))
+        return replace(self, examples=(tuple(inputs), targets))
+
+    def _tried(self, leave_out, name, module, output):
+        try:
+            return points(name, module, output, min(TRIED, len(self.inputs[0]))) is not None
+        except ValueError:
+            if not leave_out:
+                raise
+
+    def _rows(self, name, module, output):
+        return points(name, module, output, len(self.inputs[0]), self.pooled)
+
+    def _noise(self, rng, forgiving):
+        with warnings.catch_warnings():
+            if forgiving:  # what was said at the start is known
+                warnings.simplefilter("ignore", FallbackWarning)
+                warnings.simplefilter("ignore", UnusedWarning)
+            given = self.net, self.loss, self.examples, self.layers, self.probes
+            try:
+                return loss_and_noise(*given, rng)
+            except FAILED as error:
+                if not forgiving:
+                    raise
+                warnings.warn(f"no gradient noise: {error}", UnmeasuredWarning, stacklevel=4)
+                return {}
+
+
+def _schedule(every) -> Callable[[int], bool]:
+    if every is None or callable(every):
+        return every or doubling
+    if isinstance(every, Integral):
+        if every < 1:
+            raise ValueError(f"a look comes every 1 or more steps, not every {every}")
+        return lambda step: step % every == 0
+    if not isinstance(every, Iterable):
+        raise ValueError(f"every is how many steps, which steps, or step -> bool, not {every!r}")
+    steps = frozenset(every)
+    if any(step != int(step) or step < 0 for step in steps):
+        raise ValueError(f"steps are counted by whole numbers, not {min(steps)}, ...")
+    return steps.__contains__
+
+
+def _never(_):
+    return False
+
+
+def _as_tuple(inputs):
+    return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
+def _in_step(task, ranks):
+    """What a task gives on this rank; where one of the ranks refuses, all do."""
+    found, problem = None, None
+    try:
+        found = task()
+    except ValueError as error:
+        if ranks == 1:
+            raise
+        problem = f"rank {dist.get_rank()}: {error}"
+    if ranks > 1:
+        said: list[Any] = [None] * ranks
+        dist.all_gather_object(said, problem)
+        if problems := [each for each in said if each]:
+            raise ValueError(problems[0])
+    return found
+
+
+def _gathered(part, ranks):
+    """What all ranks have, in their order, on rank 0; None on the others."""
+    if ranks == 1:
+        return [part]
+    parts = [None] * ranks if dist.get_rank() == 0 else None
+    dist.gather_object(part, parts)
+    return parts

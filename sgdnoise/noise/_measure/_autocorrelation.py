@@ -1,0 +1,123 @@
+"""How long gradient noise remembers: its autocorrelation across steps."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from sgdnoise.core._arrays import Array, as_numpy, namespace
+from sgdnoise.core._estimate import Estimate
+
+WINDOW = 5.0  # times half a correlation time, to where correlations are summed
+
+
+def autocorrelation(
+    samples: Float[Array, "t *p"], lags: Sequence[int] | None = None, *, mean=None
+) -> Estimate:
+    r"""Correlation of noise (t, ...) with itself some steps later: rho_k at each of `lags`.
+
+    rho_k = E xi_s . xi_(s+k) / E |xi_s|^2, the inner product over all but the first axis: the sum
+    of the directions' autocovariances over the sum of their variances.  Errors by the formula of
+    Bartlett (1946) for a linear process, its sum cut at 5 correlation times, over the number
+    (Tr C)^2 / Tr C^2 of independent directions: exact if all of them remember alike.
+    lags: 1 to 20 unless told, as far as t // 2.
+    mean: what the noise is about, e.g. 0 if the full gradient is known; its own mean unless told,
+    which lowers every rho_k by about correlation_time / t.
+    Rows must be steps of one stationary stretch: a drift of scale or mean is read as memory.
+    Raises ValueError for lags outside 1 ... t // 2, or noise that is all zero.
+    """
+    flat = _flat(samples, mean)
+    lags = list(range(1, min(20, len(flat) // 2) + 1) if lags is None else map(int, lags))
+    _check(flat, lags)
+    rho = _correlations(flat, lags)
+    spread = _bartlett(flat, lags, rho, _window(flat))
+    return Estimate(rho, np.sqrt(np.sum(spread**2, axis=1) / len(flat) / _directions(flat)))
+
+
+def correlation_time(
+    samples: Float[Array, "t *p"], *, window: int | None = None, mean=None
+) -> Estimate:
+    r"""tau = 1 + 2 sum_k rho_k: a mean of t steps varies as one of t / tau independent ones.
+
+    The sum stops at `window` steps, or else at the first W >= 5 (1/2 + sum_k |rho_k|), the rule of
+    Sokal (1997) but for the absolute value; what lies beyond is left out, a bias of about exp(-5)
+    for exponential memory.  The error is that of the sum by Bartlett's formula, as in
+    `autocorrelation`, for AR(1) the tau (2 (2 W + 1) / t)^(1/2) of Madras & Sokal (1988).
+    Random reshuffling has long and weak anticorrelation: there `window` must span an epoch.
+    Raises ValueError for a window outside 1 ... t // 2, or noise that is all zero.
+    """
+    flat = _flat(samples, mean)
+    _check(flat, [1 if window is None else window])
+    lags = range(1, (_window(flat) if window is None else window) + 1)
+    rho = _correlations(flat, lags)
+    spread = _bartlett(flat, lags, rho, len(lags)).sum(0)
+    error = 2 * (np.sum(spread**2) / len(flat) / _directions(flat)) ** 0.5
+    return Estimate(float(1 + 2 * rho.sum()), float(error))
+
+
+def reshuffled_autocorrelation(batches: int, lag: int) -> float:
+    r"""Autocorrelation by random reshuffling of additive noise, epochs of `batches` steps.
+
+    The noises of an epoch sum to zero and are alike in pairs, so that two of them have correlation
+    -1 / (batches - 1); a share 1 - lag / batches of the pairs `lag` steps apart is of one epoch.
+    Hence the correlation time is exactly 0.  Raises ValueError for fewer than 2 batches or lag < 1.
+    """
+    if batches < 2 or lag < 1:
+        raise ValueError(f"an epoch has 2 batches or more and a lag 1, not {batches} and {lag}")
+    return -max(0.0, 1 - lag / batches) / (batches - 1)
+
+
+def _flat(samples, mean):
+    """Steps as rows without their mean."""
+    xp = namespace(samples)
+    t = samples.shape[0]
+    flat = xp.reshape(samples, (t, math.prod(samples.shape[1:])))
+    return flat - (xp.mean(flat, axis=0) if mean is None else mean)
+
+
+def _check(flat, lags):
+    t = len(flat)
+    wrong = [lag for lag in lags if not 1 <= lag <= t // 2]
+    if wrong:
+        raise ValueError(f"{t} steps know lags from 1 to {t // 2}, not {wrong[0]}")
+    total = float(as_numpy(namespace(flat).sum(flat**2)))
+    if not 0 < total < math.inf:
+        raise ValueError(f"noise with a sum of squares of {total} has no correlations")
+
+
+def _correlations(flat, lags):
+    """rho_k of each lag, (lag,), the means over as many pairs as there are."""
+    xp, t = namespace(flat), len(flat)
+    scale = float(as_numpy(xp.sum(flat**2))) / t
+    pairs = (float(as_numpy(xp.sum(flat[: t - k, :] * flat[k:, :]))) / (t - k) for k in lags)
+    return np.asarray([pair / scale for pair in pairs])
+
+
+def _window(flat):
+    """The first window W >= 5 (1/2 + sum of |rho_k| to W), at most half of the steps."""
+    size, most = 0.5, len(flat) // 2
+    for reach in range(1, most + 1):
+        size += abs(float(_correlations(flat, [reach])[0]))
+        if reach >= WINDOW * size:
+            return reach
+    return most
+
+
+def _bartlett(flat, lags, rho, reach):
+    """White numbers in each rho_k t^(1/2): rho_(l+k) + rho_(l-k) - 2 rho_k rho_l, (lag, l >= 1).
+
+    The squares of a row add up to t times a variance.  Beyond `reach` correlations count as zero.
+    """
+    lags, last = np.asarray(lags), reach + max(lags)
+    known = np.zeros(last + max(lags) + 1)
+    known[: reach + 1] = [1.0, *_correlations(flat, range(1, reach + 1))]
+    k, other = lags[:, None], np.arange(1, last + 1)
+    return known[other + k] + known[abs(other - k)] - 2 * rho[:, None] * known[other]
+
+
+def _directions(flat):
+    """(Tr C)^2 / Tr C^2 of the covariance, from the smaller of its two Gram matrices."""
+    small = flat.T @ flat if flat.shape[1] < len(flat) else flat @ flat.T
+    xp = namespace(flat)
+    return float(as_numpy(xp.linalg.trace(small) ** 2 / xp.sum(small**2)))

@@ -1,0 +1,107 @@
+r"""Whether weights vary more where the loss is steeper, and what that says.
+
+Feng & Tu (2021) find the variance of weights along a principal direction of their trajectory to
+fall with the flatness of the loss along it, as F^-psi.  Four things make such a law, and only two
+are of the noise: with C = sigma^2 H and independent batches the resting variance, rate sigma^2 / 2,
+knows no curvature, psi = 0; with C ~ H^2 it grows as H, psi = 2; batches of a reshuffled epoch
+are anticorrelated, which damps flat directions as H^2, psi = 4 (Kuehn & Rosenow, 2023).  But a
+window shorter than the time 1 / (rate h) of a direction sees a random walk in it, whose variance
+grows as C, psi = 2 and more for C = sigma^2 H; and principal components of any random walk, with no
+curvature at all, have variances that fall as 1 / j^2 (Antognini & Sohl-Dickstein, 2018).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import brentq
+
+from sgdnoise.core._arrays import Array, as_numpy, namespace
+from sgdnoise.core._estimate import Estimate, mean
+from sgdnoise.noise._measure._alignment import alignment_exponent
+
+DOUBLINGS = 100  # of the distance at which a loss is looked for
+
+
+class VarianceFlatness(NamedTuple):
+    """Variances (w, k) and flatness (w, k) along k principal directions of each of w windows.
+
+    exponent: psi of variance ~ flatness^-psi, a mean over windows.
+    """
+
+    variances: Any
+    flatness: Any
+    exponent: Estimate
+
+
+def variance_flatness(
+    windows: Float[Array, "w t p"], flatness: Callable[..., Any], k: int = 10
+) -> VarianceFlatness:
+    r"""The inverse variance-flatness relation of Feng & Tu (2021), from windows of theta.
+
+    flatness: (centre, direction) -> F, such as `width` of the loss, 1 / h^1/2 for curvature h.
+    psi is minus the slope of log variance on log F, by least squares in each window, and its
+    error is the spread over windows, which must be independent: of separate runs, or as far
+    apart as the longest time 1 / (rate h).  The straightness of one window says nothing of it,
+    nor does psi != 0 of the noise alone: see the top of this file, and give windows well over
+    1 / (rate h) of the flattest of the k directions.
+    Raises ValueError for fewer than 2 windows, as `principal` for k, and as `exponent`.
+    """
+    if windows.shape[0] < 2:
+        raise ValueError(f"an error needs at least 2 windows, not {windows.shape[0]}")
+    pairs = [_of_window(windows[at], flatness, k) for at in range(windows.shape[0])]
+    variances, widths = (np.stack(part) for part in zip(*pairs, strict=True))
+    slopes = [-alignment_exponent(f, v).value for f, v in zip(widths, variances, strict=True)]
+    return VarianceFlatness(variances, widths, mean(np.asarray(slopes)))
+
+
+def principal_directions(window: Float[Array, "t p"], k: int) -> tuple[Any, Any]:
+    """Variances (k,), by t - 1, and directions (k, p) of the principal components of theta.
+
+    Raises ValueError unless 1 <= k < t and k <= p.
+    """
+    xp, (t, p) = namespace(window), window.shape
+    if not 1 <= k <= min(t - 1, p):
+        raise ValueError(f"{t} points in {p} dimensions do not have {k} principal directions")
+    centred = window - xp.mean(window, axis=0)
+    _, sizes, directions = xp.linalg.svd(centred, full_matrices=False)
+    return sizes[:k] ** 2 / (t - 1), directions[:k, :]
+
+
+def loss_width(loss: Callable[..., Any], centre, direction, *, factor=math.e) -> float:
+    r"""Distance between the two points along a direction where the loss has grown by `factor`.
+
+    2 (2 (factor - 1) L / h)^1/2 in a quadratic bowl of curvature h and value L at its bottom; the
+    first crossing to each side is meant, and one narrower than the doubling steps is missed.
+    Raises ValueError for a loss that is not positive, for factor <= 1, and where the loss stays
+    below on one side.
+    """
+    value = float(loss(centre))
+    if not value > 0:
+        raise ValueError(f"a width is where the loss has grown by a factor, not from {value:.3g}")
+    if not factor > 1:
+        raise ValueError(f"a loss grows by a factor above 1, not {factor}")
+
+    def excess(distance):
+        return float(loss(centre + distance * direction)) - factor * value
+
+    return _crossing(excess) + _crossing(lambda distance: excess(-distance))
+
+
+def _crossing(excess):
+    """The distance at which an excess turns positive."""
+    far = 2.0**-20
+    for _ in range(DOUBLINGS):
+        if excess(far) > 0:
+            return brentq(excess, 0.0 if far < 2.0**-19 else far / 2, far, rtol=1e-12)
+        far *= 2
+    raise ValueError(f"the loss stays below along a direction, as far as {far:.3g} from the centre")
+
+
+def _of_window(window, flatness, k):
+    variances, directions = principal_directions(window, k)
+    centre = namespace(window).mean(window, axis=0)
+    found = [float(flatness(centre, directions[at, :])) for at in range(k)]
+    return as_numpy(variances).astype(float), np.asarray(found)

@@ -1,0 +1,115 @@
+"""Per-example gradients of any problem as an operator, by forward and backward derivatives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+
+from sgdnoise.core._arrays import Array, namespace
+from sgdnoise.core._covariance import Gram
+from sgdnoise.core._problem import Problem
+from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
+
+
+def gradient_covariance(
+    problem: Problem,
+    theta: Float[Array, " p"],
+    *,
+    batch: int = 1,
+    replacement: bool = True,
+    law: Weights | None = None,
+    block: int = 64,
+) -> Gram:
+    """Covariance of the minibatch gradient of a problem in jax or torch, an operator on (p,).
+
+    C = (1/B) (1/n) sum_i (g_i - g)(g_i - g)^T, times (n - B) / (n - 1) without replacement; or
+    G^T Cov(w) G for another law of example weights.  Products with C cost one derivative forward
+    and one backward; trace, diagonal and spectrum hold the gradients of `block` examples at once.
+    Of a torch module `nets.gradient_covariance` knows all that in less time.
+    Raises ValueError for fewer than 2 examples, a batch that the law refuses, a law of another
+    number of examples, or losses of another shape than (n,).
+    """
+    n = len(problem)
+    if n < 2:
+        raise ValueError(f"a covariance needs at least 2 examples, not {n}")
+    if block < 1:
+        raise ValueError(f"a block holds at least one example, not {block}")
+    shape = problem.losses(theta, *problem.examples).shape
+    if tuple(shape) != (n,):
+        raise ValueError(f"the losses must be one number an example, ({n},), not {tuple(shape)}")
+    if law is None:
+        laws = with_replacement if replacement else without_replacement
+        law = laws(n, batch)
+    if law.n != n:
+        raise ValueError(f"a law for {law.n} examples cannot weigh {n}")
+    return Gram(Implicit(problem, theta, block), law.own, law.shared)
+
+
+@dataclass(frozen=True, eq=False)
+class Implicit:
+    """The gradients (n, p) of the examples of a problem: see rows.Rows."""
+
+    problem: Problem
+    theta: Any
+    block: int
+
+    @property
+    def n(self):
+        return len(self.problem)
+
+    @property
+    def p(self):
+        return self.theta.shape[0]
+
+    def ones(self):
+        xp = namespace(self.theta)
+        return xp.ones_like(self.problem.losses(self.theta, *self.problem.examples))
+
+    def project(self, vectors):
+        return _columns(vectors, self._forward)
+
+    def combine(self, weights):
+        return _columns(weights, lambda w: self.problem.weighted(self.theta, w))
+
+    def normal(self, vectors, shift):
+        return self.combine(self.project(vectors) - shift)
+
+    def squares(self):
+        xp = namespace(self.theta)
+        return xp.concat([xp.sum(rows**2, axis=1) for rows in self._blocks()])
+
+    def column_squares(self):
+        return sum(namespace(rows).sum(rows**2, axis=0) for rows in self._blocks())
+
+    def gram(self):
+        xp = namespace(self.theta)
+        columns = [
+            xp.concat([rows @ other.T for rows in self._blocks()], axis=0)
+            for other in self._blocks()
+        ]
+        return xp.concat(columns, axis=1)
+
+    def part(self, name):
+        raise ValueError(f"this theta comes without names, so there is no {name!r} in it")
+
+    def parts(self):
+        return {"theta": self}
+
+    def _forward(self, vector):
+        problem = self.problem
+        return problem.ft.jvp(
+            lambda theta: problem.losses(theta, *problem.examples), (self.theta,), (vector,)
+        )[1]
+
+    def _blocks(self) -> Iterator[Any]:
+        """Gradients of `block` examples at a time, (b, p)."""
+        for start in range(0, self.n, self.block):
+            yield self.problem.only(slice(start, start + self.block)).gradients(self.theta)
+
+
+def _columns(several, one):
+    if several.ndim == 1:
+        return one(several)
+    xp = namespace(several)
+    return xp.stack([one(several[:, i]) for i in range(several.shape[1])], axis=1)

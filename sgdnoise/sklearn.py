@@ -1,0 +1,107 @@
+"""Estimators of dimension as scikit-learn has them: fit, then read `dimension_`."""
+
+import inspect
+import math
+from functools import partial
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sgdnoise.core._estimate import Estimate, with_group_error
+from sgdnoise.dimension._calibration import calibrated
+from sgdnoise.dimension._catalogue import ERROR_GROUPS, ESTIMATORS
+from sgdnoise.dimension._points import unique_points
+from sgdnoise.dimension._trained._model import estimate, learned
+
+
+class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Dimension of a cloud, and of the neighbourhood of any point, by an estimator of ours.
+
+    method: a name in `sgdnoise.dimension.ESTIMATORS`, or "estimate", which is the one to take for
+    an answer: it corrects what curvature, edges and uneven density do to `twonn` and the others,
+    and needs 205 points to fit.  Take another method to compare, for less time, for fewer points.
+    options: of that estimator, a dict.  calibrate: invert its values on uniform balls, simulated
+    once; "estimate" is so already.  near: fitted points in the neighbourhood of a point, 2 or more;
+    few make a value noisy, and nan where the estimator needs more.  groups: 2 or more, whose spread
+    makes the error, "estimate" has its own; nan where they come to be too small.
+
+    After fit: dimension_, stderr_, points_ (distinct: those that repeat are merged, with a warning
+    `Duplicates`), n_features_in_.  Raises ValueError for an unknown method or option and for fewer
+    points than the estimator needs.
+    """
+
+    def __init__(self, method="twonn", *, options=None, calibrate=False, near=50, groups=5):
+        self.method = method
+        self.options = options
+        self.calibrate = calibrate
+        self.near = near
+        self.groups = groups
+
+    def fit(self, X, y=None):  # noqa: ARG002 - scikit-learn passes it
+        """Estimate the dimension of the rows of X, (n_samples, n_features)."""
+        self._check()
+        X = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
+        points = unique_points(X)
+        found = self._measured(points)
+        self.dimension_, self.stderr_ = float(found.value), float(found.stderr)
+        self.points_ = points
+        return self
+
+    def transform(self, X):
+        """Dimension of the `near` fitted points nearest to each row of X.  -> (n_samples, 1)
+
+        nan where the estimator finds none there.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype="numeric", reset=False)
+        count = min(self.near, len(self.points_))
+        search = NearestNeighbors(n_neighbors=count).fit(self.points_)
+        places = search.kneighbors(X, return_distance=False)
+        value = self._estimator()
+        return np.asarray([[_or_nan(value, self.points_[np.sort(row)])] for row in places])
+
+    @property
+    def _n_features_out(self):
+        return 1
+
+    def _check(self):
+        if self.method not in (known := [*ESTIMATORS, "estimate"]):
+            raise ValueError(
+                f"{self.method!r} is none of the methods, such as {known[0]}, estimate"
+            )
+        if self.calibrate and self.method == "estimate":
+            raise ValueError("the method 'estimate' is calibrated as it is: leave calibrate=False")
+        if not (self.near >= 2 and self.groups >= 2):
+            raise ValueError(f"near and groups are 2 or more, not {self.near} and {self.groups}")
+        function = ESTIMATORS.get(self.method, estimate)
+        allowed = [*inspect.signature(function).parameters.keys() - {"points", "neighbours"}]
+        for name in self.options or {}:
+            if name not in allowed:
+                listed = ", ".join(sorted(allowed)) or "none"
+                raise ValueError(f"{self.method} has no option {name!r} but {listed}")
+
+    def _measured(self, points):
+        if self.method == "estimate":
+            return estimate(points, **(self.options or {}))
+        value = self._estimator()
+        try:
+            return with_group_error(
+                value, points, **ERROR_GROUPS.get(self.method, {"groups": self.groups})
+            )
+        except ValueError:  # of the groups, unless all points raise it too
+            return Estimate(value(points), math.nan)
+
+    def _estimator(self):
+        """Points to their dimension, without an error."""
+        function = ESTIMATORS.get(self.method, learned)  # whose value that of `estimate` is
+        function = calibrated(function) if self.calibrate else function
+        return partial(function, **(self.options or {}))
+
+
+def _or_nan(value, points):
+    try:
+        return float(value(points))
+    except ValueError:
+        return math.nan

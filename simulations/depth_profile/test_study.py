@@ -1,0 +1,222 @@
+"""The study of layers: its clouds and maps against slow twins, its smallest run, its refusals."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
+from witnesses import SURE, torus
+
+from sgdnoise.core import mean
+from sgdnoise.dimension import geodesic, gride, levina_bickel, participation_ratio, twonn
+from sgdnoise.lab import exit_status
+from simulations.depth_profile import _clouds as clouds
+from simulations.depth_profile import _maps as maps
+from simulations.depth_profile import _nets as nets
+from simulations.depth_profile import claims, study
+from simulations.depth_profile import figure as picture
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, in_this_process):
+    """A run of one network, in this process: narrow, and with one partition for each error."""
+
+    patch = in_this_process
+    patch.setattr(clouds, "SPLITS", 1)
+    patch.setattr(nets, "WIDE", 24)
+    patch.setattr(study, "learned", levina_bickel)  # which needs no table to be loaded
+    size = study.SMALL._replace(tasks=("mlp3 rendered",), moments=(0, 4), tangents=1)
+    return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
+
+
+def cloud(n, d, seed=0):
+    return torch.asarray(torus(d, n, np.random.default_rng(seed)))
+
+
+def test_estimates_from_inner_products_are_those_of_the_points():
+    points = cloud(400, 3) + 7.0
+    found = clouds.estimates(clouds.gram(points))
+    rows = points.numpy()
+    expected = {
+        "participation_ratio": participation_ratio(rows),
+        "twonn": twonn(rows),
+        "levina_bickel": levina_bickel(rows),
+        "gride 8-16": gride(rows, 8, 16),
+        "gride 32-64": gride(rows, 32, 64),
+        "geodesic": geodesic(rows),
+    }
+    assert list(found) == list(clouds.NAMES) == list(expected)
+    for name, value in expected.items():
+        assert_allclose(found[name].value, value, rtol=1e-9)  # squares of distances lose a half
+
+
+def test_a_surrogate_is_that_of_normal_points_of_equal_covariance(rng):
+    points = cloud(30, 2)
+    z = rng.standard_normal((30, 30))
+    beside = points - points.mean(0)
+    rows = torch.asarray(z) @ beside / 29**0.5
+
+    class Drawn:
+        def standard_normal(self, shape):
+            assert shape == z.shape
+            return z
+
+    found = clouds.surrogate(clouds.gram(points), Drawn())
+    assert_allclose(found, rows @ rows.T, rtol=1e-10, atol=1e-12)
+
+
+def test_the_surrogates_participation_ratio_is_that_of_the_cloud_on_average(rng):
+    """But for terms of order 1 / n: of the 2% that the study allows, here for n = 200."""
+    scales = torch.linspace(0.1, 1, 12)
+    own = clouds.gram(torch.asarray(rng.uniform(size=(200, 12))) * scales)
+    found = mean(np.asarray([clouds.matched(own, clouds.surrogate(own, rng)) for _ in range(150)]))
+    assert abs(found.value - 1) < SURE * found.stderr + 1 / 200
+    assert SURE * found.stderr < claims.MATCHED
+
+
+def test_points_that_coincide_have_no_estimates_but_twins_are_left_out():
+    same = clouds.estimates(clouds.gram(torch.ones(330, 4)))
+    assert all(np.isnan(found.value) for found in same.values())
+    points = cloud(400, 2)
+    twice = clouds.estimates(clouds.gram(torch.cat([points, points[:5]])))
+    assert twice["twonn"].distance(2) < SURE
+
+
+def test_a_scaled_copy_has_factors_of_one_and_noise_has_more():
+    points = cloud(340, 2)
+    found = clouds.factor(clouds.gram(points), clouds.gram(3 * points))
+    assert_allclose(found.value, 1, rtol=1e-9)
+    blurred = torch.cat([points, 0.5 * cloud(340, 4, 1)], dim=1)
+    more = clouds.factor(clouds.gram(points), clouds.gram(blurred))
+    assert all(more.value - SURE * more.stderr > 1)
+
+
+def test_the_factor_of_a_relu_is_what_comes_after_over_what_came_before(rng):
+    net, points = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU()), cloud(340, 3) + 0.7
+    found = study.at_start(net, points, rng)["relu"][1]
+    rows = points.numpy()
+    for i, each in enumerate((twonn, levina_bickel)):
+        assert_allclose(found[0, i], each(rows.clip(min=0)) / each(rows), rtol=1e-9)
+    assert np.isnan(found[1:]).all()
+
+
+def test_slopes_are_those_of_autograd():
+    net = nets.network("mlp3", (1, 3, 3), 8, (8, 8), seed=0).double()
+    image = torch.linspace(-1, 1, 9, dtype=torch.float64).reshape(1, 3, 3)
+    places = nets.shown(net)
+    found = maps.slopes(net, image, places)
+    for at, slopes in zip(places, found, strict=True):
+        exact = torch.autograd.functional.jacobian(
+            lambda x, at=at: nets.through(net, x[None])[at][0], image
+        )
+        expected = exact.reshape(-1, 9).T
+        assert_allclose(slopes, expected, atol=1e-8)  # third derivatives times 1e-12, rounding
+
+
+def test_an_orthogonal_map_stretches_nothing():
+    square = torch.linalg.qr(torch.randn(6, 6, generator=torch.manual_seed(0)))[0].double()
+    dimension, sensitivity, volume = maps._stretches(2 * square)
+    assert_allclose((dimension, sensitivity, volume), (6, np.log(2), 3 * np.log(2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("net", "layers", "relus"), [("mlp7", 8, 6), ("mlp3", 5, 0), ("vgg11", 11, 8)]
+)
+def test_networks_have_their_layers(net, layers, relus):
+    made = nets.network(net, (1, 8, 8), 12, (8, 8), seed=0)
+    assert len(nets.shown(made)) == layers <= maps.LAYERS
+    assert sum(isinstance(part, torch.nn.ReLU) for part in made) == relus <= study.RELUS
+    rows = nets.through(made, torch.ones(2, 1, 8, 8))
+    assert rows[nets.shown(made)[0]].shape == (2, 64)
+    assert rows[-1].shape == (2, nets.CLASSES)
+    weights = [part for part in made.modules() if isinstance(part, torch.nn.Linear)]
+    weights += [part for part in made.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert len(weights) == {"mlp7": 7, "mlp3": 4, "vgg11": 9}[net]  # pools are no layer
+
+
+def test_a_residual_network_of_twenty_layers_has_nine_blocks():
+    made = nets.network("resnet20", (1, 8, 8), 12, (8, 8), seed=0)
+    assert len(nets.shown(made)) == 13 == maps.LAYERS
+    assert sum(bool(list(part.children())) for part in made) == 9
+
+
+def test_classes_depend_on_two_latents_alone():
+    latents = nets.FACTORS
+    rows = np.random.default_rng(0).uniform(-1, 1, (50, len(latents)))
+    other = rows.copy()
+    free = [list(latents).index(name) for name in ("y", "log_size", "light")]
+    other[:, free] = 0
+    assert np.array_equal(nets.classes(rows), nets.classes(other))
+    assert len(np.unique(nets.classes(rows))) == nets.CLASSES
+
+
+def test_images_next_to_one_another_have_the_rank_of_their_latents():
+    class Net(torch.nn.Sequential):
+        pass
+
+    flat = Net(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 3))
+    found = maps.beside(flat, 5, 8, seed=0)
+    assert_allclose(found["rank"][1][:2], [5, 3])
+    assert_allclose(found["rank_least"][1][:2], [5, 3])
+    assert np.isnan(maps.beside(flat, None, 8, seed=0)["rank"][1]).all()
+
+
+def test_the_smallest_run_holds_and_is_drawn(small):
+    found = claims.verdicts(small)
+    assert exit_status(found) == 0
+    exact = [v for v in found if v.claimed and ("rank" in v.name or "turning" in v.name)]
+    assert len(exact) == 3
+    assert all(v.holds for v in exact)
+    figures = picture.figures(small)
+    assert list(figures) == ["layers_rendered"]
+    assert all(isinstance(figure, Figure) for _, figure in figures.values())
+    sharp, excess, factors = claims.tables(small)
+    off = small.estimate.sel(estimator="twonn").isel(task=0, moment=-1, layer=0).mean() - 5
+    assert excess.rows[0][1].startswith(f"{float(off):+.2f} ± ")
+    assert [len(row) for row in excess.rows] == [len(excess.headings)]
+    assert [len(row) for row in sharp.rows] == [len(sharp.headings)] * 2
+    assert factors.rows == []  # tanh has none
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "claim"),
+    [
+        ("rank", 6.0, "largest rank"),
+        ("rank_least", 4.0, "least rank"),
+        ("turned", 1e-5, "turning"),
+        ("matched", 1.1, "surrogate / layer"),
+        ("learned", 2.3, "learned"),
+    ],
+)
+def test_what_is_otherwise_than_claimed_fails(small, name, wrong, claim):
+    spoilt = small.assign({name: small[name] * 0 + wrong})
+    failed = [v for v in claims.verdicts(spoilt) if v.claimed and v.outcome == "fails"]
+    assert [claim in v.name for v in failed] == [True]
+
+
+def test_what_is_read_first_names_the_device_and_that_the_small_is_not_the_full():
+    here, there = claims.lead("cpu", study.FULL), claims.lead("a GPU", study.CUDA)
+    assert "on cpu" in here[0]
+    assert "not the full one" in here[0]
+    assert "on a GPU" in there[0]
+    assert "not the full one" not in there[0]
+    assert "50000 rendered" in there[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"images": 400}, "the estimators look at 325 images or more that were trained on"),
+        ({"task": ["mlp3 words"]}, "no task is called 'mlp3 words'; there are mlp7 digits"),
+        ({"seeds": 1}, "an error needs at least 2 seeds, not 1"),
+        ({"device": "abacus"}, "there is no device 'abacus'; there are cpu and cuda"),
+        ({"device": "cuda"}, "no CUDA device is to be found here; use --device cpu"),
+    ],
+)
+def test_bad_input_is_answered_by_one_sentence(arguments, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as end:
+        study.main(small=True, out=tmp_path, **arguments)
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

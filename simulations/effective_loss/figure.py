@@ -1,0 +1,88 @@
+"""Dimension of layers and Tr H under noise of several shapes, and on the effective loss."""
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sgdnoise.core import nanmean
+from sgdnoise.lab import COLOURS, STYLE, band
+
+CAPTION = (
+    "Left: participation ratio, over that at the start, of the layer whose predicted one changes "
+    "most; the line is descent without noise on L + κ Tr H (for minibatches L + rate Tr C / "
+    "(4 batch)), which knows nothing of the noisy runs. Middle: how far each hidden layer lies "
+    "from its prediction, paired by seed, first layer dark, last one light. Right: Tr H over that "
+    "at the start. Means over seeds; bands are two standard errors."
+)
+LOOKS = {
+    "prediction": ("predicted", "black", ""),
+    "label": ("noise", "vermilion", "o"),
+    "isotropic": ("isotropic, equal trace", "orange", "^"),
+    "diagonal": ("diagonal only", "purple", "v"),
+    "none": ("no noise", "grey", "D"),
+}
+TITLES = {
+    "resnet": "residual network, digits",
+    "vgg": "VGG-11, digits",
+    "tanh": "two layers, tanh, digits 0-2",
+    "deep": "four layers, tanh, digits 0-2",
+    "relu": "two layers, ReLU, digits 0-2",
+    "ten": "two layers, tanh, ten digits",
+    "minibatch": "tanh, ten digits, minibatches alone",
+}
+
+
+def figures(results) -> dict[str, tuple[str, Figure]]:
+    """Stem -> caption and figure."""
+    return {"effective_loss": (CAPTION, draw(results))}
+
+
+def draw(results) -> Figure:
+    """A row for each task: PR, how far it is off in each layer, Tr H."""
+    names = results.task.values.tolist()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.4, 0.7 + 1.55 * len(names)))
+        axes = figure.subplots(len(names), 3, squeeze=False)
+        for letter, row, name in zip("abcdefgh", axes, names, strict=False):
+            part = results.sel(task=name)
+            top = moved(part)
+            _modes(row[0], part, part.ratio.isel(layer=top), f"PR, layer {top + 1}")
+            _layers(row[1], part)
+            _modes(row[2], part, part.trace, "Tr H")
+            row[0].set_title(f"{letter}  {TITLES[name]}", fontsize=8)
+        for ax in axes[-1]:
+            ax.set_xlabel("steps / 1000")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=7)
+    return figure
+
+
+def moved(part) -> int:
+    """The layer whose predicted PR changes most."""
+    some = part.ratio.sel(mode="prediction").isel(layer=slice(int(part.layers)))
+    change = np.log(some).isel(watch=[0, -1]).diff("watch").mean("seed")
+    return int(np.argmax(abs(change.values)))
+
+
+def _modes(ax, part, values, ylabel):
+    """Each mode that the task has, over the start of its seed."""
+    values = values / values.isel(watch=0)
+    for mode, (label, color, marker) in LOOKS.items():
+        rows = values.sel(mode=mode).values
+        if np.isfinite(rows).all():
+            look = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.8}
+            band(ax, part.step.values / 1000, nanmean(rows), **look)
+    ax.set(ylabel=f"{ylabel} / start")
+
+
+def _layers(ax, part):
+    """Per cent by which PR under noise is above the predicted, of each hidden layer."""
+    count = int(part.layers)
+    off = 100 * (part.ratio.sel(mode="label") / part.ratio.sel(mode="prediction") - 1)
+    for layer in range(count):
+        shade = mpl.colormaps["viridis"](0.9 * layer / max(1, count - 1))
+        band(ax, part.step.values / 1000, nanmean(off.isel(layer=layer).values), color=shade)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set(ylabel="off by, %")
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -1,0 +1,298 @@
+"""The study of the effective loss: its steps against slow twins, its smallest run, its refusals."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
+from torch.func import functional_call
+from witnesses import SURE
+
+from sgdnoise.core import mean
+from sgdnoise.dimension import participation_ratio
+from sgdnoise.lab import exit_status
+from sgdnoise.nets.models import convnet, mlp
+from simulations.effective_loss import _nets as nets
+from simulations.effective_loss import _steps as steps
+from simulations.effective_loss import claims, study
+from simulations.effective_loss import figure as picture
+
+EXAMPLES, OUTPUTS, RATE, BATCH = 3, 2, 0.1, 2
+WIDTHS = {"tanh": (3, 4, OUTPUTS), "relu": (3, 4, 5, OUTPUTS)}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, in_this_process):
+    """A run of three tasks, in this process."""
+    in_this_process.setattr(study, "WATCHES", 4)
+    in_this_process.setattr(study, "PROBES", 1)
+    size = study.SMALL._replace(tasks=("tanh", "minibatch", "resnet"), share=0.002, images=6)
+    return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
+
+
+def made(kind, copies=1, seed=0):
+    """A net of float64, some copies of it as Nets, inputs (n, d) and targets (n, o)."""
+    draw = torch.Generator().manual_seed(seed)
+    if kind == "conv":
+        net = convnet((2, 2), OUTPUTS, 2, 1, "tanh", seed=draw).double()
+        stacked, shape = nets.convolutional([net] * copies), (EXAMPLES, 1, 2, 2)
+    else:
+        net = mlp(WIDTHS[kind], kind, seed=draw).double()
+        stacked, shape = nets.perceptrons([net] * copies), (EXAMPLES, 3)
+    inputs = torch.randn(shape, generator=draw, dtype=torch.float64)
+    targets = torch.randn((EXAMPLES, OUTPUTS), generator=draw, dtype=torch.float64)
+    return net, stacked, inputs, targets
+
+
+def course(kind, copies=1, label_noise=0.7):
+    net, stacked, inputs, targets = made(kind, copies)
+    x, y = (part.expand(copies, *part.shape) for part in (inputs, targets))
+    generator = torch.Generator().manual_seed(1)
+    return net, steps.Course(stacked, x, y, BATCH, label_noise, generator)
+
+
+def jacobian(net, inputs):
+    """Derivatives of all outputs by all weights, one output at a time.  (n o, p)"""
+    weights = [*net.parameters()]
+    rows = [torch.autograd.grad(f, weights, retain_graph=True) for f in net(inputs).flatten()]
+    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+
+
+def noise_traces(net, inputs, targets):
+    """Tr H of Gauss-Newton, and Tr C of the gradients of the examples, as they are defined."""
+    rows = jacobian(net, inputs).reshape(EXAMPLES, OUTPUTS, -1)
+    each = torch.einsum("nop,no->np", rows, net(inputs).detach() - targets)
+    return rows.square().sum() / EXAMPLES, (each - each.mean(0)).square().sum() / EXAMPLES
+
+
+def flat(theta):
+    """The numbers of each network, (k, p)."""
+    return torch.cat([part.flatten(1) for part in theta], 1)
+
+
+@pytest.mark.parametrize("kind", ["tanh", "relu"])
+def test_the_trace_of_perceptrons_is_that_of_the_jacobian(kind):
+    net, own = course(kind, 2)
+    trace, spread = noise_traces(net, own.x[0], own.y[0])
+    found = own.nets.trace(own.nets.start, own.x, own.signs())
+    assert_allclose(found, [float(trace)] * 2, rtol=1e-10)
+    residual = net(own.x[0]) - own.y[0]
+    slope = torch.autograd.grad(residual.square().sum() / (2 * EXAMPLES), net.parameters())
+    found = own.nets.spread(own.nets.start, own.x, own.y)
+    square = sum(part.square().sum() for part in slope)
+    assert_allclose(found, [float(spread + square)] * 2, rtol=1e-10)
+
+
+def every_sign():
+    return torch.tensor([*product((-1.0, 1.0), repeat=EXAMPLES * OUTPUTS)], dtype=torch.float64)
+
+
+def test_random_signs_give_the_trace_on_average_with_the_variance_that_is_told():
+    """Over all signs there are, hence without an error."""
+    signs = every_sign().reshape(-1, EXAMPLES, OUTPUTS)
+    net, own = course("conv", len(signs))
+    leaves = tuple(part.requires_grad_() for part in own.nets.start)
+    found = own.nets.trace(leaves, own.x, signs).detach()
+    inner = jacobian(net, own.x[0])
+    inner = inner @ inner.T
+    assert_allclose(found.mean(), inner.trace() / EXAMPLES, rtol=1e-10)
+    across = inner - torch.diag(inner.diagonal())
+    assert_allclose(found.var(correction=0), 2 * across.square().sum() / EXAMPLES**2, rtol=1e-10)
+
+
+def test_slopes_of_the_estimated_trace_are_those_of_the_exact_one_on_average():
+    signs = every_sign().reshape(-1, EXAMPLES, OUTPUTS)
+    _, own = course("tanh", len(signs))
+    leaves = tuple(part.requires_grad_() for part in own.nets.start)
+    last = {"materialize_grads": True}  # for the last bias, on which nothing depends
+    exact = torch.autograd.grad(own.nets.trace(leaves, own.x, signs).sum(), leaves, **last)
+    estimate = nets.probed(leaves, own.nets.through(leaves, own.x)[-1], signs)
+    found = torch.autograd.grad(estimate.sum(), leaves, **last)
+    assert_allclose(flat(found).mean(0), flat(exact)[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["tanh", "relu", "conv"])
+def test_networks_together_are_each_by_itself(kind):
+    one, two = made(kind)[0], made(kind, seed=1)[0]
+    stack = nets.convolutional if kind == "conv" else nets.perceptrons
+    both, x = stack([one, two]), torch.stack([made(kind)[2], made(kind, seed=1)[2]])
+    layers = both.through(both.start, x)
+    for at, net in enumerate((one, two)):
+        assert_allclose(layers[-1][at], net(x[at]).detach(), rtol=1e-12)
+        assert_allclose(layers[-2][at], net[:-1](x[at]).detach().flatten(1), rtol=1e-12)
+
+
+def test_participation_is_that_of_the_package(rng):
+    rows = rng.normal(size=(3, 7, 4)) + 5
+    expected = [float(participation_ratio(cloud)) for cloud in rows]
+    assert_allclose(nets.participation(torch.asarray(rows)), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("label_noise", [0.7, 0.0])
+def test_the_effective_loss_is_that_of_theory(label_noise):
+    """kappa = rate sigma^2 / (4 batch), for a loss with its factor 1/2."""
+    net, own = course("tanh", 1, label_noise)
+    trace, spread = noise_traces(net, own.x[0], own.y[0])
+    penalty = label_noise**2 * trace if label_noise else spread
+    loss = (net(own.x[0]) - own.y[0]).square().sum() / (2 * EXAMPLES)
+    leaves = tuple(part.requires_grad_() for part in own.nets.start)
+    found = own.effective(leaves, RATE)
+    expected = loss + RATE / (4 * BATCH) * penalty
+    assert_allclose(found.detach(), [float(expected.detach())], rtol=1e-10)
+
+
+def test_the_spread_of_gradients_is_told_of_perceptrons_alone():
+    own = course("conv", 1, 0.0)[1]
+    with pytest.raises(ValueError, match="Tr C is told of perceptrons alone; give other networks"):
+        own.effective(tuple(part.requires_grad_() for part in own.nets.start), RATE)
+
+
+def test_descent_goes_down_the_slope_of_each_network():
+    net, own = course("tanh", 2)
+    found = steps.descended(own.loss, own.nets.start, RATE, 1)
+    loss = (net(own.x[0]) - own.y[0]).square().sum() / (2 * EXAMPLES)
+    slopes = torch.autograd.grad(loss, [*net.parameters()])
+    pairs = zip(net.named_parameters(), slopes, strict=True)
+    moved = {name: part - RATE * slope for (name, part), slope in pairs}
+    expected = functional_call(net, moved, (own.x[0],)).detach()
+    assert_allclose(own.nets.through(found, own.x)[-1], [expected.numpy()] * 2, rtol=1e-10)
+
+
+@pytest.mark.parametrize("label_noise", [0.7, 0.0])
+def test_noisy_steps_have_the_mean_and_trace_of_theory_whatever_their_shape(label_noise):
+    """Mean -rate grad L, trace rate^2 (Tr C + sigma^2 Tr H) / batch; of thousands of copies."""
+    copies = 4000
+    net, own = course("tanh", copies, label_noise)
+    shapes = study.SHAPES if label_noise else study.SHAPES[:1]
+    many = tuple(part.repeat(len(shapes), 1, 1) for part in own.nets.start)
+    moved = flat(own.noisy(many, shapes, RATE)) - flat(many)
+    trace, spread = noise_traces(net, own.x[0], own.y[0])
+    expected = RATE**2 * float(spread + label_noise**2 * trace) / BATCH
+    still = flat(steps.descended(own.loss, own.nets.start, RATE, 1)) - flat(own.nets.start)
+    for part in moved.chunk(len(shapes)):
+        beside = (part - still[0]).numpy()
+        assert mean((beside**2).sum(1)).distance(expected) < SURE
+        assert (mean(beside).distance(0) < SURE).all()
+
+
+def test_every_shape_of_noise_runs_on_the_examples_of_its_own_seed():
+    """With one example each and hardly any noise, a step is plain descent."""
+    both = nets.perceptrons([made("tanh", seed=seed)[0] for seed in (0, 1)])
+    x, y = (torch.stack([made("tanh", seed=s)[at][:1] for s in (0, 1)]) for at in (2, 3))
+    own = steps.Course(both, x, y, BATCH, 1e-9, torch.Generator().manual_seed(0))
+    expected = flat(steps.descended(own.loss, both.start, RATE, 1))
+    found = own.noisy(tuple(part.repeat(2, 1, 1) for part in both.start), study.SHAPES[:2], RATE)
+    assert_allclose(flat(found), torch.cat([expected, expected]), atol=1e-7)  # of noise 1e-9
+
+
+def test_shapes_of_noise_keep_its_size_and_have_the_covariance_that_is_told():
+    copies = 20_000
+    one = torch.tensor([1.0, -2.0, 0.5])
+    own = [one[:2].repeat(copies, 1), one[2:].repeat(copies, 1)]
+    generator = torch.Generator().manual_seed(0)
+    expected = {
+        "label": torch.outer(one, one),
+        "diagonal": torch.diag(one**2),
+        "isotropic": torch.eye(3) * (one @ one) / 3,
+    }
+    for shape, covariance in expected.items():
+        found = flat(steps.kicks(shape, own, generator))
+        assert_allclose(found.square().sum(1), torch.full((copies,), one @ one), rtol=1e-5)
+        products = mean((found[:, :, None] * found[:, None]).double().numpy())
+        assert (abs(products.value - covariance.numpy()) <= SURE * products.stderr + 1e-6).all()
+    with pytest.raises(ValueError, match="a noise is label, diagonal or isotropic, not 'pink'"):
+        steps.kicks("pink", own, generator)
+
+
+def test_the_steepest_curvature_is_the_largest_of_the_dense_hessian():
+    own = course("tanh", 2)[1]
+    shapes = [part.shape[1:] for part in own.nets.start]
+    theta = flat(own.nets.start)[0]
+
+    def loss(numbers):
+        parts = numbers.split([shape.numel() for shape in shapes])
+        both = [p.view(1, *s).repeat(2, 1, 1) for p, s in zip(parts, shapes, strict=True)]
+        return own.loss(tuple(both))[0]
+
+    values = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, theta))
+    found = steps.steepest(own, own.nets.start, turns=300)
+    assert_allclose(found, [float(abs(values).max())] * 2, rtol=1e-6)  # as gaps^600
+
+
+def test_a_rate_is_that_of_the_task_or_gentle():
+    task = study.TASKS["resnet"]
+    assert study.gentle(study.TASKS["tanh"], 1e9, 1e9, 3) == 0.05
+    assert study.gentle(task, 160.0, 1e-3, 10) == pytest.approx(0.1)  # u = rate 160 / (2 8 10)
+    assert study.gentle(task, 1e-3, 5.0, 10) == pytest.approx(0.056)
+    half = study.shortened(task, 0.5)
+    assert (half.steps, half.learning, half.quench) == (700, (0.05, 400), 6)
+
+
+def test_the_smallest_run_holds_and_is_drawn(small):
+    found = claims.verdicts(small)
+    assert (exit_status(found), sum(v.claimed and v.holds for v in found) >= 3) == (0, True)
+    figures = picture.figures(small)
+    assert all(isinstance(figure, Figure) for _, figure in figures.values())
+    for table in claims.tables(small):
+        assert {len(row) for row in table.rows} == {len(table.headings)}
+    start = small.ratio.sel(task="tanh").isel(watch=0, layer=0)
+    assert (start == start.isel(mode=0)).all()
+    bare = small.sel(task="minibatch", mode="diagonal").isel(watch=slice(1, None))
+    assert np.isnan(bare.trace).all()
+    assert list(small.layers) == [1, 1, 5]
+
+
+@pytest.mark.parametrize(("name", "claim"), [("ratio", "layer 1: PR"), ("trace", "Tr H")])
+def test_noise_that_does_not_follow_fails(small, name, claim):
+    noisy = small.mode == "label"
+    wrong = small.assign({name: small[name] * (1 + 0.3 * noisy)}).sel(task=["tanh"])
+    failed = [v.name for v in claims.verdicts(wrong) if v.claimed and v.outcome == "fails"]
+    assert failed
+    assert all(claim in text for text in failed)
+
+
+def test_relu_is_claimed_until_its_dimension_has_halved(small):
+    part = small.sel(task="tanh").copy(deep=True)
+    part.ratio.loc[{"mode": "prediction", "layer": 0}] = [10.0, 8, 5, 4, 2]  # 5 is still a half
+    assert claims.moments(part, "relu", 0) == [(2, True), (4, False)]
+    assert claims.moments(part, "tanh", 0) == [(2, True), (4, True)]
+    assert claims.moments(part.assign(sharpness=part.sharpness + 1), "tanh", 0)[0] == (2, False)
+    assert claims.moments(small.sel(task="tanh"), "relu", 0) == [(4, True)]
+    assert claims.moments(small.sel(task="tanh"), "deep", 0) == [(2, True), (4, False)]
+
+
+def test_a_share_is_the_ratio_of_mean_changes(small):
+    own = small.ratio.sel(task="minibatch").isel(layer=0).copy(deep=True)
+    shape = len(own.seed), len(own.watch)
+    for mode, change in {"none": [0, 0], "label": [0.2, 0.4], "prediction": [0.1, 0.2]}.items():
+        own.loc[{"mode": mode}] = np.broadcast_to(np.exp(change)[:, None], shape)
+    found = claims.share(own, 0)
+    assert_allclose(found[:2], (0.5, 0), atol=1e-12)
+
+
+def test_what_is_read_first_names_the_device_and_the_size():
+    here, there = (claims.lead(*run)[0] for run in (("cpu", study.FULL), ("a GPU", study.CUDA)))
+    assert all(words in here for words in ("on cpu", "size for a CPU", "64 digits"))
+    assert all(words in there for words in ("on a GPU", "256 rendered"))
+    assert "size for a CPU" not in there
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"task": ["lstm"]}, "no task is called 'lstm'; there are resnet, vgg, tanh"),
+        ({"seeds": 1}, "an error needs at least 2 seeds, not 1"),
+        ({"seed": -1}, "a seed is a whole number from 0, not -1"),
+        ({"share": 0.0}, "a share of the steps is above 0, not 0.0"),
+        ({"device": "cuda"}, "no CUDA device is to be found here; use --device cpu"),
+    ],
+)
+def test_bad_input_is_answered_by_one_sentence(arguments, words, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as end:
+        study.main(small=True, out=tmp_path, **arguments)
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,120 @@
+"""The study of escape times: its wells, its smallest run, and what it says of made-up results."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
+
+from sgdnoise.lab import exit_status
+from simulations.escape import claims, study
+from simulations.escape import figure as picture
+
+HOME = Path(__file__).parents[1]
+NAMES = ("label noise, as high", "parabola, E = 2", "jumps, eps = 0.2")
+TINY = study.Size(NAMES, 600)
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Three wells, in this process."""
+    parts = [study.run(name, size=TINY) for name in NAMES]
+    return xr.concat(parts, "setting").assign_coords(setting=list(NAMES))
+
+
+@pytest.fixture(scope="module")
+def perfect():
+    """All wells, left exactly when predicted, within half a per cent."""
+    parts = []
+    for make in study.SETTINGS.values():
+        well = make()
+        parts.append(
+            xr.Dataset(
+                {n: float(getattr(well, n)) for n in ("seen", "exact", "formula", "height")}
+                | {"plain": well.plain, "time": well.seen, "time_stderr": 0.005 * well.seen}
+                | {"stayed": 0.0, "steps": well.seen / well.made.dt}
+            )
+        )
+    return xr.concat(parts, "setting").assign_coords(setting=list(study.SETTINGS))
+
+
+def outcomes(results, *names):
+    return {v.name: v.outcome for v in claims.verdicts(results) if any(n in v.name for n in names)}
+
+
+def test_the_smallest_run_holds_and_is_drawn(results):
+    verdicts = claims.verdicts(results)
+    assert exit_status(verdicts) == 0
+    assert len(verdicts) == 5
+    assert float(results.stayed.max()) < 0.01  # exp(-8) of 600 are 0.2
+    assert all(isinstance(figure, Figure) for _, figure in picture.figures(results).values())
+    assert [row[0] for row in claims.tables(results)[0].rows] == list(NAMES)
+
+
+def test_chains_that_leave_at_other_times_fail(results):
+    assert exit_status(claims.verdicts(results.assign(time=1.3 * results.time))) == 1
+
+
+def test_what_theory_predicts_holds_in_every_well(perfect):
+    verdicts = claims.verdicts(perfect)
+    assert all(v.outcome == "holds" for v in verdicts if v.claimed)
+    assert set(outcomes(perfect, "one temperature").values()) == {"fails"}
+    assert sum(v.claimed for v in verdicts) > 25
+
+
+@pytest.mark.parametrize(
+    ("setting", "factor", "claim"),
+    [
+        ("double well, E = 4", 2.0, "double well, E = 4: formula"),
+        ("shaped noise, E = 3", 0.9, "shaped noise, E = 3: exact"),
+        ("label noise, flat", 1.2, "time over that of the sharp well as wide"),
+        ("jumps, eps = 0.025", 1.2, "d log time / d log eps"),
+        ("jumps, 4 times as high, eps = 0.05", 1.2, "time at 4 times the height"),
+    ],
+)
+def test_a_well_that_is_left_at_another_time_fails_its_claim(perfect, setting, factor, claim):
+    wrong = perfect.assign(
+        time=perfect.time.where(perfect.setting != setting, factor * perfect.time)
+    )
+    assert set(outcomes(wrong, claim).values()) == {"fails"}
+    assert exit_status(claims.verdicts(wrong)) == 1
+
+
+def test_sharp_wells_as_wide_and_as_high_are_what_they_are_called():
+    """Of equal width E is the same, of equal height h w^2 is, and E ~ w^2."""
+    flat, wide, high = (
+        study.SETTINGS[f"label noise, {name}"]() for name in ("flat", "as wide", "as high")
+    )
+    assert_allclose([wide.height, high.height], [flat.height, flat.height / 2], rtol=1e-12)
+    assert_allclose(flat.exact / wide.exact, 2, rtol=1e-8)  # of twice the curvature
+
+
+def test_the_noise_of_the_shaped_well_is_that_of_its_integral(rng):
+    """A step's variance is 2 D dt, and its mean the slope."""
+    well, dt = study.shaped(3.0), 0.01
+    white = rng.normal(size=20_000)
+    for x in (-1.0, 0.3):
+        ends = np.asarray([well.made.step(np.asarray([x]), white[i : i + 1])[0] for i in range(2)])
+        kick = (ends[1] - ends[0]) / (white[1] - white[0])
+        drift = ends[0] - kick * white[0] - x
+        temperature = study.quasi_height(study._cubic, study._shape, -1.0, 0.0) / 3
+        assert_allclose(kick**2, 2 * temperature * (0.5 + x**2) * dt, rtol=1e-4)  # float32
+        assert_allclose(drift, -dt * (x**3 - x), atol=1e-6)
+
+
+def test_bad_input_is_answered_by_one_sentence(tmp_path):
+    command = [sys.executable, "simulations/escape.py", "--chains", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "an error needs at least 2 chains, not 1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_well_that_is_not_there_is_said_with_those_that_are(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        study.main(setting=["cliff"], out=tmp_path)
+    assert "no setting 'cliff': there are double well, E = 2; " in capsys.readouterr().err

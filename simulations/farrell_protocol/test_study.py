@@ -1,0 +1,136 @@
+"""The group's protocol: its task, its descent, what theory says of it, and its smallest run."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
+
+from sgdnoise.lab import exit_status
+from simulations.farrell_protocol import _task as task
+from simulations.farrell_protocol import claims, study
+from simulations.farrell_protocol import figure as picture
+from simulations.farrell_protocol._theory import Foretold
+
+TINY = study.Size(rates=(5e-4, 1e-2), batches=((1, 4),), nets=2, watches=2)
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Two rates, two batches, four epochs, in this process."""
+    rows = []
+    for rate in TINY.rates:
+        kinds = [study.run(rate, 1, how, 0.5, size=TINY) for how in ("trained", "frozen")]
+        rows.append(xr.concat(kinds, "readout").assign_coords(readout=["trained", "frozen"]))
+    joined = xr.concat(rows, "rate").assign_coords(rate=list(TINY.rates))
+    return joined.expand_dims(batch=[1], label_noise=[0.5])
+
+
+def test_clusters_are_apart_and_of_two_classes():
+    points = task.clusters(0)
+    gaps = np.linalg.norm(points[:, None] - points, axis=2)[~np.eye(task.CLUSTERS, dtype=bool)]
+    assert gaps.min() > task.SEPARATION
+    assert abs(points).max() <= 2
+    assert_allclose(task.targets().sum(0), task.TARGET * task.CLUSTERS / 2)
+    assert not np.allclose(points, task.clusters(1))
+
+
+def test_a_step_is_the_gradient_of_torch():
+    """One look of twenty steps, whose examples are drawn again from the same generator."""
+    rate, batch, noise = 1e-3, 3, 0.4
+    *_, (w, saved) = study.stretches(1, rate, batch, noise, False, 1, 0, task.SAVES)
+    rng = np.random.Generator(np.random.SFC64([9, 1, batch]))
+    theta = [torch.tensor(task.start(1)[name], dtype=torch.float32) for name in ("w", "v")]
+    for _ in range(task.SAVES):
+        drawn = rng.integers(task.CLUSTERS, size=batch)
+        x = task.clusters(1)[drawn] + task.SPREAD * rng.standard_normal((batch, task.INPUTS), "f")
+        y = task.targets()[drawn] + noise * rng.standard_normal((batch, task.OUTPUTS), "f")
+        x, y = (torch.tensor(part, dtype=torch.float32) for part in (x, y))
+        free = [part.requires_grad_() for part in theta]
+        (0.5 * ((x @ free[0] @ free[1] - y) ** 2).sum(1).mean()).backward()
+        theta = [(part - rate * part.grad).detach() for part in free]
+    assert_allclose(w, theta[0], atol=1e-5)
+    assert_allclose(saved[-1], theta[1], atol=1e-5)
+
+
+def test_what_is_left_is_that_of_the_best_network_on_the_clusters():
+    """Off the clusters the weights are those of the start; the spread is everywhere alike."""
+    rng, foretold, first = np.random.default_rng(0), Foretold(0, 1e-3, 1, 0.0), task.start(0)
+    points, y = task.clusters(0), task.targets()
+    along = np.linalg.qr(points.T)[0]
+    inside = points @ along
+    ridge = inside.T @ inside + task.CLUSTERS * task.SPREAD**2 * np.eye(task.CLUSTERS)
+    best = along @ np.linalg.solve(ridge, inside.T @ y)
+    start = first["w"] @ first["v"]
+    product = best + start - along @ (along.T @ start)
+    drawn = rng.integers(task.CLUSTERS, size=40_000)
+    x = points[drawn] + task.SPREAD * rng.normal(size=(40_000, task.INPUTS))
+    each = ((y[drawn] - x @ product) ** 2).mean(1)
+    error = each.std() / len(each) ** 0.5
+    assert abs(foretold.variance * (1 - foretold.u) - each.mean()) < 4 * error
+
+
+def test_jitter_is_that_of_independent_walks_at_rest():
+    """Of each mode: a <- (1 - rate h) a + rate sigma (h / B)^1/2 z."""
+    foretold, rng = Foretold(0, 5e-3, 2, 0.5), np.random.default_rng(0)
+    h = foretold.values
+    kept, kick = 1 - 5e-3 * h, 5e-3 * (foretold.variance * h / 2) ** 0.5
+    theta = rng.normal(size=(400, len(h))) * (kick**2 / (1 - kept**2)) ** 0.5
+    seen = []
+    for k in range(60):
+        theta = kept * theta + kick * rng.normal(size=theta.shape)
+        if k % 6 == 5:
+            seen.append(theta)
+    each = np.var(seen, axis=0, ddof=1).mean(1)
+    error = each.std() / len(each) ** 0.5
+    assert abs(foretold.jitter(6, 10) - each.mean()) < 4 * error
+
+
+def test_dimension_starts_at_that_of_the_clusters_and_power_decays():
+    foretold = Foretold(2, 1e-3, 1, 0.5)
+    points = task.clusters(2)
+    values = np.linalg.eigvalsh(np.cov(points.T, ddof=0) + task.SPREAD**2 * np.eye(task.INPUTS))
+    assert_allclose(foretold.ratio(0), values.sum() ** 2 / (values**2).sum())
+    slope = foretold.power(1) - foretold.power(0)
+    discrete = 2 / (2 - 1e-3 * foretold.values)
+    strength = 1e-6 * 2 * foretold.variance * (foretold.values**2 * discrete).sum()
+    assert_allclose(slope, -strength, rtol=1e-4)  # rate^2 o sigma^2 Tr Sx^2, and discrete steps
+
+
+def test_a_frozen_readout_leaves_all_else_alone_and_large_rates_diverge(results):
+    verdicts = claims.verdicts(results)
+    assert exit_status(verdicts) == 0
+    assert [v.outcome for v in verdicts if "frozen" in v.name] == ["holds", "holds"]
+    (lost,) = (v for v in verdicts if "diverge" in v.name)
+    assert (lost.predicted, lost.claimed, lost.outcome) == (1.0, True, "holds")
+
+
+@pytest.mark.parametrize(
+    ("u", "learnt", "inside"), [(0.11, 1, True), (0.13, 1, False), (0.1, 0, False)]
+)
+def test_theory_is_claimed_in_its_regime_alone(results, u, learnt, inside):
+    part = results.sel(rate=[5e-4], readout=["trained"])
+    told = part.assign(amplification=part.amplification * 0 + u, learnt=part.learnt * 0 + learnt)
+    verdicts = claims.verdicts(told)
+    assert len(verdicts) == 3
+    assert {v.claimed for v in verdicts} == {inside}
+
+
+@pytest.mark.parametrize("name", ["orthogonal", "jitter", "ratio"])
+def test_what_is_otherwise_than_foretold_fails(results, name):
+    part = results.sel(rate=[5e-4], readout=["trained"])
+    part = part.assign(amplification=part.amplification * 0, learnt=part.learnt * 0 + 1)
+    as_said = part.assign(
+        orthogonal=part.orthogonal_said, ratio=part.ratio_said,
+        jitter=part.jitter_said.broadcast_like(part.orthogonal),
+    )  # fmt: skip
+    assert exit_status(claims.verdicts(as_said)) == 0
+    wrong = as_said.assign({name: as_said[name] ** 1.3})
+    assert exit_status(claims.verdicts(wrong)) == 1
+
+
+def test_it_is_drawn_and_told(results):
+    assert all(isinstance(drawn, Figure) for _, drawn in picture.figures(results).values())
+    (table,) = claims.tables(results)
+    assert [len(row) for row in table.rows] == [6] * 4

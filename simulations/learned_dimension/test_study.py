@@ -1,0 +1,183 @@
+"""The study of learned dimensions: its networks, its smallest run, and what it says of others."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
+from torch.func import hessian
+
+from sgdnoise.data import digits, principal, split
+from sgdnoise.dimension import participation_ratio
+from sgdnoise.lab import exit_status
+from simulations.learned_dimension import _flow as flow
+from simulations.learned_dimension import _nets as nets
+from simulations.learned_dimension import claims, study
+from simulations.learned_dimension import figure as picture
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, in_this_process):  # noqa: ARG001 - runs there
+    """The smallest run, in this process."""
+    return study.study(study.SMALL, jobs=1, folder=tmp_path_factory.mktemp("points"))
+
+
+@pytest.fixture(scope="module")
+def begun():
+    """Six examples for four units, and weights from another seed."""
+    data = nets.task(3, 12, 5, "cpu")
+    return data, nets.begun(data, 4, 5)
+
+
+def test_the_smallest_run_holds_and_is_drawn(small):
+    verdicts = claims.verdicts(small)
+    assert exit_status(verdicts) == 0
+    assert sum(v.claimed and v.holds for v in verdicts) >= 12
+    figures = picture.figures(small)
+    assert all(isinstance(figure, Figure) for _, figure in figures.values())
+    for table in claims.tables(small):
+        assert {len(row) for row in table.rows} == {len(table.headings)}
+    assert "not the full one" in claims.lead("cpu", study.SMALL)[0]
+    assert "not the full one" not in claims.lead("a GPU", study.CUDA)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "named"),
+    [
+        ("cross", 1.01, "dm/dt"),
+        ("response", 1.1, "response"),
+        ("power", 1.2, "power"),
+        ("batch_naive", 1.3, "in batches of 32, over"),
+        ("bound", 20.0, "anywhere"),
+    ],
+)
+def test_what_is_otherwise_than_predicted_fails(small, name, by, named):
+    sides = xr.DataArray([1.0, by], dims="side") if "side" in small[name].dims else by
+    wrong = small.assign({name: small[name] * sides})
+    failed = [v.name for v in claims.verdicts(wrong) if v.claimed and v.outcome == "fails"]
+    assert failed
+    assert all(named in text for text in failed)
+
+
+def test_a_power_is_claimed_only_of_networks_that_were_solved(small):
+    off = small.assign(solved=small.solved + 1e-3)
+    claimed = [v for v in claims.verdicts(off) if v.claimed and "power" in v.name]
+    assert not claimed
+
+
+# --- networks ---
+
+
+def test_pixels_reach_the_network_as_its_training_examples_do(begun):
+    data, _ = begun
+    own = np.concatenate([data.inputs, data.pixels @ data.turn + data.shift])
+    parts = principal(*split(digits(3), 12, rng=3), 5, whiten=True)
+    assert_allclose(own, np.concatenate([part.inputs for part in parts]), atol=1e-12)
+
+
+def test_the_trace_is_that_of_the_hessian_where_all_is_learned(begun):
+    """Solved, so that the Gauss-Newton form is the whole Hessian."""
+    data, weights = begun
+    data = data._replace(inputs=data.inputs[:4], targets=data.targets[:4])
+    solved = nets.solved(weights, data, 30)
+    assert float(nets.losses(solved, data)) < 1e-20
+    theta = nets.as_one(solved)[0]
+
+    def loss(theta):
+        w, v = theta[:20].view(1, 5, 4), theta[20:].view(1, 4, 3)
+        return nets.losses([w, v], data).sum()
+
+    exact = torch.trace(hessian(loss)(theta))
+    assert_allclose(float(nets.traces(solved, data.inputs)), float(exact), rtol=1e-8)
+
+
+def test_noise_descends_the_slope_of_its_own_targets(begun):
+    """One step of the noisy descent, from the same draws."""
+    data, weights = begun
+    (w, v), _ = nets.noisy_descent(weights, data, 0.3, 1, 4, 0.7, 9)
+    draw = torch.Generator().manual_seed(9)
+    some = torch.randint(12, (1, 4), generator=draw)[0]
+    white = torch.randn(1, 4, 3, generator=draw, dtype=w.dtype)[0]
+    batch = data._replace(inputs=data.inputs[some], targets=data.targets[some] + 0.7 * white)
+    expected = nets.descended(weights, lambda x: nets.losses(x, batch), 0.3, 1)
+    assert_allclose(w, expected[0], rtol=1e-12)
+    assert_allclose(v, expected[1], rtol=1e-12)
+
+
+def test_networks_of_a_stack_do_not_know_of_each_other(begun):
+    data, weights = begun
+    c = torch.tensor([0.1, -0.2], dtype=data.inputs.dtype)
+
+    def total(w, c):
+        return nets.losses(w, data) + c * nets.measured(
+            participation_ratio, nets.hidden(w, data.inputs)
+        )
+
+    both = [part.expand(2, -1, -1) for part in weights]
+    together = nets.descended(both, lambda w: total(w, c), 0.1, 5)
+    for at in (0, 1):
+        alone = nets.descended(weights, lambda w, at=at: total(w, c[at]), 0.1, 5)
+        assert_allclose(together[0][at], alone[0][0], rtol=1e-10, atol=1e-13)
+
+
+def test_slopes_of_the_output_by_the_input_are_those_of_autograd(begun):
+    data, weights = begun
+    rows = nets.hidden(weights, data.inputs)
+    found = nets.stretched(weights, rows)
+    each = [
+        torch.autograd.functional.jacobian(
+            lambda x: (nets.hidden(weights, x[None]) @ weights[1])[0, 0], x
+        )
+        for x in data.inputs
+    ]
+    exact = torch.stack([(j**2).sum() for j in each]).mean()
+    assert_allclose(float(found["jacobian"]), float(exact), rtol=1e-10)
+    assert float(found["bound"]) <= 1
+
+
+def test_a_curvature_is_the_difference_of_slopes(begun):
+    data, weights = begun
+    along = [torch.ones_like(part) for part in weights]
+    ends = [
+        flow.slope(flow.moved(weights, along, by), lambda w: nets.losses(w, data))
+        for by in (1e-5, -1e-5)
+    ]
+    for bend, up, down in zip(flow.curved(weights, along, data), *ends, strict=True):
+        assert_allclose(bend, (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
+
+
+def test_one_dimension_is_met_between_two_coefficients_of_each_seed():
+    """In the middle of two logarithms, so of the values; nowhere beyond the last; any order."""
+    arms = ["descent", "twonn 0.01", "twonn 0.1", "label noise", "twonn -0.1"]
+    ends = [[8.0, 4.0, 2.0, 8.0**0.5, 99.0], [8.0, 4.0, 2.0, 1.9, 99.0], [2.0, 8.0, 4.0, 8.0, 1.0]]
+    values = [[0.0, 10.0, 30.0, 7.0, 99.0]] * 3
+    axes = "seed", "arm"
+    made = xr.Dataset({"twonn": (axes, ends), "trace": (axes, values)}, {"arm": arms})
+    assert_allclose(claims.at_noise(made, "twonn", made.trace), [20.0, np.nan, 10.0])
+    assert_allclose(claims.at_noise(made, "twonn", made.twonn)[0], 3.0)  # not quite the same
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"seeds": 1}, "at least 2 seeds and nets, not 1"),
+        ({"seed": -1}, "a seed is a whole number from 0, not -1"),
+        ({"steps": 0}, "a penalty acts for at least 1 step, not 0"),
+        ({"device": "abacus"}, "there is no device 'abacus'"),
+        ({"jobs": 0}, "at least one process must do the work, not 0"),
+    ],
+)
+def test_bad_input_is_answered_by_one_sentence(arguments, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        study.main(small=True, out=tmp_path, **arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_measure_free_of_scale_moves_no_imbalance_of_a_linear_network(begun):
+    """What is left is of the next order in the rate, one in a hundred of what Tr H does."""
+    data, _ = begun
+    free, other = flow.conserved(data, 4, 5, 60)
+    assert abs(other) > 1e-3
+    assert abs(free) < 0.05 * abs(other)

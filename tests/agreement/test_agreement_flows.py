@@ -1,0 +1,103 @@
+"""The derived equations of deep flows and of the closure are the coded ones."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from witnesses import number
+
+from derivations import closure as moments
+from derivations import deep_flow as deep
+from sgdnoise import noise
+from sgdnoise.core import Factor, Problem
+from sgdnoise.theory import (
+    closure_error,
+    deep_hessian_trace,
+    deep_imbalances,
+    deep_modes_at_rest,
+    deep_trace_at_rest,
+    moment_closure,
+    second_order_mean,
+)
+
+SLOPES = {"L_{1}": 0.7, "L_{2}": 1.3, "L_{3}": -0.8, "L_{4}": 0.5}
+MIDDLE, SPREAD, KICK = 0.4, 0.03, 0.9  # of theta; and the variance of the gradient's noise
+
+
+def quartic():
+    """A loss of one parameter, whose derivatives at the middle are SLOPES."""
+
+    def losses(theta, _):
+        x = theta - MIDDLE  # (1,), a loss of the one example
+        return sum(s * x ** (k + 1) / math.factorial(k + 1) for k, s in enumerate(SLOPES.values()))
+
+    return Problem(losses, (torch.zeros(1, 1, dtype=torch.float64),), torch.func)
+
+
+def stepped(rate, kick=KICK):
+    """Middle and spread after one step from SPREAD about MIDDLE."""
+    rows = torch.full((1, 1), kick**0.5, dtype=torch.float64)
+    model = noise.additive(quartic(), lambda _: Factor(rows), 1)
+    start = torch.tensor([MIDDLE], dtype=torch.float64)
+    spread = torch.full((1, 1), SPREAD, dtype=torch.float64)
+    found = moment_closure(model, start, spread, rate=rate, steps=1)
+    return float(found.mean[0, 0]), float(found.spread[0][0, 0])
+
+
+def test_a_step_of_the_closure_is_the_derived_one():
+    letters = SLOPES | {"m": MIDDLE, "s": SPREAD, "c": KICK, "eta": 0.2}
+    middle, spread = stepped(0.2)
+    assert_allclose(middle, number(moments.closure_mean(), **letters), rtol=1e-12)
+    assert_allclose(spread, number(moments.closure_spread(), **letters), rtol=1e-12)
+
+
+def test_small_steps_of_the_closure_flow_as_derived():
+    """Steps of 1e-6 with noise so much larger: the next order is as small."""
+    letters = SLOPES | {"s": SPREAD, "c": KICK, "eta": 0.2}
+    speed = (stepped(1e-6, KICK * 0.2 / 1e-6)[1] - SPREAD) / 1e-6
+    assert_allclose(speed, number(moments.closure_flow(), **letters), rtol=1e-5)
+
+
+def test_means_and_strain_over_a_spread_are_the_derived_ones():
+    middle, spread = (
+        torch.tensor([MIDDLE], dtype=torch.float64),
+        torch.full((1, 1), SPREAD, dtype=torch.float64),
+    )
+    letters = SLOPES | {"s": SPREAD, "f_{0}": np.sin(MIDDLE), "f_{2}": -np.sin(MIDDLE)}
+    found = second_order_mean(quartic(), lambda t: torch.sin(t[0]), middle, spread)
+    assert_allclose(float(found), number(moments.closure_observable(), **letters), rtol=1e-12)
+    share = closure_error(quartic(), middle, spread)
+    assert_allclose(float(share), number(moments.closure_strain(), **letters), rtol=1e-10)
+
+
+def test_the_trace_and_the_imbalance_of_three_layers_are_the_derived_ones():
+    a, b, c, g, rate = 0.7, -1.2, 0.4, 0.9, 0.1
+    layers = [np.asarray([[x]]) for x in (a, b, c)]
+    letters = {"a": a, "b": b, "c": c, "G": g, "eta": rate, r"\Sigma": 1.7}
+    assert_allclose(
+        deep_hessian_trace(np.asarray([[1.7]]), layers), number(deep.deep_trace(), **letters)
+    )
+    slopes = (g * b * c, a * g * c, a * b * g)
+    after = [x - rate * slope for x, slope in zip(layers, slopes, strict=True)]
+    change = deep_imbalances(after)[0] - deep_imbalances(layers)[0]
+    assert_allclose(change[0, 0], number(deep.deep_imbalance_step(), **letters), rtol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+def test_deep_networks_rest_where_derived(depth):
+    moment, product = np.diag([1.0, 0.6, 0.3]), np.asarray([[1.1, 0.2], [0.3, -0.7], [0.0, 0.4]])
+    s = np.linalg.svd(moment**0.5 @ product, compute_uv=False)
+    letters = {"o": 2, r"{\operatorname{Tr} \Sigma}": 1.9, "S": s.sum(), "L": depth}
+    least = deep_trace_at_rest(moment, product, depth)
+    assert_allclose(least, number(deep.deep_trace_at_rest(), **letters), rtol=1e-12)
+    modes = deep_modes_at_rest(moment, product, depth)
+    scales = [number(deep.deep_scale_at_rest(), **letters, l=k + 1) for k in range(depth - 1)]
+    assert_allclose(modes, np.outer(scales, s), rtol=1e-12)
+    powers = [1.9, *modes.sum(1)]  # of the layer before each
+    weights = [*(np.sum(s**2 / rest) for rest in modes[1:]), 2]  # of the layers after the next
+    for place, rest in enumerate(modes):
+        around = {"P_{l-1}": powers[place], "Q_{l+1}": weights[place]}
+        derived = [number(deep.deep_mode_at_rest(), s=one, **around) for one in s]
+        assert_allclose(rest, derived, rtol=1e-12)

@@ -1,0 +1,35 @@
+"""The report: one page that needs nothing else and escapes what it is given."""
+
+import re
+
+from sgdnoise.core import Estimate
+from sgdnoise.lab import Table, Verdict, html
+
+CLAIM = Verdict("dimension <b>follows</b>", 5.0, Estimate(5.1, 0.05), True, 0.5)
+
+
+def page():
+    return html(
+        "A & B",
+        ["One sentence."],
+        [CLAIM, CLAIM._replace(claimed=False)],
+        [("what is drawn", "<svg id='drawing'></svg>")],
+        [Table("numbers", ("mode", "PR"), [("label", "5 ± 1")])],
+        {"seed": 3, "versions": {"numpy": "2"}},
+    )
+
+
+def test_the_page_needs_no_script_and_no_network():
+    text = page()
+    assert "<script" not in text
+    assert not re.findall(r"(?:src|href)\s*=|url\(|@import", text)
+
+
+def test_what_is_said_is_on_the_page_escaped():
+    text = page()
+    assert "A &amp; B" in text
+    assert "dimension &lt;b&gt;follows&lt;/b&gt;" in text
+    assert "<svg id='drawing'>" in text  # a drawing is ours and stays a drawing
+    assert text.count('class="outside"') == 1
+    for said in ("One sentence.", "what is drawn", "5 ± 1", "seed", "5.100 ± 0.050", "holds"):
+        assert said in text

@@ -1,0 +1,731 @@
+"""Watching a network sees what a dense computation sees, and changes nothing in its training."""
+
+import gc
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+import weakref
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import Written, dense
+from torch import nn
+from witnesses import SURE
+
+from sgdnoise.core import GradientMatrix, mean
+from sgdnoise.nets import FallbackWarning, UnmeasuredWarning, watch
+from sgdnoise.nets._watch._activations import USUAL, points
+from sgdnoise.nets._watch._loss_traces import hessian_trace, noise_trace
+from sgdnoise.nets._watch._watch import doubling
+from sgdnoise.noise import gradient_noise_scale
+
+ENTROPY = nn.CrossEntropyLoss(reduction="none")
+N = 24  # probe examples
+SPREAD = {"spread": lambda points: points.std()}  # quick to compute
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        yield
+
+
+def mlp(*sizes, activation=nn.Tanh):
+    pairs = pairwise(sizes)
+    return nn.Sequential(
+        *[part for pair in pairs for part in (nn.Linear(*pair), activation())][:-1]
+    )
+
+
+def images():
+    """With batch norm, dropout, and layers in two different modes."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.3),
+        nn.Flatten(),
+        nn.Linear(64, 8),
+        nn.BatchNorm1d(8).eval(),
+        nn.Dropout(0.5),
+        nn.Linear(8, 3),
+    )
+
+
+def some(*shape, n=N):
+    return torch.randn(n, *shape), torch.arange(n) % 3
+
+
+# What is seen
+
+
+def test_each_layer_is_seen_as_by_hand_and_errors_ride_along():
+    net, (x, _) = mlp(4, 8, 6, 3), some(4)
+    usual = USUAL | {"width": lambda points: mean(points.std(axis=0))}
+    seen = watch(net, x, layers=["1", "2"], every=1, estimators=usual)
+    with torch.no_grad():
+        net[2].weight.mul_(1.5)
+    seen.step()
+    found = seen.results()
+    assert dict(found.sizes) == {"step": 2, "layer": 2}
+    np.testing.assert_array_equal(found.step, [0, 1])
+    with torch.no_grad():
+        rows = {"1": net[:2](x).numpy(), "2": net[:3](x).numpy()}
+    for layer, row in rows.items():
+        last = found.sel(step=1, layer=layer)
+        for name, estimator in USUAL.items():
+            assert float(last[name]) == estimator(row)
+        assert float(last.width) == float(usual["width"](row).value)
+        assert float(last.width_stderr) == float(usual["width"](row).stderr)
+    assert float(found.twonn.sel(step=0, layer="1")) == float(found.twonn.sel(step=1, layer="1"))
+    assert float(found.width[0, 1]) != float(found.width[1, 1])
+
+
+def test_without_names_all_layers_with_a_weight_of_two_axes_are_seen():
+    found = watch(images(), some(1, 4, 4)[0], estimators=SPREAD).results()
+    assert found.layer.values.tolist() == ["0", "5", "8"]
+
+
+def test_images_and_sequences_are_laid_out_or_pooled():
+    image, sequence = torch.randn(5, 3, 4, 2), torch.randn(5, 7, 3)
+    layer, convolution = nn.Linear(3, 3), nn.Conv1d(1, 1, 1)
+    cases = [
+        (image, layer, False, image.reshape(5, 24)),
+        (image, layer, True, image.mean((2, 3))),
+        (sequence, layer, True, sequence.mean(1)),
+        (sequence, convolution, True, sequence.mean(2)),
+        (image[:, :, 0, 0], layer, True, image[:, :, 0, 0]),
+        (image[:, 0, 0, 0], layer, True, image[:, :1, 0, 0]),
+    ]
+    for output, module, pooled, expected in cases:
+        found = points("0", module, output, 5, pooled)
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_layer_is_seen_before_the_next_one_changes_it_in_place():
+    net, (x, _) = mlp(4, 5, 3, activation=lambda: nn.ReLU(inplace=True)), some(4)
+    found = watch(net, x, layers=["0"], estimators={"least": np.min}).results()
+    assert float(found["least"].squeeze()) == float(net[0](x).detach().min())
+
+
+def test_the_trace_and_scale_of_noise_are_those_of_dense_gradients():
+    net, (x, y) = mlp(4, 5, 3).double(), some(4)
+    found = watch(net, x.double(), y, ENTROPY, estimators={}).results().isel(step=0)
+    rows = dense(net, ENTROPY, x.double(), y).numpy()
+    assert float(found.noise_trace) == pytest.approx(rows.var(axis=0, ddof=1).sum(), rel=1e-10)
+    first = rows[:, : 4 * 5 + 5]
+    assert float(found.layer_noise_trace.sel(layer="0")) == pytest.approx(
+        first.var(axis=0, ddof=1).sum(), rel=1e-10
+    )
+    expected = gradient_noise_scale(rows)
+    assert float(found.noise_scale) == pytest.approx(expected.value, rel=1e-8)
+    assert float(found.noise_scale_stderr) == pytest.approx(expected.stderr, rel=1e-8)
+    losses = ENTROPY(net(x.double()), y).detach().numpy()
+    assert float(found.loss) == pytest.approx(losses.mean(), rel=1e-12)
+    assert float(found.loss_stderr) == pytest.approx(losses.std(ddof=1) / N**0.5, rel=1e-12)
+
+
+def test_the_error_of_the_trace_is_the_spread_of_repeats(rng):
+    """Of normal rows of three numbers, |g - mean|^2 is chi-square: moderate tails."""
+    found = [
+        noise_trace(GradientMatrix(torch.from_numpy(rng.normal(size=(40, 3))))) for _ in range(1000)
+    ]
+    repeats = mean(np.asarray([each.value for each in found]))
+    assert repeats.distance(3.0) < SURE
+    claimed = mean(np.asarray([each.stderr**2 for each in found])).value ** 0.5
+    spread_error = (
+        1.2 / 2000**0.5
+    )  # of a spread of 1000 values whose tails exceed normal ones a bit
+    assert abs(claimed / (repeats.stderr * 1000**0.5) - 1) < SURE * spread_error + 0.5 / 40
+
+
+@pytest.mark.parametrize("loss", [ENTROPY, lambda out, y: out.sum(1).square()])
+def test_the_trace_of_the_hessian_is_that_of_the_dense_one_within_its_error(loss, rng):
+    """The second has products of parameters all of one sign, which signs must average away."""
+    net, (x, y) = mlp(*((3, 4, 3) if loss is ENTROPY else (12, 1))).double(), some(3)
+    x = x if loss is ENTROPY else x.repeat(1, 4).abs()
+    theta = torch.nn.utils.parameters_to_vector(net.parameters()).detach()
+    sizes = [(name, each.shape) for name, each in net.named_parameters()]
+
+    def value(flat):
+        parts = flat.split([shape.numel() for _, shape in sizes])
+        named = {name: part.view(shape) for (name, shape), part in zip(sizes, parts, strict=True)}
+        return loss(torch.func.functional_call(net, named, (x.double(),)), y).mean()
+
+    matrix = torch.autograd.functional.hessian(value, theta).numpy()
+    found = hessian_trace(net, loss, (x.double(),), y, 400, rng)
+    assert found.distance(np.trace(matrix)) < SURE
+    exact = (2 * (np.sum(matrix**2) - np.sum(np.diag(matrix) ** 2)) / 400) ** 0.5  # Hutchinson's
+    assert abs(found.stderr / exact - 1) < SURE * 0.1  # of 400 chi-squares, at most
+
+
+def test_a_linear_network_has_the_trace_of_its_inputs_exactly():
+    """A diagonal Hessian leaves nothing to random signs."""
+    net, x = nn.Linear(1, 1, bias=False).double(), torch.randn(N, 1).double()
+    squared = lambda out, y: (out - y).square().sum(1) / 2  # noqa: E731
+    found = watch(net, x, x, squared, estimators={}, probes=2).results().isel(step=0)
+    assert float(found.hessian_trace) == pytest.approx(float(x.square().mean()), rel=1e-12)
+    assert float(found.hessian_trace_stderr) < 1e-12
+
+
+def test_a_slope_that_knows_nothing_of_the_parameters_has_no_curvature():
+    net, (x, y) = nn.Linear(4, 1), some(4)
+    found = watch(net, x, y, lambda out, y: out[:, 0], estimators={}, probes=2).results()
+    assert found.hessian_trace.item() == 0
+
+
+def test_attention_has_a_trace_of_its_hessian_and_its_first_output_is_seen():
+    def run(s, x):
+        return s.out(s.mix(x, x, x, need_weights=False)[0].mean(1))
+
+    net = Written(run, mix=nn.MultiheadAttention(4, 2, batch_first=True), out=nn.Linear(4, 3))
+    x, y = some(5, 4)
+    found = watch(net, x, y, ENTROPY, estimators=SPREAD, pooled=True, probes=2).results()
+    assert found.layer.values.tolist() == ["mix", "out"]
+    assert np.isfinite(found.hessian_trace.item())
+
+
+# When
+
+
+def test_the_usual_schedule_doubles():
+    assert [step for step in range(70) if doubling(step)] == [1, 2, 4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        (None, [0, 1, 2, 4, 8]),
+        (4, [0, 4, 8]),
+        (np.int64(5), [0, 5, 10]),
+        ([2, 3], [0, 2, 3]),
+        (range(9, 20), [0, 9, 10]),
+        (lambda step: step == 7, [0, 7]),
+    ],
+)
+def test_looks_come_at_the_start_and_when_the_schedule_says(every, expected):
+    seen = watch(mlp(4, 3), some(4)[0], every=every, estimators=SPREAD)
+    for _ in range(10):
+        seen.step()
+    assert seen.results().step.values.tolist() == expected
+
+
+def test_who_counts_steps_may_say_so_and_nothing_is_seen_twice():
+    told = []
+    seen = watch(
+        *(mlp(4, 3), some(4)[0]),
+        every=2,
+        estimators=SPREAD,
+        start=100,
+        log=lambda *x: told.append(x),
+    )
+    for step in (100, 101, 102, 102, 103, 104):
+        seen.step(step)
+    assert seen.results().step.values.tolist() == [100, 102, 104] == [step for _, step in told]
+    assert seen.count == 104
+    seen.step()
+    seen.look()
+    assert seen.results().step.values.tolist() == [100, 102, 104, 105]
+
+
+def test_the_log_is_told_numbers_by_layer_and_name():
+    told = {}
+    net, (x, y) = mlp(4, 5, 3), some(4)
+    watched = watch(
+        net, x, y, ENTROPY, layers="2", estimators=SPREAD, log=lambda d, s: told.update({s: d})
+    )
+    assert list(told) == [0]
+    assert {"2/spread", "noise_trace", "noise_trace_stderr", "2/layer_noise_trace"} <= set(told[0])
+    assert all(type(value) is float for value in told[0].values())
+    assert told[0]["2/spread"] == watched.results().spread.item()
+
+
+# What it leaves behind
+
+
+def trained(net, watched=None, steps=6, **options):
+    """State, gradients, modes, and random numbers after some steps, with or without a watch."""
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)  # noqa: NPY002 - the global ones
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    x, y = some(1, 4, 4, n=32)
+    seen = watch(net, *watched, every=1, **options) if watched else None
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+        if seen:
+            seen.step()
+    left = {name: each.clone() for name, each in net.state_dict().items()}
+    left |= {f"{name}.grad": each.grad.clone() for name, each in net.named_parameters()}
+    draws = torch.rand(2).tolist(), np.random.rand(), random.random()  # noqa: NPY002
+    return left, [module.training for module in net.modules()], draws
+
+
+def restless(points):
+    """Draws from all that can be drawn from."""
+    return float(points.sum()) + np.random.rand() + random.random() + float(torch.rand(()))  # noqa: NPY002
+
+
+def same(one, other):
+    assert one[1:] == other[1:]
+    assert one[0].keys() == other[0].keys()
+    assert all(torch.equal(one[0][name], other[0][name]) for name in one[0])
+
+
+def fresh(make=images):
+    torch.manual_seed(5)
+    return make()
+
+
+@pytest.mark.parametrize("with_loss", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_training_goes_on_bit_for_bit_as_without(with_loss, training):
+    x, y = some(1, 4, 4)
+    probe = (x, y, ENTROPY) if with_loss and not training else (x,)
+    log = lambda *_: restless(np.zeros(1))  # noqa: E731
+    options = {"estimators": {"restless": restless}, "training": training, "log": log}
+    net = fresh()
+    same(trained(fresh()), trained(net, probe, **options))
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_a_look_within_autocast_leaves_its_cache_of_weights_alone():
+    """Older torch would not train a weight that was cast without autograd, and kept."""
+    x, y = some(4)
+
+    def after(look):
+        net = fresh(lambda: mlp(4, 8, 3))
+        seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, probes=0)
+        with torch.autocast("cpu", torch.bfloat16):
+            if look:
+                seen.step()
+            assert torch.is_autocast_enabled("cpu")
+            assert torch.is_autocast_cache_enabled()
+            F.cross_entropy(net(x), y).backward()
+        return [each.grad for each in net.parameters()]
+
+    assert all(map(torch.equal, after(False), after(True)))
+
+
+def test_a_look_within_autocast_sees_the_weights_of_now_in_its_precision():
+    net, (x, _) = mlp(4, 8), some(4)
+    seen = watch(net, x, every=1, estimators={"sum": np.sum})
+    with torch.autocast("cpu", torch.bfloat16):
+        net(x)  # which keeps a cast of its weights
+        with torch.no_grad():
+            net[0].weight.mul_(2)
+        seen.step()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = net(x).float().numpy().sum()
+    assert seen.results()["sum"][1].item() == expected
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_looking_without_autograd_is_looking(context):
+    net, (x, y) = mlp(4, 5, 3), some(4)
+    seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, probes=2)
+    with context():
+        seen.step()
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+    found = seen.results().drop_vars(("hessian_trace", "hessian_trace_stderr"))  # other signs
+    assert all(np.array_equal(each[0], each[1]) for each in found.values())
+
+
+def test_a_look_that_raises_leaves_modes_hooks_and_random_numbers_as_they_were():
+    net, (x, _) = images(), some(1, 4, 4)
+    modes = [module.training for module in net.modules()]
+
+    def wrong(points):
+        torch.rand(len(points))
+        raise KeyError("wrong") if armed else ValueError("not to be had")
+
+    armed = False
+    with pytest.warns(UnmeasuredWarning):
+        seen = watch(net, x, every=1, layers=["5"], estimators={"wrong": wrong})
+    armed, state = True, torch.get_rng_state()
+    with pytest.raises(KeyError, match="wrong"):
+        seen.step()
+    net[5].register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        seen.look()
+    assert modes == [module.training for module in net.modules()]
+    assert torch.equal(state, torch.get_rng_state())
+    assert len(net[5]._forward_hooks) == 1  # its owner's
+
+
+def test_a_network_that_changes_its_inputs_does_not_change_the_held_ones():
+    net, (x, _) = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)), some(4)
+    before = x.clone()
+    watch(net, x, estimators=SPREAD)
+    assert torch.equal(x, before)
+
+
+def test_nothing_is_kept_that_could_be_derived():
+    made = []
+
+    def run(s, x):
+        out = s.into(x)
+        made.append(weakref.ref(out))
+        return out
+
+    net, (x, y) = Written(run, into=nn.Linear(4, 3)), some(4)
+    seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD)
+    seen.step()
+    gc.collect()
+    assert len(made) > 4
+    assert not any(kept() is not None for kept in made)
+    assert all(each.grad is None for each in net.parameters())
+
+
+def test_after_its_end_a_watch_looks_no_more():
+    with watch(mlp(4, 3), some(4)[0], every=1, estimators=SPREAD) as seen:
+        seen.step()
+    seen.step()
+    assert seen.results().step.values.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, nn.Identity])
+def test_a_wrapped_network_is_looked_at_within(wrap):
+    net = mlp(4, 3)
+    wrapped = wrap(net) if wrap is nn.DataParallel else torch.compile(net, backend="eager")
+    found = watch(wrapped, some(4)[0], layers=["0"], estimators=SPREAD).results()
+    assert found.layer.values.tolist() == ["0"]
+
+
+def test_what_is_compiled_is_not_compiled_again_for_a_look():
+    compiled = []
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    net, (x, y) = Written(lambda s, x: s.into(x).tanh(), into=nn.Linear(4, 3)), some(4)
+    net.compile(backend=backend)
+    seen = watch(net, x, y, ENTROPY, every=1, layers=["into"], estimators=SPREAD, probes=0)
+    for _ in range(3):
+        F.cross_entropy(net(x), y).backward()
+        seen.step()
+    assert len(compiled) == 1
+    assert np.isfinite(seen.results().spread).all()
+
+
+# What cannot be seen
+
+
+def test_what_cannot_be_measured_later_is_nan_with_a_warning_and_training_goes_on():
+    net, (x, y) = mlp(4, 5, 3), some(4)
+    seen = watch(net, x, y, ENTROPY, layers=["0", "2"], every=1, probes=0)
+    with torch.no_grad():
+        net[0].weight.zero_()
+    with pytest.warns(UnmeasuredWarning) as told:
+        seen.step()
+    assert "twonn of layer '0' is not to be had: all 24 points coincide" in str(told[1].message)
+    with torch.no_grad():
+        net[0].weight.fill_(math.nan)
+    with pytest.warns(UnmeasuredWarning) as told:
+        seen.step()
+    assert "no gradient noise: the loss of example 0 is not finite" in str(told[-1].message)
+    found = seen.results()
+    assert np.isnan(found.twonn.sel(layer="0")).values.tolist() == [False, True, True]
+    assert np.isnan(found.noise_trace).values.tolist() == [False, False, True]
+
+
+def recurrent():
+    def run(s, x):
+        return s.out(s.turn(x.transpose(0, 1))[0][-1])
+
+    return Written(run, turn=nn.LSTM(4, 5), out=nn.Linear(5, 3))
+
+
+def unreached():
+    return Written(lambda s, x: s.used(x), used=nn.Linear(4, 3), spare=nn.Linear(4, 3))
+
+
+def named_outputs():
+    def run(s, x):
+        return s.head(s.body(x)["hidden"])
+
+    return Written(run, body=Written(lambda s, x: {"hidden": x}), head=nn.Linear(4, 3))
+
+
+def holed(x, value=math.nan):
+    return x.clone().index_fill_(0, torch.tensor([3, 5]), value)
+
+
+X, Y = torch.randn(N, 4, generator=torch.Generator().manual_seed(0)), torch.arange(N) % 3
+REFUSED = {
+    r"no layer is called 'fc'; there are 0, 1, 2": (mlp(4, 5, 3), X, {"layers": ["0", "fc"]}),
+    r"no layer is called '9'; there are 0, 1, 2 and 4 more": (
+        mlp(4, 5, 5, 5, 3),
+        X,
+        {"layers": "9"},
+    ),
+    r"does not reach layer 'spare'": (unreached(), X, {"layers": ["spare", "used"]}),
+    r"layer 'body' hands on a dict, not a tensor or a tuple": (
+        *(named_outputs(), X),
+        {"layers": ["body"]},
+    ),
+    r"layer 'turn' hands on \(2, 3, 5\) of torch.float32, not real numbers of 3 examples": (
+        *(recurrent(), torch.randn(N, 2, 4)),
+        {"layers": ["turn"]},
+    ),
+    r"levina_bickel needs 11 examples, 10 beside each, not 10": (mlp(4, 3), X[:10], {}),
+    r"needs at least 2 examples, not 1": (mlp(4, 3), X[:1], {"estimators": SPREAD}),
+    r"2 of 24 examples are not finite, first number 3": (mlp(4, 3), holed(X), {}),
+    r"1 of 24 examples are not finite": (
+        mlp(4, 3),
+        X.clone().index_fill_(0, torch.tensor(0), math.inf),
+        {},
+    ),
+    r"the network is on cpu, and some of the examples on meta": (mlp(4, 3), X.to("meta"), {}),
+    r"the inputs are an empty tuple": (mlp(4, 3), (), {}),
+    r"inputs and targets are tensors, .* not ndarray": (mlp(4, 3), X.numpy(), {}),
+    r"inputs and targets differ in length: \[12, 24\]": (
+        mlp(4, 3),
+        X,
+        {"targets": Y[:12], "loss": ENTROPY},
+    ),
+    r"every 1 or more steps, not every 0": (mlp(4, 3), X, {"every": 0}),
+    r"every 1 or more steps, not every -2": (mlp(4, 3), X, {"every": -2}),
+    r"which steps, or step -> bool, not 1.5": (mlp(4, 3), X, {"every": 1.5}),
+    r"steps are counted by whole numbers, not 0.5": (mlp(4, 3), X, {"every": [0.5, 2]}),
+    r"steps are counted by whole numbers, not -1": (mlp(4, 3), X, {"every": [-1, 2]}),
+    r"targets and a loss are given both": (mlp(4, 3), X, {"loss": None, "targets": Y}),
+    r"Tr H takes 2 probes or more, or 0 for none, not 1": (mlp(4, 3), X, {"probes": 1}),
+    r"some layers have no size": (nn.Sequential(nn.LazyLinear(3)), X, {}),
+    r"does not take outputs \(3, 3\) with targets \(3, 2\) of torch.int64": (
+        *(mlp(4, 3), X),
+        {
+            "targets": torch.stack([Y, Y], 1),
+            "loss": lambda out, y: F.mse_loss(out, y, reduction="none"),
+        },
+    ),
+    r"one number an example, \(3,\), not \(3, 3\)": (
+        *(mlp(4, 3), X),
+        {"targets": Y, "loss": nn.MSELoss(reduction="none")},
+    ),
+    r"does not take outputs \(3, 3\) with targets \(3,\) of torch.float32": (
+        *(mlp(4, 3), X),
+        {"targets": Y.float(), "loss": ENTROPY},
+    ),
+    r"one number an example, \(3,\), not \(\)": (
+        *(mlp(4, 3), X),
+        {"targets": Y, "loss": nn.CrossEntropyLoss()},
+    ),
+    r"0.1 \(Dropout\) is random in training; call net.eval\(\) first": (
+        *(nn.Sequential(nn.Sequential(nn.Linear(4, 3), nn.Dropout())), X),
+        {"targets": Y, "loss": ENTROPY, "training": True},
+    ),
+    r"1 \(BatchNorm1d\) mixes examples in training": (
+        *(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), X),
+        {"targets": Y, "loss": ENTROPY, "training": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_bad_input_gets_one_sentence_at_once(message):
+    net, inputs, options = REFUSED[message]
+    with pytest.raises(ValueError, match=message) as refused:
+        watch(net, inputs, **options)
+    said = str(refused.value)
+    assert 20 <= len(said) <= 200
+    assert ". " not in said
+
+
+class Once(torch.autograd.Function):
+    """A square that can be derived once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, slope):
+        return 2 * ctx.saved_tensors[0] * slope
+
+
+def test_a_network_without_second_derivatives_goes_without_the_trace_of_its_hessian():
+    net, (x, y) = Written(lambda s, x: Once.apply(s.into(x)), into=nn.Linear(4, 3)), some(4)
+    with pytest.raises(ValueError, match=r"no second derivatives, .* probes=0 goes without"):
+        watch(net, x, y, ENTROPY, estimators={})
+    assert "noise_trace" in watch(net, x, y, ENTROPY, estimators={}, probes=0).results()
+
+
+def test_a_slow_route_is_warned_of_at_the_start_alone():
+    def run(s, x):
+        return s.into(x) * s.gain.squeeze()
+
+    net, (x, y) = Written(run, gain=nn.Parameter(torch.ones(1)), into=nn.Linear(4, 3)), some(4)
+    with pytest.warns(FallbackWarning):
+        seen = watch(net, x, y, ENTROPY, estimators={}, probes=0, every=1)
+    seen.step()
+    assert seen.results().sizes["step"] == 2
+
+
+# With other people's loops
+
+
+class Told:
+    """Keeps what it is told, as a logger or a writer of summaries would."""
+
+    def __init__(self):
+        self.metrics, self.scalars = {}, {}
+
+    def log_metrics(self, metrics, step):
+        self.metrics[step] = metrics
+
+    def add_scalar(self, name, value, step):
+        self.scalars[name, step] = value
+
+
+def loop(net, x, y):
+    """Two batches to a step; says after which batches there was one."""
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for batch in range(8):
+        F.cross_entropy(net(x), y).backward()
+        if batch % 2:
+            optimizer.step()
+            optimizer.zero_grad()
+        yield batch % 2
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """What the document defines, where its packages are stand-ins of ours."""
+    there = {
+        "lightning": SimpleNamespace(Callback=object),
+        "transformers": SimpleNamespace(TrainerCallback=object),
+    }
+    text = Path("docs/watching.md").read_text(encoding="utf-8")
+    space = {"writer": Told()}
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        for name, package in there.items():
+            patch.setitem(sys.modules, name, package)
+        for code in re.findall(r"```python\n(.*?)```", text, flags=re.S):
+            exec(code, space)
+    return space
+
+
+def test_the_code_of_the_document_runs_and_sees(shown):
+    found = shown["found"]
+    assert found.sizes["step"] > 8
+    assert all(np.isfinite(each).all() for each in found.values())
+    assert {name for name, _ in shown["writer"].scalars} >= {"loss", "1/twonn", "3/twonn"}
+
+
+def test_the_lightning_recipe_looks_once_after_each_step(shown):
+    """In the order in which its Trainer calls: hooks by batch, global_step by step."""
+    net, (x, y) = mlp(64, 8, 3), some(64)
+    trainer = SimpleNamespace(global_step=0, logger=Told())
+    callback = shown["LightningWatch"](x, every=1)
+    callback.on_train_start(trainer, net)
+    for batch, stepped in enumerate(loop(net, x, y)):
+        trainer.global_step += stepped
+        callback.on_train_batch_end(trainer, net, None, (x, y), batch)
+    assert list(trainer.logger.metrics) == [0, 1, 2, 3, 4]
+    assert callback.seen.results().step.values.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_hugging_face_recipe_looks_once_after_each_step(shown):
+    """In the order in which its Trainer calls: state counted before `on_step_end`."""
+    net, (x, y) = mlp(64, 8, 3), some(64)
+    state = SimpleNamespace(global_step=0)
+    callback = shown["TrainerWatch"](x, every=2)
+    callback.on_train_begin(None, state, None, model=net, optimizer=None)
+    for stepped in loop(net, x, y):
+        if stepped:
+            state.global_step += 1
+            callback.on_step_end(None, state, None, model=net)
+        else:
+            assert not hasattr(callback, "on_substep_end")
+    assert callback.seen.results().step.values.tolist() == [0, 2, 4]
+
+
+SETUP = """
+import torch
+from torch import nn
+from sgdnoise.nets import watch
+from sgdnoise.nets.probes import USUAL
+
+SPLIT = 0, 10, 24  # of the examples, unequal, the first of them too few
+entropy = nn.CrossEntropyLoss(reduction="none")
+torch.manual_seed(0)
+inputs, labels = torch.randn(24, 4), torch.arange(24) % 3
+net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+own = USUAL | {"first": lambda points: points[0].sum()}  # which asks in what order they come
+"""
+SCRIPT = """
+import json, sys
+torch.set_num_threads(1)
+import torch.distributed as dist
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+net = nn.parallel.DistributedDataParallel(net)
+mine, told = slice(*SPLIT[rank : rank + 2]), []
+try:
+    watch(net, inputs[mine] / rank)
+except ValueError as error:
+    told.append(str(error))
+log = lambda numbers, step: told.append(step)
+seen = watch(net, inputs[mine], labels[mine], entropy, every=2, log=log, estimators=own)
+alone = watch(net, inputs, gather=False)
+optimizer = torch.optim.SGD(net.parameters(), 0.1)
+for _ in range(4):
+    optimizer.zero_grad()
+    entropy(net(inputs[mine]), labels[mine]).mean().backward()
+    optimizer.step()
+    seen.step()
+found, single = seen.results(), alone.results()
+numbers = {name: found[name].values.tolist() for name in found}
+weights = [each.tolist() for each in net.module.parameters()]
+print(json.dumps([told, numbers, single.sizes["step"], weights]))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_see_what_one_process_sees_and_rank_0_alone_tells(tmp_path):
+    command = [sys.executable, "-c", SETUP + SCRIPT]
+    both = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    first, second = (json.loads(child.communicate(timeout=120)[0]) for child in both)
+    refused = "rank 0: 10 of 10 examples are not finite, first number 0"
+    assert first[0] == [refused, 0, 2, 4]
+    assert second[:2] == [[refused], {}]
+    assert first[2] == second[2] == 1
+    assert first[3] == second[3]
+
+    here: dict = {}
+    exec(SETUP, here)
+    probe = (here[name] for name in ("net", "inputs", "labels", "entropy"))
+    seen = watch(*probe, every=4, estimators=here["own"])
+    with torch.no_grad():
+        for tensor, values in zip(here["net"].parameters(), first[3], strict=True):
+            tensor.copy_(torch.tensor(values))
+    seen.step(4)
+    found = seen.results()
+    assert set(first[1]) == set(found.data_vars)
+    for name, values in first[1].items():
+        expected = found[name].values  # in float32, with its sums in another order
+        np.testing.assert_allclose(values[::2], expected, rtol=1e-3, err_msg=name)
+
+
+def test_a_watch_of_one_process_asks_no_other():
+    assert not torch.distributed.is_initialized()
+    assert watch(mlp(4, 3), X, estimators=SPREAD).results().sizes["step"] == 1
