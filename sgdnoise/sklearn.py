@@ -23,7 +23,8 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     an answer: it corrects what curvature, edges and uneven density do to `twonn` and the others,
     and needs 205 points to fit.  Take another method to compare, for less time, for fewer points.
     options: of that estimator, a dict.  calibrate: invert its values on uniform balls, simulated
-    once; "estimate" is so already.  near: fitted points in the neighbourhood of a point, 2 or more;
+    once; "estimate" is so already.  n_neighbors: fitted points in the
+    neighbourhood of a point, 2 or more;
     few make a value noisy, and nan where the estimator needs more.  groups: 2 or more, whose spread
     makes the error, "estimate" has its own; nan where they come to be too small.
 
@@ -32,11 +33,11 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     points than the estimator needs.
     """
 
-    def __init__(self, method="twonn", *, options=None, calibrate=False, near=50, groups=5):
+    def __init__(self, method="twonn", *, options=None, calibrate=False, n_neighbors=50, groups=5):
         self.method = method
         self.options = options
         self.calibrate = calibrate
-        self.near = near
+        self.n_neighbors = n_neighbors
         self.groups = groups
 
     def fit(self, X, y=None):  # noqa: ARG002 - scikit-learn passes it
@@ -50,13 +51,13 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return self
 
     def transform(self, X):
-        """Dimension of the `near` fitted points nearest to each row of X.  -> (n_samples, 1)
+        """Dimension of the `n_neighbors` fitted points nearest to each row of X.  -> (n_samples, 1)
 
         nan where the estimator finds none there.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype="numeric", reset=False)
-        count = min(self.near, len(self.points_))
+        count = min(self.n_neighbors, len(self.points_))
         search = NearestNeighbors(n_neighbors=count).fit(self.points_)
         places = search.kneighbors(X, return_distance=False)
         value = self._estimator()
@@ -73,8 +74,10 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             )
         if self.calibrate and self.method == "estimate":
             raise ValueError("the method 'estimate' is calibrated as it is: leave calibrate=False")
-        if not (self.near >= 2 and self.groups >= 2):
-            raise ValueError(f"near and groups are 2 or more, not {self.near} and {self.groups}")
+        if not (self.n_neighbors >= 2 and self.groups >= 2):
+            raise ValueError(
+                f"n_neighbors and groups are 2 or more, not {self.near} and {self.groups}"
+            )
         function = ESTIMATORS.get(self.method, estimate)
         allowed = [*inspect.signature(function).parameters.keys() - {"points", "neighbours"}]
         for name in self.options or {}:

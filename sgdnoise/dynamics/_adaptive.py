@@ -8,7 +8,7 @@ from sgdnoise.noise._models import Noise
 
 def rmsprop(
     noise: Noise,
-    rate: Rate,
+    learning_rate: Rate,
     beta: float = 0.99,
     *,
     eps: float = 1e-8,
@@ -21,21 +21,21 @@ def rmsprop(
     first steps are long, rate / (1 - beta)^1/2 in each entry.
     Raises ValueError unless rate, eps > 0, 0 <= beta < 1 and weight_decay >= 0.
     """
-    _check(rate, eps, weight_decay, beta)
+    _check(learning_rate, eps, weight_decay, beta)
 
-    def move(state, drawn, rate, _):
+    def move(state, drawn, learning_rate, _):
         theta, square = state
         gradient = noise.gradient(theta, drawn)
-        theta, gradient = decayed(theta, gradient, rate, weight_decay, decoupled)
+        theta, gradient = decayed(theta, gradient, learning_rate, weight_decay, decoupled)
         square = beta * square + (1 - beta) * gradient**2
-        return theta - rate * gradient / (_root(square) + eps), square
+        return theta - learning_rate * gradient / (_root(square) + eps), square
 
-    return scheduled(move, noise.draw, rate, memory=1)
+    return scheduled(move, noise.draw, learning_rate, memory=1)
 
 
 def adam(
     noise: Noise,
-    rate: Rate,
+    learning_rate: Rate,
     betas: tuple[float, float] = (0.9, 0.999),
     *,
     eps: float = 1e-8,
@@ -49,36 +49,36 @@ def adam(
     shrinks theta if `decoupled`.
     Raises ValueError unless rate, eps > 0, 0 <= betas < 1 and weight_decay >= 0.
     """
-    _check(rate, eps, weight_decay, *betas)
+    _check(learning_rate, eps, weight_decay, *betas)
     one, two = betas
 
-    def move(state, drawn, rate, k):
+    def move(state, drawn, learning_rate, k):
         theta, mean, square = state
         gradient = noise.gradient(theta, drawn)
-        theta, gradient = decayed(theta, gradient, rate, weight_decay, decoupled)
+        theta, gradient = decayed(theta, gradient, learning_rate, weight_decay, decoupled)
         mean = one * mean + (1 - one) * gradient
         square = two * square + (1 - two) * gradient**2
         scale = _root(square) / (1 - two ** (k + 1)) ** 0.5 + eps
-        return theta - rate / (1 - one ** (k + 1)) * mean / scale, mean, square
+        return theta - learning_rate / (1 - one ** (k + 1)) * mean / scale, mean, square
 
-    return scheduled(move, noise.draw, rate, memory=2, counted=True)
+    return scheduled(move, noise.draw, learning_rate, memory=2, counted=True)
 
 
 def adamw(
     noise: Noise,
-    rate: Rate,
+    learning_rate: Rate,
     betas: tuple[float, float] = (0.9, 0.999),
     *,
     eps: float = 1e-8,
     weight_decay: float | Array = 1e-2,
 ) -> Process:
     """Adam with decoupled weight decay: torch.optim.AdamW (Loshchilov & Hutter, 2019)."""
-    return adam(noise, rate, betas, eps=eps, weight_decay=weight_decay, decoupled=True)
+    return adam(noise, learning_rate, betas, eps=eps, weight_decay=weight_decay, decoupled=True)
 
 
 def rmsprop_langevin(
     noise: Noise,
-    rate: float | Array,
+    learning_rate: float | Array,
     beta: float = 0.99,
     *,
     eps: float = 1e-8,
@@ -93,8 +93,8 @@ def rmsprop_langevin(
     is left out of v.  With dt = rate, the default, a step is one of RMSprop.
     Raises ValueError unless rate, dt, eps > 0 and 0 <= beta < 1.
     """
-    dt = rate if dt is None else dt
-    _check(rate, eps, 0.0, beta)
+    dt = learning_rate if dt is None else dt
+    _check(learning_rate, eps, 0.0, beta)
     positive("dt", dt)
 
     def spread(theta):
@@ -102,8 +102,8 @@ def rmsprop_langevin(
 
     def step(state, white):
         theta, square = state
-        square = square + dt / rate * (1 - beta) * (spread(theta) - square)
-        force = noise.twin(theta, (rate / dt) ** 0.5 * white)
+        square = square + dt / learning_rate * (1 - beta) * (spread(theta) - square)
+        force = noise.twin(theta, (learning_rate / dt) ** 0.5 * white)
         return theta - dt * force / (_root(square) + eps), square
 
     return Process(step, noise.white, dt, lambda t: (t, spread(t)), lambda state: state[0])
@@ -111,7 +111,7 @@ def rmsprop_langevin(
 
 def adam_langevin(
     noise: Noise,
-    rate: float | Array,
+    learning_rate: float | Array,
     betas: tuple[float, float] = (0.9, 0.999),
     *,
     eps: float = 1e-8,
@@ -126,14 +126,14 @@ def adam_langevin(
     since theta's drift at t = 0 is 0 / 0; with dt = rate, the default, it is one of Adam.
     Raises ValueError unless rate, dt, eps > 0 and 0 <= betas < 1.
     """
-    dt = rate if dt is None else dt
-    _check(rate, eps, 0.0, *betas)
+    dt = learning_rate if dt is None else dt
+    _check(learning_rate, eps, 0.0, *betas)
     positive("dt", dt)
-    one, two = (dt / rate * (1 - beta) for beta in betas)
+    one, two = (dt / learning_rate * (1 - beta) for beta in betas)
 
     def move(state, white, dt, k):
         theta, mean, square = state
-        mean = mean + one * (noise.twin(theta, (rate / dt) ** 0.5 * white) - mean)
+        mean = mean + one * (noise.twin(theta, (learning_rate / dt) ** 0.5 * white) - mean)
         square = square + two * (noise.covariance(theta).diagonal() - square)
         xp = namespace(theta)
         age = xp.ones_like(theta[:1]) * (k + 1)
@@ -148,8 +148,8 @@ def _root(values):
     return namespace(values).sqrt(values)
 
 
-def _check(rate, eps, weight_decay, *betas):
-    positive("the learning rate", rate)
+def _check(learning_rate, eps, weight_decay, *betas):
+    positive("the learning rate", learning_rate)
     positive("eps", eps)
     not_negative("weight_decay", weight_decay)
     for beta in betas:

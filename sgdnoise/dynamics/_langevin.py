@@ -11,7 +11,7 @@ from sgdnoise.noise._models import Noise, isotropic
 
 def langevin(
     noise: Noise,
-    rate: Rate,
+    learning_rate: Rate,
     dt: float | Array | None = None,
     *,
     order: int = 1,
@@ -28,22 +28,22 @@ def langevin(
     function of the step if order = 1.  Weak order 1 in dt; strong order 1/2, and 1 for constant C.
     Raises ValueError unless rate, dt > 0, weight_decay >= 0 and order is 1 or 2.
     """
-    _check(rate, dt, order, weight_decay)
+    _check(learning_rate, dt, order, weight_decay)
 
-    def move(theta, white, rate, _):
-        h = rate if dt is None else dt
-        force = noise.twin(theta, (rate / h) ** 0.5 * white)
-        _, force = decayed(theta, force, rate, weight_decay)
+    def move(theta, white, learning_rate, _):
+        h = learning_rate if dt is None else dt
+        force = noise.twin(theta, (learning_rate / h) ** 0.5 * white)
+        _, force = decayed(theta, force, learning_rate, weight_decay)
         if order == 2:
-            force = force + rate / 2 * _bend(noise.problem, theta, weight_decay)
+            force = force + learning_rate / 2 * _bend(noise.problem, theta, weight_decay)
         return theta - h * force
 
-    return scheduled(move, noise.white, rate, dt)
+    return scheduled(move, noise.white, learning_rate, dt)
 
 
 def heun(
     noise: Noise,
-    rate: Rate,
+    learning_rate: Rate,
     dt: float | Array | None = None,
     *,
     order: int = 1,
@@ -56,17 +56,17 @@ def heun(
     rate dt), as small as that of the second-order equation itself once dt <= rate (Milstein &
     Tretyakov, 1997).  Strong order as Euler's.  Raises ValueError as `langevin`.
     """
-    _check(rate, dt, order, weight_decay)
+    _check(learning_rate, dt, order, weight_decay)
     drift = partial(_drift, noise.problem, order=order, weight_decay=weight_decay)
 
-    def move(theta, white, rate, _):
-        h = rate if dt is None else dt
-        before = drift(theta, rate)
-        kick = noise.twin(theta, (rate / h) ** 0.5 * white) - noise.problem.gradient(theta)
-        after = drift(theta - h * (before + kick), rate)
+    def move(theta, white, learning_rate, _):
+        h = learning_rate if dt is None else dt
+        before = drift(theta, learning_rate)
+        kick = noise.twin(theta, (learning_rate / h) ** 0.5 * white) - noise.problem.gradient(theta)
+        after = drift(theta - h * (before + kick), learning_rate)
         return theta - h * ((before + after) / 2 + kick)
 
-    return scheduled(move, noise.white, rate, dt)
+    return scheduled(move, noise.white, learning_rate, dt)
 
 
 def overdamped_langevin(
@@ -87,9 +87,9 @@ def overdamped_langevin(
     return langevin(noise, dt, weight_decay=weight_decay)
 
 
-def _drift(problem, theta, rate, order, weight_decay):
-    _, force = decayed(theta, problem.gradient(theta), rate, weight_decay)
-    return force if order == 1 else force + rate / 2 * _bend(problem, theta, weight_decay)
+def _drift(problem, theta, learning_rate, order, weight_decay):
+    _, force = decayed(theta, problem.gradient(theta), learning_rate, weight_decay)
+    return force if order == 1 else force + learning_rate / 2 * _bend(problem, theta, weight_decay)
 
 
 def _bend(problem, theta, weight_decay):
@@ -98,11 +98,11 @@ def _bend(problem, theta, weight_decay):
     return problem.curvature(theta, force) + weight_decay * force
 
 
-def _check(rate, dt, order, weight_decay):
-    positive("the learning rate", rate)
+def _check(learning_rate, dt, order, weight_decay):
+    positive("the learning rate", learning_rate)
     positive("dt", dt)
     not_negative("weight_decay", weight_decay)
     if order not in (1, 2):
         raise ValueError(f"the stochastic modified equation has order 1 or 2, not {order}")
-    if order == 2 and callable(rate):
+    if order == 2 and callable(learning_rate):
         raise ValueError("the second-order equation wants a constant learning rate, not a schedule")

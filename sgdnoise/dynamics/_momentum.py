@@ -8,7 +8,7 @@ from sgdnoise.noise._models import Noise
 
 def heavy_ball(
     noise: Noise,
-    rate: Rate,
+    learning_rate: Rate,
     momentum: float | Array,
     *,
     dampening: float = 0.0,
@@ -22,22 +22,22 @@ def heavy_ball(
     the rate itself.  weight_decay adds weight_decay theta to g, or shrinks theta if `decoupled`.
     Raises ValueError unless rate > 0, 0 <= momentum, dampening < 1 and weight_decay >= 0.
     """
-    _check(rate, momentum, weight_decay)
+    _check(learning_rate, momentum, weight_decay)
     below_one("dampening", dampening)
 
-    def move(state, drawn, rate, k):
+    def move(state, drawn, learning_rate, k):
         theta, velocity = state
         gradient = noise.gradient(theta, drawn)
-        theta, gradient = decayed(theta, gradient, rate, weight_decay, decoupled)
+        theta, gradient = decayed(theta, gradient, learning_rate, weight_decay, decoupled)
         velocity = momentum * velocity + (1 - dampening * (k > 0)) * gradient
-        return theta - rate * velocity, velocity
+        return theta - learning_rate * velocity, velocity
 
-    return scheduled(move, noise.draw, rate, memory=1, counted=dampening > 0)
+    return scheduled(move, noise.draw, learning_rate, memory=1, counted=dampening > 0)
 
 
 def nesterov(
     noise: Noise,
-    rate: Rate,
+    learning_rate: Rate,
     momentum: float | Array,
     *,
     weight_decay: float | Array = 0.0,
@@ -48,19 +48,19 @@ def nesterov(
     The form of torch.optim.SGD(nesterov=True), which evaluates g where it is and looks ahead in
     the step: Sutskever et al. (2013).  Raises ValueError as `heavy_ball`.
     """
-    _check(rate, momentum, weight_decay)
+    _check(learning_rate, momentum, weight_decay)
 
-    def move(state, drawn, rate, _):
+    def move(state, drawn, learning_rate, _):
         theta, velocity = state
         gradient = noise.gradient(theta, drawn)
-        theta, gradient = decayed(theta, gradient, rate, weight_decay, decoupled)
+        theta, gradient = decayed(theta, gradient, learning_rate, weight_decay, decoupled)
         velocity = momentum * velocity + gradient
-        return theta - rate * (gradient + momentum * velocity), velocity
+        return theta - learning_rate * (gradient + momentum * velocity), velocity
 
-    return scheduled(move, noise.draw, rate, memory=1)
+    return scheduled(move, noise.draw, learning_rate, memory=1)
 
 
-def _check(rate, momentum, weight_decay):
-    positive("the learning rate", rate)
+def _check(learning_rate, momentum, weight_decay):
+    positive("the learning rate", learning_rate)
     below_one("momentum", momentum)
     not_negative("weight_decay", weight_decay)

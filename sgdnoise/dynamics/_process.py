@@ -60,7 +60,9 @@ def with_weak_increments(process: Process, kind: type = Rademacher) -> Process:
     return replace(process, draw=_swapped(process.draw, kind))
 
 
-def scheduled(move, draw, rate, dt=None, *, memory: int = 0, counted: bool = False) -> Process:
+def scheduled(
+    move, draw, learning_rate, dt=None, *, memory: int = 0, counted: bool = False
+) -> Process:
     """A Process from move(state, drawn, rate, k), where rate is a number or a function of k.
 
     k counts steps from zero; it is drawn only where such a rate or `counted` wants it.  dt is the
@@ -71,15 +73,15 @@ def scheduled(move, draw, rate, dt=None, *, memory: int = 0, counted: bool = Fal
         return (theta, *(namespace(theta).zeros_like(theta) for _ in range(memory)))
 
     def step(state, drawn):
-        return move(state, drawn, rate, 0)
+        return move(state, drawn, learning_rate, 0)
 
     def step_of(state, drawn):
         drawn, k = drawn
-        return move(state, drawn, rate(k) if callable(rate) else rate, k)
+        return move(state, drawn, learning_rate(k) if callable(learning_rate) else learning_rate, k)
 
     more = {"begin": begin, "theta": _first} if memory else {}
-    dt = rate if dt is None else dt
-    if counted or callable(rate):
+    dt = learning_rate if dt is None else dt
+    if counted or callable(learning_rate):
         return Process(step_of, (draw, StepNumber()), dt, **more)
     return Process(step, draw, dt, **more)
 

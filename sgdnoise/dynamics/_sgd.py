@@ -12,38 +12,38 @@ from sgdnoise.noise._weights import Weights, svag_weights
 Rate = float | Array | Callable[[Any], Any]
 
 
-def sgd(noise: Noise, rate: Rate, weight_decay: float | Array = 0.0) -> Process:
+def sgd(noise: Noise, learning_rate: Rate, weight_decay: float | Array = 0.0) -> Process:
     """theta <- theta - rate (g(theta) + weight_decay theta), g the noisy gradient: SGD.
 
     rate is a number or a schedule, a function of the integer step (from zero); time advances by
     it.  Coupled and decoupled weight decay are one and the same here, where nothing is remembered.
     Raises ValueError unless rate > 0 and weight_decay >= 0.
     """
-    positive("the learning rate", rate)
+    positive("the learning rate", learning_rate)
     not_negative("weight_decay", weight_decay)
 
-    def move(theta, drawn, rate, _):
-        theta, gradient = decayed(theta, noise.gradient(theta, drawn), rate, weight_decay)
-        return theta - rate * gradient
+    def move(theta, drawn, learning_rate, _):
+        theta, gradient = decayed(theta, noise.gradient(theta, drawn), learning_rate, weight_decay)
+        return theta - learning_rate * gradient
 
-    return scheduled(move, noise.draw, rate)
+    return scheduled(move, noise.draw, learning_rate)
 
 
-def svag(problem: Problem, law: Weights, rate: Rate, stretch: int) -> Process:
+def svag(problem: Problem, law: Weights, learning_rate: Rate, stretch: int) -> Process:
     """SVAG of Li, Malladi & Arora (2021): descent in steps of rate / stretch, covariance x stretch.
 
-    The stochastic equation of descent at `rate` under `law` is its limit for large `stretch`; at
-    stretch 1 it is descent itself.  A schedule goes by steps of descent.  Where large
+    The stochastic equation of SGD at `learning_rate` under `law` is its limit for large
+    `stretch`; at     stretch 1 it is descent itself.  A schedule goes by steps of descent.  Where large
     `stretch` leaves descent behind, that equation does not describe it.
     Raises ValueError for stretch below 1, or a law that fixes no batch.
     """
     noise = from_weights(problem, svag_weights(law, stretch))
-    if callable(rate):
-        return sgd(noise, lambda k: rate(k // stretch) / stretch)
-    return sgd(noise, rate / stretch)
+    if callable(learning_rate):
+        return sgd(noise, lambda k: learning_rate(k // stretch) / stretch)
+    return sgd(noise, learning_rate / stretch)
 
 
-def decayed(theta, gradient, rate, weight_decay, decoupled: bool = False):
+def decayed(theta, gradient, learning_rate, weight_decay, decoupled: bool = False):
     """Theta and gradient with weight decay in one of them: in theta if decoupled.
 
     Coupled, it is the gradient of weight_decay |theta|^2 / 2 and runs through what the method
@@ -52,5 +52,5 @@ def decayed(theta, gradient, rate, weight_decay, decoupled: bool = False):
     if isinstance(weight_decay, (int, float)) and weight_decay == 0:
         return theta, gradient
     if decoupled:
-        return (1 - rate * weight_decay) * theta, gradient
+        return (1 - learning_rate * weight_decay) * theta, gradient
     return theta, gradient + weight_decay * theta

@@ -11,7 +11,7 @@ from sgdnoise.noise._models import Noise
 
 def underdamped(
     noise: Noise,
-    rate: float | Array,
+    learning_rate: float | Array,
     friction: float | Array,
     dt: float | Array,
     weight_decay: float | Array = 0.0,
@@ -24,10 +24,10 @@ def underdamped(
     Stratonovich's equation are one.  It is heavy ball seen between its steps: see `inertia`.
     Raises ValueError unless rate, dt > 0 and friction, weight_decay >= 0.
     """
-    positive("the rate of noise", rate)
+    positive("the rate of noise", learning_rate)
     _check(friction, dt)
     not_negative("weight_decay", weight_decay)
-    strength = (rate / dt) ** 0.5
+    strength = (learning_rate / dt) ** 0.5
 
     def step(state, white):
         theta, velocity = state
@@ -40,7 +40,7 @@ def underdamped(
     return Process(step, noise.white, dt, _at_rest, lambda state: state[0])
 
 
-def underdamped_parameters(rate: float, momentum: float) -> dict[str, float]:
+def underdamped_parameters(learning_rate: float, momentum: float) -> dict[str, float]:
     r"""rate, friction and dt with which `underdamped` is heavy ball of this rate and momentum.
 
     dt^2 = rate / momentum^{1/2}, friction = -log(momentum) / dt, and rate = dt for the noise:
@@ -48,10 +48,10 @@ def underdamped_parameters(rate: float, momentum: float) -> dict[str, float]:
     So heavy ball is a second-order integrator of this equation, of temperature c rate / (2 (1 -
     momentum)) for C = c I to leading order.  Raises ValueError unless rate > 0, 0 < momentum < 1.
     """
-    positive("the learning rate", rate)
+    positive("the learning rate", learning_rate)
     below_one("momentum", momentum)
     positive("the momentum of a body with inertia", momentum)
-    dt = (rate / momentum**0.5) ** 0.5
+    dt = (learning_rate / momentum**0.5) ** 0.5
     return {"rate": dt, "friction": -math.log(momentum) / dt, "dt": dt}
 
 

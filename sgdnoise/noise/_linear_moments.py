@@ -73,9 +73,9 @@ def moment_slopes(
 
 
 def _relabelling(problem, law, label_noise):
-    if law.batch is None:
+    if law.batch_size is None:
         raise ValueError("label noise needs a law of minibatches, not one whose batch is None")
-    return models.label_noise(problem, law.batch, label_noise, law)
+    return models.label_noise(problem, law.batch_size, label_noise, law)
 
 
 def _layers(theta, widths):
@@ -95,7 +95,7 @@ def _moments(inputs, targets, law, label_noise):
     mean = xp.mean(each, axis=0)
     spread = law.own**0.5 * (each - mean) + law.shared**0.5 * mean
     if label_noise is not None:
-        scale = label_noise / (law.n * law.batch) ** 0.5
+        scale = label_noise / (law.n * law.batch_size) ** 0.5
         spread = xp.concat([spread, scale * _relabelled(inputs, targets, squares.shape[1])])
     return mean, _thin(spread)
 

@@ -59,17 +59,17 @@ def from_weights(problem: Problem, law: Weights) -> Noise:
     return Noise(problem, law.draw, gradient, Normal(law.n), twin, covariance)
 
 
-def minibatch(problem: Problem, batch: int, replacement: bool = True) -> Noise:
+def minibatch(problem: Problem, batch_size: int, replacement: bool = True) -> Noise:
     """Minibatches: Cov = f C / batch, f = 1 or (n - batch) / (n - 1) without replacement.
 
     C is the covariance of one example's gradient over the data.  Raises ValueError for a batch
     below 1, or above n without replacement.
     """
     law = with_replacement if replacement else without_replacement
-    return from_weights(problem, law(len(problem), batch))
+    return from_weights(problem, law(len(problem), batch_size))
 
 
-def label_noise(problem: Problem, batch: int, label_noise: float | Array, law=None) -> Noise:
+def label_noise(problem: Problem, batch_size: int, label_noise: float | Array, law=None) -> Noise:
     """Minibatches whose targets get fresh Gaussian noise of deviation `label_noise` at each use.
 
     Cov = Cov(minibatch) + label_noise^2 / (n batch) sum_i J_i^T J_i, with J_i^T the derivative of
@@ -79,16 +79,16 @@ def label_noise(problem: Problem, batch: int, label_noise: float | Array, law=No
     Raises ValueError for negative label_noise, targets that are not real numbers, or a law that
     does not fix this batch.
     """
-    law = with_replacement(len(problem), batch) if law is None else law
+    law = with_replacement(len(problem), batch_size) if law is None else law
     targets = problem.examples[-1]
-    _check_label(label_noise, targets, law, batch)
+    _check_label(label_noise, targets, law, batch_size)
     width = targets[0].reshape(-1).shape[0]
-    strength = label_noise / (law.n * law.batch) ** 0.5
+    strength = label_noise / (law.n * law.batch_size) ** 0.5
 
     def gradient(theta, drawn):
         chosen, white = drawn
         picked, weights = law.pick(chosen, theta.dtype)
-        shift = label_noise * white.reshape(law.batch, *targets.shape[1:])
+        shift = label_noise * white.reshape(law.batch_size, *targets.shape[1:])
         return _weighted(problem.only(picked).relabelled(shift), theta, None, weights)
 
     def twin(theta, white):
@@ -101,7 +101,7 @@ def label_noise(problem: Problem, batch: int, label_noise: float | Array, law=No
         labels = strength * _label_slopes(problem, theta)
         return Factor(namespace(theta).concat([examples, labels]))
 
-    draw = (law.draw, Normal(law.batch * width))
+    draw = (law.draw, Normal(law.batch_size * width))
     return Noise(problem, draw, gradient, Normal(law.n * (1 + width)), twin, covariance)
 
 
@@ -173,10 +173,12 @@ def _label_slopes(problem, theta):
     return each.reshape(-1, theta.shape[0])
 
 
-def _check_label(label_noise, targets, law, batch):
+def _check_label(label_noise, targets, law, batch_size):
     if isinstance(label_noise, (int, float)) and label_noise < 0:
         raise ValueError(f"label_noise is a standard deviation, it cannot be {label_noise}")
-    if law.batch != batch:
-        raise ValueError(f"label noise at a batch of {batch} needs a law of it, not of {law.batch}")
+    if law.batch_size != batch_size:
+        raise ValueError(
+            f"label noise at a batch of {batch_size} needs a law of it, not of {law.batch}"
+        )
     if not namespace(targets).isdtype(targets.dtype, "real floating"):
         raise ValueError(f"label noise needs real targets, not {targets.dtype}; use one-hot ones")

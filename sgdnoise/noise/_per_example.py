@@ -16,7 +16,7 @@ def gradient_covariance(
     problem: Problem,
     theta: Float[Array, " p"],
     *,
-    batch: int = 1,
+    batch_size: int = 1,
     replacement: bool = True,
     law: Weights | None = None,
     block: int = 64,
@@ -40,7 +40,7 @@ def gradient_covariance(
         raise ValueError(f"the losses must be one number an example, ({n},), not {tuple(shape)}")
     if law is None:
         laws = with_replacement if replacement else without_replacement
-        law = laws(n, batch)
+        law = laws(n, batch_size)
     if law.n != n:
         raise ValueError(f"a law for {law.n} examples cannot weigh {n}")
     return Gram(Implicit(problem, theta, block), law.own, law.shared)

@@ -9,7 +9,7 @@ from sgdnoise.noise._draws import Normal, Uniform, WithReplacement
 from sgdnoise.noise._models import Noise
 
 
-def sampled_labels(problem: Problem, batch: int, choices) -> Noise:
+def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
     r"""The full gradient plus that of a batch whose labels are drawn from the model: Cov = F / B.
 
     choices: (K, ...), all that a target may be, of the targets' shape and type.  The losses must be
@@ -20,8 +20,8 @@ def sampled_labels(problem: Problem, batch: int, choices) -> Noise:
     Raises ValueError for a batch below 1, fewer than 2 choices, or choices of another shape.
     """
     count, targets = len(choices), problem.examples[-1]
-    if batch < 1:
-        raise ValueError(f"a batch needs at least one example, not {batch}")
+    if batch_size < 1:
+        raise ValueError(f"a batch needs at least one example, not {batch_size}")
     if count < 2 or choices.shape[1:] != targets.shape[1:]:
         raise ValueError(
             f"labels are drawn from 2 or more of shape {tuple(targets.shape[1:])}, "
@@ -38,7 +38,7 @@ def sampled_labels(problem: Problem, batch: int, choices) -> Noise:
     def twin(theta, white):
         xp = namespace(theta)
         laws = _laws(problem, theta, choices)
-        weights = (laws / (n * batch)) ** 0.5 * xp.reshape(white, laws.shape)
+        weights = (laws / (n * batch_size)) ** 0.5 * xp.reshape(white, laws.shape)
 
         def total(t):
             return problem.value(t) + xp.sum(weights * _losses(problem, t, choices))
@@ -47,11 +47,11 @@ def sampled_labels(problem: Problem, batch: int, choices) -> Noise:
 
     def covariance(theta):
         xp = namespace(theta)
-        scales = (_laws(problem, theta, choices) / (n * batch)) ** 0.5
+        scales = (_laws(problem, theta, choices) / (n * batch_size)) ** 0.5
         each = [_relabelled(problem, one).gradients(theta) for one in choices]
         return Factor(xp.concat([scales[:, c, None] * g for c, g in enumerate(each)]))
 
-    draw = (WithReplacement(batch, n), Uniform(batch))
+    draw = (WithReplacement(batch_size, n), Uniform(batch_size))
     return Noise(problem, draw, gradient, Normal(n * count), twin, covariance)
 
 

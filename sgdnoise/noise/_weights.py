@@ -16,7 +16,7 @@ class Weights(NamedTuple):
 
     pick: (drawn, dtype) -> (indices, weights of that dtype); a sparse law names only the examples
     it uses, a dense one says None for all of them.  `own` and `shared` are the two eigenvalues of
-    Cov(w): across and along (1, ..., 1).  `batch` is None where no number of examples is fixed.
+    Cov(w): across and along (1, ..., 1).  `batch_size` is None where it is not fixed.
     """
 
     n: int
@@ -24,38 +24,40 @@ class Weights(NamedTuple):
     pick: Callable[[Any, Any], tuple[Any, Any]]
     own: float
     shared: float
-    batch: int | None
+    batch_size: int | None
 
 
-def with_replacement(n: int, batch: int) -> Weights:
+def with_replacement(n: int, batch_size: int) -> Weights:
     """Minibatches of independent examples: own = 1 / (n batch)."""
-    _check(n, batch, most=None)
-    return Weights(n, WithReplacement(batch, n), _equal(batch), 1 / (n * batch), 0.0, batch)
+    _check(n, batch_size, most=None)
+    return Weights(
+        n, WithReplacement(batch_size, n), _equal(batch_size), 1 / (n * batch_size), 0.0, batch_size
+    )
 
 
-def without_replacement(n: int, batch: int) -> Weights:
+def without_replacement(n: int, batch_size: int) -> Weights:
     """Minibatches of distinct examples: own = (n - batch) / (n - 1) / (n batch)."""
-    _check(n, batch, most=n)
-    own = (n - batch) / max(n - 1, 1) / (n * batch)
-    return Weights(n, WithoutReplacement(batch, n), _equal(batch), own, 0.0, batch)
+    _check(n, batch_size, most=n)
+    own = (n - batch_size) / max(n - 1, 1) / (n * batch_size)
+    return Weights(n, WithoutReplacement(batch_size, n), _equal(batch_size), own, 0.0, batch_size)
 
 
-def reshuffled(n: int, batch: int) -> Weights:
+def reshuffled(n: int, batch_size: int) -> Weights:
     """Random reshuffling: each epoch runs through a fresh permutation.
 
     One step has the law of `without_replacement`; the steps of an epoch are anticorrelated.
     Where batch does not divide n, the last n mod batch examples of a permutation are left out.
     """
-    return without_replacement(n, batch)._replace(draw=Permutation(batch, n))
+    return without_replacement(n, batch_size)._replace(draw=Permutation(batch_size, n))
 
 
-def bernoulli(n: int, batch: int) -> Weights:
+def bernoulli(n: int, batch_size: int) -> Weights:
     """Each example with probability batch / n by itself, weight 1 / batch: shared = own."""
-    _check(n, batch, most=n)
-    own = (1 - batch / n) / (n * batch)
+    _check(n, batch_size, most=n)
+    own = (1 - batch_size / n) / (n * batch_size)
 
     def pick(drawn, dtype):
-        return None, namespace(drawn).astype(drawn < batch / n, dtype) / batch
+        return None, namespace(drawn).astype(drawn < batch_size / n, dtype) / batch_size
 
     return Weights(n, Uniform(n), pick, own, own, None)
 
@@ -68,7 +70,7 @@ def gaussian_weights(law: Weights) -> Weights:
         middle = namespace(white).mean(white)
         return None, 1 / law.n + law.own**0.5 * (white - middle) + law.shared**0.5 * middle
 
-    return law._replace(draw=Normal(law.n), pick=pick, batch=None)
+    return law._replace(draw=Normal(law.n), pick=pick, batch_size=None)
 
 
 def svag_weights(law: Weights, stretch: int) -> Weights:
@@ -80,7 +82,7 @@ def svag_weights(law: Weights, stretch: int) -> Weights:
     """
     if stretch < 1:
         raise ValueError(f"svag can stretch a covariance by 1 or more, not by {stretch}")
-    if law.batch is None:
+    if law.batch_size is None:
         raise ValueError("svag needs a law of minibatches, not one whose batch is None")
     s = (2 * stretch - 1) ** 0.5
 
@@ -90,19 +92,21 @@ def svag_weights(law: Weights, stretch: int) -> Weights:
         return xp.concat([one, two]), xp.concat([(1 + s) / 2 * w1, (1 - s) / 2 * w2])
 
     own, shared = stretch * law.own, stretch * law.shared
-    return law._replace(draw=(law.draw, law.draw), pick=pick, own=own, shared=shared, batch=None)
+    return law._replace(
+        draw=(law.draw, law.draw), pick=pick, own=own, shared=shared, batch_size=None
+    )
 
 
-def _equal(batch):
+def _equal(batch_size):
     def pick(drawn, dtype):
         xp = namespace(drawn)
-        return drawn, xp.full(batch, 1 / batch, dtype=dtype, device=device(drawn))
+        return drawn, xp.full(batch_size, 1 / batch_size, dtype=dtype, device=device(drawn))
 
     return pick
 
 
-def _check(n, batch, most):
-    if batch < 1:
-        raise ValueError(f"a batch needs at least one example, not {batch}")
-    if most is not None and batch > most:
-        raise ValueError(f"a batch of {batch} cannot be drawn from {n} distinct examples")
+def _check(n, batch_size, most):
+    if batch_size < 1:
+        raise ValueError(f"a batch needs at least one example, not {batch_size}")
+    if most is not None and batch_size > most:
+        raise ValueError(f"a batch of {batch_size} cannot be drawn from {n} distinct examples")

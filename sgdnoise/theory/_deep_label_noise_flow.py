@@ -36,7 +36,7 @@ class DeepLabelNoiseFlow(NamedTuple):
 
 
 def deep_label_noise_flow(
-    task: LinearTask, layers: Sequence, times, *, rate, batch, discrete=1.0, fed=True
+    task: LinearTask, layers: Sequence, times, *, learning_rate, batch_size, discrete=1.0, fed=True
 ) -> DeepLabelNoiseFlow:
     r"""Weights at some times t = rate x steps, moved by noise from a minimum along all minima.
 
@@ -50,12 +50,19 @@ def deep_label_noise_flow(
     without bound.
     """
     weights = _checked(layers, len(task.moment), task.outputs)
-    power = partial(jitter_force, task, rate=rate, batch=batch, discrete=discrete, fed=fed)
+    power = partial(
+        jitter_force,
+        task,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        discrete=discrete,
+        fed=fed,
+    )
     return _followed(power, None, weights, times)
 
 
 def fisher_flow(
-    curvature, layers: Sequence, times, *, rate, batch, discrete=1.0
+    curvature, layers: Sequence, times, *, learning_rate, batch_size, discrete=1.0
 ) -> DeepLabelNoiseFlow:
     r"""The same under labels that the model draws itself, whose noise is curvature / batch.
 
@@ -73,7 +80,10 @@ def fisher_flow(
     seen = basis[:, values > 1e-9 * values[-1]]
     root = basis * values.clip(0) ** 0.5 @ basis.T
     return _followed(
-        lambda bend: _fisher_power(root, bend, rate, batch, discrete), seen, weights, times
+        lambda bend: _fisher_power(root, bend, learning_rate, batch_size, discrete),
+        seen,
+        weights,
+        times,
     )
 
 
@@ -138,9 +148,11 @@ def deep_trace_at_rest(moment, product, depth: int) -> float:
     return float(depth * (ends * total ** (2 * (depth - 1))) ** (1 / depth))
 
 
-def deep_amplification(moment, layers, rate, batch) -> float:
+def deep_amplification(moment, layers, learning_rate, batch_size) -> float:
     """u = rate Tr H / (2 batch o), by which label noise is fed by the residuals that it makes."""
-    return rate * deep_hessian_trace(moment, layers) / (2 * batch * layers[-1].shape[1])
+    return (
+        learning_rate * deep_hessian_trace(moment, layers) / (2 * batch_size * layers[-1].shape[1])
+    )
 
 
 def deep_sharpness(curvature, layers) -> float:
@@ -162,18 +174,18 @@ def _bend(around):
     return sum(np.kron(a @ a.T, c.T @ c) for a, c in around)
 
 
-def _fisher_power(root, bend, rate, batch, discrete):
+def _fisher_power(root, bend, learning_rate, batch_size, discrete):
     """Q of noise A / batch: (rate / batch) A^1/2 (2 - rate A^1/2 K A^1/2)^-1 A^1/2."""
     curved, basis = np.linalg.eigh(root @ bend @ root)
-    _steady(rate, curved[-1])
+    _steady(learning_rate, curved[-1])
     seen = root @ basis
-    return rate / batch * (seen / (2 - discrete * rate * curved)) @ seen.T
+    return learning_rate / batch_size * (seen / (2 - discrete * learning_rate * curved)) @ seen.T
 
 
-def _steady(rate, sharpest):
-    if rate * sharpest >= 2:
+def _steady(learning_rate, sharpest):
+    if learning_rate * sharpest >= 2:
         raise ValueError(
-            f"rate {rate:.3g} is not stable at a curvature of {sharpest:.3g}: "
+            f"rate {learning_rate:.3g} is not stable at a curvature of {sharpest:.3g}: "
             f"it must stay below {2 / sharpest:.3g}"
         )
 

@@ -159,7 +159,9 @@ def boundary_time(height: float, curvature: float) -> float:
     return (math.pi / height) ** 0.5 * math.exp(height) / curvature
 
 
-def label_noise_height(distance: float, rate: float, label_noise: float, batch: int) -> float:
+def label_noise_height(
+    distance: float, learning_rate: float, label_noise: float, batch_size: int
+) -> float:
     r"""E for leaving to a distance w where C = label_noise^2 H: batch w^2 / (rate label_noise^2).
 
     In a parabola of any curvature, in any number of dimensions: noise in proportion to curvature
@@ -169,12 +171,12 @@ def label_noise_height(distance: float, rate: float, label_noise: float, batch: 
     Sugiyama, 2021).  Where the residual makes the noise, C grows with L and times grow as a power
     (Mori et al., 2022).  Raises ValueError unless all are positive.
     """
-    if not (distance > 0 and rate > 0 and label_noise > 0 and batch > 0):
+    if not (distance > 0 and learning_rate > 0 and label_noise > 0 and batch_size > 0):
         raise ValueError(
             "distance, rate, label_noise and batch must be positive, not "
-            f"{distance}, {rate}, {label_noise} and {batch}"
+            f"{distance}, {learning_rate}, {label_noise} and {batch_size}"
         )
-    return batch * distance**2 / (rate * label_noise**2)
+    return batch_size * distance**2 / (learning_rate * label_noise**2)
 
 
 # --- steps of time ---
@@ -232,10 +234,10 @@ def stable_exit_time(alpha: float, strength: float, left: float, right: float) -
         raise ValueError(
             f"strength and distances must be positive, not {strength}, {left}, {right}"
         )
-    rate = jump_constant(alpha) * strength**alpha * (left**-alpha + right**-alpha) / alpha
-    if rate == 0:
+    learning_rate = jump_constant(alpha) * strength**alpha * (left**-alpha + right**-alpha) / alpha
+    if learning_rate == 0:
         raise ValueError("a well without ends is never left")
-    return 1 / rate
+    return 1 / learning_rate
 
 
 def _passage(slope, diffusion, ends, panels):

@@ -72,7 +72,7 @@ def residual_task(inputs, targets, label_noise: float = 0.0) -> tuple[LinearTask
 
 
 def label_noise_flow(
-    task: LinearTask, first, second, times, *, rate, batch, discrete=True, fed=True
+    task: LinearTask, first, second, times, *, learning_rate, batch_size, discrete=True, fed=True
 ) -> LabelNoiseFlow:
     r"""W and V at some times t = rate x steps, moved by noise from a minimum along all minima.
 
@@ -93,7 +93,7 @@ def label_noise_flow(
 
     def speed(_, flat):
         w, v = flat[:cut].reshape(shape[0]), flat[cut:].reshape(shape[1])
-        parts = _drift(task, w, v, rate, batch, discrete, fed)
+        parts = _drift(task, w, v, learning_rate, batch_size, discrete, fed)
         return np.concatenate([part.ravel() for part in parts])
 
     start, times = np.concatenate([w.ravel(), v.ravel()]), np.asarray(times, float)
@@ -141,24 +141,24 @@ def ratio_at_rest(moment, product) -> float:
     return float(modes.sum() ** 2 / (modes**2).sum())
 
 
-def irrelevant_rate(variance, outputs, label_noise, rate, batch) -> float:
+def irrelevant_rate(variance, outputs, label_noise, learning_rate, batch_size) -> float:
     """Decay, a step, of weights from a useless input to useless units: exp(-rate * steps).
 
     rate^2 label_noise^2 o s / (2 batch) for an input of variance s, with o outputs.
     """
-    return rate**2 * label_noise**2 * outputs * variance / (2 * batch)
+    return learning_rate**2 * label_noise**2 * outputs * variance / (2 * batch_size)
 
 
-def amplification(moment, first, second, rate, batch) -> float:
+def amplification(moment, first, second, learning_rate, batch_size) -> float:
     """u = rate Tr H / (2 batch o), by which label noise is fed by the residuals that it makes."""
-    return rate * hessian_trace(moment, first, second) / (2 * batch * second.shape[1])
+    return learning_rate * hessian_trace(moment, first, second) / (2 * batch_size * second.shape[1])
 
 
-def _drift(task, w, v, rate, batch, discrete, fed):
+def _drift(task, w, v, learning_rate, batch_size, discrete, fed):
     """Speeds of W and V: the force of the jitter, less its part across the manifold."""
     size, outputs = len(task.moment), task.outputs
     bend = np.kron(np.eye(size), v.T @ v) + np.kron(w @ w.T, np.eye(outputs))
-    power = jitter_force(task, bend, rate, batch, discrete, fed)
+    power = jitter_force(task, bend, learning_rate, batch_size, discrete, fed)
     power = power.reshape(size, outputs, size, outputs)
     along_w = -np.einsum("jaia->ij", power) @ w
     along_v = -v @ np.einsum("ibia->ba", power)
@@ -166,7 +166,7 @@ def _drift(task, w, v, rate, batch, discrete, fed):
     return along_w - across @ v.T, along_v - w.T @ across
 
 
-def jitter_force(task: LinearTask, bend, rate, batch, discrete=True, fed=True):
+def jitter_force(task: LinearTask, bend, learning_rate, batch_size, discrete=True, fed=True):
     """How the jitter pushes on what moves K: Q (d o, d o), with a force -Tr(Q dK) / 2 on theta.
 
     Q = Y K A, with K Y K the jitter of the product and A = Sx (x) 1, from a Lyapunov equation.
@@ -176,19 +176,21 @@ def jitter_force(task: LinearTask, bend, rate, batch, discrete=True, fed=True):
     root, back = _roots(task)
     curved, basis = np.linalg.eigh(root @ bend @ root)
     curved = curved.clip(0)
-    if rate * curved[-1] >= 2:
+    if learning_rate * curved[-1] >= 2:
         raise ValueError(
-            f"rate {rate:.3g} is not stable at a curvature of {curved[-1]:.3g}: "
+            f"rate {learning_rate:.3g} is not stable at a curvature of {curved[-1]:.3g}: "
             f"it must stay below {2 / curved[-1]:.3g}"
         )
-    still = curved[:, None] + curved - discrete * rate * curved[:, None] * curved
+    still = curved[:, None] + curved - discrete * learning_rate * curved[:, None] * curved
     bent = still > FLAT * curved[-1]
     still = np.where(bent, still, 1)
     kick = task.noise
     if fed and task.fourth is not None:
         both, seen = curved[:, None] * curved / still, back @ basis
-        kick = _fed(task, lambda c: seen @ (seen.T @ c @ seen * both) @ seen.T, rate / batch)
-    turned = rate / batch * basis.T @ back @ kick @ back @ basis
+        kick = _fed(
+            task, lambda c: seen @ (seen.T @ c @ seen * both) @ seen.T, learning_rate / batch_size
+        )
+    turned = learning_rate / batch_size * basis.T @ back @ kick @ back @ basis
     share = np.where(bent, curved / still, 0.5)
     return root @ basis @ (turned * share) @ basis.T @ root
 

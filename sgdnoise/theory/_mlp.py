@@ -84,7 +84,7 @@ class TwoLayer(NamedTuple):
         theta: Float[Array, " p"],
         inputs: Float[Array, "n d"],
         targets: Float[Array, "n o"],
-        batch: int,
+        batch_size: int,
         label_noise: float,
     ) -> Float[Array, " p"]:
         """Diagonal of the covariance of a minibatch gradient under label noise, with replacement.
@@ -97,14 +97,14 @@ class TwoLayer(NamedTuple):
         squares = [(inputs**2).T @ back**2, (hidden**2).T @ residual**2]
         second = xp.concat([part.reshape(-1) for part in squares]) / inputs.shape[0]
         spread = xp.clip(second - mean**2, 0, None)
-        return (spread + label_noise**2 * self.diagonal(theta, inputs)) / batch
+        return (spread + label_noise**2 * self.diagonal(theta, inputs)) / batch_size
 
     def label_noise_trace(
         self,
         theta: Float[Array, " p"],
         inputs: Float[Array, "n d"],
         targets: Float[Array, "n o"],
-        batch: int,
+        batch_size: int,
         label_noise: float,
     ) -> Float[Array, ""]:
         """Sum of `label_noise_diagonal`, from the norms of per-example gradients alone."""
@@ -113,7 +113,7 @@ class TwoLayer(NamedTuple):
         first = xp.sum(inputs**2, axis=1) * xp.sum(back**2, axis=1)
         second = xp.sum(hidden**2, axis=1) * xp.sum(residual**2, axis=1)
         spread = xp.clip(xp.mean(first + second) - xp.sum(mean**2), 0, None)
-        return (spread + label_noise**2 * xp.mean(self.traces(theta, inputs))) / batch
+        return (spread + label_noise**2 * xp.mean(self.traces(theta, inputs))) / batch_size
 
     def _slope(self, hidden):
         """phi' where phi has these values."""

@@ -13,7 +13,7 @@ MOST = 14  # examples whose 2^n sets are still few
 FLAT = 1e-12  # of the largest curvature: below it rounding makes the minimum
 
 
-def label_noise_strength(rate, label_noise, batch):
+def label_noise_strength(learning_rate, label_noise, batch_size):
     r"""kappa in L + kappa Tr H, the loss that label noise makes descent follow near zero residual.
 
     kappa = rate label_noise^2 / (4 batch), for losses with the factor 1/2: theta jitters with
@@ -21,10 +21,10 @@ def label_noise_strength(rate, label_noise, batch):
     In regime for rate * lambda_max << 1 and small `residual_amplification`.
     Blanc et al. (2020), Damian, Ma & Lee (2021), Li, Wang & Arora (2022).
     """
-    return rate * label_noise**2 / (4 * batch)
+    return learning_rate * label_noise**2 / (4 * batch_size)
 
 
-def residual_amplification(rate, trace, batch, outputs):
+def residual_amplification(learning_rate, trace, batch_size, outputs):
     r"""u, the share of the noise that comes from sampling the residual it makes itself.
 
     u = rate Tr H / (2 batch outputs), to first order in rate and for residuals alike in all
@@ -32,10 +32,10 @@ def residual_amplification(rate, trace, batch, outputs):
     correction grows, up to twice in one dimension.  The theory of `label_noise_strength` wants
     u << 1: its linear networks agree to 5% for u <= 0.12.
     """
-    return rate * trace / (2 * batch * outputs)
+    return learning_rate * trace / (2 * batch_size * outputs)
 
 
-def sgd_loss(problem: Problem, rate: float) -> Callable[[Array], Array]:
+def sgd_loss(problem: Problem, learning_rate: float) -> Callable[[Array], Array]:
     r"""L + rate / 4 |grad L|^2, whose gradient flow descent follows to second order a step.
 
     Barrett & Dherin (2021).  Minibatches drawn WITH replacement follow it too: the mean of m steps
@@ -45,16 +45,18 @@ def sgd_loss(problem: Problem, rate: float) -> Callable[[Array], Array]:
     force: that belongs to the stochastic equation, not to this loss.
     Raises ValueError for a negative rate.
     """
-    _positive(rate)
+    _positive(learning_rate)
 
     def loss(theta):
         slope = problem.gradient(theta)
-        return problem.value(theta) + rate / 4 * (slope @ slope)
+        return problem.value(theta) + learning_rate / 4 * (slope @ slope)
 
     return loss
 
 
-def reshuffled_loss(problem: Problem, rate: float, batch: int) -> Callable[[Array], Array]:
+def reshuffled_loss(
+    problem: Problem, learning_rate: float, batch_size: int
+) -> Callable[[Array], Array]:
     r"""L + rate / 4 (|grad L|^2 + (m - 1) / (n - 1) Tr C), the loss of reshuffled epochs.
 
     C is the covariance of the gradients of the n examples (over n), and an epoch has m = n // batch
@@ -65,15 +67,15 @@ def reshuffled_loss(problem: Problem, rate: float, batch: int) -> Callable[[Arra
     Holds all n gradients.  Raises ValueError for a negative rate, or batch not in 1 to n.
     """
     n = len(problem)
-    share = _share(n, batch)
-    _positive(rate)
+    share = _share(n, batch_size)
+    _positive(learning_rate)
 
     def loss(theta):
         each = problem.gradients(theta)
         xp = namespace(each)
         slope = xp.mean(each, axis=0)
         trace = xp.sum((each - slope) ** 2) / n
-        return problem.value(theta) + rate / 4 * (slope @ slope + share * trace)
+        return problem.value(theta) + learning_rate / 4 * (slope @ slope + share * trace)
 
     return loss
 
@@ -100,7 +102,10 @@ def gradient_flow(
 
 
 def reshuffled_shift(
-    inputs: Float[Array, "n p"], targets: Float[Array, " n"], rate: float, batch: int = 1
+    inputs: Float[Array, "n p"],
+    targets: Float[Array, " n"],
+    learning_rate: float,
+    batch_size: int = 1,
 ) -> Float[Array, " p"]:
     r"""How far reshuffling moves the mean of linear regression from least squares, to order rate.
 
@@ -111,16 +116,19 @@ def reshuffled_shift(
     Raises ValueError for a negative rate, batch not in 1 to n, or singular A.
     """
     xp, n = namespace(inputs, targets), inputs.shape[0]
-    share = _share(n, batch)
-    _positive(rate)
+    share = _share(n, batch_size)
+    _positive(learning_rate)
     hessian, best = _least_squares(xp, inputs, targets)
     residual = inputs @ best - targets
     force = inputs.T @ (residual * xp.sum(inputs**2, axis=1)) / n
-    return -(rate / 2) * share * xp.linalg.solve(hessian, force[:, None])[:, 0]
+    return -(learning_rate / 2) * share * xp.linalg.solve(hessian, force[:, None])[:, 0]
 
 
 def reshuffled_minimum(
-    inputs: Float[Array, "n p"], targets: Float[Array, " n"], rate: float, batch: int = 1
+    inputs: Float[Array, "n p"],
+    targets: Float[Array, " n"],
+    learning_rate: float,
+    batch_size: int = 1,
 ) -> np.ndarray:
     r"""The exact mean of linear regression at rest under reshuffling, at the ends of epochs.
 
@@ -131,32 +139,32 @@ def reshuffled_minimum(
     """
     x, y = as_numpy(inputs).astype(float), as_numpy(targets).astype(float)
     n, p = x.shape
-    _share(n, batch)
-    _positive(rate)
+    _share(n, batch_size)
+    _positive(learning_rate)
     if n > MOST:
         raise ValueError(f"all orders of {n} examples are too many: at most {MOST}")
     _least_squares(np, x, y)
     rows = np.concatenate([x, -y[:, None]], axis=1)
-    epoch = _mean_of_orders(x[:, :, None] * rows[:, None, :], rate, batch)
+    epoch = _mean_of_orders(x[:, :, None] * rows[:, None, :], learning_rate, batch_size)
     pull, push = epoch[:p, :p], epoch[:p, p]
     if max(abs(np.linalg.eigvals(pull))) >= 1:
-        raise ValueError(f"at rate {rate:.3g} the mean of reshuffled regression runs away")
+        raise ValueError(f"at rate {learning_rate:.3g} the mean of reshuffled regression runs away")
     return np.linalg.solve(np.eye(p) - pull, push)
 
 
-def _mean_of_orders(gradients, rate, batch):
+def _mean_of_orders(gradients, learning_rate, batch_size):
     """Mean map of (theta, 1) over an epoch, from what each example's gradient makes of it."""
     n, p, q = gradients.shape
     means: dict[tuple[int, ...], np.ndarray] = {(): np.eye(q)}
-    for size in range(batch, n + 1, batch):
+    for size in range(batch_size, n + 1, batch_size):
         for drawn in combinations(range(n), size):
             maps = []
-            for last in combinations(drawn, batch):
+            for last in combinations(drawn, batch_size):
                 step = np.eye(q)
-                step[:p] -= rate * gradients[list(last)].mean(axis=0)
+                step[:p] -= learning_rate * gradients[list(last)].mean(axis=0)
                 maps.append(step @ means[tuple(i for i in drawn if i not in last)])
             means[drawn] = np.mean(maps, axis=0)
-    whole = n - n % batch
+    whole = n - n % batch_size
     return np.mean([means[drawn] for drawn in combinations(range(n), whole)], axis=0)
 
 
@@ -170,13 +178,13 @@ def _least_squares(xp, inputs, targets):
     return hessian, xp.linalg.solve(hessian, (inputs.T @ targets / n)[:, None])[:, 0]
 
 
-def _share(n, batch):
+def _share(n, batch_size):
     """(m - 1) / (n - 1): the part of the covariance of an example that an epoch punishes."""
-    if not 1 <= batch <= n:
-        raise ValueError(f"batches of {batch} cannot be made of {n} examples")
-    return (n // batch - 1) / max(n - 1, 1)
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"batches of {batch_size} cannot be made of {n} examples")
+    return (n // batch_size - 1) / max(n - 1, 1)
 
 
-def _positive(rate):
-    if not rate >= 0:
-        raise ValueError(f"a learning rate cannot be {rate}")
+def _positive(learning_rate):
+    if not learning_rate >= 0:
+        raise ValueError(f"a learning rate cannot be {learning_rate}")

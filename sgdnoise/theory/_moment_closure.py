@@ -28,7 +28,7 @@ def moment_closure(
     theta: Float[Array, " p"],
     spread=None,
     *,
-    rate: float,
+    learning_rate: float,
     steps: int,
     every: int = 1,
     stretch: int = 1,
@@ -49,20 +49,24 @@ def moment_closure(
     Raises ValueError unless every | steps, rate > 0 and stretch >= 1, for a spread of another size
     than theta, or where the mean or the covariance runs away.
     """
-    _check(theta, spread, rate, steps, every, stretch)
+    _check(theta, spread, learning_rate, steps, every, stretch)
     xp, thin = namespace(theta), hasattr(spread, "rows")
     if spread is None:
         spread = xp.zeros((theta.shape[0],) * 2, dtype=theta.dtype, device=device(theta))
     held = spread.rows if thin else spread
-    step = _compiled(noise.problem, partial(_step, noise, rate / stretch, stretch, thin))
+    step = _compiled(noise.problem, partial(_step, noise, learning_rate / stretch, stretch, thin))
     means, spreads = [], []
     for _ in range(steps // every):
         for _ in range(every * stretch):
             theta, held = step(theta, held)
-        _check_finite(xp, theta, held, rate)
+        _check_finite(xp, theta, held, learning_rate)
         means.append(theta)
         spreads.append(replace(spread, rows=held) if thin else held)
-    time = rate * every * xp.arange(1, 1 + len(means), dtype=theta.dtype, device=device(theta))
+    time = (
+        learning_rate
+        * every
+        * xp.arange(1, 1 + len(means), dtype=theta.dtype, device=device(theta))
+    )
     return Cumulants(time, xp.stack(means), spreads)
 
 
@@ -100,7 +104,7 @@ def closure_error(problem: Problem, mean: Float[Array, " p"], spread):
     return second_order_mean(problem, felt, mean, spread) / felt(mean) - 1
 
 
-def _step(noise, rate, stretch, thin, mean, held):
+def _step(noise, learning_rate, stretch, thin, mean, held):
     """One step of the mean, and of the covariance (p, p) or the rows (r, p) of its factor."""
     xp, problem = namespace(mean), noise.problem
     left, right = (held, held) if thin else (_one(mean), held)
@@ -110,12 +114,12 @@ def _step(noise, rate, stretch, thin, mean, held):
         return xp.sum(bent * right), bent
 
     pull, bent = problem.ft.grad(felt, has_aux=True)(mean)
-    kept, covariance = left - rate * bent, noise.covariance(mean)
-    moved = mean - rate * (problem.gradient(mean) + pull / 2)
+    kept, covariance = left - learning_rate * bent, noise.covariance(mean)
+    moved = mean - learning_rate * (problem.gradient(mean) + pull / 2)
     if not thin:
-        return moved, kept @ held @ kept.T + rate**2 * stretch * (covariance @ left)
+        return moved, kept @ held @ kept.T + learning_rate**2 * stretch * (covariance @ left)
     white = xp.eye(covariance.width, dtype=mean.dtype, device=device(mean))
-    kick = rate * stretch**0.5 * covariance.colour(white).T
+    kick = learning_rate * stretch**0.5 * covariance.colour(white).T
     return moved, _largest(xp.concat([kept, kick]), held.shape[0])
 
 
@@ -144,11 +148,11 @@ def _compiled(problem, function):
     return getattr(problem.ft, "jit", lambda f: f)(function)
 
 
-def _check(theta, spread, rate, steps, every, stretch):
+def _check(theta, spread, learning_rate, steps, every, stretch):
     if steps < 1 or every < 1 or steps % every:
         raise ValueError(f"steps must be a multiple of every, not {steps} of {every}")
-    if not rate > 0:
-        raise ValueError(f"the learning rate must be above 0, and {rate} is not")
+    if not learning_rate > 0:
+        raise ValueError(f"the learning rate must be above 0, and {learning_rate} is not")
     if stretch < 1:
         raise ValueError(f"a step is stretched by at least 1, not by {stretch}")
     if spread is not None:
@@ -157,6 +161,8 @@ def _check(theta, spread, rate, steps, every, stretch):
             raise ValueError(f"a spread of {shape} does not fit {p} parameters")
 
 
-def _check_finite(xp, mean, held, rate):
+def _check_finite(xp, mean, held, learning_rate):
     if not bool(xp.isfinite(xp.sum(mean) + xp.sum(held))):
-        raise ValueError(f"at rate {rate:.3g} the mean or the covariance of theta runs away")
+        raise ValueError(
+            f"at rate {learning_rate:.3g} the mean or the covariance of theta runs away"
+        )

@@ -62,7 +62,7 @@ def imbalance_rate(
 
 
 def imbalance_after(
-    first, second, gradient, rate: float, *, temperature: float = 0.0, decay: float = 0.0
+    first, second, gradient, learning_rate: float, *, temperature: float = 0.0, decay: float = 0.0
 ):
     r"""Mean of D after one Euler step along a gradient G (d, o) of the product, at any rate.
 
@@ -70,7 +70,7 @@ def imbalance_after(
     the middle is not in `imbalance_rate`, of the order of the rate beside it.
     Raises ValueError where sizes do not chain or for negative strengths.
     """
-    _check_strengths(rate=rate, temperature=temperature, decay=decay)
+    _check_strengths(learning_rate=learning_rate, temperature=temperature, decay=decay)
     _check_chain(first, second)
     if tuple(gradient.shape) != (first.shape[0], second.shape[1]):
         raise ValueError(
@@ -81,9 +81,9 @@ def imbalance_after(
     forth, back = gradient @ second.T, first.T @ gradient
     one = xp.eye(first.shape[1], dtype=first.dtype, device=device(first))
     return (
-        (1 - rate * decay) ** 2 * hidden_imbalance(first, second)
-        + rate**2 * (forth.T @ forth - back @ back.T)
-        + 2 * rate * temperature * (d - o) * one
+        (1 - learning_rate * decay) ** 2 * hidden_imbalance(first, second)
+        + learning_rate**2 * (forth.T @ forth - back @ back.T)
+        + 2 * learning_rate * temperature * (d - o) * one
     )
 
 

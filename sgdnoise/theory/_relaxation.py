@@ -220,43 +220,45 @@ class OrnsteinUhlenbeck:
         return float(2 * np.trace(flux @ np.linalg.solve(self.diffusion, omega)))
 
 
-def sgd_recursion(hessian, noise, rate: float) -> Recursion:
+def sgd_recursion(hessian, noise, learning_rate: float) -> Recursion:
     r"""Steps theta <- theta - rate (H theta + xi), Cov xi = C: M = 1 - rate H, Q = rate^2 C.
 
     Raises ValueError for matrices that are not symmetric, an indefinite C, or rate <= 0; a bowl
     without bottom, or a rate too large for it, only where its rest is asked for.
     """
-    hessian, noise = _quadratic(hessian, noise, rate)
-    return Recursion(np.eye(len(hessian)) - rate * hessian, rate**2 * noise)
+    hessian, noise = _quadratic(hessian, noise, learning_rate)
+    return Recursion(np.eye(len(hessian)) - learning_rate * hessian, learning_rate**2 * noise)
 
 
-def heavy_ball_recursion(hessian, noise, rate: float, momentum: float) -> Recursion:
+def heavy_ball_recursion(hessian, noise, learning_rate: float, momentum: float) -> Recursion:
     r"""Steps of (theta, theta before), (2p,), for x <- x - rate (H x + xi) + mu (x - x before).
 
     Raises ValueError as `descent_steps`, or unless 0 <= momentum < 1.
     """
-    hessian, noise = _quadratic(hessian, noise, rate)
+    hessian, noise = _quadratic(hessian, noise, learning_rate)
     if not 0 <= momentum < 1:
         raise ValueError(f"the momentum must be at least 0 and below 1, not {momentum}")
     one, none = np.eye(len(hessian)), np.zeros_like(hessian)
-    kept = np.block([[(1 + momentum) * one - rate * hessian, -momentum * one], [one, none]])
-    return Recursion(kept, np.block([[rate**2 * noise, none], [none, none]]))
+    kept = np.block(
+        [[(1 + momentum) * one - learning_rate * hessian, -momentum * one], [one, none]]
+    )
+    return Recursion(kept, np.block([[learning_rate**2 * noise, none], [none, none]]))
 
 
-def langevin_relaxation(hessian, noise, rate: float) -> OrnsteinUhlenbeck:
+def langevin_relaxation(hessian, noise, learning_rate: float) -> OrnsteinUhlenbeck:
     r"""d theta = -H theta dt + (rate C)^(1/2) dW, the first-order equation of descent.
 
     Time is rate times steps (Mandt, Hoffman & Blei, 2017).  Raises ValueError as `descent_steps`.
     """
-    hessian, noise = _quadratic(hessian, noise, rate)
-    return OrnsteinUhlenbeck(hessian, rate * noise)
+    hessian, noise = _quadratic(hessian, noise, learning_rate)
+    return OrnsteinUhlenbeck(hessian, learning_rate * noise)
 
 
-def _quadratic(hessian, noise, rate):
+def _quadratic(hessian, noise, learning_rate):
     hessian, noise = (as_numpy(part).astype(float) for part in (hessian, noise))
     stationary_modes(hessian, "hessian")
     _check_noise("noise", hessian, noise)
-    _check_positive(rate=rate)
+    _check_positive(learning_rate=learning_rate)
     return hessian, noise
 
 

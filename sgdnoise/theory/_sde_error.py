@@ -27,7 +27,7 @@ class RegressionError(NamedTuple):
     scatter: np.ndarray
 
 
-def regression_error(inputs, targets, batch: int, *, replace: bool = True) -> RegressionError:
+def regression_error(inputs, targets, batch_size: int, *, replace: bool = True) -> RegressionError:
     r"""Regression of targets (n,) on inputs (n, p), in minibatches with or without replacement.
 
     scatter = f / batch mean_i (g_i - g) x (g_i - g), f = 1 or (n - batch) / (n - 1).
@@ -35,40 +35,42 @@ def regression_error(inputs, targets, batch: int, *, replace: bool = True) -> Re
     """
     x, y = as_numpy(inputs).astype(float), as_numpy(targets).astype(float)
     n, p = x.shape
-    if not batch >= 1 or (batch > n and not replace):
-        raise ValueError(f"batches of {batch} cannot be drawn from {n} examples")
+    if not batch_size >= 1 or (batch_size > n and not replace):
+        raise ValueError(f"batches of {batch_size} cannot be drawn from {n} examples")
     rows = np.concatenate([x, -y[:, None]], axis=1)
     each = np.zeros((n, p + 1, p + 1))
     each[:, :p] = x[:, :, None] * rows[:, None, :]
     slope = each.mean(axis=0)
     scatter = np.mean([np.kron(g, g) for g in each - slope], axis=0)
-    finite = 1.0 if replace else (n - batch) / max(n - 1, 1)
-    return RegressionError(slope, finite / batch * scatter)
+    finite = 1.0 if replace else (n - batch_size) / max(n - 1, 1)
+    return RegressionError(slope, finite / batch_size * scatter)
 
 
-def euler_map(problem: RegressionError, rate: float, dt: float, *, order: int = 1) -> np.ndarray:
+def euler_map(
+    problem: RegressionError, learning_rate: float, dt: float, *, order: int = 1
+) -> np.ndarray:
     r"""One Euler-Maruyama step dt of the stochastic equation of descent.
 
     M -> (1 - dt G) M (1 - dt G)^T + rate dt Cov, of weak order 1 in dt (Li, Tai & E, 2017).  With
     order = 1 and dt = rate it is `descent_map`: to solve this equation better is to leave descent.
     Raises ValueError unless rate > 0, dt > 0 and order is 0, 1 or 2.
     """
-    _positive(rate=rate, dt=dt)
-    drift, noise = _forces(problem, rate, order)
+    _positive(learning_rate=learning_rate, dt=dt)
+    drift, noise = _forces(problem, learning_rate, order)
     step = np.eye(len(drift)) - dt * drift
-    return np.kron(step, step) + rate * dt * noise
+    return np.kron(step, step) + learning_rate * dt * noise
 
 
-def descent_map(problem: RegressionError, rate: float) -> np.ndarray:
+def descent_map(problem: RegressionError, learning_rate: float) -> np.ndarray:
     r"""One step of SGD: M -> E (1 - rate G_B) M (1 - rate G_B)^T, exact for any rate.
 
     A mean (1 - rate G) M (1 - rate G)^T and a covariance rate^2 Cov: no step but Euler's has these.
     Raises ValueError unless rate > 0.
     """
-    return euler_map(problem, rate, rate)
+    return euler_map(problem, learning_rate, learning_rate)
 
 
-def svag_map(problem: RegressionError, rate: float, stretch: int) -> np.ndarray:
+def svag_map(problem: RegressionError, learning_rate: float, stretch: int) -> np.ndarray:
     r"""One step of SVAG(l): rate / l along noise of l times the covariance.
 
     The weights (1 +- (2 l - 1)^1/2) / 2 of two minibatches (Li, Malladi & Arora, 2021) have the
@@ -77,11 +79,11 @@ def svag_map(problem: RegressionError, rate: float, stretch: int) -> np.ndarray:
     """
     if not stretch >= 1:
         raise ValueError(f"SVAG stretches the noise by l >= 1, not {stretch}")
-    return euler_map(problem, rate, rate / stretch)
+    return euler_map(problem, learning_rate, learning_rate / stretch)
 
 
 def equation_map(
-    problem: RegressionError, rate: float, time: float, *, order: int = 1
+    problem: RegressionError, learning_rate: float, time: float, *, order: int = 1
 ) -> np.ndarray:
     r"""A time (rate x steps) along the equation of weak order 0 (no noise), 1 or 2, exactly.
 
@@ -90,10 +92,10 @@ def equation_map(
     at rest, about twice as far: see `stationary_ratio`.
     Raises ValueError unless rate > 0, time > 0 and order is 0, 1 or 2.
     """
-    _positive(rate=rate, time=time)
-    drift, noise = _forces(problem, rate, order)
+    _positive(learning_rate=learning_rate, time=time)
+    drift, noise = _forces(problem, learning_rate, order)
     unit = np.eye(len(drift))
-    return expm(time * (rate * noise - np.kron(drift, unit) - np.kron(unit, drift)))
+    return expm(time * (learning_rate * noise - np.kron(drift, unit) - np.kron(unit, drift)))
 
 
 def repeated(step, start, steps: int) -> np.ndarray:
@@ -121,18 +123,18 @@ def stationary_moments(step) -> np.ndarray:
 
 
 def weak_error(
-    problem: RegressionError, rate: float, time: float, start, *, order: int = 1
+    problem: RegressionError, learning_rate: float, time: float, start, *, order: int = 1
 ) -> float:
     """Largest difference of first and second moments between descent and `equation_map`.
 
     At `time`, which must be a whole number of steps; of order rate^order, and rate for order 0.
     Raises ValueError where it is not.
     """
-    steps = round(time / rate)
-    if steps < 1 or abs(steps * rate - time) > 1e-9 * time:
-        raise ValueError(f"a time of {time} is not a whole number of steps of {rate}")
-    descended = repeated(descent_map(problem, rate), start, steps)
-    solved = repeated(equation_map(problem, rate, time, order=order), start, 1)
+    steps = round(time / learning_rate)
+    if steps < 1 or abs(steps * learning_rate - time) > 1e-9 * time:
+        raise ValueError(f"a time of {time} is not a whole number of steps of {learning_rate}")
+    descended = repeated(descent_map(problem, learning_rate), start, steps)
+    solved = repeated(equation_map(problem, learning_rate, time, order=order), start, 1)
     return float(np.max(np.abs(descended - solved)))
 
 
@@ -158,7 +160,9 @@ def weak_coefficient(curvature, scatter, noise, start, time, *, order: int = 1) 
     return float((2 * curvature * scatter - 2 * curvature**3 / 3) * left + kept)
 
 
-def stationary_ratio(rate: float, curvature: float, *, stretch: int = 1, order: int = 1) -> float:
+def stationary_ratio(
+    learning_rate: float, curvature: float, *, stretch: int = 1, order: int = 1
+) -> float:
     r"""Variance at rest of descent over that of its equation, constant noise, one direction.
 
     1 / (1 - rate h / (2 l)), with l = 1 for SGD and l = `stretch` for SVAG(l) (Li, Malladi & Arora,
@@ -167,12 +171,12 @@ def stationary_ratio(rate: float, curvature: float, *, stretch: int = 1, order: 
     """
     if stretch < 1 or order not in (1, 2):
         raise ValueError(f"a ratio needs stretch >= 1 and order 1 or 2, not {stretch} and {order}")
-    _stable(rate, curvature, 2 * stretch)
-    against = 1 + rate * curvature / 2 if order == 2 else 1.0
-    return against / (1 - rate * curvature / (2 * stretch))
+    _stable(learning_rate, curvature, 2 * stretch)
+    against = 1 + learning_rate * curvature / 2 if order == 2 else 1.0
+    return against / (1 - learning_rate * curvature / (2 * stretch))
 
 
-def scaling_ratio(rate: float, curvature: float, factor: float) -> float:
+def scaling_ratio(learning_rate: float, curvature: float, factor: float) -> float:
     r"""Variance at rest after rate and batch are both multiplied by `factor`, over that before.
 
     (1 - rate h / 2) / (1 - factor rate h / 2), constant noise, drawn with replacement.  The
@@ -182,9 +186,9 @@ def scaling_ratio(rate: float, curvature: float, factor: float) -> float:
     Raises ValueError unless both rates are stable, 0 < rate h < 2.
     """
     _positive(factor=factor)
-    _stable(rate, curvature, 2)
-    _stable(factor * rate, curvature, 2)
-    return (1 - rate * curvature / 2) / (1 - factor * rate * curvature / 2)
+    _stable(learning_rate, curvature, 2)
+    _stable(factor * learning_rate, curvature, 2)
+    return (1 - learning_rate * curvature / 2) / (1 - factor * learning_rate * curvature / 2)
 
 
 def talay_tubaro(coarse, fine, *, order: int = 1):
@@ -200,14 +204,14 @@ def talay_tubaro(coarse, fine, *, order: int = 1):
     return (2**order * fine - coarse) / (2**order - 1)
 
 
-def _forces(problem, rate, order):
+def _forces(problem, learning_rate, order):
     """Matrix of the drift, and the map to the covariance, of an equation of some order."""
     if order not in (0, 1, 2):
         raise ValueError(f"equations of weak order 0, 1 and 2 are known, not {order}")
     slope = problem.slope
     hessian = slope.copy()
     hessian[:, -1] = 0
-    drift = slope + rate / 2 * hessian @ slope if order == 2 else slope
+    drift = slope + learning_rate / 2 * hessian @ slope if order == 2 else slope
     return drift, problem.scatter * (order > 0)
 
 
@@ -217,9 +221,9 @@ def _positive(**given):
             raise ValueError(f"{name} must be positive, not {value}")
 
 
-def _stable(rate, curvature, most):
-    if not 0 < rate * curvature < most:
+def _stable(learning_rate, curvature, most):
+    if not 0 < learning_rate * curvature < most:
         raise ValueError(
             f"rate x curvature must lie between 0 and {most} for a law at rest, "
-            f"not at {rate * curvature:.4g}"
+            f"not at {learning_rate * curvature:.4g}"
         )

@@ -12,7 +12,7 @@ ROUGH = 1e-5  # what rounding to float32 may do to a symmetric matrix, of its la
 
 
 def stationary_covariance(
-    hessian: Float[Array, "p p"], noise: Float[Array, "p p"], rate: float
+    hessian: Float[Array, "p p"], noise: Float[Array, "p p"], learning_rate: float
 ) -> Float[Array, "p p"]:
     r"""Covariance S at which theta <- theta - rate (H theta + xi), Cov xi = C, comes to rest.
 
@@ -21,13 +21,13 @@ def stationary_covariance(
     2021).  Raises ValueError unless C is a covariance, H is positive definite and rate h < 2 for
     its eigenvalues.
     """
-    h, basis, rotated = _bowl(hessian, noise, rate, 2.0)
-    still = h[:, None] + h[None, :] - rate * h[:, None] * h[None, :]
-    return basis @ (rate * rotated / still) @ basis.T
+    h, basis, rotated = _bowl(hessian, noise, learning_rate, 2.0)
+    still = h[:, None] + h[None, :] - learning_rate * h[:, None] * h[None, :]
+    return basis @ (learning_rate * rotated / still) @ basis.T
 
 
 def langevin_covariance(
-    hessian: Float[Array, "p p"], noise: Float[Array, "p p"], rate: float
+    hessian: Float[Array, "p p"], noise: Float[Array, "p p"], learning_rate: float
 ) -> Float[Array, "p p"]:
     r"""Covariance at which d theta = -H theta dt + (rate C)^(1/2) dW comes to rest.
 
@@ -35,14 +35,14 @@ def langevin_covariance(
     & Blei, 2017).  In each mode it is that of descent times 1 - rate h / 2.
     Raises ValueError unless C is a covariance, H is positive definite and rate > 0.
     """
-    h, basis, rotated = _bowl(hessian, noise, rate, float("inf"))
-    return basis @ (rate * rotated / (h[:, None] + h[None, :])) @ basis.T
+    h, basis, rotated = _bowl(hessian, noise, learning_rate, float("inf"))
+    return basis @ (learning_rate * rotated / (h[:, None] + h[None, :])) @ basis.T
 
 
 def heavy_ball_covariance(
     hessian: Float[Array, "p p"],
     noise: Float[Array, "p p"],
-    rate: float,
+    learning_rate: float,
     momentum: float,
     dampening: float = 0.0,
 ) -> Float[Array, "p p"]:
@@ -57,8 +57,8 @@ def heavy_ball_covariance(
     definite and r h < 2 (1 + mu) for its eigenvalues.
     """
     mu, kept = _share("momentum", momentum), 1 - _share("dampening", dampening)
-    h, basis, rotated = _bowl(hessian, noise, rate, 2 * (1 + mu) / kept)
-    r = rate * kept
+    h, basis, rotated = _bowl(hessian, noise, learning_rate, 2 * (1 + mu) / kept)
+    r = learning_rate * kept
     total, product = h[:, None] + h[None, :], h[:, None] * h[None, :]
     still = (1 - mu) ** 2 * ((1 + mu) * total - r * product)
     still = still + mu * r * (h[:, None] - h[None, :]) ** 2
@@ -66,7 +66,7 @@ def heavy_ball_covariance(
 
 
 def nesterov_covariance(
-    hessian: Float[Array, "p p"], noise: Float[Array, "p p"], rate: float, momentum: float
+    hessian: Float[Array, "p p"], noise: Float[Array, "p p"], learning_rate: float, momentum: float
 ) -> Float[Array, "p p"]:
     r"""Covariance of theta at rest for descent with Nesterov's momentum mu.
 
@@ -79,17 +79,17 @@ def nesterov_covariance(
     rate h < 2 (1 + mu) / (1 + 2 mu), which is less than 2, for its eigenvalues.
     """
     mu = _share("momentum", momentum)
-    h, basis, rotated = _bowl(hessian, noise, rate, 2 * (1 + mu) / (1 + 2 * mu))
+    h, basis, rotated = _bowl(hessian, noise, learning_rate, 2 * (1 + mu) / (1 + 2 * mu))
     xp = namespace(h)
     one = xp.ones_like(h)
-    rows = [1 - rate * (1 + mu) * h, -(rate * mu**2) * one, h, mu * one]
+    rows = [1 - learning_rate * (1 + mu) * h, -(learning_rate * mu**2) * one, h, mu * one]
     step = xp.reshape(xp.stack(rows, axis=1), (-1, 2, 2))
-    kick = xp.asarray([-rate * (1 + mu), 1.0], dtype=h.dtype, device=device(h))
+    kick = xp.asarray([-learning_rate * (1 + mu), 1.0], dtype=h.dtype, device=device(h))
     return basis @ _pairs_at_rest(xp, step, kick, rotated) @ basis.T
 
 
 def reshuffled_covariance(
-    hessian: Float[Array, "p p"], noise: Float[Array, "p p"], rate: float, batches: int
+    hessian: Float[Array, "p p"], noise: Float[Array, "p p"], learning_rate: float, batches: int
 ) -> Float[Array, "p p"]:
     r"""Covariance of theta after an epoch of m batches in random order, each used once.
 
@@ -103,13 +103,13 @@ def reshuffled_covariance(
     """
     if batches < 2:
         raise ValueError(f"an order needs at least 2 batches, not {batches}")
-    h, basis, rotated = _bowl(hessian, noise, rate, 2.0)
+    h, basis, rotated = _bowl(hessian, noise, learning_rate, 2.0)
     xp = namespace(h)
-    lost = _lost(xp, rate * h, xp.arange(batches + 1, dtype=h.dtype, device=device(h)))
+    lost = _lost(xp, learning_rate * h, xp.arange(batches + 1, dtype=h.dtype, device=device(h)))
     spread = lost[:-1, :] - xp.mean(lost[:-1, :], axis=0)  # of powers of A about their mean
     gone = -lost[-1, :]
     still = gone[:, None] + gone[None, :] - gone[:, None] * gone[None, :]
-    kicks = rate**2 * batches / (batches - 1) * rotated * (spread.T @ spread)
+    kicks = learning_rate**2 * batches / (batches - 1) * rotated * (spread.T @ spread)
     return basis @ (kicks / still) @ basis.T
 
 
@@ -146,25 +146,30 @@ def stationary_modes(matrix: Float[Array, "..."], name: str = "matrix"):
     return xp.linalg.eigh((matrix + matrix.T) / 2)
 
 
-def _bowl(hessian, noise, rate, limit, name="noise"):
+def _bowl(hessian, noise, learning_rate, limit, name="noise"):
     """Curvatures, their basis and the noise in it, where rate times curvature is below a limit."""
     h, basis = stationary_modes(hessian, "hessian")
     xp = namespace(h)
     _check_covariance(xp, noise, h.shape[0], name)
-    if not rate > 0:
-        raise ValueError(f"the learning rate must be positive, not {rate}")
+    if not learning_rate > 0:
+        raise ValueError(f"the learning rate must be positive, not {learning_rate}")
     low, high = float(xp.min(h)), float(xp.max(h))
-    if not 0 < low <= high < limit / rate:
-        raise ValueError(_unstable(low, high, limit, rate))
+    if not 0 < low <= high < limit / learning_rate:
+        raise ValueError(_unstable(low, high, limit, learning_rate))
     return h, basis, basis.T @ noise @ basis
 
 
-def _unstable(low, high, limit, rate):
-    bound = "" if limit == float("inf") else f" and below {limit:.3g} / rate = {limit / rate:.3g}"
+def _unstable(low, high, limit, learning_rate):
+    bound = (
+        ""
+        if limit == float("inf")
+        else f" and below {limit:.3g} / rate = {limit / learning_rate:.3g}"
+    )
     if not low > 0:
         return f"a curvature of {low:.3g} has no stationary law: all must be above 0{bound}"
     return (
-        f"a curvature of {high:.3g} at rate {rate:.3g} has no stationary law: all must be above 0"
+        f"a curvature of {high:.3g} at rate {learning_rate:.3g} has no stationary law: "
+        "all must be above 0"
         f"{bound}, which holds for rates below {limit / high:.3g}"
     )
 

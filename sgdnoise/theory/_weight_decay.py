@@ -21,7 +21,7 @@ class Mode(NamedTuple):
     second: float
 
 
-def shrink_rates(variances, powers, readout, *, label_noise, rate, batch, decay=0.0):
+def shrink_rates(variances, powers, readout, *, label_noise, learning_rate, batch_size, decay=0.0):
     r"""Decay, a step, of weights from useless inputs to useless units: exp(-r_j steps).  (k,)
 
     variances, powers: (k,), s_j of each input and |w_j|^2 of all weights from it; readout: (o,),
@@ -36,27 +36,29 @@ def shrink_rates(variances, powers, readout, *, label_noise, rate, batch, decay=
     `slow_flow.amplification`.  Raises ValueError for negative numbers or an unstable rate.
     """
     xp = namespace(variances)
-    _check_rates(variances, powers, readout, label_noise, rate, batch, decay)
+    _check_rates(variances, powers, readout, label_noise, learning_rate, batch_size, decay)
     curved = variances[:, None] * (readout + powers[:, None])
     held = curved + decay
-    if float(xp.max(held)) * rate >= 2:
+    if float(xp.max(held)) * learning_rate >= 2:
         raise ValueError(
-            f"rate {rate:.3g} is not stable at a curvature of {float(xp.max(held)):.3g}: "
+            f"rate {learning_rate:.3g} is not stable at a curvature of {float(xp.max(held)):.3g}: "
             f"it must stay below {2 / float(xp.max(held)):.3g}"
         )
-    still = xp.where(curved > 0, held * (2 - rate * held), xp.ones_like(held))
+    still = xp.where(curved > 0, held * (2 - learning_rate * held), xp.ones_like(held))
     jitter = xp.sum(curved / still, axis=1)
-    return rate * decay + rate**2 * label_noise**2 / batch * variances * jitter
+    return (
+        learning_rate * decay + learning_rate**2 * label_noise**2 / batch_size * variances * jitter
+    )
 
 
-def equal_decay(variances, powers, outputs: int, label_noise, rate, batch) -> float:
+def equal_decay(variances, powers, outputs: int, label_noise, learning_rate, batch_size) -> float:
     """The decay that shrinks the hidden power of useless inputs as fast as label noise, at first.
 
     rate label_noise^2 o / (2 batch) sum s_j^2 |w_j|^2 / sum s_j |w_j|^2: a mean of what noise does.
     """
     xp, hidden = namespace(variances), variances * powers
     middle = float(xp.sum(variances * hidden) / xp.sum(hidden))
-    return rate * label_noise**2 * outputs * middle / (2 * batch)
+    return learning_rate * label_noise**2 * outputs * middle / (2 * batch_size)
 
 
 def variance_slope(variances, rates):
@@ -102,15 +104,15 @@ def mode_with_decay(strength, variance, spread, outputs: int, *, decay=0.0, kapp
     return Mode(product, product * share, product / share)
 
 
-def decay_imbalance_after(first, second, slope, *, rate, decay=0.0):
+def decay_imbalance_after(first, second, slope, *, learning_rate, decay=0.0):
     """W^T W - V V^T after a step along a gradient `slope` (d, o) in the product, with decay.
 
     (1 - rate decay)^2 (W^T W - V V^T) + rate^2 (V G^T G V^T - W^T G G^T W), exactly: no noise of
     first order, for any G (Ziyin, Li & Ueda, 2023, without decay).
     """
-    kept = (1 - rate * decay) ** 2 * (first.T @ first - second @ second.T)
+    kept = (1 - learning_rate * decay) ** 2 * (first.T @ first - second @ second.T)
     back, ahead = second @ slope.T, first.T @ slope
-    return kept + rate**2 * (back @ back.T - ahead @ ahead.T)
+    return kept + learning_rate**2 * (back @ back.T - ahead @ ahead.T)
 
 
 def _prices(variance, spread, outputs, decay, kappa):
@@ -122,11 +124,11 @@ def _prices(variance, spread, outputs, decay, kappa):
     return decay + 2 * kappa * outputs * variance, decay + 2 * kappa * spread
 
 
-def _check_rates(variances, powers, readout, label_noise, rate, batch, decay):
+def _check_rates(variances, powers, readout, label_noise, learning_rate, batch_size, decay):
     least = [float(namespace(part).min(part)) for part in (variances, powers, readout)]
     numbers = (label_noise, decay, *least)
-    if min(numbers) < 0 or not rate > 0 or not batch > 0:
+    if min(numbers) < 0 or not learning_rate > 0 or not batch_size > 0:
         raise ValueError(
             f"variances, powers, strengths cannot be negative nor rate and batch 0: "
-            f"{np.round([*numbers, rate, batch], 6).tolist()}"
+            f"{np.round([*numbers, learning_rate, batch_size], 6).tolist()}"
         )

@@ -117,14 +117,16 @@ def run(case: str, *, size: Size) -> xr.Dataset:
     process = sgd(model, chosen.rate)
     theta = simulate(process, key, jnp.tile(start, (size.runs, 1)), **how).theta
     quiet = simulate(sgd(noise.full_batch(problem), chosen.rate), key, start[None], **how).theta[0]
-    made = moment_closure(model, start, rate=chosen.rate, **how)
+    made = moment_closure(model, start, learning_rate=chosen.rate, **how)
     all_of_them = np.concatenate([np.stack([quiet, made.mean]), theta])
     values = np.asarray(jax.jit(jax.vmap(jax.vmap(look)))(all_of_them))
     found = {"descent": values[0], "middle": values[1]}
     found["closure"] = _means(problem, look, made)
     for rank in _ranks(chosen, size, len(start)):
         rows = np.zeros((rank, len(start)), np.float32)
-        thin = moment_closure(model, start, Factor(jnp.asarray(rows)), rate=chosen.rate, **how)
+        thin = moment_closure(
+            model, start, Factor(jnp.asarray(rows)), learning_rate=chosen.rate, **how
+        )
         found[f"rank {rank}"] = _means(problem, look, thin)
     noisy = chosen.kind != "none"
     bent = left_out(problem, model, made) if noisy else np.zeros((WATCHES, 2))

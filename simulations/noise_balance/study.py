@@ -229,7 +229,9 @@ def contrast(kind: str, *, size: Size) -> xr.Dataset:
     steps, key = 3 / (2 * kappa * o) / rate * size.share, key_of(size, 6, kind)
     seen, every = run_of(process, np.tile(start, (4 * size.runs, 1)), look, steps, key)
     times = rate * every * np.arange(WATCHES + 1)
-    flow = label_noise_flow(label_noise_task(x, o, sigma), w, v, times, rate=rate, batch=BATCH)
+    flow = label_noise_flow(
+        label_noise_task(x, o, sigma), w, v, times, learning_rate=rate, batch_size=BATCH
+    )
     hidden = flow.hidden(moment)
     ratios = np.trace(hidden, axis1=1, axis2=2) ** 2 / (hidden**2).sum((1, 2))
     path = seen["hidden"] ** 2 / seen["square"]

@@ -313,7 +313,7 @@ DECAYED = {"eta": 0.1, "lambda": 0.02, "sigma": 0.7, "B": 4}
 def test_useless_weights_shrink_at_the_derived_rates_under_decay_too():
     """One output: e is the weight of either input, v that of the readout, large enough to see."""
     s, v, e = np.asarray([0.8, 0.3]), 1.2, 0.4
-    how = {"label_noise": 0.7, "rate": 0.1, "batch": 4}
+    how = {"label_noise": 0.7, "learning_rate": 0.1, "batch_size": 4}
     coded = shrink_rates(s, np.full(2, e**2), np.asarray([v**2]), decay=0.02, **how)
     letters = DECAYED | {"v": v, "e": e}
     derived = [derived_at(decay.shrink_rate(), letters | {"s_x": x}) for x in s]
@@ -349,7 +349,7 @@ def test_a_step_with_decay_moves_the_imbalance_as_derived():
     """One input, one unit, one output: the imbalance is w^2 - v^2."""
     w, v, g = (np.asarray([[x]]) for x in (0.5, 1.2, 0.3))
     letters = DECAYED | {"w": 0.5, "v": 1.2, "g": 0.3}
-    coded = decay_imbalance_after(w, v, g, rate=0.1, decay=0.02)
+    coded = decay_imbalance_after(w, v, g, learning_rate=0.1, decay=0.02)
     assert_allclose(coded[0, 0], derived_at(decay.imbalance_step(), letters), rtol=1e-12)
 
 

@@ -42,7 +42,7 @@ def stepped(rate, kick=KICK):
     model = noise.additive(quartic(), lambda _: Factor(rows), 1)
     start = torch.tensor([MIDDLE], dtype=torch.float64)
     spread = torch.full((1, 1), SPREAD, dtype=torch.float64)
-    found = moment_closure(model, start, spread, rate=rate, steps=1)
+    found = moment_closure(model, start, spread, learning_rate=rate, steps=1)
     return float(found.mean[0, 0]), float(found.spread[0][0, 0])
 
 

@@ -41,7 +41,7 @@ def test_options_reach_the_estimator(rng):
 
 def test_the_recommended_estimate_comes_with_its_own_error(rng):
     points = torus(2, 300, rng)
-    fitted = IntrinsicDimension("estimate", near=210).fit(points)
+    fitted = IntrinsicDimension("estimate", n_neighbors=210).fit(points)
     expected = dimension.estimate(points)
     assert_allclose([fitted.dimension_, fitted.stderr_], [expected.value, expected.stderr])
     nearest = np.argsort(((points - points[7]) ** 2).sum(axis=1))[:210]
@@ -65,7 +65,7 @@ def test_a_point_has_the_dimension_of_the_fitted_points_nearest_to_it(rng):
     """By the likelihood of TwoNN, over the 30 nearest, from a tree."""
     line = np.concatenate([rng.uniform(size=(100, 1)), np.zeros((100, 2))], axis=1)
     block = rng.uniform(size=(200, 3)) + 5
-    fitted = IntrinsicDimension("twonn", near=30).fit(np.concatenate([line, block]))
+    fitted = IntrinsicDimension("twonn", n_neighbors=30).fit(np.concatenate([line, block]))
     asked = np.asarray([[0.5, 0.0, 0.0], [5.5, 5.5, 5.5]])
     for place, found in zip(asked, fitted.transform(asked)[:, 0], strict=True):
         part = line if place[0] < 1 else block
@@ -97,7 +97,7 @@ def test_the_error_is_nan_where_groups_are_too_small_and_the_value_stays(rng):
 
 
 def test_a_neighbourhood_too_small_for_the_estimator_is_nan(rng):
-    fitted = IntrinsicDimension("levina_bickel", near=8).fit(torus(1, 60, rng))
+    fitted = IntrinsicDimension("levina_bickel", n_neighbors=8).fit(torus(1, 60, rng))
     assert np.isnan(fitted.transform(torus(1, 3, rng))).all()
 
 
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_one_sentence(settings, named, rng):
 
 def test_it_stands_in_a_pipeline_and_names_its_column(rng):
     points = torus(2, 60, rng)
-    line = make_pipeline(StandardScaler(), IntrinsicDimension(near=20))
+    line = make_pipeline(StandardScaler(), IntrinsicDimension(n_neighbors=20))
     assert line.fit_transform(points).shape == (60, 1)
     assert line.get_feature_names_out().tolist() == ["intrinsicdimension0"]
     for settings in ParameterGrid({"method": ["twonn", "mom"], "near": [10, 20]}):

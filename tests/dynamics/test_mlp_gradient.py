@@ -69,8 +69,8 @@ def test_two_layers_are_those_of_theory(activation):
 
 
 LAWS = {
-    "minibatch": partial(noise.minibatch, batch=2),
-    "label noise": partial(noise.label_noise, batch=2, label_noise=0.3),
+    "minibatch": partial(noise.minibatch, batch_size=2),
+    "label noise": partial(noise.label_noise, batch_size=2, label_noise=0.3),
 }
 
 

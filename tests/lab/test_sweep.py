@@ -153,7 +153,7 @@ def test_a_point_that_raises_is_recorded_with_its_traceback(tmp_path):
     assert 'raise RuntimeError("point 5")' in kept["traceback"]
     assert "4 of 6 points done, 0 running, 2 failed, 0 left" in main(str(tmp_path))
     assert "RuntimeError: point 5" in main(str(tmp_path))
-    rest = collect(tmp_path, lacking=True)
+    rest = collect(tmp_path, missing="nan")
     np.testing.assert_array_equal(rest.value, [[2, 4], [3, 9], [np.nan, np.nan]])
     with pytest.raises(ValueError, match="2 of 6 points are not in"):
         collect(tmp_path)
@@ -464,7 +464,7 @@ def test_ten_thousand_points_are_collected_within_ten_seconds(tmp_path):
     with pytest.raises(Incomplete, match="1 points failed"):
         sweep(near_all, grid, Eager, tmp_path, chunk=100)
     began = time.process_time()
-    found = collect(tmp_path, lacking=True)
+    found = collect(tmp_path, missing="nan")
     assert time.process_time() - began < 10
     assert int(found.value.isnull().sum()) == 1
     assert len(stored_keys(tmp_path)) == 9999

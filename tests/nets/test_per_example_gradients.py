@@ -343,10 +343,10 @@ WRONG = {
     "one example": (lambda: asking(plain(), numbers(1, 4), torch.zeros(1)), "2 examples, not 1"),
     "no example": (lambda: asking(plain(), numbers(0, 4), torch.zeros(0)), "2 examples, not 0"),
     "a batch above n": (
-        lambda: gradient_covariance(*classifier(5), batch=6, replacement=False),
+        lambda: gradient_covariance(*classifier(5), batch_size=6, replacement=False),
         "6 .* 5",
     ),
-    "no batch": (lambda: gradient_covariance(*classifier(5), batch=0), "not 0"),
+    "no batch": (lambda: gradient_covariance(*classifier(5), batch_size=0), "not 0"),
     "a law of others": (
         lambda: gradient_covariance(*classifier(5), law=bernoulli(6, 2)),
         "6 examples .* 5",

@@ -172,14 +172,14 @@ def test_a_linear_network_has_the_trace_of_its_inputs_exactly():
     """A diagonal Hessian leaves nothing to random signs."""
     net, x = nn.Linear(1, 1, bias=False).double(), torch.randn(N, 1).double()
     squared = lambda out, y: (out - y).square().sum(1) / 2  # noqa: E731
-    found = watch(net, x, x, squared, estimators={}, probes=2).results().isel(step=0)
+    found = watch(net, x, x, squared, estimators={}, n_probes=2).results().isel(step=0)
     assert float(found.hessian_trace) == pytest.approx(float(x.square().mean()), rel=1e-12)
     assert float(found.hessian_trace_stderr) < 1e-12
 
 
 def test_a_slope_that_knows_nothing_of_the_parameters_has_no_curvature():
     net, (x, y) = nn.Linear(4, 1), some(4)
-    found = watch(net, x, y, lambda out, y: out[:, 0], estimators={}, probes=2).results()
+    found = watch(net, x, y, lambda out, y: out[:, 0], estimators={}, n_probes=2).results()
     assert found.hessian_trace.item() == 0
 
 
@@ -189,7 +189,7 @@ def test_attention_has_a_trace_of_its_hessian_and_its_first_output_is_seen():
 
     net = Written(run, mix=nn.MultiheadAttention(4, 2, batch_first=True), out=nn.Linear(4, 3))
     x, y = some(5, 4)
-    found = watch(net, x, y, ENTROPY, estimators=SPREAD, pooled=True, probes=2).results()
+    found = watch(net, x, y, ENTROPY, estimators=SPREAD, pooled=True, n_probes=2).results()
     assert found.layer.values.tolist() == ["mix", "out"]
     assert np.isfinite(found.hessian_trace.item())
 
@@ -304,7 +304,7 @@ def test_a_look_within_autocast_leaves_its_cache_of_weights_alone():
 
     def after(look):
         net = fresh(lambda: mlp(4, 8, 3))
-        seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, probes=0)
+        seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, n_probes=0)
         with torch.autocast("cpu", torch.bfloat16):
             if look:
                 seen.step()
@@ -332,7 +332,7 @@ def test_a_look_within_autocast_sees_the_weights_of_now_in_its_precision():
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_looking_without_autograd_is_looking(context):
     net, (x, y) = mlp(4, 5, 3), some(4)
-    seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, probes=2)
+    seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, n_probes=2)
     with context():
         seen.step()
         assert not torch.is_grad_enabled()
@@ -411,7 +411,7 @@ def test_what_is_compiled_is_not_compiled_again_for_a_look():
 
     net, (x, y) = Written(lambda s, x: s.into(x).tanh(), into=nn.Linear(4, 3)), some(4)
     net.compile(backend=backend)
-    seen = watch(net, x, y, ENTROPY, every=1, layers=["into"], estimators=SPREAD, probes=0)
+    seen = watch(net, x, y, ENTROPY, every=1, layers=["into"], estimators=SPREAD, n_probes=0)
     for _ in range(3):
         F.cross_entropy(net(x), y).backward()
         seen.step()
@@ -424,7 +424,7 @@ def test_what_is_compiled_is_not_compiled_again_for_a_look():
 
 def test_what_cannot_be_measured_later_is_nan_with_a_warning_and_training_goes_on():
     net, (x, y) = mlp(4, 5, 3), some(4)
-    seen = watch(net, x, y, ENTROPY, layers=["0", "2"], every=1, probes=0)
+    seen = watch(net, x, y, ENTROPY, layers=["0", "2"], every=1, n_probes=0)
     with torch.no_grad():
         net[0].weight.zero_()
     with pytest.warns(UnmeasuredWarning) as told:
@@ -561,7 +561,7 @@ def test_a_network_without_second_derivatives_goes_without_the_trace_of_its_hess
     net, (x, y) = Written(lambda s, x: Once.apply(s.into(x)), into=nn.Linear(4, 3)), some(4)
     with pytest.raises(ValueError, match=r"no second derivatives, .* probes=0 goes without"):
         watch(net, x, y, ENTROPY, estimators={})
-    assert "noise_trace" in watch(net, x, y, ENTROPY, estimators={}, probes=0).results()
+    assert "noise_trace" in watch(net, x, y, ENTROPY, estimators={}, n_probes=0).results()
 
 
 def test_a_slow_route_is_warned_of_at_the_start_alone():
@@ -570,7 +570,7 @@ def test_a_slow_route_is_warned_of_at_the_start_alone():
 
     net, (x, y) = Written(run, gain=nn.Parameter(torch.ones(1)), into=nn.Linear(4, 3)), some(4)
     with pytest.warns(FallbackWarning):
-        seen = watch(net, x, y, ENTROPY, estimators={}, probes=0, every=1)
+        seen = watch(net, x, y, ENTROPY, estimators={}, n_probes=0, every=1)
     seen.step()
     assert seen.results().sizes["step"] == 2
 

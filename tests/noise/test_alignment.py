@@ -72,7 +72,7 @@ def test_probes_are_without_bias(xp, rng):
     """
     h, c = turned(CURVED, rng), rooted(turned(rng.uniform(0.1, 2, P), rng))
     exact = alignment(Factor(c), h, 4)
-    probed = alignment(Factor(xp.asarray(c)), xp.asarray(h), 4, probes=2, rng=Every())
+    probed = alignment(Factor(xp.asarray(c)), xp.asarray(h), 4, n_probes=2, rng=Every())
     assert_allclose(probed.product.value, exact.product.value, rtol=1e-12)
     assert_allclose(probed.cosine.value, exact.cosine.value, rtol=1e-3)
     assert_allclose(probed.overlap, exact.overlap, rtol=1e-4)
@@ -85,7 +85,7 @@ def test_the_error_of_probes_is_the_spread_of_repeats(name, rng):
     """A jackknifed ratio of 24 probes keeps a bias of order 24^-2."""
     h, c = turned(CURVED, rng), Factor(rooted(turned(rng.uniform(0.1, 2, P), rng)))
     exact = getattr(alignment(c, h, 4), name).value
-    found = [getattr(alignment(c, h, 4, probes=24, rng=rng), name)[:2] for _ in range(250)]
+    found = [getattr(alignment(c, h, 4, n_probes=24, rng=rng), name)[:2] for _ in range(250)]
     value, error = np.asarray(found).T
     spread = value.std(ddof=1)
     assert abs(value.mean() - exact) < SURE * spread / 250**0.5 + exact / 24**2
@@ -156,8 +156,8 @@ def test_the_exponent_is_jackknifed_by_hand(xp, rng):
     [
         (lambda c, rng: alignment(c, np.eye(P), 3), "3 leading eigenvectors .* all 7"),
         (lambda c, rng: alignment(c, np.eye(P), 7), "7 leading eigenvectors .* all 7"),
-        (lambda c, rng: alignment(c, np.eye(P), 4, probes=1, rng=rng), "2 probes, not 1"),
-        (lambda c, rng: alignment(c, np.eye(P), 4, probes=5), "5 probes are random"),
+        (lambda c, rng: alignment(c, np.eye(P), 4, n_probes=1, rng=rng), "2 probes, not 1"),
+        (lambda c, rng: alignment(c, np.eye(P), 4, n_probes=5), "5 probes are random"),
         (lambda c, rng: alignment(c, np.eye(P), 4), "4 curvatures that are all alike"),
         (lambda c, rng: alignment_exponent(np.ones(3), np.ones(3)), "4 directions .* not 3"),
     ],

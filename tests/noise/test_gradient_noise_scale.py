@@ -101,7 +101,7 @@ def test_probes_are_without_bias(xp, rng):
     gradients, every = sample(5, rng), Every()
     rows = GradientMatrix(xp.asarray(gradients))
     exact = gradient_noise_scale(rows, curvature=xp.asarray(STEEP))
-    probed = gradient_noise_scale(rows, curvature=xp.asarray(STEEP), probes=2, rng=every)
+    probed = gradient_noise_scale(rows, curvature=xp.asarray(STEEP), n_probes=2, rng=every)
     assert_allclose(probed.value, exact.value, rtol=1e-9)
     assert probed.stderr > exact.stderr
 
@@ -191,7 +191,7 @@ def test_of_all_examples_the_error_is_that_of_probes(rng):
     rows = GradientMatrix(sample(9, rng))
     exact = gradient_noise_scale(rows, curvature=STEEP, whole=True).value
     found = [
-        gradient_noise_scale(rows, curvature=STEEP, probes=8, rng=rng, whole=True)[:2]
+        gradient_noise_scale(rows, curvature=STEEP, n_probes=8, rng=rng, whole=True)[:2]
         for _ in range(500)
     ]
     value, error = np.asarray(found).T
@@ -367,12 +367,12 @@ def test_results_are_plain_numbers(xp, rng):
             lambda rows, rng: signal_to_noise(GradientMatrix(rows.rows[:2])),
             "at least 3 examples, not 2",
         ),
-        (lambda rows, rng: gradient_noise_scale(rows, probes=3, rng=rng), "without a curvature"),
+        (lambda rows, rng: gradient_noise_scale(rows, n_probes=3, rng=rng), "without a curvature"),
         (
-            lambda rows, rng: gradient_noise_scale(rows, curvature=STEEP, probes=1, rng=rng),
+            lambda rows, rng: gradient_noise_scale(rows, curvature=STEEP, n_probes=1, rng=rng),
             "2 probes, not 1",
         ),
-        (lambda rows, rng: gradient_noise_scale(rows, curvature=STEEP, probes=3), "need rng"),
+        (lambda rows, rng: gradient_noise_scale(rows, curvature=STEEP, n_probes=3), "need rng"),
         (lambda rows, rng: jackknife(1.0, np.ones(1)), "at least 2 samples, not of 1"),
         (
             lambda rows, rng: gradient_noise_scale_from_batches(np.ones(3), np.ones(3), 8, 8),

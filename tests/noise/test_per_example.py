@@ -58,7 +58,7 @@ def test_its_colours_and_eigenvalues_are_those_of_its_matrix():
 def test_batches_have_the_covariance_of_one_example_over_their_size(batch, replacement):
     problem, theta = curved("torch", n=N)
     g = problem.gradients(theta).numpy()
-    found = gradient_covariance(problem, theta, batch=batch, replacement=replacement)
+    found = gradient_covariance(problem, theta, batch_size=batch, replacement=replacement)
     share = 1 if replacement else (N - batch) / (N - 1)
     expected = share / batch * np.cov(g.T, bias=True)
     np.testing.assert_allclose(matrix(found, SIZE, torch.asarray), expected, atol=1e-12)
@@ -68,8 +68,8 @@ def test_a_flat_network_and_the_network_itself_have_the_same():
     made = ZOO["numbers alone"]()
     g = dense(made.net, made.losses, made.inputs, made.targets)
     problem, theta = nets.as_problem(made.net, made.losses, made.inputs, made.targets)
-    one = gradient_covariance(problem, theta, batch=3, block=4)
-    other = nets.gradient_covariance(made.net, made.losses, made.inputs, made.targets, batch=3)
+    one = gradient_covariance(problem, theta, batch_size=3, block=4)
+    other = nets.gradient_covariance(made.net, made.losses, made.inputs, made.targets, batch_size=3)
     eye = torch.eye(len(theta)).double()
     expected = torch.cov(g.T, correction=0) / 3
     np.testing.assert_allclose(one @ eye, expected, rtol=1e-10, atol=1e-13)
@@ -97,7 +97,7 @@ def test_a_product_holds_no_gradients_and_a_trace_no_more_than_a_block(monkeypat
 
 def test_it_works_under_jit():
     problem, theta = curved(n=N)
-    trace = jax.jit(lambda t: gradient_covariance(problem, t, batch=2).trace())
+    trace = jax.jit(lambda t: gradient_covariance(problem, t, batch_size=2).trace())
     expected = np.cov(np.asarray(problem.gradients(theta)).T, bias=True).trace() / 2
     np.testing.assert_allclose(trace(theta), expected, rtol=1e-10)
 
@@ -112,10 +112,10 @@ WRONG = {
     "a block of none": (lambda: gradient_covariance(PROBLEM, THETA, block=0), "not 0"),
     "a mean loss": (lambda: gradient_covariance(MEAN, THETA), r"\(6,\), not \(\)"),
     "a batch above n": (
-        lambda: gradient_covariance(PROBLEM, THETA, batch=7, replacement=False),
+        lambda: gradient_covariance(PROBLEM, THETA, batch_size=7, replacement=False),
         "7 .* 6",
     ),
-    "no batch": (lambda: gradient_covariance(PROBLEM, THETA, batch=0), "not 0"),
+    "no batch": (lambda: gradient_covariance(PROBLEM, THETA, batch_size=0), "not 0"),
     "a law of others": (
         lambda: gradient_covariance(PROBLEM, THETA, law=bernoulli(5, 2)),
         "5 ex.* 6",

@@ -93,7 +93,7 @@ def test_of_two_layers_it_is_the_slow_flow_of_two_layers(discrete, fed, rng):
     x, layers = minimum((3, 4, 2), rng)
     y = x @ layers[0] @ layers[1] + rng.normal(size=(len(x), 2)) * [0.2, 1]
     task, _ = residual_task(x, y, SIGMA)
-    how = {"rate": RATE, "batch": 5 * BATCH, "discrete": discrete, "fed": fed}
+    how = {"learning_rate": RATE, "batch_size": 5 * BATCH, "discrete": discrete, "fed": fed}
     found, known = (
         f(task, *w, [0, 5, 40], **how)
         for f, w in ((deep_label_noise_flow, (layers,)), (label_noise_flow, layers))
@@ -155,7 +155,9 @@ def test_a_step_moves_every_imbalance_by_the_exact_identity(sizes, rng):
 def test_along_the_flow_the_product_stays_and_each_imbalance_obeys_its_law(sizes, rng):
     x, layers = minimum(sizes, rng)
     task, product = label_noise_task(x, 2, SIGMA), np.linalg.multi_dot(layers)
-    flow = deep_label_noise_flow(task, layers, [0, 20, 40], rate=RATE, batch=5 * BATCH)
+    flow = deep_label_noise_flow(
+        task, layers, [0, 20, 40], learning_rate=RATE, batch_size=5 * BATCH
+    )
     for now in zip(*flow.layers, strict=True):
         np.testing.assert_allclose(np.linalg.multi_dot(now), product, atol=1e-6)  # integrator's
     pairs = zip(pairwise(layers), pairwise(drift(task, layers)), strict=True)
@@ -171,7 +173,9 @@ def test_along_the_flow_the_product_stays_and_each_imbalance_obeys_its_law(sizes
 def test_in_the_end_all_layers_are_compressed_alike(sizes, rng):
     x, layers = minimum(sizes, rng)
     task, product = label_noise_task(x, 2, SIGMA), np.linalg.multi_dot(layers)
-    flow = deep_label_noise_flow(task, layers, [0, 3e4], rate=RATE, batch=BATCH, **LOOSE)
+    flow = deep_label_noise_flow(
+        task, layers, [0, 3e4], learning_rate=RATE, batch_size=BATCH, **LOOSE
+    )
     rest = deep_modes_at_rest(task.moment, product, len(layers))
     for power, modes in zip(flow.hidden(task.moment), rest, strict=True):
         ends = np.linalg.eigvalsh(power[-1])[::-1]
@@ -220,7 +224,7 @@ def test_no_factors_have_less_than_the_least_trace(seed, depth, scale):
 def test_fisher_noise_of_squared_loss_is_label_noise_of_unit_variance(sizes, rng):
     x, layers = minimum(sizes, rng)
     task = label_noise_task(x, 2, 1.0)
-    how = {"times": [0, 10], "rate": RATE, "batch": 4 * BATCH}
+    how = {"times": [0, 10], "learning_rate": RATE, "batch_size": 4 * BATCH}
     known = deep_label_noise_flow(task, layers, fed=False, **how)
     found = fisher_flow(np.kron(task.moment, np.eye(2)), layers, **how)
     for mine, theirs in zip(found.layers, known.layers, strict=True):
@@ -254,7 +258,7 @@ def test_fisher_noise_of_cross_entropy_descends_on_the_trace_of_its_hessian(rng)
     values, basis = np.linalg.eigh(hessian(theta))
     free = basis[:, values < 1e-9 * values[-1]]
     bend = bend_of_softmax(x @ np.linalg.multi_dot(layers), x)
-    flow = fisher_flow(bend, layers, [0, short], rate=RATE, batch=BATCH, discrete=0.0)
+    flow = fisher_flow(bend, layers, [0, short], learning_rate=RATE, batch_size=BATCH, discrete=0.0)
     moved = flat([w[-1] for w in flow.layers]) - theta
     expected = -kappa * free @ (free.T @ slope)
     # the second order in time, and rounding over it
@@ -276,9 +280,11 @@ def test_bad_input_is_answered_by_one_sentence(layers, rate, words, rng):
     task = label_noise_task(x, 2, SIGMA)
     layers = fine if layers is None else layers
     with pytest.raises(ValueError, match=words):
-        deep_label_noise_flow(task, layers, [0, 1], rate=rate, batch=2)
+        deep_label_noise_flow(task, layers, [0, 1], learning_rate=rate, batch_size=2)
     with pytest.raises(ValueError, match=words):
-        fisher_flow(np.kron(task.moment, np.eye(2)), layers, [0, 1], rate=rate, batch=2)
+        fisher_flow(
+            np.kron(task.moment, np.eye(2)), layers, [0, 1], learning_rate=rate, batch_size=2
+        )
 
 
 def test_one_layer_hides_nothing():

@@ -143,7 +143,9 @@ def test_feedback_is_to_first_order_the_amplification(rng):
 def test_along_the_flow_the_product_stays_and_the_imbalance_obeys_its_law(how, rng):
     x, w, v = minimum(3, 4, 2, rng)
     task = label_noise_task(x, 2, SIGMA)
-    flow = label_noise_flow(task, w, v, np.linspace(0, 40, 5), rate=RATE, batch=BATCH, **how)
+    flow = label_noise_flow(
+        task, w, v, np.linspace(0, 40, 5), learning_rate=RATE, batch_size=BATCH, **how
+    )
     for first, second in zip(flow.first, flow.second, strict=True):
         np.testing.assert_allclose(first @ second, w @ v, atol=1e-6)  # of the integrator
     if how:
@@ -165,7 +167,7 @@ def test_a_step_moves_the_imbalance_by_the_exact_identity(rng):
 def test_in_the_end_it_rests_where_theory_says(size, rng):
     x, w, v = minimum(*size, rng)
     task = label_noise_task(x, size[2], SIGMA)
-    flow = label_noise_flow(task, w, v, [0, 1e5], rate=RATE, batch=BATCH, **LOOSE)
+    flow = label_noise_flow(task, w, v, [0, 1e5], learning_rate=RATE, batch_size=BATCH, **LOOSE)
     ends = np.linalg.eigvalsh(flow.hidden(task.moment)[-1])[::-1]
     rest = modes_at_rest(task.moment, w @ v)
     np.testing.assert_allclose(ends[: len(rest)], rest, atol=1e-5)
@@ -180,7 +182,7 @@ def test_a_product_of_lower_rank_than_outputs_still_flows(rng):
     v = np.linalg.lstsq(w, np.outer([1, 0.5, 0, 0.2], [1, 1]) / 2, rcond=None)[0]
     v = np.outer(v @ [1, 1] / 2, [1, 1])
     task = label_noise_task(x, 2, SIGMA)
-    flow = label_noise_flow(task, w, v, [0, 3e5], rate=RATE, batch=BATCH, **LOOSE)
+    flow = label_noise_flow(task, w, v, [0, 3e5], learning_rate=RATE, batch_size=BATCH, **LOOSE)
     ends = np.linalg.eigvalsh(flow.hidden(task.moment)[-1])
     assert ends.sum() ** 2 / (ends**2).sum() == pytest.approx(1, abs=1e-3)
 
@@ -191,7 +193,7 @@ def test_useless_weights_decay_at_their_rate():
     w[0, 0], w[2, 1] = 1, 1e-3
     moment = np.diag([1.0, 0.5, 0.8])
     task = LinearTask(moment, SIGMA**2 * moment)
-    flow = label_noise_flow(task, w, v, [0, 50.0], rate=RATE, batch=BATCH, **LOOSE)
+    flow = label_noise_flow(task, w, v, [0, 50.0], learning_rate=RATE, batch_size=BATCH, **LOOSE)
     steps = 50 / RATE
     expected = irrelevant_rate(0.8, 1, SIGMA, RATE, BATCH)
     assert np.log(1e-3 / flow.first[-1, 2, 1]) / steps == pytest.approx(expected, rel=1e-5)
@@ -218,7 +220,9 @@ def test_simulated_descent_follows_the_refined_flow(rng):
         ),
     )
     ratio = np.asarray(seen.sum(-1) ** 2 / (seen**2).sum(-1))
-    flow = label_noise_flow(task, w, v, RATE * np.asarray([0, 6000, 12_000]), rate=RATE, batch=4)
+    flow = label_noise_flow(
+        task, w, v, RATE * np.asarray([0, 6000, 12_000]), learning_rate=RATE, batch_size=4
+    )
     ends = np.linalg.eigvalsh(flow.hidden(task.moment))
     expected = ends.sum(-1) ** 2 / (ends**2).sum(-1)
     assert amplification(task.moment, w, v, RATE, 4) < 0.12
@@ -233,14 +237,14 @@ def test_simulated_descent_follows_the_refined_flow(rng):
     ("change", "words"),
     [
         ({"first": np.ones((3, 4))}, "do not chain from 3 inputs to 2 outputs"),
-        ({"rate": 20.0}, "not stable at a curvature of .* must stay below"),
-        ({"batch": 0.02}, "feeds itself without bound"),
+        ({"learning_rate": 20.0}, "not stable at a curvature of .* must stay below"),
+        ({"batch_size": 0.02}, "feeds itself without bound"),
     ],
 )
 def test_bad_input_is_answered_by_one_sentence(change, words, rng):
     x, w, v = minimum(3, 5, 2, rng)
     task = label_noise_task(x, 2, SIGMA)
-    given = {"first": w, "second": v, "rate": 0.1, "batch": 2} | change
+    given = {"first": w, "second": v, "learning_rate": 0.1, "batch_size": 2} | change
     with pytest.raises(ValueError, match=words):
         label_noise_flow(task, times=[0, 1], **given)
 
@@ -250,6 +254,6 @@ def test_an_indefinite_noise_and_too_few_examples_are_refused(rng):
     task = label_noise_task(x, 2, SIGMA)
     bad = task._replace(noise=-task.noise)
     with pytest.raises(ValueError, match="cannot have the eigenvalue -"):
-        label_noise_flow(bad, w, v, [0, 1], rate=0.1, batch=2)
+        label_noise_flow(bad, w, v, [0, 1], learning_rate=0.1, batch_size=2)
     with pytest.raises(ValueError, match="least squares of 3 inputs"):
         residual_task(x[:2], x[:2] @ w @ v)

@@ -37,7 +37,7 @@ def test_in_a_bowl_the_moments_are_exact_at_any_time(steps, rng):
     rows, start, spread = rng.normal(size=(2, 3)), rng.normal(size=3), some_spread(rng, 3)
     model = noise.additive(bowl("torch"), lambda _: Factor(torched(rows)), 2)
     found = moment_closure(
-        model, torched(start), torched(spread), rate=RATE, steps=steps, every=steps
+        model, torched(start), torched(spread), learning_rate=RATE, steps=steps, every=steps
     )
     exact = sgd_recursion(HESSIAN, rows.T @ rows, RATE).moved(start, spread, steps)
     assert_allclose(found.mean[-1], exact[0], rtol=1e-10, atol=1e-12)
@@ -48,7 +48,7 @@ def test_in_a_bowl_the_moments_are_exact_at_any_time(steps, rng):
 def test_in_a_bowl_it_comes_to_rest_where_descent_does(rng):
     rows = rng.normal(size=(2, 3))
     model = noise.additive(bowl("torch"), lambda _: Factor(torched(rows)), 2)
-    found = moment_closure(model, torched(np.ones(3)), rate=0.8, steps=40, every=40)
+    found = moment_closure(model, torched(np.ones(3)), learning_rate=0.8, steps=40, every=40)
     rest = sgd_recursion(HESSIAN, rows.T @ rows, 0.8).rest()
     assert_allclose(found.spread[-1], rest, rtol=1e-10, atol=1e-12)
 
@@ -59,7 +59,7 @@ def test_stretched_it_goes_to_the_langevin_flow_in_first_order(rng):
     exact = langevin_relaxation(HESSIAN, rows.T @ rows, RATE).moved(np.ones(3), spread, 3 * RATE)[1]
     gaps = []
     for stretch in (8, 16):
-        how = {"rate": RATE, "steps": 3, "every": 3, "stretch": stretch}
+        how = {"learning_rate": RATE, "steps": 3, "every": 3, "stretch": stretch}
         found = moment_closure(model, torched(np.ones(3)), torched(spread), **how)
         gaps.append(np.linalg.norm(np.asarray(found.spread[-1]) - exact))
     assert abs(np.log2(gaps[0] / gaps[1]) - 1) < 0.1
@@ -67,7 +67,7 @@ def test_stretched_it_goes_to_the_langevin_flow_in_first_order(rng):
 
 def test_without_noise_the_mean_is_descent_and_nothing_spreads():
     problem, theta = curved("torch")
-    found = moment_closure(noise.full_batch(problem), theta, rate=RATE, steps=20, every=5)
+    found = moment_closure(noise.full_batch(problem), theta, learning_rate=RATE, steps=20, every=5)
     for step in range(1, 21):
         theta = theta - RATE * problem.gradient(theta)
         if step % 5 == 0:
@@ -78,7 +78,7 @@ def test_without_noise_the_mean_is_descent_and_nothing_spreads():
 def test_nothing_of_the_kind_is_made_by_no_noise_from_a_factor():
     problem, theta = curved("torch")
     start = Factor(torch.zeros(3, SIZE, dtype=theta.dtype))
-    found = moment_closure(noise.full_batch(problem), theta, start, rate=RATE, steps=3)
+    found = moment_closure(noise.full_batch(problem), theta, start, learning_rate=RATE, steps=3)
     assert_allclose(found.spread[-1].rows, 0)
 
 
@@ -110,7 +110,9 @@ def test_one_step_is_right_to_the_order_claimed(kind, rng):
     model, gaps = pairs if kind == "minibatch" else signs, []
     for part in (1 / 4, 1 / 8):
         exact = one_step(kind, problem, theta, part * spread, part * RATE)
-        found = moment_closure(model, theta, torched(part * spread), rate=part * RATE, steps=1)
+        found = moment_closure(
+            model, theta, torched(part * spread), learning_rate=part * RATE, steps=1
+        )
         pair = zip(exact, (found.mean[0], found.spread[0]), strict=True)
         gaps.append([np.linalg.norm(one - np.asarray(two)) for one, two in pair])
     orders = np.log2(np.divide(*gaps))
@@ -129,7 +131,7 @@ def test_the_mean_feels_the_slope_of_the_trace(rng):
 
     around = np.asarray(theta)
     slope = [(trace(around + h * e) - trace(around - h * e)) / (2 * h) for e in np.eye(SIZE)]
-    found = moment_closure(model, theta, torched(spread), rate=RATE, steps=1)
+    found = moment_closure(model, theta, torched(spread), learning_rate=RATE, steps=1)
     expected_mean = around - RATE * (np.asarray(problem.gradient(theta)) + np.asarray(slope) / 2)
     assert_allclose(found.mean[0], expected_mean, rtol=1e-6)
 
@@ -138,7 +140,7 @@ def test_a_factor_of_full_rank_is_the_matrix(rng):
     (problem, theta), spread = curved("torch"), some_spread(rng)
     rows = np.linalg.cholesky(spread).T
     model = noise.label_noise(problem, 2, 0.3)
-    how = {"rate": RATE, "steps": 6, "every": 3}
+    how = {"learning_rate": RATE, "steps": 6, "every": 3}
     dense = moment_closure(model, theta, torched(spread), **how)
     thin = moment_closure(model, theta, Factor(torched(rows)), **how)
     assert_allclose(thin.mean, dense.mean, rtol=1e-10)
@@ -148,7 +150,7 @@ def test_a_factor_of_full_rank_is_the_matrix(rng):
 
 def test_a_step_of_low_rank_keeps_the_largest_modes(rng):
     (problem, theta), rows = curved("torch"), 0.1 * rng.normal(size=(3, SIZE))
-    model, how = noise.minibatch(problem, 2), {"rate": RATE, "steps": 1}
+    model, how = noise.minibatch(problem, 2), {"learning_rate": RATE, "steps": 1}
     dense = moment_closure(model, theta, torched(rows.T @ rows), **how)
     thin = moment_closure(model, theta, Factor(torched(rows)), **how)
     values, vectors = np.linalg.eigh(np.asarray(dense.spread[0]))
@@ -163,7 +165,7 @@ def test_jax_and_torch_agree(rng):
     for library, asarray in (("torch", torched), ("jax", jnp.asarray)):
         problem, theta = curved(library)
         model = noise.minibatch(problem, 2)
-        done = moment_closure(model, theta, asarray(spread), rate=RATE, steps=3, every=3)
+        done = moment_closure(model, theta, asarray(spread), learning_rate=RATE, steps=3, every=3)
         found.append(done)
     assert_allclose(found[0].mean, found[1].mean, rtol=1e-12)
     assert_allclose(found[0].spread[0], found[1].spread[0], rtol=1e-10)
@@ -231,7 +233,9 @@ def test_simulated_descent_far_from_a_minimum_has_these_moments(rng):
     process = sgd(noise.label_noise(fast, 4, SIGMA), RATE)
     seen = simulate(process, jax.random.key(0), start, observe=fast.value, **how)
     found = mean(np.asarray(seen[:, 0]))
-    made = moment_closure(noise.label_noise(problem, 4, SIGMA), torched(theta), rate=RATE, **how)
+    made = moment_closure(
+        noise.label_noise(problem, 4, SIGMA), torched(theta), learning_rate=RATE, **how
+    )
     at = made.mean[0], made.spread[0]
     claimed, plain = (
         float(second_order_mean(problem, problem.value, *at)),
@@ -248,19 +252,19 @@ def test_simulated_descent_far_from_a_minimum_has_these_moments(rng):
     ("change", "words"),
     [
         ({"steps": 3, "every": 2}, "steps must be a multiple of every, not 3 of 2"),
-        ({"rate": 0.0}, "the learning rate must be above 0, and 0.0 is not"),
+        ({"learning_rate": 0.0}, "the learning rate must be above 0, and 0.0 is not"),
         ({"stretch": 0}, "a step is stretched by at least 1, not by 0"),
         ({"spread": torch.ones(3, 3)}, r"a spread of \(3, 3\) does not fit 8 parameters"),
         ({"spread": torch.ones(3, 8)}, r"a spread of \(3, 8\) does not fit 8 parameters"),
         ({"spread": Factor(torch.ones(2, 3))}, r"a spread of \(2, 3\) does not fit 8 parameters"),
         (
-            {"rate": 1e6, "steps": 6},
+            {"learning_rate": 1e6, "steps": 6},
             "at rate 1e\\+06 the mean or the covariance of theta runs away",
         ),
     ],
 )
 def test_bad_input_is_answered_by_one_sentence(change, words):
     problem, theta = curved("torch")
-    given = {"spread": None, "rate": RATE, "steps": 1} | change
+    given = {"spread": None, "learning_rate": RATE, "steps": 1} | change
     with pytest.raises(ValueError, match=words):
         moment_closure(noise.minibatch(problem, 2), theta, **given)

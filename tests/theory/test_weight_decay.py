@@ -31,7 +31,7 @@ from sgdnoise.theory import (
 USED, USELESS = np.asarray([1.0, 0.8]), np.asarray([0.3, 1.7])
 POWERS, DECAY, RATE, BATCH, SIGMA = np.asarray([0.4, 0.2]), 0.05, 0.1, 3, 0.6
 READOUT = np.asarray([0.64, 1.44])
-NOISE = {"label_noise": SIGMA, "rate": RATE, "batch": BATCH}
+NOISE = {"label_noise": SIGMA, "learning_rate": RATE, "batch_size": BATCH}
 
 
 def point():
@@ -92,10 +92,10 @@ def test_that_the_used_part_does_not_fit_changes_rates_by_its_square():
 
 def test_decay_alone_is_alike_for_all_and_noise_alone_as_the_slow_flow_has_it():
     quiet = shrink_rates(
-        USELESS, POWERS, READOUT, label_noise=0.0, rate=RATE, batch=BATCH, decay=DECAY
+        USELESS, POWERS, READOUT, label_noise=0.0, learning_rate=RATE, batch_size=BATCH, decay=DECAY
     )
     assert_allclose(quiet, RATE * DECAY, rtol=1e-12)
-    small = NOISE | {"rate": 1e-7}
+    small = NOISE | {"learning_rate": 1e-7}
     noisy = shrink_rates(USELESS, POWERS, READOUT, **small)
     expected = [irrelevant_rate(s, 2, SIGMA, 1e-7, BATCH) for s in USELESS]
     assert_allclose(noisy, expected, rtol=1e-6)  # what is left is rate h / 2
@@ -105,7 +105,7 @@ def test_decay_alone_is_alike_for_all_and_noise_alone_as_the_slow_flow_has_it():
 def test_both_add_but_for_the_share_of_decay_in_the_curvature(decay, seed):
     rng = np.random.default_rng(seed)
     variances, powers, readout = rng.uniform(0.1, 2, (3, 4))
-    small = NOISE | {"rate": 1e-6}  # where steps are as the flow
+    small = NOISE | {"learning_rate": 1e-6}  # where steps are as the flow
     both, noise_alone = (
         shrink_rates(variances, powers, readout, **small, decay=d) for d in (decay, 0.0)
     )
@@ -125,7 +125,7 @@ def test_all_array_libraries_agree(xp):
 
 
 def test_equal_decay_takes_as_much_hidden_power_as_noise():
-    small = {"label_noise": SIGMA, "rate": 1e-8, "batch": BATCH}
+    small = {"label_noise": SIGMA, "learning_rate": 1e-8, "batch_size": BATCH}
     decay = equal_decay(USELESS, POWERS, 2, *small.values())
     alone = shrink_rates(USELESS, POWERS, READOUT, **small)
     assert USELESS * POWERS @ alone == pytest.approx(
@@ -147,9 +147,9 @@ def test_a_step_with_decay_moves_the_imbalance_by_the_exact_identity(rng):
     w, v, g = rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), rng.normal(size=(4, 2))
     kept = 1 - RATE * DECAY
     after = hidden_imbalance(kept * w - RATE * g @ v.T, kept * v - RATE * w.T @ g)
-    found = decay_imbalance_after(w, v, g, rate=RATE, decay=DECAY)
+    found = decay_imbalance_after(w, v, g, learning_rate=RATE, decay=DECAY)
     assert_allclose(found, after, atol=1e-13)
-    assert not np.allclose(found, decay_imbalance_after(w, v, g, rate=RATE), atol=1e-4)
+    assert not np.allclose(found, decay_imbalance_after(w, v, g, learning_rate=RATE), atol=1e-4)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
@@ -218,17 +218,17 @@ def test_a_mode_below_the_threshold_is_gone(strength, alive):
 def test_a_rate_is_stable_up_to_two_over_the_curvature(rate, fine):
     given_ = (np.ones(1), np.ones(1), np.ones(1))  # h = 2
     if fine:
-        assert shrink_rates(*given_, **NOISE | {"rate": rate})[0] > 0
+        assert shrink_rates(*given_, **NOISE | {"learning_rate": rate})[0] > 0
         return
     with pytest.raises(ValueError, match="not stable at a curvature of 2: it must stay below 1"):
-        shrink_rates(*given_, **NOISE | {"rate": rate})
+        shrink_rates(*given_, **NOISE | {"learning_rate": rate})
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: shrink_rates(-USELESS, POWERS, USED, **NOISE), "cannot be negative nor"),
-        (lambda: shrink_rates(USELESS, POWERS, USED, **NOISE | {"rate": 0.0}), "nor rate"),
+        (lambda: shrink_rates(USELESS, POWERS, USED, **NOISE | {"learning_rate": 0.0}), "nor rate"),
         (lambda: variance_slope(np.ones(3), np.ones(3)), "needs variances that differ"),
         (lambda: shrinkage(2.0, 1.0, 2, decay=0.1), "is no part of a total of 1.0"),
         (lambda: shrinkage(1.0, 2.0, 2, decay=-0.1), "cannot be negative, like -0.1"),

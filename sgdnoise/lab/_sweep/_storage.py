@@ -56,17 +56,17 @@ def _latest(folder):
     return _plan(asked["study"], dict(asked["grid"]))
 
 
-def collect(folder, asked: Plan | None = None, *, lacking: bool = False) -> Any:
+def collect(folder, asked: Plan | None = None, *, missing: str = "raise") -> Any:
     """The Dataset of a sweep along the axes of its grid, from its folder; the last plan's if many.
 
-    lacking: give nan for points that are not there, where otherwise ValueError is raised.
+    missing: "nan" gives nan for points that are not there, where otherwise ValueError is raised.
     """
     folder = Path(folder)
     asked = asked or _latest(folder)
     found = [part for path in _files(folder, asked.keys) if (part := _whole(path)) is not None]
     there = {key for part in found for key in _keys(part)}
     gone = sum(key not in there for key in asked.keys)
-    if gone == len(asked.keys) or (gone and not lacking):
+    if gone == len(asked.keys) or (gone and missing != "nan"):
         raise ValueError(
             f"{gone} of {len(asked.keys)} points are not in {folder}, a folder that all workers "
             "must see; the sweep started again computes them"

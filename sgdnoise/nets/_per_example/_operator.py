@@ -140,7 +140,7 @@ def gradient_covariance(
     inputs,
     targets,
     *,
-    batch: int = 1,
+    batch_size: int = 1,
     replacement: bool = True,
     law: Weights | None = None,
     block: int | None = None,
@@ -154,7 +154,7 @@ def gradient_covariance(
     rows = per_example_gradients(net, losses, inputs, targets, block=block)
     if law is None:
         laws = with_replacement if replacement else without_replacement
-        law = laws(rows.n, batch)
+        law = laws(rows.n, batch_size)
     if law.n != rows.n:
         raise ValueError(f"a law for {law.n} examples cannot weigh {rows.n}")
     return Gram(rows, law.own, law.shared)

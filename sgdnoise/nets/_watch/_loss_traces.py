@@ -31,7 +31,7 @@ def judged(loss: Callable, outputs, targets) -> torch.Tensor:
     return each
 
 
-def loss_and_noise(net, loss, examples, layers, probes: int, rng) -> dict:
+def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
     """Mean loss of the examples, `noise_trace`, in all and of layers, noise.scale, and Tr H.
 
     examples: the inputs, a tuple, and targets.  Tr H is `hessian_trace`, left out where probes are
@@ -49,8 +49,8 @@ def loss_and_noise(net, loss, examples, layers, probes: int, rng) -> dict:
         "noise_scale": gradient_noise_scale(rows),
         "layer_noise_trace": {layer: noise_trace(rows.part(layer)) for layer in owned},
     }
-    if probes:
-        found["hessian_trace"] = hessian_trace(net, loss, inputs, targets, probes, rng)
+    if n_probes:
+        found["hessian_trace"] = hessian_trace(net, loss, inputs, targets, n_probes, rng)
     return found
 
 
@@ -65,15 +65,15 @@ def noise_trace(rows) -> Estimate:
     return _number(mean(apart.numpy(force=True) * rows.n / (rows.n - 1)))
 
 
-def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, probes: int, rng):
+def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_probes: int, rng):
     """Tr H of the mean loss over trained parameters, by Hutchinson (1990): the mean of z^T H z.
 
-    z are `probes` vectors of random signs; the error is theirs alone, not that of the examples.
+    z are `n_probes` vectors of random signs; the error is theirs alone, not that of the examples.
     Where activations have corners, as relu has, the Hessian of the loss does not know of them.
     Raises ValueError for a network without second derivatives.
     """
     leaves = {n: t.detach().clone().requires_grad_() for n, t in trainable(net).items()}
-    signs = [_signs(leaves, rng) for _ in range(probes)]
+    signs = [_signs(leaves, rng) for _ in range(n_probes)]
     with torch.enable_grad(), _exactly(targets), sdpa_kernel(SDPBackend.MATH):
         try:
             total = loss(called(net, inputs, leaves), targets).mean()

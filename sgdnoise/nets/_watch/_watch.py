@@ -43,7 +43,7 @@ def watch(
     log: Callable[[dict, int], Any] | None = None,
     pooled: bool = False,
     training: bool = False,
-    probes: int = 10,
+    n_probes: int = 10,
     rng: int = 0,
     start: int = 0,
     gather: bool = True,
@@ -53,7 +53,7 @@ def watch(
     inputs: held examples, one tensor or a tuple of them, not copied.  The activations (n, d) of
     each layer give participation ratio, `twonn` and `levina_bickel`, or what `estimators` say in
     their place, name -> function of a numpy array (n, d).  With targets and a loss, (outputs,
-    targets) -> (n,), see also `loss_and_noise`, with `probes` random signs by the root `rng`.
+    targets) -> (n,), see also `loss_and_noise`, with `n_probes` random signs by the root `rng`.
     layers: names of net.named_modules(); else all that have a weight of two axes or more.
     every: so many steps, or which steps, or step -> whether; else `doubling`.
     log: called at each look with (numbers by "layer/name" or by name, step).
@@ -71,7 +71,9 @@ def watch(
     estimators = USUAL if estimators is None else estimators
     begun = dist.is_available() and dist.is_initialized()
     ranks = dist.get_world_size() if gather and begun else 1
-    look = Probe(net, _as_tuple(inputs), targets, loss, {}, estimators, pooled, probes, rng, ranks)
+    look = Probe(
+        net, _as_tuple(inputs), targets, loss, {}, estimators, pooled, n_probes, rng, ranks
+    )
     _in_step(look.check, ranks)
     with untouched(net, training):
         look = _in_step(partial(look.at_layers, layers), ranks).joined()
@@ -150,7 +152,7 @@ class Probe:
     layers: dict
     estimators: dict
     pooled: bool
-    probes: int
+    n_probes: int
     root: int
     ranks: int
     examples: tuple | None = None  # inputs and targets of all ranks, where gradients are measured
@@ -176,8 +178,8 @@ class Probe:
             raise ValueError("some layers have no size before a first batch: run one through them")
         if (self.targets is None) != (self.loss is None):
             raise ValueError("targets and a loss are given both, or neither of them")
-        if self.probes == 1 or self.probes < 0:
-            raise ValueError(f"Tr H takes 2 probes or more, or 0 for none, not {self.probes}")
+        if self.n_probes == 1 or self.n_probes < 0:
+            raise ValueError(f"Tr H takes 2 probes or more, or 0 for none, not {self.n_probes}")
         targets = self.inputs[0] if self.targets is None else self.targets
         check_examples(self.inputs, targets, first.device)
         for part in self.inputs:
@@ -227,7 +229,7 @@ class Probe:
             if forgiving:  # what was said at the start is known
                 warnings.simplefilter("ignore", FallbackWarning)
                 warnings.simplefilter("ignore", UnusedWarning)
-            given = self.net, self.loss, self.examples, self.layers, self.probes
+            given = self.net, self.loss, self.examples, self.layers, self.n_probes
             try:
                 return loss_and_noise(*given, rng)
             except FAILED as error:

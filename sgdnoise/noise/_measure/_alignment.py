@@ -27,10 +27,10 @@ class Alignment(NamedTuple):
     exponent: Estimate
 
 
-def alignment(covariance, curvature, k: int = 10, *, probes=None, rng=None) -> Alignment:
+def alignment(covariance, curvature, k: int = 10, *, n_probes=None, rng=None) -> Alignment:
     r"""Trace, cosine, overlap and exponent of a covariance C (p, p) against a curvature H (p, p).
 
-    probes: how many vectors of random signs z give Tr(HC) = E (Cz)^T Hz, |H|_F^2 = E |Hz|^2 and
+    n_probes: how many vectors of random signs z give Tr(HC) = E (Cz)^T Hz, |H|_F^2 = E |Hz|^2 and
     |C|_F^2 = E |Cz|^2 (Hutchinson, 1990), their ratio jackknifed over probes, and eigenvectors
     come by block Lanczos; with None both matrices are made, p products each, with no error.
     The errors are those of probes and of the fit, not of the examples: a C from fewer examples than
@@ -40,14 +40,14 @@ def alignment(covariance, curvature, k: int = 10, *, probes=None, rng=None) -> A
     Raises ValueError unless 4 <= k < p, for probes under 2 or without rng, and as `exponent`.
     """
     like, times = covariance.diagonal(), matrix_product(curvature)
-    _check(k, like.shape[0], probes, rng)
+    _check(k, like.shape[0], n_probes, rng)
     both = _on_arrays(times, like), _on_arrays(covariance.__matmul__, like)
-    if probes is None:
+    if n_probes is None:
         steep, noisy = (_columns(each, np.eye(like.shape[0])) for each in both)
         total, cosine = _exact(steep, noisy)
         spaces = [np.linalg.eigh(each)[1][:, -k:] for each in (steep, noisy)]
     else:
-        total, cosine = _probed(*both, rng.choice([-1.0, 1.0], (probes, like.shape[0])))
+        total, cosine = _probed(*both, rng.choice([-1.0, 1.0], (n_probes, like.shape[0])))
         spaces = [_leading(each, like.shape[0], k) for each in both]
     first, second = spaces
     overlap = float(np.sum((first.T @ second) ** 2)) / k
@@ -126,10 +126,10 @@ def _leading(times, p, k):
     return largest_eigenpairs(lambda block: _columns(times, block.T), start, k, tolerance=CLOSE)[1]
 
 
-def _check(k, p, probes, rng):
+def _check(k, p, n_probes, rng):
     if not 4 <= k < p:
         raise ValueError(f"{k} leading eigenvectors are not 4 or more and fewer than all {p}")
-    if probes is not None and probes < 2:
-        raise ValueError(f"an error needs at least 2 probes, not {probes}")
-    if probes is not None and rng is None:
-        raise ValueError(f"{probes} probes are random and need rng, a numpy Generator")
+    if n_probes is not None and n_probes < 2:
+        raise ValueError(f"an error needs at least 2 probes, not {n_probes}")
+    if n_probes is not None and rng is None:
+        raise ValueError(f"{n_probes} probes are random and need rng, a numpy Generator")

@@ -10,7 +10,7 @@ from sgdnoise.core._covariance import n_gradients_in
 from sgdnoise.core._estimate import Estimate, jackknife, mean
 
 
-def gradient_noise_scale(rows, *, curvature=None, probes=None, rng=None, whole=False) -> Estimate:
+def gradient_noise_scale(rows, *, curvature=None, n_probes=None, rng=None, whole=False) -> Estimate:
     r"""The gradient-noise scale, which is the critical batch, of McCandlish et al. (2018).
 
     B = Tr C / |g|^2, or with a curvature Tr(HC) / g^T H g, from `rows`, per-example gradients g_i
@@ -21,15 +21,15 @@ def gradient_noise_scale(rows, *, curvature=None, probes=None, rng=None, whole=F
     large, there by 40% at n of 14 B, the law skew, and where no |g|^2 > 0 is found the scale is
     inf +- inf.
     curvature: v -> Hv or an operator with @, taken as known, though it too may be of a sample.
-    probes: how many random signs of the examples give Tr(HC), by Hutchinson (1990), their
+    n_probes: how many random signs of the examples give Tr(HC), by Hutchinson (1990), their
     error included; all n products H g_i where None.
     whole: these examples are all there are: C divides by n, |g|^2 is that of their mean, and
     only probes leave an error.
     Raises ValueError for under 3 examples, or probes under 2, or without curvature or rng.
     """
     rows = n_gradients_in(rows)
-    _check(rows.n, curvature, probes, rng)
-    forms = _forms(rows, None if curvature is None else matrix_product(curvature), probes, rng)
+    _check(rows.n, curvature, n_probes, rng)
+    forms = _forms(rows, None if curvature is None else matrix_product(curvature), n_probes, rng)
     if whole:
         return _of_all(*forms)
     trace, square = _pieces(rows.n, *_sums(forms))
@@ -90,14 +90,14 @@ def gradient_noise_scale_from_batches(
     return Estimate(float(found), error, freedom)
 
 
-def batch_efficiency(batch, scale):
+def batch_efficiency(batch_size, scale):
     r"""Share of the best rate, and of its one-step gain, that a batch leaves: 1 / (1 + scale / B).
 
     Exact for a quadratic loss, with the scale Tr(HC) / g^T H g (McCandlish et al., 2018): of rate
     |g|^2 / g^T H g and gain |g|^4 / (2 g^T H g); half at the critical batch.  Batches without
     replacement have the scale times (n - B) / (n - 1).
     """
-    return 1 / (1 + scale / batch)
+    return 1 / (1 + scale / batch_size)
 
 
 def matrix_product(operator):
@@ -116,22 +116,22 @@ class _Forms(NamedTuple):
     probing: float
 
 
-def _forms(rows, times, probes, rng):
+def _forms(rows, times, n_probes, rng):
     middle = rows.combine(rows.ones() / rows.n)
     along = _wide(rows.project(middle if times is None else times(middle)))
     if times is None:
         return _Forms(_wide(rows.squares()), along, 0.0)
-    off_mean, probing = _around(rows, times, probes, rng)
+    off_mean, probing = _around(rows, times, n_probes, rng)
     return _Forms(off_mean + 2 * along - along.mean(), along, probing)
 
 
-def _around(rows, times, probes, rng):
+def _around(rows, times, n_probes, rng):
     """(g_i - gbar)^T H (g_i - gbar) (n,), from signs or one by one, and its sum's variance."""
-    white = np.eye(rows.n) if probes is None else rng.choice([-1.0, 1.0], (probes, rows.n))
+    white = np.eye(rows.n) if n_probes is None else rng.choice([-1.0, 1.0], (n_probes, rows.n))
     each = np.stack([z * _answered(rows, times, z) for z in white])
-    if probes is None:
+    if n_probes is None:
         return each.sum(axis=0), 0.0
-    return each.mean(axis=0), float(each.sum(axis=1).var(ddof=1)) / probes
+    return each.mean(axis=0), float(each.sum(axis=1).var(ddof=1)) / n_probes
 
 
 def _answered(rows, times, z):
@@ -168,14 +168,14 @@ def _wide(values):
     return as_numpy(values).astype(float)
 
 
-def _check(n, curvature, probes, rng):
+def _check(n, curvature, n_probes, rng):
     if n < 3:
         raise ValueError(f"a noise scale needs at least 3 examples, not {n}")
-    if probes is None:
+    if n_probes is None:
         return
     if curvature is None:
-        raise ValueError(f"without a curvature nothing is left to find by {probes} probes")
-    if probes < 2:
-        raise ValueError(f"an error needs at least 2 probes, not {probes}")
+        raise ValueError(f"without a curvature nothing is left to find by {n_probes} probes")
+    if n_probes < 2:
+        raise ValueError(f"an error needs at least 2 probes, not {n_probes}")
     if rng is None:
-        raise ValueError(f"{probes} probes are random and need rng, a numpy Generator")
+        raise ValueError(f"{n_probes} probes are random and need rng, a numpy Generator")

@@ -221,8 +221,8 @@ def rates(chosen: Setting, u, v):
         POWERS,
         np.linalg.eigvalsh(v.T @ v),
         label_noise=0.0 if chosen.frozen else chosen.label_noise / (1 - u) ** 0.5,
-        rate=chosen.rate,
-        batch=chosen.batch,
+        learning_rate=chosen.rate,
+        batch_size=chosen.batch,
         decay=chosen.weight_decay,
     )
 

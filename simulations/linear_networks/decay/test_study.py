@@ -53,8 +53,8 @@ def test_rivals_start_with_the_same_shrinkage():
             study.POWERS,
             np.ones(2),
             label_noise=setting.label_noise / rate**0.5,  # the same rate times variance
-            rate=rate * setting.rate,
-            batch=setting.batch,
+            learning_rate=rate * setting.rate,
+            batch_size=setting.batch,
             decay=setting.weight_decay,
         )
         totals[name] = float(found.sum()) / 1e-6

@@ -195,7 +195,7 @@ def flows(setting: Setting, x, y, layers, times):
     if setting.how in ("silent", "first"):
         still = [np.tile(w, (len(times), 1, 1)) for w in layers]
         return dict.fromkeys(("base", "refined"), DeepLabelNoiseFlow(times, still))
-    strength = {"rate": setting.rate, "batch": setting.batch}
+    strength = {"learning_rate": setting.rate, "batch_size": setting.batch}
     if setting.how in FULL_GRADIENT:
         bend = curvature(setting, x, y)
         follow = partial(fisher_flow, bend, layers, times, **strength)

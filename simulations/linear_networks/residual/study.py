@@ -194,7 +194,7 @@ def measured(chosen: Setting, *, runs: int, share: float, seed) -> xr.Dataset:
     key, start = jax.random.fold_in(jax.random.key(seed[0]), seed[1]), jnp.tile(theta, (runs, 1))
     found = simulate(made, key, start, steps=WATCHES * every, every=every, observe=look)
     steps = every * np.arange(WATCHES + 1)
-    strength = {"rate": chosen.rate, "batch": chosen.batch / chosen.thinned}
+    strength = {"learning_rate": chosen.rate, "batch_size": chosen.batch / chosen.thinned}
     flows = _flows(x, y, w, v, chosen.rate * steps, strength, unit)
     residual = _size(x, y)
     off, error = claims.worst(np.asarray(found["ratio"], float), flows["ratio"][:, 1:])

@@ -44,7 +44,10 @@ def test_designed_data_have_the_noise_of_labels():
     tasks = study._tasks(x, y)
     assert_allclose(tasks["general"].noise, tasks["form"].noise, atol=1e-12)
     assert study._size(x, y) == pytest.approx(study.SETTINGS["designed"].residual, rel=1e-12)
-    flows = [label_noise_flow(tasks[k], w, v, [0, 200.0], rate=0.04, batch=4) for k in tasks]
+    flows = [
+        label_noise_flow(tasks[k], w, v, [0, 200.0], learning_rate=0.04, batch_size=4)
+        for k in tasks
+    ]
     assert_allclose(flows[0].first, flows[1].first, atol=1e-10)
     assert_allclose(w[:4, 6:], 0, atol=1e-12)
     assert_allclose(w[4:, :6], 0, atol=1e-12)
@@ -75,7 +78,7 @@ def test_over_all_minibatches_the_noise_is_that_of_the_residuals(replacement, rn
 def test_haste_is_the_speed_of_a_readout_that_nothing_reads(rng):
     """dV/dt = -V q: q = rate / (2 B) E |x|^2 r r^T, where noise is sigma^2 H, is sigma^2 Tr Sx."""
     x, y, *_ = study.task_and_start(study.SETTINGS["designed"])
-    strength = {"rate": 0.04, "batch": 4}
+    strength = {"learning_rate": 0.04, "batch_size": 4}
     expected = 0.04 * 0.7**2 * np.sum(x**2) / len(x) / 8
     assert study.haste(x, y, strength) == pytest.approx(expected, rel=1e-10)
     turned = np.linalg.qr(rng.normal(size=(2, 2)))[0]

@@ -188,7 +188,7 @@ def measured(chosen: Setting, *, runs: int, share: float, seed: int) -> xr.Datas
     found = simulate(made, key, start, steps=WATCHES * every, every=every, observe=look)
     steps = every // finer * np.arange(WATCHES + 1)
     task = label_noise_task(x, o, chosen.label_noise)
-    strength = {"rate": chosen.rate, "batch": chosen.batch}
+    strength = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
     flows = {}
     for name, how in FLOWS.items():
         flow = label_noise_flow(task, w, v, chosen.rate * steps, **strength, **how)
