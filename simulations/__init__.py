@@ -1,1 +1,1 @@
-"""Studies: each a GRID, a SMALL one, a run(**point) -> Dataset, and its verdicts."""
+"""Studies, one in each folder: see `python -m simulations list`."""

@@ -51,7 +51,7 @@ def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
     ax.plot(x, estimate.value, marker=marker, markersize=3, color=color, **kwargs)
 
 
-def svg(figure: Figure) -> str:
+def figure_svg(figure: Figure) -> str:
     """The figure as an <svg> element for a page, its text kept as text."""
     page = io.StringIO()
     with mpl.rc_context(STYLE):
@@ -60,7 +60,7 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def save(figure: Figure, stem) -> list[Path]:
+def save_figure(figure: Figure, stem) -> list[Path]:
     """`stem`.pdf with embedded TrueType fonts and `stem`.png at 200 dots an inch."""
     paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
     with mpl.rc_context(STYLE):

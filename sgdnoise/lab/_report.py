@@ -16,6 +16,20 @@ class Table(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
 
+class Section(NamedTuple):
+    """The results of one study.
+
+    lead: sentences at its head.  figures: (caption, <svg> element).  origin: the provenance.
+    """
+
+    title: str
+    lead: Sequence[str]
+    verdicts: Sequence[Verdict]
+    figures: Sequence[tuple[str, str]]
+    tables: Sequence[Table]
+    origin: dict
+
+
 _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
     """<!doctype html>
 <html lang="en">
@@ -41,26 +55,28 @@ dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; }
 </style>
 </head>
 <body>
-<h1>{{ title }}</h1>
-{% for sentence in lead %}
+{% for section in sections %}
+<h1>{{ section.title }}</h1>
+{% for sentence in section.lead %}
 <p>{{ sentence }}</p>
 {% endfor %}
 <h2>Predicted and measured</h2>
 <div class="wide"><table>
-<caption>Errors are standard errors over seeds. A claim fails when it is off by more than what
-theory allows itself and three standard errors together; it is undecided when three standard errors
-exceed that allowance. Rows outside the regime are contrasts: theory makes no claim there.</caption>
+<caption>Errors are standard errors over seeds. A claim fails when its deviation exceeds the
+tolerance of theory and three standard errors together; it is undecided when three standard errors
+exceed that tolerance. Rows outside the regime are contrasts: theory makes no claim there.</caption>
 <tr>{% for heading in headings %}<th>{{ heading }}</th>{% endfor %}</tr>
-{% for verdict, cells in verdicts %}
+{% for verdict in section.verdicts %}
+{% set cells = row(verdict) %}
 <tr class="{{ 'inside' if verdict.claimed else 'outside' }}">
 {% for cell in cells[:-1] %}<td>{{ cell }}</td>{% endfor %}
 <td class="{{ verdict.outcome }}">{{ cells[-1] }}</td></tr>
 {% endfor %}
 </table></div>
-{% for caption, drawing in figures %}
+{% for caption, drawing in section.figures %}
 <figure>{{ drawing | safe }}<figcaption>{{ caption }}</figcaption></figure>
 {% endfor %}
-{% for table in tables %}
+{% for table in section.tables %}
 <div class="wide"><table><caption>{{ table.caption }}</caption>
 <tr>{% for heading in table.headings %}<th>{{ heading }}</th>{% endfor %}</tr>
 {% for cells in table.rows %}
@@ -69,31 +85,16 @@ exceed that allowance. Rows outside the regime are contrasts: theory makes no cl
 </table></div>
 {% endfor %}
 <h2>Where this comes from</h2>
-<dl>{% for name, value in origin.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
+<dl>
+{% for name, value in section.origin.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>
+{% endfor %}</dl>
+{% endfor %}
 </body>
 </html>
 """
 )
 
 
-def html(
-    title: str,
-    lead: Iterable[str],
-    verdicts: Iterable[Verdict],
-    figures: Iterable[tuple[str, str]],
-    tables: Iterable[Table],
-    origin: dict,
-) -> str:
-    """The page as text: no script, no network, drawings inline.
-
-    lead: sentences at its head; figures: (caption, <svg> element); origin: the provenance.
-    """
-    return _PAGE.render(
-        title=title,
-        lead=list(lead),
-        headings=HEADINGS,
-        verdicts=[(v, row(v)) for v in verdicts],
-        figures=list(figures),
-        tables=list(tables),
-        origin=origin,
-    )
+def report_html(title: str, sections: Iterable[Section]) -> str:
+    """The page as text: it has no script, needs no network, and its drawings are inline."""
+    return _PAGE.render(title=title, sections=list(sections), headings=HEADINGS, row=row)

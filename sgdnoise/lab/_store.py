@@ -52,38 +52,70 @@ def load_arrays(path):
         return None
 
 
-def write(dataset, path, **attributes) -> None:
-    """A Dataset as netCDF, with `attributes`; what is no number or text is kept as JSON.
+def plain_attributes(attributes: dict) -> dict:
+    """Attributes as netCDF has them: what is neither a number nor text becomes JSON."""
+    return {
+        k: v if isinstance(v, (str, int, float)) else json.dumps(v) for k, v in attributes.items()
+    }
+
+
+def write_result(dataset, path, **attributes) -> None:
+    """Write a Dataset with `attributes` as netCDF; attributes of other types become JSON.
 
     Behind the netCDF, where none of its readers looks, stands the SHA-256 of all of it.
     """
-    plain = {
-        k: v if isinstance(v, (str, int, float)) else json.dumps(v) for k, v in attributes.items()
-    }
-    with _by_itself():
-        raw = dataset.assign_attrs(plain).to_netcdf(engine="h5netcdf")
+    with _synchronous():
+        raw = dataset.assign_attrs(plain_attributes(attributes)).to_netcdf(engine="h5netcdf")
+    _write_sealed(raw, path)
+
+
+def write_parts(results: dict, path) -> None:
+    """Write several Datasets, each in a netCDF group of its name; "" is the name of the root."""
+    import xarray as xr
+
+    if set(results) == {""}:
+        return write_result(results[""], path)
+    with _synchronous():
+        raw = xr.DataTree.from_dict(results).to_netcdf(engine="h5netcdf")
+    return _write_sealed(raw, path)
+
+
+def _write_sealed(raw, path):
     with atomic_write(path) as new, open(new, "wb") as file:
         file.write(raw)
         file.write(_seal(raw))
 
 
-def read(path, *, sealed: bool = False):
-    """A Dataset that `write` made, all of it in memory.  Raises FileNotFoundError, ValueError.
+def read_result(path, *, sealed: bool = False):
+    """Read a Dataset that `write_result` made, all of it into memory.
 
     A file without a checksum, as another program may have written it, is read all the same,
-    unless it must be `sealed`.
+    unless it must be `sealed`.  Raises FileNotFoundError, and ValueError for a damaged file.
     """
     import xarray as xr
 
+    return _opened(path, sealed, lambda file: xr.load_dataset(file, engine="h5netcdf"))
+
+
+def read_parts(path) -> dict:
+    """Read the Datasets that `write_parts` made: name -> Dataset.  Raises as `read_result`."""
+    import xarray as xr
+
+    tree = _opened(path, False, lambda file: xr.open_datatree(file, engine="h5netcdf").load())
+    nodes = {"": tree} if not tree.children else tree.children
+    return {name: node.to_dataset() for name, node in nodes.items()}
+
+
+def _opened(path, sealed, load):
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no result file {path}")
     body, seal = _apart(path)
     if (seal or sealed) and seal != _seal(body):
         raise ValueError(f"{path} is damaged: its checksum is not that of its contents")
     try:
-        with _by_itself():
-            return xr.load_dataset(io.BytesIO(body), engine="h5netcdf")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:  # what HDF5 makes of damage
+        with _synchronous():
+            return load(io.BytesIO(body))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # as HDF5 answers damage
         raise ValueError(f"{path} is not a whole netCDF file: {error}") from None
 
 
@@ -96,8 +128,8 @@ def checksum_ok(path) -> bool:
     return seal == _seal(body)
 
 
-def _by_itself():
-    """In a worker of Dask, xarray would else ask the scheduler for a lock on a file in memory."""
+def _synchronous():
+    """In a Dask worker, xarray would ask the scheduler for a lock on a file in memory."""
     dask = sys.modules.get("dask")
     return nullcontext() if dask is None else dask.config.set(scheduler="synchronous")
 
@@ -233,14 +265,6 @@ def _processor():
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-@cache
-def code_hash() -> str:
-    """A hash of the package's own code and of the studies beside it: other code, other results."""
-    home = Path(__file__).parent
-    files = sorted([*home.rglob("*.py"), *(home.parent / "simulations").glob("*.py")])
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _versions():

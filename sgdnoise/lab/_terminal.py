@@ -1,40 +1,22 @@
 """What a person sees at the terminal: progress, verdicts, where the files are."""
 
-import math
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import NoReturn
 
 import rich.box
 import rich.console
 import rich.progress
 import rich.table
-import typer
 
-from sgdnoise.lab._plot import save, svg
-from sgdnoise.lab._report import Table, html
-from sgdnoise.lab._store import atomic_write, code_hash, provenance, write
-from sgdnoise.lab._sweep._conduct import Incomplete, sweep
-from sgdnoise.lab._sweep._executors import workers
-from sgdnoise.lab._sweep._keys import fingerprint
-from sgdnoise.lab._sweep._storage import tally
-from sgdnoise.lab._sweep._worker import Failure
-from sgdnoise.lab._verdict import HEADINGS, Verdict, columns, exit_status, row, summary
-
-# What every study may be told.
-Small = Annotated[bool, typer.Option("--small", help="a few seconds, for a look")]
-Jobs = Annotated[int, typer.Option(help="processes")]
-Cluster = Annotated[
-    str | None, typer.Option(help="address of a Dask scheduler, whose workers see the folder")
-]
-Out = Annotated[Path, typer.Option(help="folder for results; a stopped run goes on there")]
+from sgdnoise.lab._sweep._conduct import Incomplete
+from sgdnoise.lab._verdict import HEADINGS, Verdict, row
 
 console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 WIDE = 116  # columns that the whole verdict table takes
@@ -175,96 +157,3 @@ def show(title: str, verdicts: list[Verdict]) -> None:
         outcome = cells[-1] if verdict.claimed else f"({cells[-1]})"
         table.add_row(*(cells[place] for place in shown[:-1]), f"[{style}]{outcome}[/]")
     console.print(table)
-
-
-def command(main: Callable[..., None]) -> None:
-    """Run the main function of a study with what the shell has given it."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
-
-
-def sweep_one(run: Callable[..., Any], grid: dict, folder: Path, *, jobs: int, cluster=None):
-    """The `sweep` of one grid: see `all_swept`."""
-    return sweep_all({"points": (run, grid)}, folder, jobs=jobs, cluster=cluster)["points"]
-
-
-def sweep_all(
-    parts: Mapping[str, tuple[Callable[..., Any], dict]], folder: Path, *, jobs: int, cluster=None
-) -> dict[str, Any]:
-    """The `sweep` of each part, (run, grid), kept in a folder of its name, behind one bar.
-
-    A point that fails stops no part: Incomplete is raised at the end, with the failures of all.
-    """
-    total = sum(math.prod(map(len, grid.values())) for _, grid in parts.values())
-    found: dict[str, Any] = {}
-    failures: list[Failure] = []
-    with workers(jobs, cluster) as pool, progress("points", partial(tally, folder), total):
-        for name, (run, grid) in parts.items():
-            try:
-                found[name] = sweep(run, grid, pool, folder / name)
-            except Incomplete as some:
-                failures += some.failures
-    if failures:
-        raise Incomplete(failures)
-    return found
-
-
-def run_study(
-    study: Callable[..., Any],
-    arguments: dict,
-    claims: Any,
-    picture: Any,
-    out: Path,
-    *,
-    device: str = "cpu",
-    lead: Iterable[str] = (),
-) -> NoReturn:
-    """Run a study, judge, draw and write, and end with its exit status.
-
-    study: (folder=) -> Dataset; the folder, inside `out`, is that of these arguments and this code,
-    so that a stopped study goes on.  claims: a module with verdicts, tables, TITLE and LEAD, which
-    `lead` replaces; picture: one with figures.  device: its name, as results tell of it.
-    Provenance is taken before the run: of the code that runs.
-    """
-    began = time.monotonic()
-    folder = writable(out / f"work-{fingerprint(source=code_hash(), **arguments)}")
-    origin = provenance(arguments, device, seed=arguments.get("seed"))
-    results = study(folder=folder)
-    origin |= {"seconds": round(time.monotonic() - began, 1)} | cpu_seconds(results)
-    drawn, tables = picture.figures(results), claims.tables(results)
-    told = {"title": claims.TITLE, "lead": lead or claims.LEAD, "origin": origin, "out": out}
-    raise SystemExit(publish(results, claims.verdicts(results), drawn, tables, **told))
-
-
-def cpu_seconds(results) -> dict:
-    """The CPU seconds of all points, whenever and wherever they ran, where a sweep knows them."""
-    known = "cpu_seconds" in results.attrs
-    return {"cpu_seconds": round(results.attrs["cpu_seconds"], 1)} if known else {}
-
-
-def publish(
-    results,
-    verdicts: list[Verdict],
-    figures: dict[str, tuple[str, Any]],
-    tables: list[Table],
-    *,
-    title: str,
-    lead: Iterable[str],
-    origin: dict,
-    out: Path,
-) -> int:
-    """Print the verdicts, write what is to be kept into `out`, print the paths: exit status.
-
-    figures: stem -> (caption, figure), each a PDF and a PNG; beside them report.html, results.nc.
-    """
-    show(title, verdicts)
-    console.print(summary(verdicts))
-    write(results.assign(columns(verdicts)), out / "results.nc", **origin)
-    paths = [path for stem, (_, drawn) in figures.items() for path in save(drawn, out / stem)]
-    drawings = [(caption, svg(drawn)) for caption, drawn in figures.values()]
-    with atomic_write(out / "report.html") as new:
-        new.write_text(html(title, lead, verdicts, drawings, tables, origin), encoding="utf-8")
-    for path in (*paths, out / "report.html", out / "results.nc"):
-        console.print(f"  {path}", markup=False, soft_wrap=True)
-    return exit_status(verdicts)

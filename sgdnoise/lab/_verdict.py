@@ -92,8 +92,11 @@ def exit_status(verdicts: list[Any]) -> int:
     return int(any(v.claimed and v.outcome == "fails" for v in verdicts))
 
 
-def columns(verdicts) -> dict:
-    """The verdicts as variables of a Dataset, `dataset.assign(columns(verdicts))`, axis `claim`."""
+def with_verdicts(dataset, verdicts: list[Verdict]):
+    """The Dataset with its verdicts along an axis `claim`, for `verdicts_in` to read.
+
+    Raises ValueError where a variable of the Dataset has the name of a column.
+    """
     table = {
         "claim": [v.name for v in verdicts],
         "predicted": [v.predicted for v in verdicts],
@@ -102,11 +105,13 @@ def columns(verdicts) -> dict:
         "claimed": [int(v.claimed) for v in verdicts],
         "tolerance": [v.tolerance for v in verdicts],
     }
-    return {name: ("claim", values) for name, values in table.items()}
+    if taken := set(table) & set(dataset.variables):
+        raise ValueError(f"a result has no variable {taken.pop()!r}, the name of a verdict column")
+    return dataset.assign({name: ("claim", values) for name, values in table.items()})
 
 
 def verdicts_in(dataset) -> list[Verdict]:
-    """The verdicts that a Dataset holds, as `columns` put them there."""
+    """The verdicts that are stored in a Dataset, as they were when it was written."""
     if "claim" not in dataset.dims:
         return []
     names = ("claim", "predicted", "measured", "measured_stderr", "claimed", "tolerance")

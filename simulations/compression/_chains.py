@@ -1,4 +1,4 @@
-"""Chains of a two-layer network on digits, under noises matched to label noise, and watched."""
+"""Chains of a two-layer network on digits, under noises that are matched to label noise."""
 
 from functools import cache, partial
 from typing import NamedTuple
@@ -15,9 +15,7 @@ from sgdnoise.dimension import participation_ratio, twonn
 from sgdnoise.dynamics import sgd, side_by_side, simulate_resumable
 from sgdnoise.theory import TwoLayer, label_noise_strength, residual_amplification
 
-__all__ = ["LEARNING", "MODES", "Row", "Setting", "run"]
-
-LEARNING = 4  # chunks of the descent that comes first
+LEARNING = 4  # chunks of the noiseless training that comes first
 MODES = ("none", "label", "gaussian", "diagonal", "isotropic", "prediction")
 
 
@@ -39,11 +37,11 @@ class Setting(NamedTuple):
     quench: int = 500
     watches: int = 20
     modes: tuple[str, ...] = MODES
-    allowed: float = 0.1  # how far, as a share, the theory may be off in its regime
+    allowed: float = 0.1  # relative tolerance of the theory in its regime
 
 
 class Row(NamedTuple):
-    """What one chain has of its own: its examples, and others to be tested on."""
+    """The examples of one chain, and those on which it is tested."""
 
     inputs: jax.Array
     targets: jax.Array
@@ -58,15 +56,17 @@ def network(setting: Setting) -> TwoLayer:
 
 def rows(setting: Setting, seeds) -> Row:
     """Training and test examples of each seed, drawn from the digits by that seed."""
-    parts = []
+    chains = []
     for seed in seeds:
         train, test = split(digits(setting.classes), setting.examples, rng=seed)
         train, test = principal(train, test, setting.inputs, whiten=setting.whiten)
-        parts.append((*train[:2], *test[:2]))
-    return Row(*(jnp.asarray(np.stack(part), jnp.float32) for part in zip(*parts, strict=True)))
+        chains.append((*train[:2], *test[:2]))
+    return Row(
+        *(jnp.asarray(np.stack(column), jnp.float32) for column in zip(*chains, strict=True))
+    )
 
 
-def fresh(setting: Setting, key):
+def initial_weights(setting: Setting, key):
     """Initial weights: independent normal of variance 1 / fan-in.  -> (p,)"""
     d, h, o, _ = network(setting)
     one, two = jax.random.split(key)
@@ -82,7 +82,7 @@ def problem(setting: Setting, row: Row, kappa: float = 0.0) -> Problem:
         plain = net.losses(theta, inputs, targets)
         return plain + kappa * net.traces(theta, inputs) if kappa else plain
 
-    return Problem(losses, (row.inputs, row.targets), jax)
+    return Problem(losses, (row.inputs, row.targets))
 
 
 def noises(setting: Setting, row: Row) -> dict[str, noise.Noise]:
@@ -91,34 +91,34 @@ def noises(setting: Setting, row: Row) -> dict[str, noise.Noise]:
     label = noise.label_noise(plain, setting.batch, setting.label_noise)
     kappa = label_noise_strength(setting.rate, setting.label_noise, setting.batch)
 
-    known = row.inputs, row.targets, setting.batch, setting.label_noise
+    arguments = row.inputs, row.targets, setting.batch, setting.label_noise
 
     def diagonal(theta):
-        return Diagonal(net.label_noise_diagonal(theta, *known))
+        return Diagonal(net.label_noise_diagonal(theta, *arguments))
 
     def isotropic(theta):
-        return Isotropic(net.label_noise_trace(theta, *known) / net.size, net.size)
+        return Isotropic(net.label_noise_trace(theta, *arguments) / net.size, net.size)
 
     return {
         "none": noise.full_batch(plain),
         "label": label,
         "gaussian": noise.gaussian(label),
-        "diagonal": noise.additive(plain, diagonal, net.size),
-        "isotropic": noise.additive(plain, isotropic, net.size),
+        "diagonal": noise.additive(plain, diagonal),
+        "isotropic": noise.additive(plain, isotropic),
         "prediction": noise.full_batch(problem(setting, row, kappa)),
     }
 
 
 def probe(setting: Setting, row: Row, theta) -> dict:
-    """What is seen of one chain: the loss as it is, the rest after a quench on the plain loss."""
+    """Measures of one chain: the loss as it is, and others after a quench on the plain loss."""
     net, plain = network(setting), problem(setting, row)
 
-    def down(_, t):
+    def descend(_, t):
         return t - setting.rate * plain.gradient(t)
 
-    quenched = jax.lax.fori_loop(0, setting.quench, down, theta)
+    quenched = jax.lax.fori_loop(0, setting.quench, descend, theta)
     scores = net.outputs(quenched, row.test_inputs)
-    right = jnp.argmax(scores, axis=1) == jnp.argmax(row.test_targets, axis=1)
+    correct = jnp.argmax(scores, axis=1) == jnp.argmax(row.test_targets, axis=1)
     return {
         "loss": plain.value(theta),
         "loss_quenched": plain.value(quenched),
@@ -127,22 +127,22 @@ def probe(setting: Setting, row: Row, theta) -> dict:
         "dimension_test": participation_ratio(net.hidden(quenched, row.test_inputs)),
         "twonn": twonn(net.hidden(quenched, row.test_inputs)),
         "trace": jnp.mean(net.traces(quenched, row.inputs)),
-        "accuracy": jnp.mean(right),
+        "accuracy": jnp.mean(correct),
     }
 
 
 @cache
-def machinery(setting: Setting):
-    """Process and observable of a chain from its Row; kept, so that each is compiled once."""
+def chain_functions(setting: Setting):
+    """Process and observable of a chain from its Row; cached, so that each is compiled once."""
     modes = setting.modes
 
     def process(row):
-        found = noises(setting, row)
-        return side_by_side({mode: sgd(found[mode], setting.rate) for mode in modes})
+        models = noises(setting, row)
+        return side_by_side({mode: sgd(models[mode], setting.rate) for mode in modes})
 
     def observe(row):
-        look = jax.vmap(partial(probe, setting, row))
-        return lambda theta: look(jnp.stack([theta[mode] for mode in modes]))
+        measure = jax.vmap(partial(probe, setting, row))
+        return lambda theta: measure(jnp.stack([theta[mode] for mode in modes]))
 
     def learning(row):
         return sgd(noise.full_batch(problem(setting, row)), setting.descent_rate)
@@ -156,44 +156,44 @@ def machinery(setting: Setting):
 def _sharpness(plain, theta):
     """Largest curvature, by power iteration."""
 
-    def turn(_, v):
-        v = plain.curvature(theta, v)
+    def iterate(_, v):
+        v = plain.hvp(theta, v)
         return v / jnp.linalg.norm(v)
 
-    v = jax.lax.fori_loop(0, 100, turn, jnp.ones_like(theta) / theta.shape[0] ** 0.5)
-    return v @ plain.curvature(theta, v)
+    v = jax.lax.fori_loop(0, 100, iterate, jnp.ones_like(theta) / theta.shape[0] ** 0.5)
+    return v @ plain.hvp(theta, v)
 
 
 def trained(setting: Setting, data: Row, keys, folder):
     """Weights after gradient descent, (chain, p), and the largest curvature there, (chain,)."""
-    _, _, learning, sharpness = machinery(setting)
-    start = jax.vmap(lambda key: fresh(setting, jax.random.fold_in(key, 0)))(keys)
-    part = setting.descent_steps // LEARNING
-    state, seen = simulate_resumable(
+    _, _, learning, sharpness = chain_functions(setting)
+    start = jax.vmap(lambda key: initial_weights(setting, jax.random.fold_in(key, 0)))(keys)
+    steps = setting.descent_steps // LEARNING
+    state, sharpnesses = simulate_resumable(
         learning,
         keys,
         start,
-        steps=part * LEARNING,
-        every=part,
-        chunk=part,
+        steps=steps * LEARNING,
+        every=steps,
+        chunk=steps,
         folder=folder,
         observe=sharpness,
         given=data,
     )
-    return state.theta, seen[:, -1]
+    return state.theta, sharpnesses[:, -1]
 
 
 def run(setting: Setting, seeds, *, folder) -> xr.Dataset:
-    """All modes of some seeds, watched (mode, seed, watch) from the same trained weights on.
+    """All modes of some seeds, recorded (mode, seed, watch) from the same trained weights on.
 
-    What is finished is kept in `folder` and not computed again.
+    Finished chunks are stored in `folder` and not computed again.
     """
     modes = setting.modes
     data, keys = rows(setting, seeds), jax.vmap(jax.random.key)(jnp.asarray(seeds))
     theta, sharpness = trained(setting, data, keys, folder / "learning")
-    process, observe, *_ = machinery(setting)
+    process, observe, *_ = chain_functions(setting)
     every = setting.steps // setting.watches
-    state, seen = simulate_resumable(
+    state, records = simulate_resumable(
         process,
         keys,
         {mode: theta for mode in modes},
@@ -205,22 +205,22 @@ def run(setting: Setting, seeds, *, folder) -> xr.Dataset:
         given=data,
     )
     first = jax.jit(jax.vmap(partial(probe, setting)))(data, theta)
-    return _dataset(setting, seeds, first, seen, state.lasted, sharpness)
+    return _dataset(setting, seeds, first, records, state.lasted, sharpness)
 
 
-def _dataset(setting, seeds, first, seen, lasted, sharpness) -> xr.Dataset:
-    """What `run` found, with names; `first` (seed,) is the start that all modes share."""
+def _dataset(setting, seeds, first, records, lasted, sharpness) -> xr.Dataset:
+    """The records with names; `first` (seed,) is the start that all modes share."""
     modes = setting.modes
 
-    def whole(name):
-        """The start and what followed, (seed, watch, mode) -> (mode, seed, watch)."""
+    def series(name):
+        """The start and the records, (seed, watch, mode) -> (mode, seed, watch)."""
         start = np.broadcast_to(np.asarray(first[name])[:, None, None], (len(seeds), 1, len(modes)))
-        return np.moveaxis(np.concatenate([start, seen[name]], axis=1), 2, 0)
+        return np.moveaxis(np.concatenate([start, records[name]], axis=1), 2, 0)
 
-    known = setting.rate, np.asarray(first["trace"]), setting.batch, setting.classes
+    arguments = setting.rate, np.asarray(first["trace"]), setting.batch, setting.classes
     step = np.linspace(0, setting.steps, setting.watches + 1).round().astype(int)
     return xr.Dataset(
-        {name: (("mode", "seed", "watch"), whole(name)) for name in first}
+        {name: (("mode", "seed", "watch"), series(name)) for name in first}
         | {
             "lasted": (("mode", "seed"), np.stack([lasted[mode] for mode in modes])),
             "step": ("watch", step),
@@ -228,7 +228,7 @@ def _dataset(setting, seeds, first, seen, lasted, sharpness) -> xr.Dataset:
             "rate": setting.rate,
             "steps": setting.steps,
             "allowed": setting.allowed,
-            "amplification": ("seed", residual_amplification(*known)),
+            "amplification": ("seed", residual_amplification(*arguments)),
             "sharpness": ("seed", np.asarray(sharpness)),
         },
         {"mode": list(modes), "seed": list(seeds)},

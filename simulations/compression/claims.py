@@ -1,12 +1,10 @@
-"""What the compression study claims: predicted against measured, and where theory applies."""
+"""What is claimed of compression under label noise, and where theory applies."""
 
 import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, nanmean
 from sgdnoise.lab import Table, Verdict
-
-__all__ = ["LEAD", "TITLE", "diverged", "in_regime", "values", "verdicts"]
 
 TITLE = "Compression and expansion: dimension follows the loss that the noise makes effective"
 LEAD = (
@@ -21,74 +19,75 @@ LEAD = (
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
-    """What is claimed, and whether these results bear it out."""
+    """The claims of every setting."""
     return [v for name in results.setting.values for v in _claims(_of(results, name), name)]
 
 
 def _of(results, name) -> xr.Dataset:
     """One setting, with the modes that were run in it."""
-    part = results.sel(setting=name)
-    return part.isel(mode=np.flatnonzero(part.lasted.notnull().all("seed")))
+    setting = results.sel(setting=name)
+    return setting.isel(mode=np.flatnonzero(setting.lasted.notnull().all("seed")))
 
 
-def _claims(part, name) -> list[Verdict]:
+def _claims(setting, name) -> list[Verdict]:
     """The claims of one setting; the error of each is that of the difference paired by seed."""
-    regime, allowed = in_regime(part), float(part.allowed)
-    last, middle = part.sizes["watch"] - 1, part.sizes["watch"] // 2
-    steps = part.step.values
-    start = part.isel(watch=0).expand_dims("watch")
+    regime, allowed = in_regime(setting), float(setting.allowed)
+    last, middle = setting.sizes["watch"] - 1, setting.sizes["watch"] // 2
+    steps = setting.step.values
+    start = setting.isel(watch=0).expand_dims("watch")
 
-    def claim(text, mode, other, allowed, what="dimension", at=last, claimed=regime):
-        return _paired(f"{name}: {text}", part, mode, other, allowed, what, at, claimed)
+    def claim(text, mode, reference, allowed, variable="dimension", at=last, claimed=regime):
+        text = f"{name}: {text}"
+        return _paired(text, setting, mode, reference, allowed, variable, at, claimed)
 
     half, end = (f"after {steps[at]:,} steps" for at in (middle, last))
-    found = [
+    judged = [
         claim("no noise, PR stays", "none", start, 0.02, claimed=True),
         claim(f"label noise, PR {half}", "label", "prediction", allowed, at=middle),
         claim(f"label noise, PR {end}", "label", "prediction", allowed),
-        claim(f"label noise, Tr H {end}", "label", "prediction", allowed, what="trace"),
+        claim(f"label noise, Tr H {end}", "label", "prediction", allowed, variable="trace"),
         claim("Gaussian of same covariance, PR as label noise", "gaussian", "label", 0.05),
         claim("diagonal only, PR", "diagonal", "prediction", allowed, claimed=False),
         claim("isotropic of same trace, PR", "isotropic", "prediction", allowed, claimed=False),
     ]
-    return [verdict for verdict in found if verdict is not None]
+    return [verdict for verdict in judged if verdict is not None]
 
 
-def _paired(text, part, mode, other, allowed, what, at, claimed) -> Verdict | None:
-    """A mode against what it should be: another mode, or a Dataset of the start."""
-    wanted = [mode] if not isinstance(other, str) else [mode, other]
-    if not set(wanted) <= set(part.mode.values.tolist()):
+def _paired(text, setting, mode, reference, allowed, variable, at, claimed) -> Verdict | None:
+    """A mode against its reference: another mode, or a Dataset of the start."""
+    modes = [mode] if not isinstance(reference, str) else [mode, reference]
+    if not set(modes) <= set(setting.mode.values.tolist()):
         return None
-    seen = part[what].sel(mode=mode).isel(watch=at).values
-    if isinstance(other, str):
-        due = part[what].sel(mode=other).isel(watch=at).values
+    measured = setting[variable].sel(mode=mode).isel(watch=at).values
+    if isinstance(reference, str):
+        predicted = setting[variable].sel(mode=reference).isel(watch=at).values
     else:
-        due = other[what].sel(mode=mode).isel(watch=0).values
-    fine = np.isfinite(seen) & np.isfinite(due)
-    difference = nanmean((seen - due)[fine])
-    expected = float(due[fine].mean()) if fine.any() else np.nan
-    measured = Estimate(expected + float(difference.value), float(difference.stderr))
-    return Verdict(text, expected, measured, claimed, allowed * abs(expected))
+        predicted = reference[variable].sel(mode=mode).isel(watch=0).values
+    finite = np.isfinite(measured) & np.isfinite(predicted)
+    difference = nanmean((measured - predicted)[finite])
+    expected = float(predicted[finite].mean()) if finite.any() else np.nan
+    estimate = Estimate(expected + float(difference.value), float(difference.stderr))
+    return Verdict(text, expected, estimate, claimed, allowed * abs(expected))
 
 
-def in_regime(part) -> bool:
+def in_regime(setting) -> bool:
     """Whether theory claims to hold: u <= 0.12 and rate lambda_max <= 0.3 at the start."""
-    u, steep = float(part.amplification.max()), float((part.rate * part.sharpness).max())
-    return u <= 0.12 and steep <= 0.3
+    u, sharpness = float(setting.amplification.max()), (setting.rate * setting.sharpness).max()
+    return u <= 0.12 and float(sharpness) <= 0.3
 
 
 def diverged(results) -> list[str]:
     """A sentence for each chain that did not stay finite, with its step and seed."""
-    found = results.lasted.where(results.lasted < results.steps).to_series().dropna()
+    last_steps = results.lasted.where(results.lasted < results.steps).to_series().dropna()
     return [
         f"{setting}: {mode} of seed {seed} diverged at step {int(step) + 1}; it is in no average"
-        for (setting, mode, seed), step in found.items()
+        for (setting, mode, seed), step in last_steps.items()
     ]
 
 
-def values(results) -> list[Table]:
-    """What was watched, at the start and at the end, as text."""
-    shown = {
+def tables(results) -> list[Table]:
+    """All measures, at the start and at the end, as text."""
+    variables = {
         "PR": "dimension",
         "Tr H": "trace",
         "loss": "loss",
@@ -98,18 +97,18 @@ def values(results) -> list[Table]:
     return [
         Table(
             f"{name}: start, then end of each mode (mean ± s.e., {results.sizes['seed']} seeds)",
-            ("mode", *shown),
-            _values(_of(results, name), shown.values()),
+            ("mode", *variables),
+            _values(_of(results, name), variables.values()),
         )
         for name in results.setting.values
     ]
 
 
-def _values(part, names):
-    ends = [("start", part.isel(mode=0, watch=0))]
-    ends += [(str(mode), part.sel(mode=mode).isel(watch=-1)) for mode in part.mode.values]
+def _values(setting, names):
+    ends = [("start", setting.isel(mode=0, watch=0))]
+    ends += [(str(mode), setting.sel(mode=mode).isel(watch=-1)) for mode in setting.mode.values]
     return [(mode, *(_pm(nanmean(end[name].values)) for name in names)) for mode, end in ends]
 
 
-def _pm(found: Estimate) -> str:
-    return f"{float(found.value):.4g} ± {float(found.stderr):.2g}"
+def _pm(estimate: Estimate) -> str:
+    return f"{float(estimate.value):.4g} ± {float(estimate.stderr):.2g}"

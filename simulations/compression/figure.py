@@ -1,4 +1,4 @@
-"""Dimension of the hidden layer under noise of several shapes, and on the loss theory names."""
+"""Dimension of the hidden layer under noise of several shapes, and on the effective loss."""
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -12,10 +12,10 @@ CAPTION = (
     "that line, paired by seed. Bands are two standard errors over seeds."
 )
 CAPTION_OTHERS = (
-    "What else was watched: Tr H and accuracy after the quench, the loss as it is. TwoNN has no "
+    "Other measures: Tr H and accuracy after the quench, the loss as it is. TwoNN has no "
     "point where two test representations coincide."
 )
-LOOKS = {
+MARKERS = {
     "label": ("label noise", "vermilion", "o"),
     "gaussian": ("Gaussian, same covariance", "blue", "s"),
     "diagonal": ("its diagonal only", "purple", "v"),
@@ -37,19 +37,21 @@ OTHERS = {
 
 
 def figures(results) -> dict[str, tuple[str, Figure]]:
-    """Stem -> caption and figure: the main one, weaker noise where it was run, all else seen."""
+    """Stem -> caption and figure: the main one, weaker noise where it was run, other measures."""
     names = results.setting.values.tolist()
     weak = [name for name in names if name.endswith("_weak")]
     main = [name for name in names if name not in weak]
-    parts = {"compression": main, "compression_weak": weak}
+    columns = {"figure": main, "weak": weak}
     drawn = {
-        stem: (CAPTION, draw(results.sel(setting=part))) for stem, part in parts.items() if part
+        stem: (CAPTION, draw(results.sel(setting=column)))
+        for stem, column in columns.items()
+        if column
     }
-    return {**drawn, "compression_others": (CAPTION_OTHERS, draw_others(results))}
+    return {**drawn, "others": (CAPTION_OTHERS, draw_others(results))}
 
 
 def draw(results) -> Figure:
-    """The main picture: a column for each setting, the dimension above, what is left below."""
+    """The main picture: a column for each setting, dimensions above, deviations below."""
     with mpl.rc_context(STYLE):
         names = list(results.setting.values)
         figure = Figure(figsize=(3.6 * len(names), 4.6))
@@ -63,23 +65,23 @@ def draw(results) -> Figure:
     return figure
 
 
-def _column(top, below, part, title):
-    time = part.step.values / 1000
-    theory = watched(part, "prediction")
-    if theory:
-        predicted = part.dimension.sel(mode="prediction").values
+def _column(top, below, setting, title):
+    time = setting.step.values / 1000
+    has_theory = was_run(setting, "prediction")
+    if has_theory:
+        predicted = setting.dimension.sel(mode="prediction").values
         line = nanmean(predicted).value
         top.plot(time, line, color="black", label="predicted: descent on L + κ Tr H", zorder=5)
-    for mode, (label, color, marker) in LOOKS.items():
-        if not watched(part, mode):
+    for mode, (label, color, marker) in MARKERS.items():
+        if not was_run(setting, mode):
             continue
-        look = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.7}
-        seen = part.dimension.sel(mode=mode).values
-        band(top, time, nanmean(seen), **look)
-        if theory:
-            band(below, time, nanmean(100 * (seen / predicted - 1)), **look)
+        style = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.7}
+        measured = setting.dimension.sel(mode=mode).values
+        band(top, time, nanmean(measured), **style)
+        if has_theory:
+            band(below, time, nanmean(100 * (measured / predicted - 1)), **style)
     below.axhline(0, color="black")
-    if any(watched(part, mode) for mode in ("none", "diagonal", "isotropic")):
+    if any(was_run(setting, mode) for mode in ("none", "diagonal", "isotropic")):
         below.set_yscale("symlog", linthresh=10, linscale=1.5)
         below.set_yticks([-100, -10, 0, 10, 100], ["−100", "−10", "0", "10", "100"])
         below.minorticks_off()
@@ -90,20 +92,20 @@ def _column(top, below, part, title):
     top.set_ylim(bottom=0)
 
 
-def watched(part, mode) -> bool:
+def was_run(setting, mode) -> bool:
     """Whether a mode was run in this setting."""
-    return mode in part.mode and bool(part.lasted.sel(mode=mode).notnull().all())
+    return mode in setting.mode and bool(setting.lasted.sel(mode=mode).notnull().all())
 
 
 def draw_others(results) -> Figure:
-    """What else was watched: a row for each setting."""
+    """The other measures: a row for each setting."""
     with mpl.rc_context(STYLE):
         names = list(results.setting.values)
         figure = Figure(figsize=(9, 2.3 * len(names) + 0.5))
         axes = figure.subplots(len(names), len(OTHERS), squeeze=False, sharex="row")
         for letter, line, name in zip("abcdefgh", axes, names, strict=False):
-            for ax, (what, ylabel) in zip(line, OTHERS.items(), strict=True):
-                _watched(ax, results.sel(setting=name), what)
+            for ax, (variable, ylabel) in zip(line, OTHERS.items(), strict=True):
+                _series(ax, results.sel(setting=name), variable)
                 ax.set(ylabel=ylabel, xlabel="steps / 1000")
             line[0].set_title(f"{letter}  {TITLES[name]}")
         handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -111,12 +113,14 @@ def draw_others(results) -> Figure:
     return figure
 
 
-def _watched(ax, part, what):
-    looks = {"prediction": ("predicted", "black", ""), **LOOKS}
-    for mode, (label, color, marker) in looks.items():
-        if watched(part, mode):
-            found = nanmean(part[what].sel(mode=mode).values)
-            look = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.8}
-            band(ax, part.step.values / 1000, found, **look)
-    if what == "loss":
+def _series(ax, setting, variable):
+    for mode, (label, color, marker) in {
+        "prediction": ("predicted", "black", ""),
+        **MARKERS,
+    }.items():
+        if was_run(setting, mode):
+            measured = nanmean(setting[variable].sel(mode=mode).values)
+            style = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.8}
+            band(ax, setting.step.values / 1000, measured, **style)
+    if variable == "loss":
         ax.set_yscale("log")

@@ -1,4 +1,4 @@
-"""Measured over predicted spread at rest, for every way to descend, and for formulas often used."""
+"""Measured over predicted stationary variance, for every case and for formulas often used."""
 
 import matplotlib as mpl
 import numpy as np
@@ -7,30 +7,30 @@ from matplotlib.figure import Figure
 from sgdnoise.lab import COLOURS, STYLE
 
 CAPTION = (
-    "Spread of theta at rest over the predicted one, means over chains with three standard errors: "
-    "1 where theory is right. Squares: the same over a formula that is often used instead."
+    "Stationary variance of theta over the predicted one, means over chains with three standard "
+    "errors: 1 where theory is right. Squares: the same over a formula that is often used instead."
 )
 
 
 def figures(results) -> dict[str, tuple[str, Figure]]:
     """Stem -> caption and figure."""
-    return {"stationary": (CAPTION, draw(results))}
+    return {"figure": (CAPTION, draw(results))}
 
 
 def draw(results) -> Figure:
-    """One row a case; close to one on the left, the whole range on the right."""
+    """One row for each case: an enlarged view around 1 on the left, the full range on the right."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.0, 3.2))
         near, far = figure.subplots(1, 2, sharey=True)
         names = results.case.values.tolist()
         for place, name in enumerate(names):
-            part = results.sel(case=name)
+            at = results.sel(case=name)
             for ax in (near, far):
-                _point(ax, part.square, place, "blue", "o", "theory" if not place else None)
-            _point(far, part.often, place, "orange", "s", "often used" if not place else None)
+                _point(ax, at.square, place, "blue", "o", "theory" if not place else None)
+            _point(far, at.often, place, "orange", "s", "often used" if not place else None)
         for ax in (near, far):
             ax.axvline(1, color=COLOURS["grey"], linewidth=0.6)
-            ax.set(xlabel="measured over predicted spread")
+            ax.set(xlabel="measured over predicted variance")
         near.set_yticks(np.arange(len(names)), names)
         near.invert_yaxis()
         widest = float((3 * results.square.std("batch") / results.sizes["batch"] ** 0.5).max())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sgdnoise import __version__
-from sgdnoise.lab._store import code_hash
+from sgdnoise.lab._sweep._code import code_hash
 
 
 def points(grid: dict) -> Iterator[dict]:
@@ -34,18 +34,23 @@ def spawn_generator(seed: int, point: dict) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=words))
 
 
-def study_key(run, seed: int | None) -> str:
-    """A name for a function, for what is bound in it, its code, the package's code, and a seed."""
-    inner = run
-    while isinstance(inner, partial):
-        inner = inner.func
-    inside = [cell.cell_contents for cell in getattr(inner, "__closure__", None) or ()]
+def source_file(run) -> Path:
+    """The file of the module that defines a function, also of a partial one; `.` where none is."""
+    while isinstance(run, partial):
+        run = run.func
     try:
-        code = Path(inspect.getsourcefile(inner) or "").read_bytes()
+        return Path(inspect.getsourcefile(run) or "")
     except (TypeError, OSError):  # it was typed in
-        code = b""
-    own = hashlib.sha256(code).hexdigest()
-    return fingerprint(run=run, inside=inside, code=own, source=code_hash(), seed=seed)
+        return Path()
+
+
+def study_key(run, seed: int | None) -> str:
+    """A name for a function, what is bound in it, the code that it runs, and a seed."""
+    function = run
+    while isinstance(function, partial):
+        function = function.func
+    bound = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    return fingerprint(run=run, bound=bound, code=code_hash(source_file(run)), seed=seed)
 
 
 def canonical_text(value) -> str:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sgdnoise.lab._store import atomic_write, checksum_ok, on_grid, read
+from sgdnoise.lab._store import atomic_write, checksum_ok, on_grid, read_result
 from sgdnoise.lab._sweep._keys import canonical_text, fingerprint, points
 from sgdnoise.lab._sweep._worker import Failure
 
@@ -145,7 +145,7 @@ def _files(folder, keys):
 def _whole(path):
     """The Dataset of a file that is there and undamaged, else None."""
     try:
-        return read(path, sealed=True)
+        return read_result(path, sealed=True)
     except (FileNotFoundError, ValueError):
         return None
 

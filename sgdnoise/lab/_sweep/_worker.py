@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sgdnoise.lab._store import provenance, signature, stacked, write
+from sgdnoise.lab._store import provenance, signature, stacked, write_result
 from sgdnoise.lab._sweep._keys import canonical_text, fingerprint, spawn_generator
 
 DRIVEN: dict[str, int] = {}  # sweep -> the process that conducts it
@@ -101,7 +101,7 @@ def _keep(job, found):
         device = whole.attrs.get("device", "")
         origin = provenance({"points": len(some)}, device, seed=job.seed)
         spent = {"seconds": sum(seconds), "cpu_seconds": sum(cpu)}
-        write(whole, job.path(some), **origin, **spent, study=job.study)
+        write_result(whole, job.path(some), **origin, **spent, study=job.study)
     except Exception as error:
         return [_failure(point, error) for point in some]
     return []

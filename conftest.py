@@ -52,7 +52,7 @@ class Here(Executor):
 def in_this_process():
     """Studies that are told one job run their points here, where tests may change things."""
 
-    from sgdnoise.lab._terminal import workers
+    from sgdnoise.lab._session import workers
 
     @contextmanager
     def here(jobs, cluster=None):
@@ -62,5 +62,5 @@ def in_this_process():
             yield pool
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sgdnoise.lab._terminal.workers", here)
+        patch.setattr("sgdnoise.lab._session.workers", here)
         yield patch

@@ -1,0 +1,99 @@
+"""The commands for a folder of studies: list, run, judge, draw and new."""
+
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sgdnoise.lab._output import draw_results, show_verdicts
+from sgdnoise.lab._skeleton import write_study
+from sgdnoise.lab._terminal import console, exit_on_error, fail
+
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_Name = Annotated[str, typer.Argument(help="the study")]
+_Result = Annotated[
+    Path | None, typer.Argument(help="file of a result", show_default="the committed one")
+]
+
+
+def study_names(folder: Path) -> list[str]:
+    """The studies of a folder: its subfolders that have a study.py."""
+    return sorted(path.parent.name for path in folder.glob("*/study.py"))
+
+
+def load_study(folder: Path, name: str) -> Any:
+    """The `study` of folder/NAME/study.py.  Raises ValueError where there is none of this name."""
+    if name not in (names := study_names(folder)):
+        raise ValueError(f"there is no study {name!r}; there are {', '.join(names)}")
+    folder = folder.resolve()
+    if (root := str(folder.parent)) not in sys.path:
+        sys.path.insert(0, root)
+    return import_module(f"{folder.name}.{name}.study").study
+
+
+def study_commands(folder: Path) -> typer.Typer:
+    """The command line for the studies of a folder."""
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        help="Run the studies of this folder, judge their results and draw their figures.",
+    )
+
+    @app.command("list")
+    def list_studies() -> None:
+        """List all studies, each with its first sentence."""
+        names = study_names(folder)
+        for name in names:
+            text = ast.get_docstring(ast.parse((folder / name / "study.py").read_text("utf-8")))
+            lines = (text or "").splitlines() or [""]
+            console.print(f"{name:{max(map(len, names))}}  {lines[0]}", markup=False)
+
+    @app.command(context_settings=_PASSED_ON)
+    def run(context: typer.Context, name: Annotated[str, typer.Argument()] = "--help") -> None:
+        """Run a study, and write its result, figures and report into a folder.
+
+        `run NAME --help` lists the options of a study.
+        """
+        if name == "--help":
+            console.print("usage: run NAME [OPTIONS]; `run NAME --help` lists the options of NAME")
+            console.print(f"NAME is one of {', '.join(study_names(folder))}")
+            return
+        with exit_on_error("nothing was run"):
+            study = load_study(folder, name)
+        study.main(context.args, command=f"python -m {folder.name} run {name}")
+
+    @app.command()
+    def judge(name: _Name, result: _Result = None) -> None:
+        """Judge a stored result, without running: exit status 1 if a claim fails."""
+        with exit_on_error("nothing was written"):
+            study = load_study(folder, name)
+            raise SystemExit(show_verdicts(study, _stored(study, result)))
+
+    @app.command()
+    def draw(name: _Name, result: _Result = None) -> None:
+        """Draw the figures of a stored result beside it, and renew the table of its findings."""
+        with exit_on_error("some figures may be new, others old"):
+            study = load_study(folder, name)
+            home = study.folder if result is None else result.parent
+            for path in draw_results(study, _stored(study, result), home):
+                console.print(f"  {path}", markup=False, soft_wrap=True)
+
+    @app.command()
+    def new(name: _Name) -> None:
+        """Write a new study that runs, judges, draws and passes its test."""
+        with exit_on_error("nothing was written"):
+            for path in write_study(folder, name):
+                console.print(f"  {path}", markup=False, soft_wrap=True)
+
+    return app
+
+
+def _stored(study, result):
+    try:
+        return study.read(result)
+    except FileNotFoundError as error:
+        fail(str(error))
