@@ -194,7 +194,7 @@ def _equation_by_diffrax(problem, start, steps):
 
     def kick(_, theta, __):
         def product(z):
-            return problem.weighted(theta, (z - z.mean()) * (RATE / (n * BATCH)) ** 0.5)
+            return problem.weighted_gradient(theta, (z - z.mean()) * (RATE / (n * BATCH)) ** 0.5)
 
         return lineax.FunctionLinearOperator(product, like)
 
@@ -234,7 +234,7 @@ def descents(problem, start):
 def _descent_by_blackjax(problem, start, steps):
     import blackjax
 
-    kernel = blackjax.sgld(lambda theta, drawn: -problem.only(drawn).gradient(theta))
+    kernel = blackjax.sgld(lambda theta, drawn: -problem.subset(drawn).gradient(theta))
 
     def chain(theta, key):
         def step(theta, key):

@@ -30,11 +30,11 @@ import typer
 from benchmarks import chain_peers
 from benchmarks.chain_peers import BATCH, NETS, RATE, N
 from sgdnoise.core import Problem
-from sgdnoise.dynamics import MLP as LayeredGradient
-from sgdnoise.dynamics import Process, langevin, sgd, simulate
+from sgdnoise.dynamics import Process, langevin, mlp_problem, sgd, simulate
 from sgdnoise.noise import Normal, linear_network_moments, minibatch, with_replacement
+from sgdnoise.theory import MLP
 
-LINEAR, MLP = (20, 50, 10), (20, 32, 32, 10)
+LINEAR, DEEP = (20, 50, 10), (20, 32, 32, 10)
 ROUNDS, CLEAR = 7, 0.3  # seconds that a run shall take at least
 
 
@@ -90,10 +90,10 @@ def examples(widths):
 
 def net_task(widths, kind):
     """Networks by descent, by the equation of its minibatches, or that by second moments."""
-    curved = widths == MLP
+    curved = widths == DEEP
     data, size = examples(widths), sum(i * o for i, o in pairwise(widths))
     loss = partial(losses, widths, jnp.tanh if curved else lambda x: x)
-    problem = Problem(loss, tuple(map(jnp.asarray, data)), jax)
+    problem = Problem(loss, tuple(map(jnp.asarray, data)))
     start = (0.2 * np.random.default_rng(0).normal(size=(NETS, size))).astype("f")
     law, used = with_replacement(N, BATCH), N if kind == "equation" else BATCH
     name = "tanh" if curved else "linear"
@@ -105,10 +105,10 @@ def net_task(widths, kind):
             title,
             {"sgdnoise": partial(ours, langevin(model, RATE), start)},
             NETS,
-            model.white.size,
-            model.white.size * (d * (d + 1) // 2 + d * o) + 3 * d * h * o + d * d * o,
+            model.normal.size,
+            model.normal.size * (d * (d + 1) // 2 + d * o) + 3 * d * h * o + d * d * o,
         )
-    dense, known = kind == "equation", LayeredGradient(widths, name).problem(*problem.examples)
+    dense, known = kind == "equation", mlp_problem(MLP(widths, name), *problem.examples)
     one, other = ((langevin if dense else sgd)(minibatch(p, BATCH), RATE) for p in (known, problem))
     in_torch = partial(losses, widths, torch.tanh if curved else lambda x: x)
     runs = {
@@ -128,13 +128,13 @@ def _by_hand(problem, dense):
     """A step and what it draws, as everybody writes them."""
     if not dense:
         return (
-            lambda t, i: t - RATE * jax.grad(problem.only(i).value)(t),
+            lambda t, i: t - RATE * jax.grad(problem.subset(i).value)(t),
             lambda key: jax.random.randint(key, (BATCH,), 0, N),
         )
 
     def step(t, z):
         weights = 1 / N + (z - z.mean()) / (N * BATCH) ** 0.5
-        return t - RATE * problem.weighted(t, weights)
+        return t - RATE * problem.weighted_gradient(t, weights)
 
     return step, _normal(N)
 
@@ -209,8 +209,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "descent": partial(net_task, LINEAR, "descent"),
     "moments": partial(net_task, LINEAR, "equation by moments"),
     "equation": partial(net_task, LINEAR, "equation"),
-    "mlp": partial(net_task, MLP, "descent"),
-    "mlp-equation": partial(net_task, MLP, "equation"),
+    "mlp": partial(net_task, DEEP, "descent"),
+    "mlp-equation": partial(net_task, DEEP, "equation"),
 }
 PEERS = ("any loss", "jax", "numpy", "torch", "diffrax", "diffrax_best", "torchsde", "blackjax")
 

@@ -57,7 +57,7 @@ def again(task: Task) -> dict:
     """row -> ours where the covariance has been set up; for products, its mean is known as well."""
     known = gradient_covariance(*task)
     known @ torch.zeros(task.p)
-    rows = _ours(lambda: Gram(known.rows, known.own, known.shared), task)
+    rows = _ours(lambda: Gram(known.rows, known.var_within, known.var_mean), task)
     return rows | {"matvec": partial(known.__matmul__, torch.randn(task.p))}
 
 
@@ -84,8 +84,8 @@ def streamed(task: Task) -> dict:
     known = gradient_covariance(*task, block=256)
     vector = torch.randn(task.p)
     return {
-        "matvec": lambda: Gram(known.rows, known.own) @ vector,
-        "trace": lambda: Gram(known.rows, known.own).trace(),
+        "matvec": lambda: Gram(known.rows, known.var_within) @ vector,
+        "trace": lambda: Gram(known.rows, known.var_within).trace(),
     }
 
 

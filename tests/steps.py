@@ -10,6 +10,7 @@ from witnesses import HESSIAN, by_hand, curved
 
 from sgdnoise import noise
 from sgdnoise.noise import Rademacher, StepNumber, ThreePoint
+from sgdnoise.noise._draws import with_sizes
 
 
 def numbers(kinds, k, rng, asarray=np.asarray):
@@ -60,7 +61,8 @@ def linear(process, p):
     def flat(state, white):
         return ravel_pytree(process.step(back(state), white))[0]
 
-    return jax.jacobian(flat, (0, 1))(state, jnp.zeros(process.draw.size))
+    draw = with_sizes(process.draw, jnp.zeros(p))
+    return jax.jacobian(flat, (0, 1))(state, jnp.zeros(draw.size))
 
 
 def at_rest(process, p):

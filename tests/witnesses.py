@@ -13,7 +13,7 @@ from sgdnoise.core import Problem
 from sgdnoise.noise import Normal, Permutation, Uniform, WithoutReplacement, WithReplacement
 
 SURE = 5  # standard errors: a right estimator fails one run in 1.7 million
-LIBRARIES = {"jax": (jnp.asarray, jax), "torch": (torch.asarray, torch.func)}
+LIBRARIES = {"jax": jnp.asarray, "torch": torch.asarray}
 SIZE = 8  # parameters of `curved`
 
 
@@ -90,7 +90,7 @@ def dense_weights(law):
     """The weight of each example in each outcome of a law, (outcome, n)."""
     rows = []
     for drawn in outcomes(law.draw):
-        picked, weights = law.pick(drawn, np.float64)
+        picked, weights = law.weights_of(drawn, np.float64)
         row = np.zeros(law.n)
         np.add.at(row, np.arange(law.n) if picked is None else picked, weights)
         rows.append(row)
@@ -105,7 +105,7 @@ def noisy_gradients(noise, theta):
 
 def curved(library="jax", n=4, outputs=1, seed=0):
     """A small regression, curved in theta (8,) and quadratic in targets; and a theta."""
-    asarray, ft = LIBRARIES[library]
+    asarray = LIBRARIES[library]
     rng = np.random.default_rng(seed)
     inputs, targets = rng.normal(size=(n, 3)), rng.normal(size=(n, outputs))
     theta = rng.normal(size=SIZE) / 2
@@ -113,7 +113,17 @@ def curved(library="jax", n=4, outputs=1, seed=0):
     def losses(t, x, y):
         return 0.5 * (((x @ t[:6].reshape(3, 2)) ** 2 @ t[6:].reshape(2, 1) - y) ** 2).sum(1)
 
-    return Problem(losses, (asarray(inputs), asarray(targets)), ft), asarray(theta)
+    return Problem(losses, (asarray(inputs), asarray(targets)), SIZE), asarray(theta)
+
+
+def entries(estimate):
+    """All three entries of an Estimate."""
+    return estimate.value, estimate.stderr, estimate.dof
+
+
+def value_and_error(estimate):
+    """The first two entries of an Estimate, for comparisons of both."""
+    return estimate.value, estimate.stderr
 
 
 HESSIAN = np.asarray([[1.0, 0.3, 0.0], [0.3, 0.8, 0.1], [0.0, 0.1, 2.0]])
@@ -121,14 +131,14 @@ HESSIAN = np.asarray([[1.0, 0.3, 0.0], [0.3, 0.8, 0.1], [0.0, 0.1, 2.0]])
 
 def bowl(library="jax", n=8, seed=0):
     """Quadratic loss around centres whose mean is zero: curvature HESSIAN everywhere."""
-    asarray, ft = LIBRARIES[library]
+    asarray = LIBRARIES[library]
     centres = np.random.default_rng(seed).normal(size=(n, 3))
     hessian = asarray(HESSIAN)
 
     def losses(t, c):
         return 0.5 * (((t - c) @ hessian) * (t - c)).sum(1)
 
-    return Problem(losses, (asarray(centres - centres.mean(0)),), ft)
+    return Problem(losses, (asarray(centres - centres.mean(0)),), 3)
 
 
 def number(equation, **letters):

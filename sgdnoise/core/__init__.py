@@ -17,6 +17,7 @@ from sgdnoise.core._estimate import with_group_error as with_group_error
 from sgdnoise.core._gradients import GradientMatrix as GradientMatrix
 from sgdnoise.core._gradients import PerExampleGradients as PerExampleGradients
 from sgdnoise.core._problem import Problem as Problem
+from sgdnoise.core._sampling import finite_population_factor as finite_population_factor
 
 __all__ = _publish(__name__, globals())
 

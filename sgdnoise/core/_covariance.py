@@ -114,15 +114,15 @@ class Eigenpairs:
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """C = own (G - J G)^T (G - J G) + shared (J G)^T (J G) with J = 11^T / n.
+    """C = var_within (G - J G)^T (G - J G) + var_mean (J G)^T (J G) with J = 11^T / n.
 
-    Every exchangeable law of example weights, Cov(w) = own (1 - J) + shared J, gives the
+    Every exchangeable law of example weights, Cov(w) = var_within (1 - J) + var_mean J, gives the
     gradient sum_i w_i g_i this covariance.
     """
 
     rows: PerExampleGradients
-    own: Any
-    shared: Any = 0.0
+    var_within: Any
+    var_mean: Any = 0.0
 
     @property
     def width(self):
@@ -136,16 +136,18 @@ class Gram:
     def __matmul__(self, vectors):
         along = self.mean @ vectors
         rest = self.rows.normal(vectors, along)
-        if not self.shared:
-            return self.own * rest
+        if not self.var_mean:
+            return self.var_within * rest
         middle = self.mean if along.ndim == 0 else self.mean[:, None]
-        return self.own * rest + self.shared * self.width * middle * along
+        return self.var_within * rest + self.var_mean * self.width * middle * along
 
     def quadratic(self, vector):
         """v^T C v."""
         xp, seen = namespace(vector), self.rows.project(vector)
         middle = xp.mean(seen)
-        return self.own * xp.sum((seen - middle) ** 2) + self.shared * self.width * middle**2
+        return (
+            self.var_within * xp.sum((seen - middle) ** 2) + self.var_mean * self.width * middle**2
+        )
 
     def colour(self, white):
         """(n,) -> (p,), one weighted backward pass: E[xi xi^T] = C for white numbers."""
@@ -202,17 +204,19 @@ class Gram:
 
         Raises ValueError for a name that none of them has.
         """
-        return Gram(self.rows.part(name), self.own, self.shared)
+        return Gram(self.rows.part(name), self.var_within, self.var_mean)
 
     @cached_property
     def _small(self):
         """The matrix (n, n) that has the eigenvalues of C: G G^T, dressed on both sides."""
-        gram, one, two = self.rows.gram(), self.own**0.5, self.shared**0.5
+        gram, one, two = self.rows.gram(), self.var_within**0.5, self.var_mean**0.5
         xp = namespace(gram)
         means = xp.mean(gram, axis=0)
         rest = (two - one) ** 2 * xp.mean(means)
         side = one * (two - one) * means
-        gram *= self.own  # in place where the library can, and twice n^2 numbers are not held
+        gram *= (
+            self.var_within
+        )  # in place where the library can, and twice n^2 numbers are not held
         gram += side[:, None]
         gram += side + rest
         return gram
@@ -221,11 +225,11 @@ class Gram:
         """The symmetric root of Cov(w) times weights (n,) or (n, k)."""
         xp = namespace(weights)
         middle = xp.mean(weights, axis=0)
-        return self.own**0.5 * (weights - middle) + self.shared**0.5 * middle
+        return self.var_within**0.5 * (weights - middle) + self.var_mean**0.5 * middle
 
     def _centred(self, total, middle):
         """Of squares summed over examples and n times that of the mean; rounding goes no lower."""
-        return self.own * namespace(total).clip(total - middle, 0) + self.shared * middle
+        return self.var_within * namespace(total).clip(total - middle, 0) + self.var_mean * middle
 
 
 def _square(vector):

@@ -1,7 +1,9 @@
-"""A measured number and how far to trust it."""
+"""A measured number and its standard error."""
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -9,28 +11,120 @@ from scipy.special import stdtrit
 from sgdnoise.core._arrays import as_numpy, concrete, device, namespace
 
 
-class Estimate(NamedTuple):
-    """A value with its standard error, both of the same shape, and how well the error is known.
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate:
+    """A value with its standard error, both of the same shape.
 
-    freedom: Student's degrees of freedom of (value - truth) / stderr; infinite where not said.
+    dof: degrees of freedom of Student's law of (value - truth) / stderr; infinite if unknown.
+
+    Estimates add, subtract, multiply and divide with numbers, arrays and other estimates.  Errors
+    are propagated to first order, as if the two estimates were independent: if they share data,
+    the error of the result is wrong, and the caller must compute it from the data.  The dof of a
+    result is that of Welch (1947) and Satterthwaite (1946).  `<`, `>` and `float` raise TypeError,
+    since they would hide the error: use `.value`, `.z` or `.interval`.  `==` compares records:
+    all three entries must be identical.
+
+    Example:
+        >>> length, width = Estimate(4.5, 0.3), Estimate(2.0, 0.4)
+        >>> print(length - width)
+        2.50 ± 0.50
+        >>> length.interval(0.95)[0].round(2)
+        np.float64(3.91)
     """
 
     value: Any
     stderr: Any
-    freedom: Any = math.inf
+    dof: Any = math.inf
+    __array_ufunc__ = None  # numpy then leaves arithmetic with an Estimate to this class
 
-    def distance(self, truth):
-        """How many standard errors the value lies from `truth`."""
-        return abs(self.value - truth) / self.stderr
+    def z(self, truth):
+        """(value - truth) / stderr, the deviation from `truth` in standard errors, with sign."""
+        return (self.value - truth) / self.stderr
 
     def interval(self, level: float = 0.95):
-        """Ends of the central interval of this level, by Student's law."""
-        times = stdtrit(as_numpy(self.freedom), (1 + level) / 2)
+        """Both ends of the central confidence interval of this level, by Student's law."""
+        quantile = stdtrit(as_numpy(self.dof), (1 + level) / 2)
         if not isinstance(self.stderr, float):
-            where = device(self.stderr)
-            times = namespace(self.stderr).asarray(times, dtype=self.stderr.dtype, device=where)
-        reach = times * self.stderr
-        return self.value - reach, self.value + reach
+            quantile = namespace(self.stderr).asarray(
+                quantile, dtype=self.stderr.dtype, device=device(self.stderr)
+            )
+        half_width = quantile * self.stderr
+        return self.value - half_width, self.value + half_width
+
+    def __add__(self, other):
+        return self._combine(other, lambda a, b: a + b, lambda a, b: (1.0, 1.0))
+
+    def __sub__(self, other):
+        return self._combine(other, lambda a, b: a - b, lambda a, b: (1.0, 1.0))
+
+    def __mul__(self, other):
+        return self._combine(other, lambda a, b: a * b, lambda a, b: (abs(b), abs(a)))
+
+    def __truediv__(self, other):
+        return self._combine(
+            other, lambda a, b: a / b, lambda a, b: (1 / abs(b), abs(a) / abs(b) ** 2)
+        )
+
+    def __radd__(self, other):
+        return self + other
+
+    def __rsub__(self, other):
+        return -self + other
+
+    def __rmul__(self, other):
+        return self * other
+
+    def __rtruediv__(self, other):
+        return Estimate(other, 0.0 * abs(other)) / self
+
+    def __neg__(self):
+        return Estimate(-self.value, self.stderr, self.dof)
+
+    def _combine(self, other, operation, sensitivities):
+        """operation(self, other) with the error propagated to first order."""
+        if not isinstance(other, Estimate):
+            if not (isinstance(other, Real) or hasattr(other, "shape")):
+                return NotImplemented
+            own, _ = sensitivities(self.value, other)
+            return Estimate(operation(self.value, other), own * self.stderr, self.dof)
+        by_self, by_other = sensitivities(self.value, other.value)
+        first, second = (by_self * self.stderr) ** 2, (by_other * other.stderr) ** 2
+        total = first + second
+        inverse = first**2 / self.dof + second**2 / other.dof
+        return Estimate(operation(self.value, other.value), total**0.5, _divided(total**2, inverse))
+
+    def _refuse(self, *_):
+        raise TypeError(
+            "an Estimate has an error, so it has no order and is not a float: "
+            "use its .value, or ask .z(number) or .interval(level)"
+        )
+
+    __lt__ = __le__ = __gt__ = __ge__ = __float__ = __bool__ = _refuse
+
+    def __eq__(self, other):
+        if not isinstance(other, Estimate):
+            return NotImplemented
+        pairs = zip(self._entries(), other._entries(), strict=True)
+        return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+    def __hash__(self):
+        return hash(tuple(array.tobytes() for array in self._entries()))
+
+    def _entries(self):
+        return [as_numpy(entry) for entry in (self.value, self.stderr, self.dof)]
+
+    def __format__(self, spec: str) -> str:
+        value, stderr, _ = self._entries()
+        if value.ndim:
+            return f"{_brief(value, spec or '.3g')} ± {_brief(stderr, spec or '.3g')}"
+        spec = spec or f".{_decimals(float(stderr))}f"
+        return f"{float(value):{spec}} ± {float(stderr):{spec}}"
+
+    def __str__(self):
+        return format(self)
+
+    def __repr__(self):
+        return f"Estimate({self})"
 
 
 def batch_means(samples, batches: int = 200) -> np.ndarray:
@@ -141,3 +235,25 @@ def _claim(values, n):
     """Variance of all n samples, from that between groups of them, were it linear."""
     xp, size = namespace(values), n // values.shape[1]
     return xp.mean(xp.var(values, axis=1, correction=1), axis=0) * size / n
+
+
+def _divided(a, b):
+    """a / b, infinite where b is 0."""
+    if isinstance(b, Real):
+        return a / b if b else math.inf
+    xp = namespace(b)
+    return xp.where(b == 0, xp.inf, a / xp.where(b == 0, 1, b))
+
+
+def _decimals(stderr: float) -> int:
+    """Decimals that show two digits of an error; 2 where there is none."""
+    if not 0 < stderr < math.inf:
+        return 2
+    return max(0, min(12, 1 - math.floor(math.log10(stderr))))
+
+
+def _brief(array, spec) -> str:
+    """The first entries of an array as text."""
+    flat = array.ravel()
+    text = ", ".join(f"{float(entry):{spec}}" for entry in flat[:4])
+    return f"[{text}{', ...' if flat.size > 4 else ''}]"

@@ -1,10 +1,11 @@
-"""What is minimised: a mean of losses over examples, and its derivatives."""
+"""What training minimises: the mean of the losses of n examples, and its derivatives."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
+from array_api_compat import is_torch_array
 from jaxtyping import Float
 
 from sgdnoise.core._arrays import Array, namespace
@@ -12,82 +13,125 @@ from sgdnoise.core._arrays import Array, namespace
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """L(theta) = mean_i l_i(theta), with theta one flat vector (p,).
+    """L(theta) = (1/n) sum_i l_i(theta), where theta is one flat vector of p parameters.
 
-    losses: (theta, *examples) -> (n,), each example's loss, from one batched forward pass.
-    examples: arrays with one leading axis n; the last of them is the target.
-    ft: who differentiates, `jax` or `torch.func`; their grad, jvp and vmap agree.
-    rows: (theta, *examples) -> the gradients of the examples as an operator (rows.Rows),
-    where somebody knows a better way than to hold them.
-    backward: (theta, weights, shift, *examples) -> what `tilted` is, with shift None what
-    `weighted` is, where somebody knows a faster way than automatic differentiation.
+    losses: (theta, *examples) -> (n,), the loss of each example, from one batched forward pass.
+    examples: arrays of torch or jax with one leading axis n; the last of them is the target.
+    Their library differentiates the losses: torch.func for torch, jax for jax and numpy.
+    autodiff: what differentiates instead of it, with the grad, jvp, vmap and jacfwd of jax.
+    size: the number of parameters p; None until a function is called with the first theta.
+    rows: (theta, *examples) -> PerExampleGradients, if there is a better way than a matrix.
+    backward: (theta, weights, shift, *examples) -> what `weighted_gradient` returns, if there is
+    a faster way than automatic differentiation; shift may be None.
+    All methods raise ValueError if theta is not a vector of `size` numbers, or if the losses are
+    not one number for each example.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x, y = jnp.asarray([[1.0, 0.0], [0.0, 2.0]]), jnp.asarray([1.0, 1.0])
+        >>> problem = Problem(lambda theta, x, y: (x @ theta - y) ** 2 / 2, (x, y))
+        >>> problem.gradient(jnp.zeros(2)).tolist()
+        [-0.5, -1.0]
+        >>> problem.size
+        2
     """
 
     losses: Callable[..., Any]
     examples: tuple[Any, ...]
-    ft: ModuleType
+    size: int | None = None
     rows: Callable[..., Any] | None = None
     backward: Callable[..., Any] | None = None
+    autodiff: Any = None
+
+    def __post_init__(self):
+        if self.autodiff is None:
+            torch = any(is_torch_array(array) for array in self.examples)
+            module = importlib.import_module("torch.func" if torch else "jax")
+            object.__setattr__(self, "autodiff", module)
 
     def __len__(self):
         return self.examples[0].shape[0]
 
-    def only(self, drawn) -> "Problem":
-        """The same problem on some of its examples, repetitions allowed."""
-        return replace(self, examples=tuple(part[drawn] for part in self.examples))
+    def subset(self, index) -> "Problem":
+        """The same problem on some of its examples; an example may be repeated."""
+        return replace(self, examples=tuple(array[index] for array in self.examples))
 
-    def relabelled(self, shift) -> "Problem":
+    def with_target_shift(self, shift) -> "Problem":
         """The same problem with `shift` added to its targets."""
         *inputs, targets = self.examples
         return replace(self, examples=(*inputs, targets + shift))
 
     def value(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
         """The mean loss."""
-        return self.losses(theta, *self.examples).mean()
+        return self.example_losses(theta).mean()
+
+    def example_losses(self, theta: Float[Array, " p"]) -> Float[Array, " n"]:
+        """The loss of each example."""
+        self._check_theta(theta)
+        return self._check_losses(self.losses(theta, *self.examples), len(self))
 
     def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
-        """Gradient of the mean loss."""
-        if self.backward is not None:
-            return self.weighted(
-                theta, namespace(theta).full((len(self),), 1 / len(self), dtype=theta.dtype)
-            )
-        return self.ft.grad(self.value)(theta)
+        """The gradient of the mean loss."""
+        if self.backward is None:
+            return self.autodiff.grad(self.value)(theta)
+        weights = namespace(theta).full((len(self),), 1 / len(self), dtype=theta.dtype)
+        return self.weighted_gradient(theta, weights)
 
-    def weighted(
-        self, theta: Float[Array, " p"], weights: Float[Array, " n"]
+    def weighted_gradient(
+        self, theta: Float[Array, " p"], weights: Float[Array, " n"], shift=None
     ) -> Float[Array, " p"]:
-        """Gradient of sum_i w_i l_i: one backward pass whatever the weights."""
-        if self.backward is not None:
-            return self.backward(theta, weights, None, *self.examples)
-        return self.ft.grad(lambda t: (weights * self.losses(t, *self.examples)).sum())(theta)
+        """The gradient of sum_i w_i l_i, from one backward pass.
 
-    def tilted(
-        self, theta: Float[Array, " p"], weights: Float[Array, " n"], shift
-    ) -> Float[Array, " p"]:
-        """Gradient of sum_i (w_i l_i + <shift_i, dl_i / dtarget_i>), still one backward pass."""
+        With `shift`, an array like the targets, it is the gradient of
+        sum_i (w_i l_i + <shift_i, dl_i / dtarget_i>), still from one backward pass.
+        """
+        self._check_theta(theta)
         if self.backward is not None:
             return self.backward(theta, weights, shift, *self.examples)
+        if shift is None:
+            return self.autodiff.grad(lambda t: (weights * self.example_losses(t)).sum())(theta)
         *inputs, targets = self.examples
 
         def total(t):
-            losses, slopes = self.ft.jvp(
+            losses, changes = self.autodiff.jvp(
                 lambda labels: self.losses(t, *inputs, labels), (targets,), (shift,)
             )
-            return (weights * losses + slopes).sum()
+            return (weights * self._check_losses(losses, len(self)) + changes).sum()
 
-        return self.ft.grad(total)(theta)
+        return self.autodiff.grad(total)(theta)
 
     def gradients(self, theta: Float[Array, " p"]) -> Float[Array, "n p"]:
-        """Gradient of each example's loss: n x p memory, for small problems."""
+        """The gradient of the loss of each example.  It needs n x p memory."""
+        self._check_theta(theta)
 
-        def alone(t, *example):
-            return self.losses(t, *(part[None] for part in example))[0]
+        def single_loss(t, *example):
+            losses = self.losses(t, *(array[None] for array in example))
+            return self._check_losses(losses, 1)[0]
 
-        each = self.ft.vmap(self.ft.grad(alone), (None, *[0] * len(self.examples)))
-        return each(theta, *self.examples)
+        gradient = self.autodiff.grad(single_loss)
+        return self.autodiff.vmap(gradient, (None, *[0] * len(self.examples)))(
+            theta, *self.examples
+        )
 
-    def curvature(
-        self, theta: Float[Array, " p"], vector: Float[Array, " p"]
-    ) -> Float[Array, " p"]:
-        """Hessian of the mean loss times a vector."""
-        return self.ft.jvp(self.gradient, (theta,), (vector,))[1]
+    def hvp(self, theta: Float[Array, " p"], vector: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The Hessian of the mean loss times a vector."""
+        return self.autodiff.jvp(self.gradient, (theta,), (vector,))[1]
+
+    def _check_theta(self, theta):
+        """Raise ValueError for a theta of another size; learn the size from the first theta."""
+        if self.size is None and len(theta.shape) == 1:
+            object.__setattr__(self, "size", theta.shape[0])
+        if tuple(theta.shape) != (self.size,):
+            raise ValueError(
+                f"theta must be one vector of {self.size or 'all'} parameters, "
+                f"not an array of shape {tuple(theta.shape)}"
+            )
+
+    def _check_losses(self, losses, n):
+        shape = tuple(getattr(losses, "shape", ()))
+        if shape != (n,):
+            raise ValueError(
+                f"losses must return one number for each of the {n} examples, an array of "
+                f"shape ({n},), not {shape}; do not take the mean over the examples"
+            )
+        return losses

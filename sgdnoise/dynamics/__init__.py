@@ -17,7 +17,6 @@ from sgdnoise.dynamics._levy import stable_variates as stable_variates
 from sgdnoise.dynamics._momentum import heavy_ball as heavy_ball
 from sgdnoise.dynamics._momentum import nesterov as nesterov
 from sgdnoise.dynamics._ornstein_uhlenbeck import ornstein_uhlenbeck as ornstein_uhlenbeck
-from sgdnoise.dynamics._ornstein_uhlenbeck import transition as transition
 from sgdnoise.dynamics._process import Process as Process
 from sgdnoise.dynamics._process import side_by_side as side_by_side
 from sgdnoise.dynamics._process import with_weak_increments as with_weak_increments
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from sgdnoise.dynamics._chains._simulate import simulate as simulate
     from sgdnoise.dynamics._chains._simulate import start_state as start_state
     from sgdnoise.dynamics._chains._simulate import step_many as step_many
-    from sgdnoise.dynamics._mlp import MLP as MLP
+    from sgdnoise.dynamics._mlp import mlp_problem as mlp_problem
 
 # What needs jax is loaded when it is first asked for: a process alone does not need it.
 _NEEDS_JAX = {
@@ -80,7 +79,7 @@ _NEEDS_JAX = {
         "_chains._simulate",
     ),
     **dict.fromkeys(
-        ("MLP",),
+        ("mlp_problem",),
         "_mlp",
     ),
 }

@@ -103,10 +103,10 @@ def rmsprop_langevin(
     def step(state, white):
         theta, square = state
         square = square + dt / learning_rate * (1 - beta) * (spread(theta) - square)
-        force = noise.twin(theta, (learning_rate / dt) ** 0.5 * white)
+        force = noise.gaussian_gradient(theta, (learning_rate / dt) ** 0.5 * white)
         return theta - dt * force / (_root(square) + eps), square
 
-    return Process(step, noise.white, dt, lambda t: (t, spread(t)), lambda state: state[0])
+    return Process(step, noise.normal, dt, lambda t: (t, spread(t)), lambda state: state[0])
 
 
 def adam_langevin(
@@ -133,7 +133,9 @@ def adam_langevin(
 
     def move(state, white, dt, k):
         theta, mean, square = state
-        mean = mean + one * (noise.twin(theta, (learning_rate / dt) ** 0.5 * white) - mean)
+        mean = mean + one * (
+            noise.gaussian_gradient(theta, (learning_rate / dt) ** 0.5 * white) - mean
+        )
         square = square + two * (noise.covariance(theta).diagonal() - square)
         xp = namespace(theta)
         age = xp.ones_like(theta[:1]) * (k + 1)
@@ -141,7 +143,7 @@ def adam_langevin(
         scale = _root(square / second) + eps
         return theta - dt * mean / first / scale, mean, square
 
-    return scheduled(move, noise.white, dt, memory=2, counted=True)
+    return scheduled(move, noise.normal, dt, memory=2, counted=True)
 
 
 def _root(values):

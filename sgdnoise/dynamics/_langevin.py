@@ -32,13 +32,13 @@ def langevin(
 
     def move(theta, white, learning_rate, _):
         h = learning_rate if dt is None else dt
-        force = noise.twin(theta, (learning_rate / h) ** 0.5 * white)
+        force = noise.gaussian_gradient(theta, (learning_rate / h) ** 0.5 * white)
         _, force = decayed(theta, force, learning_rate, weight_decay)
         if order == 2:
             force = force + learning_rate / 2 * _bend(noise.problem, theta, weight_decay)
         return theta - h * force
 
-    return scheduled(move, noise.white, learning_rate, dt)
+    return scheduled(move, noise.normal, learning_rate, dt)
 
 
 def heun(
@@ -62,28 +62,29 @@ def heun(
     def move(theta, white, learning_rate, _):
         h = learning_rate if dt is None else dt
         before = drift(theta, learning_rate)
-        kick = noise.twin(theta, (learning_rate / h) ** 0.5 * white) - noise.problem.gradient(theta)
+        kick = noise.gaussian_gradient(
+            theta, (learning_rate / h) ** 0.5 * white
+        ) - noise.problem.gradient(theta)
         after = drift(theta - h * (before + kick), learning_rate)
         return theta - h * ((before + after) / 2 + kick)
 
-    return scheduled(move, noise.white, learning_rate, dt)
+    return scheduled(move, noise.normal, learning_rate, dt)
 
 
 def overdamped_langevin(
     problem: Problem,
     temperature: float | Array,
     dt: float | Array,
-    size: int,
     weight_decay: float | Array = 0.0,
 ) -> Process:
     r"""Euler-Maruyama for d theta = -grad L dt + sqrt(2 temperature) dW, alike in all directions.
 
     At rest its law is exp(-L / temperature) up to O(dt) (Welling & Teh, 2011), L with weight_decay
-    |theta|^2 / 2; `size` is p.  Raises ValueError unless dt > 0 and the others are >= 0.
+    |theta|^2 / 2.  Raises ValueError unless dt > 0 and the others are >= 0.
     """
     positive("dt", dt)
     not_negative("temperature", temperature)
-    noise = isotropic(problem, 2 * temperature / dt, size)
+    noise = isotropic(problem, 2 * temperature / dt)
     return langevin(noise, dt, weight_decay=weight_decay)
 
 
@@ -95,7 +96,7 @@ def _drift(problem, theta, learning_rate, order, weight_decay):
 def _bend(problem, theta, weight_decay):
     """Half the gradient of |grad L|^2: the Hessian times the gradient."""
     force = problem.gradient(theta) + weight_decay * theta
-    return problem.curvature(theta, force) + weight_decay * force
+    return problem.hvp(theta, force) + weight_decay * force
 
 
 def _check(learning_rate, dt, order, weight_decay):

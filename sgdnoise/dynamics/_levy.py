@@ -7,7 +7,7 @@ from jaxtyping import Float
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._problem import Problem
 from sgdnoise.dynamics._process import Process, not_negative, positive
-from sgdnoise.noise._draws import Uniform
+from sgdnoise.noise._draws import Uniform, n_parameters
 
 
 def levy_sgd(
@@ -15,18 +15,19 @@ def levy_sgd(
     alpha: float,
     scale: float | Array,
     dt: float | Array,
-    size: int,
     weight_decay: float | Array = 0.0,
 ) -> Process:
     r"""Euler's steps for d theta = -grad L dt + scale dL^alpha, independent in each direction.
 
-    theta <- theta - dt grad L + scale dt^{1/alpha} S, E exp(i s S) = exp(-|s|^alpha): alpha = 2 is
-    `thermal` of temperature scale^2, since S is then normal of variance 2, and alpha = 1 Cauchy's.
+    theta <- theta - dt grad L + scale dt^{1/alpha} S, E exp(i s S) = exp(-|s|^alpha): at
+    alpha = 2 it is `overdamped_langevin` of temperature scale^2, since S is then normal of variance
+    2, and at alpha = 1 it is Cauchy's.
     Gradient noise sigma S at a learning rate has scale = sigma rate^{1 - 1/alpha} (Simsekli, Sagun
     & Gurbuzbalaban, 2019).  Below 2 there is no variance, at 1 and below no mean: steep losses
-    are thrown to infinity by a jump, whatever dt.  `size` is p; weight_decay as in `langevin`.
+    are thrown to infinity by a jump, whatever dt.  weight_decay acts as in `langevin`.
     Raises ValueError unless 0 < alpha <= 2, dt > 0 and the others are >= 0.
     """
+    size = problem.size or n_parameters
     _check(alpha)
     positive("dt", dt)
     not_negative("scale", scale)

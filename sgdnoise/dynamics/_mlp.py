@@ -1,123 +1,89 @@
-"""Networks of dense layers whose gradient is written by hand, for chains of many small ones."""
+"""The gradient of dense networks written by hand, for chains of many small ones.
+
+It takes about half the time of automatic differentiation.
+"""
 
 from collections.abc import Callable
-from itertools import pairwise
+from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
 from sgdnoise.core._arrays import Array
 from sgdnoise.core._problem import Problem
+from sgdnoise.theory._mlp import MLP
 
 
-class MLP(NamedTuple):
-    """Dense layers without biases, `activation` between them: f(x) = phi(x W_1) ... W_L.
+def mlp_problem(net: MLP, inputs: Float[Array, "n d"], targets: Float[Array, "n o"]) -> Problem:
+    """The mean of |f(x) - y|^2 / 2 as a Problem in jax, with a fast gradient.
 
-    widths: inputs, hidden units of each layer, outputs; theta (p,) holds W_1, W_2, ... row by row,
-    each (in, out), as `theory.two_layer.TwoLayer` does.  activation: tanh, relu or linear.
+    Raises ValueError unless the sizes chain and the activation is known.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> problem = mlp_problem(MLP((2, 3, 1)), jnp.eye(2), jnp.zeros((2, 1)))
+        >>> problem.gradient(jnp.zeros(9)).tolist()
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
-
-    widths: tuple[int, ...]
-    activation: str = "tanh"
-
-    @property
-    def size(self) -> int:
-        """Number p of parameters."""
-        return sum(i * o for i, o in pairwise(self.widths))
-
-    def problem(self, inputs: Float[Array, "n d"], targets: Float[Array, "n o"]) -> Problem:
-        """1/2 |f(x) - y|^2, with a gradient of about half the time of automatic differentiation.
-
-        Raises ValueError unless sizes chain and the activation is known.
-        """
-        self._check(inputs, targets)
-        return Problem(self.losses, (inputs, targets), jax, backward=self.backward)
-
-    def weights(self, theta: Float[Array, " p"]) -> list:
-        """W_1, W_2, ..."""
-        shapes, layers = [*pairwise(self.widths)], []
-        for i, o in shapes:
-            layers.append(theta[: i * o].reshape(i, o))
-            theta = theta[i * o :]
-        return layers
-
-    def outputs(self, theta: Float[Array, " p"], inputs: Float[Array, "n d"]):
-        """f(x).  (n, o)"""
-        return self._seen(self.weights(theta), inputs, ROWS)[-1]
-
-    def losses(self, theta: Float[Array, " p"], inputs, targets) -> Float[Array, " n"]:
-        """1/2 |f(x) - y|^2 of each example."""
-        return 0.5 * jnp.sum((self.outputs(theta, inputs) - targets) ** 2, 1)
-
-    def backward(self, theta: Float[Array, " p"], weights, shift, inputs, targets):
-        """Gradient of sum_i (w_i l_i + <shift_i, dl_i / dtarget_i>); shift may be None.  (p,)
-
-        Few examples lie along the first axis of the layers, many along the last: so batched
-        products are fastest on CPU, as they are where no left factor is a transposed view.
-        """
-        layers, form = self.weights(theta), COLUMNS if len(inputs) > max(self.widths) else ROWS
-        slope, seen = ACTIVATIONS[self.activation][1], self._seen(layers, inputs, form)
-        error = form.examples(weights) * (seen.pop() - form.lay(targets))
-        error = error if shift is None else error - form.lay(shift)
-        found = []
-        for k in reversed(range(len(layers))):
-            found.append(form.pull(seen[k], error).ravel())
-            if k:
-                error = form.back(error, layers[k]) * slope(seen[k])
-        return jnp.concatenate(found[::-1])
-
-    def _seen(self, layers, inputs, form):
-        """What each layer is given, and last the outputs."""
-        act, seen = ACTIVATIONS[self.activation][0], [form.lay(inputs)]
-        for w in layers[:-1]:
-            seen.append(act(form.forward(seen[-1], w)))
-        return [*seen, form.forward(seen[-1], layers[-1])]
-
-    def _check(self, inputs, targets):
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"an activation is tanh, relu or linear, not {self.activation!r}")
-        ends = inputs.shape[-1], targets.shape[-1]
-        if len(self.widths) < 2 or ends != (self.widths[0], self.widths[-1]):
-            raise ValueError(
-                f"layers {self.widths} do not lead from {ends[0]} numbers to {ends[1]}"
-            )
+    net.activations()
+    ends = inputs.shape[-1], targets.shape[-1]
+    if len(net.widths) < 2 or ends != (net.widths[0], net.widths[-1]):
+        raise ValueError(f"layers {net.widths} do not lead from {ends[0]} numbers to {ends[1]}")
+    return Problem(
+        net.losses, (inputs, targets), size=net.size, backward=partial(_weighted_gradient, net)
+    )
 
 
-def _turned(matrix):
+def _weighted_gradient(net, theta, weights, shift, inputs, targets):
+    """Gradient of sum_i (w_i l_i + <shift_i, dl_i / dtarget_i>); shift may be None.  (p,)
+
+    Few examples lie along the first axis of the layers, many along the last: batched products are
+    fastest so on a CPU, as they are where no left factor is a transposed view.
+    """
+    layers, layout = net.weights(theta), COLUMNS if len(inputs) > max(net.widths) else ROWS
+    phi, derivative = net.activations()
+    inputs_of = [layout.lay(inputs)]
+    for w in layers[:-1]:
+        inputs_of.append(phi(jnp, layout.forward(inputs_of[-1], w)))
+    outputs = layout.forward(inputs_of[-1], layers[-1])
+    error = layout.examples(weights) * (outputs - layout.lay(targets))
+    error = error if shift is None else error - layout.lay(shift)
+    gradients = []
+    for k in reversed(range(len(layers))):
+        gradients.append(layout.gradient(inputs_of[k], error).ravel())
+        if k:
+            error = layout.back(error, layers[k]) * derivative(jnp, inputs_of[k])
+    return jnp.concatenate(gradients[::-1])
+
+
+def _transposed(matrix):
     """The transpose, written out: batched products of transposed views are several times slower."""
     return lax.optimization_barrier(matrix.T)
 
 
-class Form(NamedTuple):
-    """Where examples lie, and the three products of a layer h W there, with its error."""
+class Layout(NamedTuple):
+    """Which axis the examples lie along, and the three products of a layer h W there."""
 
     lay: Callable[[Any], Any]
     examples: Callable[[Any], Any]  # weights of examples, to multiply with
     forward: Callable[[Any, Any], Any]
-    pull: Callable[[Any, Any], Any]  # h^T error, (in, out)
+    gradient: Callable[[Any, Any], Any]  # h^T error, (in, out)
     back: Callable[[Any, Any], Any]  # error W^T
 
 
-ROWS = Form(
+ROWS = Layout(
     lay=lambda x: x,
     examples=lambda weights: weights[:, None],
     forward=lambda h, w: h @ w,
-    pull=lambda h, error: _turned(h) @ error,
-    back=lambda error, w: error @ _turned(w),
+    gradient=lambda h, error: _transposed(h) @ error,
+    back=lambda error, w: error @ _transposed(w),
 )
-COLUMNS = Form(
+COLUMNS = Layout(
     lay=lambda x: x.T,
     examples=lambda weights: weights,
-    forward=lambda h, w: _turned(w) @ h,
-    pull=lambda h, error: (error @ h.T).T,
+    forward=lambda h, w: _transposed(w) @ h,
+    gradient=lambda h, error: (error @ h.T).T,
     back=lambda error, w: w @ error,
 )
-# phi, and phi' told by phi
-ACTIVATIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "tanh": (jnp.tanh, lambda h: 1 - h**2),
-    "relu": (jax.nn.relu, lambda h: (h > 0).astype(h.dtype)),
-    "linear": (lambda h: h, lambda _: 1),
-}

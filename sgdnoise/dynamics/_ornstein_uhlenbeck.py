@@ -1,14 +1,11 @@
 """The Ornstein-Uhlenbeck process, sampled exactly for steps of any length."""
 
-import math
-
 import numpy as np
-from jaxtyping import Float
-from scipy.linalg import expm
 
 from sgdnoise.core._arrays import Array, as_numpy, device, namespace
 from sgdnoise.dynamics._process import Process, positive
 from sgdnoise.noise._draws import Normal
+from sgdnoise.theory._relaxation import transition
 
 
 def ornstein_uhlenbeck(drift: Array, diffusion: Array, dt: float) -> Process:
@@ -32,24 +29,6 @@ def ornstein_uhlenbeck(drift: Array, diffusion: Array, dt: float) -> Process:
         return xp.asarray(decay, **here) @ theta + xp.asarray(colour, **here) @ white
 
     return Process(step, Normal(len(a)), dt)
-
-
-def transition(a: Float[np.ndarray, "p p"], d: Float[np.ndarray, "p p"], dt: float):
-    r"""exp(-A dt) and Cov = int_0^dt exp(-A s) D exp(-A^T s) ds of a step, each (p, p).
-
-    A block exponential over a stretch so short that |A| dt <= 1, doubled as often as it takes: only
-    sums of covariances, so that long steps cost no digits.
-    """
-    doublings = math.ceil(math.log2(max(float(np.linalg.norm(a, 2)) * dt, 1)))
-    p = len(a)
-    # Van Loan (1978): the upper right block is the integral times exp(A^T dt)
-    block = expm(dt / 2**doublings * np.block([[-a, d], [np.zeros((p, p)), a.T]]))
-    decay = block[:p, :p]
-    spread = block[:p, p:] @ decay.T
-    for _ in range(doublings):
-        spread = spread + decay @ spread @ decay.T
-        decay = decay @ decay
-    return decay, (spread + spread.T) / 2
 
 
 def _check(a, d):

@@ -32,9 +32,9 @@ def sgd(noise: Noise, learning_rate: Rate, weight_decay: float | Array = 0.0) ->
 def svag(problem: Problem, law: Weights, learning_rate: Rate, stretch: int) -> Process:
     """SVAG of Li, Malladi & Arora (2021): descent in steps of rate / stretch, covariance x stretch.
 
-    The stochastic equation of SGD at `learning_rate` under `law` is its limit for large
-    `stretch`; at     stretch 1 it is descent itself.  A schedule goes by steps of descent.  Where large
-    `stretch` leaves descent behind, that equation does not describe it.
+    The stochastic equation of SGD at `learning_rate` under `law` is its limit for large `stretch`.
+    At stretch 1 it is SGD itself.  A schedule counts steps of SGD.  Where large `stretch` departs
+    from SGD, that equation does not describe SGD.
     Raises ValueError for stretch below 1, or a law that fixes no batch.
     """
     noise = from_weights(problem, svag_weights(law, stretch))

@@ -5,7 +5,7 @@ import math
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._problem import Problem
 from sgdnoise.dynamics._process import Process, below_one, not_negative, positive
-from sgdnoise.noise._draws import Normal
+from sgdnoise.noise._draws import Normal, n_parameters
 from sgdnoise.noise._models import Noise
 
 
@@ -33,11 +33,11 @@ def underdamped(
         theta, velocity = state
         keep = _exp(theta, -friction * dt / 2)
         theta = theta + dt / 2 * velocity
-        force = noise.twin(theta, strength * white) + weight_decay * theta
+        force = noise.gaussian_gradient(theta, strength * white) + weight_decay * theta
         velocity = keep * (keep * velocity - dt * force)
         return theta + dt / 2 * velocity, velocity
 
-    return Process(step, noise.white, dt, _at_rest, lambda state: state[0])
+    return Process(step, noise.normal, dt, _at_rest, lambda state: state[0])
 
 
 def underdamped_parameters(learning_rate: float, momentum: float) -> dict[str, float]:
@@ -52,7 +52,7 @@ def underdamped_parameters(learning_rate: float, momentum: float) -> dict[str, f
     below_one("momentum", momentum)
     positive("the momentum of a body with inertia", momentum)
     dt = (learning_rate / momentum**0.5) ** 0.5
-    return {"rate": dt, "friction": -math.log(momentum) / dt, "dt": dt}
+    return {"learning_rate": dt, "friction": -math.log(momentum) / dt, "dt": dt}
 
 
 def baoab(
@@ -60,13 +60,12 @@ def baoab(
     temperature: float | Array,
     friction: float | Array,
     dt: float | Array,
-    size: int,
 ) -> Process:
     r"""d theta = v dt, dv = -(grad L + friction v) dt + sqrt(2 friction temperature) dW, by BAOAB.
 
     Kick, drift, bath, drift, kick (Leimkuhler & Matthews, 2013): weak order 2, and in a harmonic
     well the variance of theta at rest is exactly temperature / curvature for any stable dt; v has
-    an error O(dt^2).  One gradient a step, remembered for the next; v = 0 at first; `size` is p.
+    an error O(dt^2).  One gradient a step, remembered for the next; v = 0 at first.
     Raises ValueError unless dt > 0 and temperature, friction >= 0.
     """
     not_negative("temperature", temperature)
@@ -85,7 +84,7 @@ def baoab(
         force = problem.gradient(theta)
         return theta, velocity - dt / 2 * force, force
 
-    return Process(step, Normal(size), dt, begin, lambda state: state[0])
+    return Process(step, Normal(problem.size or n_parameters), dt, begin, lambda state: state[0])
 
 
 def _at_rest(theta):

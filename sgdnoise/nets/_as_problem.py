@@ -65,18 +65,18 @@ def as_problem(net, loss, inputs, targets, *, autocast=None):
         return gradients_by_plan(replace(plan, network=Network.of(net, loss, (x,), y, named(at))))
 
     def backward(at, weights, shift, x, y):
-        plain = Problem(losses, (x, y), torch.func)
+        plain = Problem(losses, (x, y), len(at))
         if shift is not None:
-            return plain.tilted(at, weights, shift)
+            return plain.weighted_gradient(at, weights, shift)
         if any(map(_transformed, (at, weights, x, y))):
-            return plain.weighted(at, weights)
+            return plain.weighted_gradient(at, weights)
         with torch.enable_grad():
             leaves = [part.requires_grad_() for part in named(at.detach()).values()]
             each = losses_of(leaves, x, y)
             found = torch.autograd.grad((weights * each).sum(), leaves, materialize_grads=True)
         return torch.cat([part.reshape(-1) for part in found])
 
-    return Problem(losses, (inputs, targets), torch.func, rows, backward), theta
+    return Problem(losses, (inputs, targets), len(theta), rows, backward), theta
 
 
 def _form(tensor):

@@ -34,11 +34,12 @@ def shared(part: Problem) -> Problem:
         own = (numbers >= first) & (numbers < first + len(part))
         each = theta.new_zeros(numbers.shape)
         if own.any():
-            mine = part.only(numbers[own] - first)
+            mine = part.subset(numbers[own] - first)
             each = each.masked_scatter(own, mine.losses(theta, *mine.examples))
         return _Summed.apply(each)
 
-    return Problem(losses, (torch.arange(ends[-1], device=device),), sys.modules[__name__])
+    numbers = torch.arange(ends[-1], device=device)
+    return Problem(losses, (numbers,), part.size, autodiff=sys.modules[__name__])
 
 
 def grad(function):

@@ -14,6 +14,7 @@ from sgdnoise.noise._draws import (
     Uniform,
     WithoutReplacement,
     WithReplacement,
+    with_sizes,
 )
 
 
@@ -26,7 +27,7 @@ def walk(process: Process, theta, generator):
     if isinstance(generator, int):
         generator = torch.Generator(one.device).manual_seed(generator)
     state = process.begin(theta)
-    for drawn in draws(process.draw, generator, one.dtype):
+    for drawn in draws(with_sizes(process.draw, theta), generator, one.dtype):
         state = process.step(state, drawn)
         yield process.theta(state)
 

@@ -9,6 +9,7 @@ from sgdnoise.noise._draws import ThreePoint as ThreePoint
 from sgdnoise.noise._draws import Uniform as Uniform
 from sgdnoise.noise._draws import WithoutReplacement as WithoutReplacement
 from sgdnoise.noise._draws import WithReplacement as WithReplacement
+from sgdnoise.noise._label_noise import label_noise as label_noise
 from sgdnoise.noise._linear_moments import linear_network_moments as linear_network_moments
 from sgdnoise.noise._linear_moments import moment_slopes as moment_slopes
 from sgdnoise.noise._measure._alignment import Alignment as Alignment
@@ -46,7 +47,6 @@ from sgdnoise.noise._models import from_weights as from_weights
 from sgdnoise.noise._models import full_batch as full_batch
 from sgdnoise.noise._models import gaussian as gaussian
 from sgdnoise.noise._models import isotropic as isotropic
-from sgdnoise.noise._models import label_noise as label_noise
 from sgdnoise.noise._models import minibatch as minibatch
 from sgdnoise.noise._models import same_diagonal as same_diagonal
 from sgdnoise.noise._models import same_trace as same_trace

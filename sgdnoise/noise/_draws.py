@@ -1,27 +1,51 @@
-"""The random numbers that a step asks for; whoever drives the steps draws them."""
+"""The random numbers that a step asks for; the loop that runs the steps draws them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+Size = int | Callable[[Any], int]  # a number, or a function of theta that gives it
+
+
+def n_parameters(theta) -> int:
+    """The size of draws that need one number for each parameter."""
+    return theta.shape[0]
+
+
+def with_sizes(draws, theta):
+    """The same draws with every size a number, for parameters like theta.
+
+    draws: a draw, or tuples and dicts of draws.  Dicts of draws go with dicts of theta.
+    """
+    if isinstance(draws, dict):
+        parts = theta if isinstance(theta, dict) else dict.fromkeys(draws, theta)
+        return {name: with_sizes(draw, parts[name]) for name, draw in draws.items()}
+    if isinstance(draws, tuple):
+        return tuple(with_sizes(draw, theta) for draw in draws)
+    if callable(getattr(draws, "size", None)):
+        return replace(draws, size=draws.size(theta))
+    return draws
 
 
 @dataclass(frozen=True)
 class Normal:
     """Independent standard normal numbers."""
 
-    size: int
+    size: Size
 
 
 @dataclass(frozen=True)
 class Rademacher:
     """Independent signs, -1 or 1: the first three moments of normal numbers."""
 
-    size: int
+    size: Size
 
 
 @dataclass(frozen=True)
 class ThreePoint:
     """Independent -3^1/2, 0, 3^1/2 with weights 1/6, 2/3, 1/6: the first five moments."""
 
-    size: int
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -33,7 +57,7 @@ class StepNumber:
 class Uniform:
     """Independent numbers uniform on [0, 1)."""
 
-    size: int
+    size: Size
 
 
 @dataclass(frozen=True)

@@ -18,29 +18,29 @@ from jaxtyping import Float
 
 from sgdnoise.core._arrays import Array, as_numpy, concrete, device, namespace
 from sgdnoise.core._problem import Problem
-from sgdnoise.noise import _models as models
+from sgdnoise.noise import _label_noise
 from sgdnoise.noise._draws import Normal
 from sgdnoise.noise._models import Noise, from_weights
 from sgdnoise.noise._weights import Weights
-from sgdnoise.theory._mlp import TwoLayer
+from sgdnoise.theory._mlp import MLP
 
 
 def linear_network_moments(
     problem: Problem,
-    net: TwoLayer | Sequence[int],
+    net: MLP | Sequence[int],
     law: Weights,
     label_noise: float | Array = 0.0,
 ) -> Noise:
-    r"""As `noise.sampled`, or `noise.label`, whose twin is drawn by second moments of the data.
+    r"""The noise of `from_weights` or `label_noise`, whose Gaussian gradient is drawn from moments.
 
     net: widths d, ..., o of a linear network without biases whose layers theta holds one after the
-    other, each (in, out) row by row; or a TwoLayer of linear activation.  The problem has inputs
+    other, each (in, out) row by row; or a linear MLP.  The problem has inputs
     (n, d), targets (n, o) and the loss 1/2 |x M - y|^2.
     A, B take rank numbers of a constant factor, at most min(n - 1, d (d + 1) / 2 + d o) for a law
-    without `shared` and without label noise, and a step costs rank x (d (d + 1) / 2 + d o)
-    multiplications whatever n.  `gradient` and `covariance` are those of the noise itself.
+    whose weights have a fixed sum and without label noise.  A step costs
+    rank x (d (d + 1) / 2 + d o) multiplications whatever n.  `gradient` and `covariance` are those of the noise itself.
     Raises ValueError for an activation, losses of another kind, a law without a batch for
-    label noise, or as `noise.label` does.
+    label noise, or as `label_noise` does.
     """
     widths = _widths(net)
     _check(problem, widths)
@@ -49,11 +49,11 @@ def linear_network_moments(
     inputs, targets = problem.examples
     mean, factor = _moments(inputs, targets, law, label_noise if relabelled else None)
 
-    def twin(theta, white):
+    def gaussian_gradient(theta, white):
         seen = mean + namespace(white).astype(white, mean.dtype) @ factor
         return moment_slopes(theta, widths, *_unpacked(seen, widths[0], widths[-1]))
 
-    return base._replace(white=Normal(factor.shape[0]), twin=twin)
+    return base._replace(normal=Normal(factor.shape[0]), gaussian_gradient=gaussian_gradient)
 
 
 def moment_slopes(
@@ -75,7 +75,7 @@ def moment_slopes(
 def _relabelling(problem, law, label_noise):
     if law.batch_size is None:
         raise ValueError("label noise needs a law of minibatches, not one whose batch is None")
-    return models.label_noise(problem, law.batch_size, label_noise, law)
+    return _label_noise.label_noise(problem, law.batch_size, label_noise, law)
 
 
 def _layers(theta, widths):
@@ -93,7 +93,7 @@ def _moments(inputs, targets, law, label_noise):
     crossed = inputs[:, :, None] * targets[:, None, :]
     each = xp.concat([squares, crossed.reshape(len(inputs), -1)], axis=1)
     mean = xp.mean(each, axis=0)
-    spread = law.own**0.5 * (each - mean) + law.shared**0.5 * mean
+    spread = law.var_within**0.5 * (each - mean) + law.var_mean**0.5 * mean
     if label_noise is not None:
         scale = label_noise / (law.n * law.batch_size) ** 0.5
         spread = xp.concat([spread, scale * _relabelled(inputs, targets, squares.shape[1])])
@@ -135,13 +135,13 @@ def _unpacked(seen, d, o):
 
 
 def _widths(net):
-    if not isinstance(net, TwoLayer):
+    if not isinstance(net, MLP):
         return tuple(net)
     if net.activation != "linear":
         raise ValueError(
             f"second moments are all of a linear network, not of one of {net.activation}"
         )
-    return net.d, net.h, net.o
+    return net.widths
 
 
 def _check(problem, widths):

@@ -6,24 +6,32 @@ from typing import Any, NamedTuple
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._covariance import Covariance, Diagonal, Factor, Gram, Isotropic
 from sgdnoise.core._problem import Problem
-from sgdnoise.noise._draws import Normal
-from sgdnoise.noise._weights import Weights, gaussian_weights, with_replacement, without_replacement
+from sgdnoise.noise._draws import Normal, n_parameters
+from sgdnoise.noise._weights import (
+    Weights,
+    gaussian_weights,
+    with_replacement,
+    without_replacement,
+)
 
 
 class Noise(NamedTuple):
-    """An unbiased, noisy gradient of a problem.
+    """An unbiased noisy gradient of a problem.
 
-    gradient: (theta, drawn) -> (p,), with `drawn` as `draw` asks.
-    twin: (theta, white) -> (p,), the Gaussian gradient of the same mean and covariance, linear in
-    the `white` standard normal numbers; it costs one backward pass.
-    covariance: theta -> Covariance of either; made when asked for, steps do not need it.
+    draw: the random numbers of one step, as in `noise.Normal` and its like.
+    gradient: (theta, drawn) -> (p,), the noisy gradient from what was drawn.
+    normal: the standard normal numbers of `gaussian_gradient`.
+    gaussian_gradient: (theta, white) -> (p,), a Gaussian gradient of the same mean and covariance.
+    It is linear in the normal numbers `white` and costs one backward pass.
+    covariance: theta -> Covariance of either gradient.  It is computed when it is called; the
+    steps of a simulation do not need it.
     """
 
     problem: Problem
     draw: Any
     gradient: Callable[[Any, Any], Any]
-    white: Normal
-    twin: Callable[[Any, Any], Any]
+    normal: Normal
+    gaussian_gradient: Callable[[Any, Any], Any]
     covariance: Callable[[Any], Covariance]
 
 
@@ -37,8 +45,9 @@ def full_batch(problem: Problem) -> Noise:
 
 
 def from_weights(problem: Problem, law: Weights) -> Noise:
-    """The noise of weighing the examples by a law: Cov = G^T Cov(w) G.
+    """The noise of weighting the examples by a law: C = G^T Cov(w) G.
 
+    G (n, p) holds the gradients of the examples.
     Raises ValueError for a law of another number of examples.
     """
     if law.n != len(problem):
@@ -46,139 +55,96 @@ def from_weights(problem: Problem, law: Weights) -> Noise:
     normal = gaussian_weights(law)
 
     def gradient(theta, drawn):
-        return _weighted(problem, theta, *law.pick(drawn, theta.dtype))
+        return weighted_gradient(problem, theta, *law.weights_of(drawn, theta.dtype))
 
-    def twin(theta, white):
-        return _weighted(problem, theta, *normal.pick(white, theta.dtype))
+    def gaussian_gradient(theta, white):
+        return weighted_gradient(problem, theta, *normal.weights_of(white, theta.dtype))
 
     def covariance(theta):
         if problem.rows is not None:
-            return Gram(problem.rows(theta, *problem.examples), law.own, law.shared)
-        return Factor(_spread(problem.gradients(theta), law))
+            rows = problem.rows(theta, *problem.examples)
+            return Gram(rows, law.var_within, law.var_mean)
+        return Factor(covariance_rows(problem.gradients(theta), law))
 
-    return Noise(problem, law.draw, gradient, Normal(law.n), twin, covariance)
+    return Noise(problem, law.draw, gradient, Normal(law.n), gaussian_gradient, covariance)
 
 
 def minibatch(problem: Problem, batch_size: int, replacement: bool = True) -> Noise:
-    """Minibatches: Cov = f C / batch, f = 1 or (n - batch) / (n - 1) without replacement.
+    """The noise of minibatches: covariance f C / batch_size.
 
-    C is the covariance of one example's gradient over the data.  Raises ValueError for a batch
-    below 1, or above n without replacement.
+    C is the covariance of the gradient of one example over the data.  f is 1 with replacement and
+    (n - batch_size) / (n - 1) without.
+    Raises ValueError for a batch_size below 1, or above n without replacement.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.asarray([[1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> float(minibatch(problem, 2).covariance(jnp.zeros(1)).trace())
+        0.5
     """
     law = with_replacement if replacement else without_replacement
     return from_weights(problem, law(len(problem), batch_size))
 
 
-def label_noise(problem: Problem, batch_size: int, label_noise: float | Array, law=None) -> Noise:
-    """Minibatches whose targets get fresh Gaussian noise of deviation `label_noise` at each use.
-
-    Cov = Cov(minibatch) + label_noise^2 / (n batch) sum_i J_i^T J_i, with J_i^T the derivative of
-    grad l_i to target i (o, p), which is the Jacobian of the outputs for squared loss.  The
-    twin and the covariance are exact where grad l_i is linear in the target, as there.
-    law: a law of minibatches; with replacement unless told.
-    Raises ValueError for negative label_noise, targets that are not real numbers, or a law that
-    does not fix this batch.
-    """
-    law = with_replacement(len(problem), batch_size) if law is None else law
-    targets = problem.examples[-1]
-    _check_label(label_noise, targets, law, batch_size)
-    width = targets[0].reshape(-1).shape[0]
-    strength = label_noise / (law.n * law.batch_size) ** 0.5
-
-    def gradient(theta, drawn):
-        chosen, white = drawn
-        picked, weights = law.pick(chosen, theta.dtype)
-        shift = label_noise * white.reshape(law.batch_size, *targets.shape[1:])
-        return _weighted(problem.only(picked).relabelled(shift), theta, None, weights)
-
-    def twin(theta, white):
-        _, weights = gaussian_weights(law).pick(white[: law.n], theta.dtype)
-        shift = strength * white[law.n :].reshape(targets.shape)
-        return problem.tilted(theta, weights, shift)
-
-    def covariance(theta):
-        examples = _spread(problem.gradients(theta), law)
-        labels = strength * _label_slopes(problem, theta)
-        return Factor(namespace(theta).concat([examples, labels]))
-
-    draw = (law.draw, Normal(law.batch_size * width))
-    return Noise(problem, draw, gradient, Normal(law.n * (1 + width)), twin, covariance)
-
-
 def gaussian(noise: Noise) -> Noise:
-    """The same noise made Gaussian: same mean, same covariance at each theta."""
-    return noise._replace(draw=noise.white, gradient=noise.twin)
+    """The same noise made Gaussian, with the same mean and covariance at each theta."""
+    return noise._replace(draw=noise.normal, gradient=noise.gaussian_gradient)
 
 
-def additive(problem: Problem, at: Callable[[Any], Covariance], size: int) -> Noise:
-    """The full gradient plus Gaussian noise of covariance `at(theta)`, from `size` numbers."""
-
-    def gradient(theta, white):
-        return problem.gradient(theta) + at(theta).colour(white)
-
-    return Noise(problem, Normal(size), gradient, Normal(size), gradient, at)
+def additive(problem: Problem, covariance: Callable[[Any], Covariance]) -> Noise:
+    """The full gradient plus Gaussian noise whose covariance is a function of theta."""
+    return _additive(problem, covariance, lambda theta: covariance(theta).width)
 
 
-def isotropic(problem: Problem, variance: float | Array, size: int) -> Noise:
-    """Additive noise of the same variance in each of `size` directions.
+def isotropic(problem: Problem, variance: float | Array) -> Noise:
+    """The full gradient plus Gaussian noise of the same variance in every direction.
 
-    Langevin at temperature T has variance 2 T / rate.  Raises ValueError for negative variance.
+    A Langevin equation of temperature T has the variance 2 T / learning_rate.
+    Raises ValueError for a negative variance.
     """
     if isinstance(variance, (int, float)) and variance < 0:
         raise ValueError(f"a variance cannot be negative, like {variance}")
 
-    def at(theta):
-        return Isotropic(namespace(theta).full_like(theta[0], variance), size)
+    def covariance(theta):
+        return Isotropic(namespace(theta).full_like(theta[0], variance), theta.shape[0])
 
-    return additive(problem, at, size)
-
-
-def same_trace(noise: Noise, size: int) -> Noise:
-    """Isotropic noise which at each theta has the trace of another; `size` is p."""
-    return additive(
-        noise.problem, lambda theta: Isotropic(noise.covariance(theta).trace() / size, size), size
-    )
+    return _additive(problem, covariance, problem.size or n_parameters)
 
 
-def same_diagonal(noise: Noise, size: int) -> Noise:
-    """Independent noise in each parameter with the variances of another; `size` is p."""
-    return additive(noise.problem, lambda theta: Diagonal(noise.covariance(theta).diagonal()), size)
+def same_trace(noise: Noise) -> Noise:
+    """Isotropic Gaussian noise whose covariance has the trace of that of `noise` at each theta."""
+
+    def covariance(theta):
+        p = theta.shape[0]
+        return Isotropic(noise.covariance(theta).trace() / p, p)
+
+    return _additive(noise.problem, covariance, noise.problem.size or n_parameters)
 
 
-def _weighted(problem, theta, picked, weights):
-    part = problem if picked is None else problem.only(picked)
-    return part.weighted(theta, weights)
+def same_diagonal(noise: Noise) -> Noise:
+    """Independent Gaussian noise in each parameter, with the variances of `noise` at each theta."""
+
+    def covariance(theta):
+        return Diagonal(noise.covariance(theta).diagonal())
+
+    return _additive(noise.problem, covariance, noise.problem.size or n_parameters)
 
 
-def _spread(gradients, law):
-    """Rows whose Gram matrix is Cov(w) dressed with the gradients.  (n, p) -> (n, p)"""
-    middle = namespace(gradients).mean(gradients, axis=0)
-    return law.own**0.5 * (gradients - middle) + law.shared**0.5 * middle
+def weighted_gradient(problem: Problem, theta, index, weights):
+    """The gradient of sum_i w_i l_i over the examples at `index`, or over all if it is None."""
+    subset = problem if index is None else problem.subset(index)
+    return subset.weighted_gradient(theta, weights)
 
 
-def _label_slopes(problem, theta):
-    """Derivatives of each example's gradient to each number of its target.  (n o, p)"""
-    *inputs, targets = problem.examples
-    ft = problem.ft
-
-    def slopes(target, *given):
-        def gradient(y):
-            return ft.grad(lambda t: problem.losses(t, *(x[None] for x in given), y[None])[0])(
-                theta
-            )
-
-        return ft.jacfwd(gradient)(target).reshape(theta.shape[0], -1).T
-
-    each = ft.vmap(slopes)(targets, *inputs)
-    return each.reshape(-1, theta.shape[0])
+def covariance_rows(gradients, law: Weights):
+    """Rows (n, p) with rows^T rows = G^T Cov(w) G, from the gradients G (n, p)."""
+    mean = namespace(gradients).mean(gradients, axis=0)
+    return law.var_within**0.5 * (gradients - mean) + law.var_mean**0.5 * mean
 
 
-def _check_label(label_noise, targets, law, batch_size):
-    if isinstance(label_noise, (int, float)) and label_noise < 0:
-        raise ValueError(f"label_noise is a standard deviation, it cannot be {label_noise}")
-    if law.batch_size != batch_size:
-        raise ValueError(
-            f"label noise at a batch of {batch_size} needs a law of it, not of {law.batch}"
-        )
-    if not namespace(targets).isdtype(targets.dtype, "real floating"):
-        raise ValueError(f"label noise needs real targets, not {targets.dtype}; use one-hot ones")
+def _additive(problem, covariance, size):
+    def gradient(theta, white):
+        return problem.gradient(theta) + covariance(theta).colour(white)
+
+    return Noise(problem, Normal(size), gradient, Normal(size), gradient, covariance)

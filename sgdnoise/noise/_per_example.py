@@ -43,7 +43,7 @@ def gradient_covariance(
         law = laws(n, batch_size)
     if law.n != n:
         raise ValueError(f"a law for {law.n} examples cannot weigh {n}")
-    return Gram(Implicit(problem, theta, block), law.own, law.shared)
+    return Gram(Implicit(problem, theta, block), law.var_within, law.var_mean)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Implicit:
         return _columns(vectors, self._forward)
 
     def combine(self, weights):
-        return _columns(weights, lambda w: self.problem.weighted(self.theta, w))
+        return _columns(weights, lambda w: self.problem.weighted_gradient(self.theta, w))
 
     def normal(self, vectors, shift):
         return self.combine(self.project(vectors) - shift)
@@ -98,14 +98,14 @@ class Implicit:
 
     def _forward(self, vector):
         problem = self.problem
-        return problem.ft.jvp(
+        return problem.autodiff.jvp(
             lambda theta: problem.losses(theta, *problem.examples), (self.theta,), (vector,)
         )[1]
 
     def _blocks(self) -> Iterator[Any]:
         """Gradients of `block` examples at a time, (b, p)."""
         for start in range(0, self.n, self.block):
-            yield self.problem.only(slice(start, start + self.block)).gradients(self.theta)
+            yield self.problem.subset(slice(start, start + self.block)).gradients(self.theta)
 
 
 def _columns(several, one):

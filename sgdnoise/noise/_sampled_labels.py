@@ -31,11 +31,11 @@ def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
 
     def gradient(theta, drawn):
         chosen, place = drawn
-        part = problem.only(chosen)
+        part = problem.subset(chosen)
         own = _relabelled(part, choices[_pick(_laws(part, theta, choices), place)])
-        return problem.ft.grad(lambda t: problem.value(t) + own.value(t))(theta)
+        return problem.autodiff.grad(lambda t: problem.value(t) + own.value(t))(theta)
 
-    def twin(theta, white):
+    def gaussian_gradient(theta, white):
         xp = namespace(theta)
         laws = _laws(problem, theta, choices)
         weights = (laws / (n * batch_size)) ** 0.5 * xp.reshape(white, laws.shape)
@@ -43,7 +43,7 @@ def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
         def total(t):
             return problem.value(t) + xp.sum(weights * _losses(problem, t, choices))
 
-        return problem.ft.grad(total)(theta)
+        return problem.autodiff.grad(total)(theta)
 
     def covariance(theta):
         xp = namespace(theta)
@@ -52,7 +52,7 @@ def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
         return Factor(xp.concat([scales[:, c, None] * g for c, g in enumerate(each)]))
 
     draw = (WithReplacement(batch_size, n), Uniform(batch_size))
-    return Noise(problem, draw, gradient, Normal(n * count), twin, covariance)
+    return Noise(problem, draw, gradient, Normal(n * count), gaussian_gradient, covariance)
 
 
 def _relabelled(problem, labels):

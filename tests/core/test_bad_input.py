@@ -25,7 +25,7 @@ from sgdnoise.theory import stationary_covariance
 PROBLEM, THETA = curved()
 QUIET = noise.full_batch(PROBLEM)
 LAW = with_replacement(4, 2)
-CLASSES = Problem(PROBLEM.losses, (PROBLEM.examples[0], jnp.arange(4)), jax)
+CLASSES = Problem(PROBLEM.losses, (PROBLEM.examples[0], jnp.arange(4)))
 
 
 def walk_of(steps, every):
@@ -72,7 +72,7 @@ WRONG = {
         "None",
     ),
     "label noise on another batch": (lambda: noise.label_noise(PROBLEM, 3, 0.5, LAW), "3"),
-    "negative variance": (lambda: noise.isotropic(PROBLEM, -2.0, 8), "-2.0"),
+    "negative variance": (lambda: noise.isotropic(PROBLEM, -2.0), "-2.0"),
     "no rate": (lambda: sgd(QUIET, 0.0), "0.0"),
     "negative rate": (lambda: sgd(QUIET, -0.1), "-0.1"),
     "rate of nan": (lambda: sgd(QUIET, np.nan), "nan"),

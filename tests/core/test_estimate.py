@@ -1,6 +1,7 @@
 """Means and groups: the values, and whether the errors they claim are true."""
 
 import math
+import pickle
 from itertools import combinations
 
 import array_api_strict
@@ -10,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
-from witnesses import SURE, torus
+from witnesses import SURE, torus, value_and_error
 
 from sgdnoise.core import Estimate, batch_means, mean, nanmean, with_group_error
+from sgdnoise.core._arrays import as_numpy
 from sgdnoise.dimension import ERROR_GROUPS, levina_bickel, participation_ratio, stable_rank, twonn
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -24,17 +26,17 @@ def test_the_mean_and_its_error_are_numpys(xp, rng):
     np.testing.assert_allclose(np.asarray(found.value), samples.mean(0), rtol=1e-12)
     expected = np.sqrt(np.cov(samples.T).diagonal() / 50)
     np.testing.assert_allclose(np.asarray(found.stderr), expected, rtol=1e-12)
-    assert found.freedom == 49
+    assert found.dof == 49
 
 
 def test_the_mean_lies_within_its_error_of_the_truth_as_often_as_a_normal_one(rng):
     """z^2 of 5000 means of 100 numbers: its mean is 99 / 97, that of the square of Student's t."""
     found = mean(rng.exponential(size=(100, 5000)) * rng.choice([-1, 1], size=(100, 5000)))
-    assert mean(found.distance(0) ** 2).distance(99 / 97) < SURE
+    assert abs(mean(abs(found.z(0)) ** 2).z(99 / 97)) < SURE
 
 
 def test_distance_counts_standard_errors(xp):
-    found = Estimate(xp.asarray([1.0, 5.0]), xp.asarray([0.5, 2.0])).distance(2.0)
+    found = abs(Estimate(xp.asarray([1.0, 5.0]), xp.asarray([0.5, 2.0])).z(2.0))
     np.testing.assert_allclose(np.asarray(found), [2.0, 1.5], rtol=1e-15)
 
 
@@ -44,7 +46,7 @@ def test_finite_means_leave_out_what_is_not_finite_throughout(rng):
     found, expected = nanmean(samples), mean(samples[[0, 2, 3, 5]])
     np.testing.assert_array_equal(found.value, expected.value)
     np.testing.assert_array_equal(found.stderr, expected.stderr)
-    assert found.freedom == 3
+    assert found.dof == 3
     assert np.all(np.isnan(nanmean(np.full((4, 2), np.nan)).value))
 
 
@@ -137,8 +139,8 @@ def test_the_variance_of_a_mean_is_known_as_freedom_says(groups, splits, n, rng)
         lambda x: np.mean(x, axis=0), rng.normal(size=(n, 4000)), groups, splits=splits
     )
     freedom = 2 / np.var(n * found.stderr**2, ddof=1)
-    error = ((2 + 12 / found.freedom) / 4000) ** 0.5
-    assert abs(freedom / found.freedom - 1) < SURE * error + 0.05
+    error = ((2 + 12 / found.dof) / 4000) ** 0.5
+    assert abs(freedom / found.dof - 1) < SURE * error + 0.05
 
 
 def witness(values, sizes, n):
@@ -189,7 +191,7 @@ def test_of_two_groups_all_is_taken_for_linear(rng):
     orders = [np.random.default_rng([2, split]).permutation(50) for split in range(3)]
     gaps = [samples[o[:25]].mean() - samples[o[25:]].mean() for o in orders]
     np.testing.assert_allclose(found.stderr, np.sqrt(np.mean(np.square(gaps)) / 4), rtol=1e-10)
-    np.testing.assert_allclose(found.freedom, 1 / (1 / 3 + 1 / 49), rtol=1e-12)
+    np.testing.assert_allclose(found.dof, 1 / (1 / 3 + 1 / 49), rtol=1e-12)
 
 
 @given(seed=SEEDS, scale=st.floats(1e-6, 1e6), shift=st.sampled_from([0.0, 4.0]))
@@ -263,7 +265,7 @@ def test_at_a_corner_halves_claim_nothing_and_groups_what_is_derived():
     samples, truth = np.concatenate([half, -half]), (1 - 2 / np.pi) / 200
     found = with_group_error(corner, samples, 10, fewer=4, splits=4)
     claimed = mean(found.stderr**2 / truth)
-    assert claimed.distance(0.56926) < SURE
+    assert abs(claimed.z(0.56926)) < SURE
     assert np.mean(with_group_error(corner, samples).stderr ** 2) < truth / 4
 
 
@@ -287,10 +289,10 @@ def test_fewer_groups_combine_as_derived(fewer, rng):
     """Of means: right on average, and known as well as freedom says."""
     samples = rng.normal(size=(60, 4000))
     linear = with_group_error(lambda x: np.mean(x, axis=0), samples, 6, fewer=fewer)
-    assert mean(linear.stderr**2).distance(1 / 60) < SURE
+    assert abs(mean(linear.stderr**2).z(1 / 60)) < SURE
     freedom = 2 / np.var(60 * linear.stderr**2, ddof=1)
-    error = ((2 + 12 / linear.freedom) / 4000) ** 0.5
-    assert abs(freedom / linear.freedom - 1) < SURE * error + 0.05
+    error = ((2 + 12 / linear.dof) / 4000) ** 0.5
+    assert abs(freedom / linear.dof - 1) < SURE * error + 0.05
 
 
 @pytest.mark.parametrize("fewer", [1, 6])
@@ -335,3 +337,102 @@ def test_batches_keep_the_mean_and_its_error(n, rng):
     if n > 200:
         ratio = mean(kept).stderr / mean(samples).stderr
         assert np.all(abs(ratio - 1) < SURE / (2 * 200) ** 0.5)
+
+
+def test_sums_and_differences_add_variances():
+    a, b = Estimate(3.0, 0.3, 8), Estimate(1.0, 0.4, 5)
+    for result, value in ((a + b, 4.0), (a - b, 2.0), (b - a, -2.0)):
+        assert value_and_error(result) == pytest.approx((value, 0.5))
+        assert result.dof == pytest.approx(0.25**2 / (0.09**2 / 8 + 0.16**2 / 5))  # Welch
+
+
+def test_products_and_quotients_add_relative_variances():
+    a, b = Estimate(-3.0, 0.3, 8), Estimate(2.0, 0.4, 5)
+    for result, value in ((a * b, -6.0), (a / b, -1.5)):
+        relative = math.hypot(0.1, 0.2)
+        assert value_and_error(result) == pytest.approx((value, abs(value) * relative))
+
+
+def test_numbers_shift_and_scale_an_estimate_and_keep_its_dof():
+    e = Estimate(2.0, 0.5, 7)
+    expected = {
+        "add": (e + 1, 1 + e, 3.0, 0.5),
+        "subtract": (e - 1, -(1 - e), 1.0, 0.5),
+        "multiply": (e * -2, -2 * e, -4.0, 1.0),
+        "divide": (e / 4, 0.25 * e, 0.5, 0.125),
+    }
+    for one, other, *numbers in expected.values():
+        assert one == other
+        assert (*value_and_error(one), one.dof) == (*numbers, 7)
+    inverse = 6 / e
+    assert (inverse.value, inverse.stderr, inverse.dof) == (3.0, 0.75, 7)
+
+
+def test_the_error_of_arithmetic_is_the_scatter_of_repeats(rng):
+    n = 40_000
+    a, b = (rng.normal(mean, error, n) for mean, error in ((5.0, 0.1), (4.0, 0.08)))
+    one, other = Estimate(5.0, 0.1), Estimate(4.0, 0.08)
+    for repeats, result in (
+        (a + b, one + other),
+        (a - b, one - other),
+        (a * b, one * other),
+        (a / b, one / other),
+    ):
+        assert result.stderr == pytest.approx(repeats.std(), rel=SURE / (2 * n) ** 0.5 + 1e-3)
+
+
+def test_arrays_of_every_library_take_part_in_arithmetic(xp):
+    e = Estimate(xp.asarray([1.0, 2.0]), xp.asarray([0.1, 0.2]), 4)
+    doubled, shifted, summed = 2 * e, xp.asarray([1.0, 1.0]) * 3 + e, e + e
+    np.testing.assert_allclose(as_numpy(doubled.stderr), [0.2, 0.4])
+    np.testing.assert_allclose(as_numpy(shifted.value), [4.0, 5.0])
+    np.testing.assert_allclose(as_numpy(summed.stderr), np.asarray([0.1, 0.2]) * 2**0.5)
+    np.testing.assert_allclose(as_numpy(summed.dof), 8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda e: float(e),
+        lambda e: e < 1,
+        lambda e: e >= Estimate(1.0, 0.1),
+        lambda e: sorted([e, e]),
+        lambda e: bool(e),
+        lambda e: "a" + e,
+        lambda e: [*e],
+        lambda e: e[0],
+    ],
+)
+def test_an_estimate_is_neither_a_number_nor_a_tuple(wrong):
+    with pytest.raises(TypeError):
+        wrong(Estimate(1.0, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(4.5, 0.96), "4.50 ± 0.96"),
+        (Estimate(-1234.4, 56.7), "-1234 ± 57"),
+        (Estimate(1.0, 0.0), "1.00 ± 0.00"),
+        (Estimate(math.inf, math.inf), "inf ± inf"),
+        (Estimate(0.00123456, 0.000012), "0.001235 ± 0.000012"),
+        (Estimate(np.arange(2.0), np.ones(2) / 8), "[0, 1] ± [0.125, 0.125]"),
+        (Estimate(np.arange(50.0), np.ones(50)), "[0, 1, 2, 3, ...] ± [1, 1, 1, 1, ...]"),
+    ],
+)
+def test_an_estimate_prints_with_the_digits_that_its_error_allows(estimate, text):
+    assert f"{estimate}" == str(estimate) == text
+    assert repr(estimate) == f"Estimate({text})"
+
+
+def test_a_format_holds_for_both_numbers():
+    assert f"{Estimate(4.5, 0.96):.1f}" == "4.5 ± 1.0"
+
+
+def test_z_has_a_sign_and_equality_is_that_of_records():
+    e = Estimate(4.0, 0.5, 3)
+    assert (e.z(5), e.z(3)) == (-2, 2)
+    assert e == Estimate(4.0, 0.5, 3) != Estimate(4.0, 0.5, 4)
+    assert e != 4.0
+    assert pickle.loads(pickle.dumps(e)) == e
+    assert len({e, Estimate(4.0, 0.5, 3)}) == 1

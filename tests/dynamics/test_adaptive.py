@@ -75,8 +75,8 @@ def test_adam_without_memory_steps_by_the_sign_of_the_gradient(rng):
 def parts(problem, model, theta):
     """Gradient, covariance and its factor in the twin, all as numpy has them."""
     gradient = np.asarray(problem.gradient(theta))
-    still = torch.zeros(model.white.size, dtype=torch.float64)
-    factor = torch.func.jacfwd(lambda z: model.twin(theta, z))(still).numpy()
+    still = torch.zeros(model.normal.size, dtype=torch.float64)
+    factor = torch.func.jacfwd(lambda z: model.gaussian_gradient(theta, z))(still).numpy()
     return gradient, matrix(model.covariance(theta), len(theta), torch.asarray), factor
 
 

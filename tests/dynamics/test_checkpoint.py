@@ -19,7 +19,7 @@ from sgdnoise.dynamics import sgd, simulate, simulate_resumable
 def run(rng):
     """A small run: what chunked and simulate both want."""
     centres = jnp.asarray(rng.normal(size=(12, 3)))
-    problem = Problem(lambda t, c: 0.5 * ((t - c) ** 4).sum(1), (centres,), jax)
+    problem = Problem(lambda t, c: 0.5 * ((t - c) ** 4).sum(1), (centres,))
     process = sgd(noise.minibatch(problem, 2), 0.01)
     return process, jax.random.key(5), jnp.asarray(rng.normal(size=(4, 3)))
 
@@ -92,7 +92,7 @@ def other(run, **changed):
 
 def cubed(noise_of=2, rate=0.01, power=4, far=0.0):
     centres = jnp.linspace(-1, 1, 12)[:, None] * jnp.ones(3) + far
-    problem = Problem(lambda t, c: 0.5 * ((t - c) ** power).sum(1), (centres,), jax)
+    problem = Problem(lambda t, c: 0.5 * ((t - c) ** power).sum(1), (centres,))
     return sgd(noise.minibatch(problem, noise_of), rate)
 
 

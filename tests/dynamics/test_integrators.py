@@ -33,15 +33,15 @@ RATE, VARIANCE, FRICTION = 0.4, 0.7, 0.9
 STRENGTH = (RATE * VARIANCE) ** 0.5
 COLD = STRENGTH**2 / (2 * FRICTION)  # the temperature of the same noise
 START = np.asarray([1.0, -0.5, 0.7])
-BOWL = noise.isotropic(bowl(), VARIANCE, 3)
+BOWL = noise.isotropic(bowl(), VARIANCE)
 ORDINARY = (HESSIAN, STRENGTH * np.eye(3))
 INERT = with_inertia(FRICTION, STRENGTH)
 SCHEMES = {
     "langevin": (lambda dt: langevin(BOWL, RATE, dt), ORDINARY, 1),
-    "thermal": (lambda dt: overdamped_langevin(bowl(), STRENGTH**2 / 2, dt, 3), ORDINARY, 1),
+    "thermal": (lambda dt: overdamped_langevin(bowl(), STRENGTH**2 / 2, dt), ORDINARY, 1),
     "heun": (lambda dt: heun(BOWL, RATE, dt), ORDINARY, 2),
     "underdamped": (lambda dt: underdamped(BOWL, RATE, FRICTION, dt), INERT, 2),
-    "baoab": (lambda dt: baoab(bowl(), COLD, FRICTION, dt, 3), INERT, 2),
+    "baoab": (lambda dt: baoab(bowl(), COLD, FRICTION, dt), INERT, 2),
 }
 STEPS = np.asarray([16, 32, 64])
 
@@ -129,7 +129,7 @@ LINE = jnp.asarray([[0.0]])
 
 def on_a_line(loss):
     """A problem in one dimension with one example."""
-    return Problem(lambda t, c: loss(t[0]) + 0 * c[:, 0], (LINE,), jax)
+    return Problem(lambda t, c: loss(t[0]) + 0 * c[:, 0], (LINE,), 1)
 
 
 def test_paths_converge_at_strong_order_one_half_where_noise_grows_with_theta():
@@ -139,7 +139,7 @@ def test_paths_converge_at_strong_order_one_half_where_noise_grows_with_theta():
     dt^{1/2}).  The next order is dt^{1/2} times this one, small at dt = 2^-9.
     """
     h, s, steps = 0.5, 0.6, np.asarray([512, 1024, 2048])
-    model = noise.additive(on_a_line(lambda t: h * t**2 / 2), lambda t: Factor(s * t[None, :]), 1)
+    model = noise.additive(on_a_line(lambda t: h * t**2 / 2), lambda t: Factor(s * t[None, :]))
     errors = []
     for n in steps:
         dt = 1 / n
@@ -173,7 +173,7 @@ def polynomial(of):
 def on_average(scheme, spread, law, power, theta):
     """(rate, dt) -> E theta'^power after one step, a sum over what may be drawn."""
     variance, problem = polynomial(spread), on_a_line(polynomial(FORCE.integ()))
-    model = noise.additive(problem, lambda t: Factor(variance(t[None, :]) ** 0.5), 1)
+    model = noise.additive(problem, lambda t: Factor(variance(t[None, :]) ** 0.5))
     points, weights = LAWS[law]
 
     @jax.jit
@@ -239,7 +239,7 @@ MOMENTS = [X, V, X * V, V**2, X * V**2, V**3, V**4]
 def of_inertia(spread, law, kind):
     """dt -> E of MOMENTS after one step from (0.6, 0.4), a sum over what may be drawn."""
     variance, problem = polynomial(spread), on_a_line(polynomial(FORCE.integ()))
-    model = noise.additive(problem, lambda t: Factor(variance(t[None, :]) ** 0.5), 1)
+    model = noise.additive(problem, lambda t: Factor(variance(t[None, :]) ** 0.5))
     points, weights = LAWS[law]
     cold = 0.5 * 0.8 / (2 * FRICTION)  # rate times variance is 2 friction times this
 
@@ -248,7 +248,7 @@ def of_inertia(spread, law, kind):
         state = (jnp.full(1, 0.6), jnp.full(1, 0.4))
         process = underdamped(model, 0.5, FRICTION, dt)
         if kind == "baoab":
-            process = baoab(problem, cold, FRICTION, dt, 1)
+            process = baoab(problem, cold, FRICTION, dt)
             state = (*state, problem.gradient(state[0]))
         return jax.vmap(lambda z: process.step(state, z[None])[:2])(jnp.asarray(points))
 
@@ -291,7 +291,7 @@ def test_one_step_of_inertia_is_wrong_by_one_order_more(kind, spread, law, order
 def uneven():
     """Loss l_i = h_i (theta - c_i)^2 / 2: each example has its own curvature."""
     h, c = jnp.asarray([0.5, 1.0, 2.4]), jnp.asarray([0.3, -0.4, 0.2])
-    return Problem(lambda t, h, c: 0.5 * h * (t[0] - c) ** 2, (h, c), jax)
+    return Problem(lambda t, h, c: 0.5 * h * (t[0] - c) ** 2, (h, c))
 
 
 def moments_after(make, outcomes, steps):
@@ -452,14 +452,14 @@ def test_what_is_no_equation_is_refused(scheme, how, words):
 @pytest.mark.parametrize(("temperature", "dt"), [(-1.0, 0.1), (1.0, 0.0)])
 def test_a_bath_out_of_range_is_refused(temperature, dt):
     with pytest.raises(ValueError, match=r"must be .*, not (-1.0|0.0)"):
-        overdamped_langevin(QUIET.problem, temperature, dt, 8)
+        overdamped_langevin(QUIET.problem, temperature, dt)
 
 
 def test_a_thermal_bath_rests_at_temperature_over_curvature_to_first_order():
     """Euler's T (H + decay)^-1 (1 - dt (H + decay) / 2)^-1, in closed form."""
     temperature, dt, decay = 0.6, 0.1, 0.3
     steep = HESSIAN + decay * np.eye(3)
-    a, b = affine(overdamped_langevin(bowl(), temperature, dt, 3, weight_decay=decay), 3)
+    a, b = affine(overdamped_langevin(bowl(), temperature, dt, weight_decay=decay), 3)
     expected = temperature * np.linalg.inv(steep @ (np.eye(3) - dt / 2 * steep))
     np.testing.assert_allclose(a @ expected @ a.T + b @ b.T, expected, rtol=1e-10, atol=1e-13)
 

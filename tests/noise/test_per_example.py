@@ -18,12 +18,12 @@ N = 6
 def setting(request):
     """A problem in jax or torch, a theta, its gradients one by one, and how arrays are made."""
     problem, theta = curved(request.param, n=N)
-    return problem, theta, np.asarray(problem.gradients(theta)), LIBRARIES[request.param][0]
+    return problem, theta, np.asarray(problem.gradients(theta)), LIBRARIES[request.param]
 
 
 def weighed(g, law):
     g, along = np.asarray(g), np.ones((len(g), len(g))) / len(g)
-    return g.T @ (law.own * (np.eye(len(g)) - along) + law.shared * along) @ g
+    return g.T @ (law.var_within * (np.eye(len(g)) - along) + law.var_mean * along) @ g
 
 
 def test_it_is_what_its_gradients_say(setting, rng):
@@ -103,10 +103,10 @@ def test_it_works_under_jit():
 
 
 PROBLEM, THETA = curved("torch", n=N)
-MEAN = PROBLEM.__class__(lambda *args: PROBLEM.losses(*args).mean(), PROBLEM.examples, torch.func)
+MEAN = PROBLEM.__class__(lambda *args: PROBLEM.losses(*args).mean(), PROBLEM.examples)
 WRONG = {
     "one example": (
-        lambda: gradient_covariance(PROBLEM.only(slice(1)), THETA),
+        lambda: gradient_covariance(PROBLEM.subset(slice(1)), THETA),
         "2 examples, not 1",
     ),
     "a block of none": (lambda: gradient_covariance(PROBLEM, THETA, block=0), "not 0"),

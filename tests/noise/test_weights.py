@@ -50,7 +50,7 @@ def law(request):
 def claimed(law):
     """own (I - J) + shared J."""
     j = np.ones((law.n, law.n)) / law.n
-    return law.own * (np.eye(law.n) - j) + law.shared * j
+    return law.var_within * (np.eye(law.n) - j) + law.var_mean * j
 
 
 def test_a_law_has_the_mean_and_covariance_it_claims(law):
@@ -61,7 +61,7 @@ def test_a_law_has_the_mean_and_covariance_it_claims(law):
 
 def test_its_gaussian_twin_has_the_same_mean_and_covariance(law):
     """It is affine in what is drawn: offset and columns are read off with basis vectors."""
-    pick = gaussian_weights(law).pick
+    pick = gaussian_weights(law).weights_of
     offset = pick(np.zeros(law.n), np.float64)[1]
     b = np.stack([pick(e, np.float64)[1] - offset for e in np.eye(law.n)], axis=1)
     np.testing.assert_allclose(offset, np.full(law.n, 1 / law.n), rtol=1e-15)
@@ -71,15 +71,15 @@ def test_its_gaussian_twin_has_the_same_mean_and_covariance(law):
 def test_svag_stretches_the_covariance_and_nothing_else():
     law = without_replacement(5, 2)
     stretched = svag_weights(law, 3)
-    assert stretched.own == pytest.approx(3 * law.own, rel=1e-15)
-    assert (stretched.n, stretched.shared) == (law.n, law.shared)
+    assert stretched.var_within == pytest.approx(3 * law.var_within, rel=1e-15)
+    assert (stretched.n, stretched.var_mean) == (law.n, law.var_mean)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_weights_have_the_type_that_was_asked_for(xp, dtype):
     """A third in single precision is off by 1e-8, whatever it is cast to afterwards."""
     drawn = xp.asarray([0, 2, 1])
-    found = with_replacement(4, 3).pick(drawn, getattr(xp, dtype))[1]
+    found = with_replacement(4, 3).weights_of(drawn, getattr(xp, dtype))[1]
     assert found.dtype == getattr(xp, dtype)
     np.testing.assert_array_equal(np.asarray(found), np.asarray(1 / 3, dtype))
 

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from sgdnoise.dynamics._chains._observables import Observable
 from sgdnoise.dynamics._chains._random import along, draw, keys_for, numbers, orders, streams
 from sgdnoise.dynamics._process import Process
+from sgdnoise.noise._draws import with_sizes
 
 MOST = 2**31  # steps that an integer of 32 bits can count
 SMALL = 256  # numbers in theta, measured between 100 and 1500
@@ -165,7 +166,10 @@ def _steps(process, observe, looks, block, first, every):
     axis, as its matrices are multiplied.
     """
     keys, state, given = block
-    kinds, small = _kinds(process, given), _largest_part(state.theta) <= keys.shape[0] * SMALL
+    kinds, small = (
+        _kinds(process, state, given),
+        _largest_part(state.theta) <= keys.shape[0] * SMALL,
+    )
     own, over, axis = streams(kinds, keys), _over(given), -1 if small else 0
     move = jax.vmap(partial(_step, process), (axis, along(kinds, -1), over), axis)
     look = jax.vmap(partial(_look, process, observe), (axis, over, None), (axis, 0))
@@ -219,9 +223,11 @@ def _over(given):
     return None if given is None else 0
 
 
-def _kinds(process, given):
-    """What a step of any chain draws."""
-    return _own(process, None, jax.tree.map(lambda part: part[0], given))[0].draw
+def _kinds(process, state, given):
+    """What a step of any chain draws; the first chain tells the sizes that depend on theta."""
+    state, row = jax.tree.map(lambda part: part[0], (state, given))
+    own = _own(process, None, row)[0]
+    return with_sizes(own.draw, own.theta(state.theta))
 
 
 def _largest_part(theta):
@@ -239,8 +245,10 @@ def _still(lasted, theta):
 def _block(process, keys, state, given, shares):
     """Chains for one block: as many as fit, and blocks as equal as can be."""
 
+    kinds = _kinds(process, state, given)
+
     def one(key, state, row):
-        drawn = draw(_kinds(process, given), key, 0, _dtype(state))
+        drawn = draw(kinds, key, 0, _dtype(state))
         return _step(process, state, drawn, row)
 
     first = jax.tree.map(lambda part: part[0], (keys, state, given))

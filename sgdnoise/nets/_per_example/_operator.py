@@ -157,7 +157,7 @@ def gradient_covariance(
         law = laws(rows.n, batch_size)
     if law.n != rows.n:
         raise ValueError(f"a law for {law.n} examples cannot weigh {rows.n}")
-    return Gram(rows, law.own, law.shared)
+    return Gram(rows, law.var_within, law.var_mean)
 
 
 def per_example_gradients(

@@ -91,7 +91,7 @@ def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_prob
 
 
 def _number(found):
-    return found._replace(value=float(found.value), stderr=float(found.stderr))
+    return Estimate(float(found.value), float(found.stderr), found.dof)
 
 
 def _exactly(tensor):

@@ -39,7 +39,7 @@ def gradient_noise_scale(rows, *, curvature=None, n_probes=None, rng=None, whole
     found = jackknife(trace / square, left_trace / left_square)
     slope = (1 + trace / square / rows.n) / (square * (rows.n - 1))  # of the scale by sum g_i H g_i
     error = math.hypot(found.stderr, slope * (forms.probing / 2) ** 0.5)  # the jackknife has half
-    return found._replace(stderr=error)
+    return Estimate(found.value, error, found.dof)
 
 
 def signal_to_noise(rows) -> Estimate:
