@@ -108,7 +108,7 @@ def network(examples: int, steps: int, seed: int) -> Place:
         nn.Sequential(*layers).double(), nn.CrossEntropyLoss(reduction="none"), inputs, labels
     )
     for _ in range(steps):
-        theta = theta - RATE * problem.only(rng.integers(0, examples, BATCH)).gradient(theta)
+        theta = theta - RATE * problem.subset(rng.integers(0, examples, BATCH)).gradient(theta)
     here = float(problem.value(theta))
     values = torch.func.vmap(problem.value, chunk_size=50)
 
@@ -116,7 +116,7 @@ def network(examples: int, steps: int, seed: int) -> Place:
         return values(theta + torch.asarray(kicks)).numpy() - here
 
     def curvature(v):
-        return problem.curvature(theta, torch.asarray(v)).numpy()
+        return problem.hvp(theta, torch.asarray(v)).numpy()
 
     return Place(problem.gradients(theta).numpy(), curvature, change)
 
@@ -129,10 +129,10 @@ def run(moment: str, seed: int, *, size: Size) -> xr.Dataset:
     rows, g = GradientMatrix(place.gradients), place.gradients.mean(0)
     bend = float(g @ place.curvature(g))
     best = {"rate": g @ g / bend, "gain": (g @ g) ** 2 / (2 * bend)}
-    critical = gradient_noise_scale(rows, curvature=place.curvature, whole=True).value
+    critical = gradient_noise_scale(rows, curvature=place.curvature, population=True).value
     found = {
         "critical": critical,
-        "simple": gradient_noise_scale(rows, whole=True).value,
+        "simple": gradient_noise_scale(rows, population=True).value,
         "rate_predicted": best["rate"],
         "gain_predicted": best["gain"],
     }

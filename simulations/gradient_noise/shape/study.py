@@ -179,7 +179,7 @@ def against_hessian(module, inputs, labels, *, size: Size, rng) -> dict:
     problem, theta = as_problem(module, losses, inputs, labels)
     covariance = Gram(per_example_gradients(module, losses, inputs, labels), 1 / len(labels))
     lies = alignment(
-        covariance, lambda v: problem.curvature(theta, v), 10, n_probes=size.probes, rng=rng
+        covariance, lambda v: problem.hvp(theta, v), 10, n_probes=size.probes, rng=rng
     )
     eigenvalues = covariance.eigenvalues().double().numpy()[:KEPT]
     return {

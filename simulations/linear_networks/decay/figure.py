@@ -1,79 +1,79 @@
-"""Rates at which useless inputs are forgotten, under weight decay and under label noise."""
+"""Rates at which irrelevant inputs are forgotten, under weight decay and under label noise."""
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from sgdnoise.lab import COLOURS, STYLE
+from simulations.linear_networks._panels import relative_time
 
 CAPTION = (
-    "Linear networks forget useless inputs. Left: rate at which the weights from an input shrink, "
-    "over the mean of all, against its variance; lines are predictions, of slope 0 under decay and "
-    "1 under label noise, points measured with two standard errors. Middle: participation ratio "
-    "of the useless part of the hidden layer, all at the same shrinkage in total at first. Right: "
-    "that of the whole hidden layer."
+    "Linear networks forget irrelevant inputs. Left: rate at which the weights from an input "
+    "shrink, over the mean of all, against its variance; lines are predictions, of slope 0 under "
+    "decay and 1 under label noise, points measured with two standard errors. Middle: "
+    "participation ratio of the irrelevant part of the hidden layer, all at the same total "
+    "shrinkage at first. Right: that of the complete hidden layer."
 )
-SHOWN = {"decay": ("blue", "o"), "both": ("green", "s"), "noise": ("vermilion", "D")}
+SETTINGS = {"decay": ("blue", "o"), "both": ("green", "s"), "noise": ("vermilion", "D")}
 
 
 def figures(results) -> dict[str, tuple[str, Figure]]:
     """Stem -> caption and figure."""
-    return {"decay": (CAPTION, draw(results))}
+    return {"figure": (CAPTION, draw(results))}
 
 
 def draw(results) -> Figure:
-    """Rates against variance, and dimension of the useless part and of all against time."""
+    """Rates against variance, and dimension of the irrelevant part and of all against time."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.4, 2.9))
-        axes = figure.subplots(1, 3)
-        for name in (n for n in SHOWN if n in results.setting.values):
-            colour, marker = SHOWN[name]
-            how = {"color": COLOURS[colour], "marker": marker, "label": name}
-            part = results.sel(setting=name)
-            for ax, plot in zip(axes, (_rates, _useless, _all), strict=True):
-                plot(ax, part, how)
-        rates, useless, whole = axes
+        rates, irrelevant, total = axes = figure.subplots(1, 3)
+        for name in (n for n in SETTINGS if n in results.setting.values):
+            colour, marker = SETTINGS[name]
+            style = {"color": COLOURS[colour], "marker": marker, "label": name}
+            for ax, plot in zip(axes, (_rates, _irrelevant, _all), strict=True):
+                plot(ax, results.sel(setting=name), style)
         rates.set(xscale="log", yscale="log", xlabel="variance of the input", ylabel="rate / mean")
         for axis, ticks in ((rates.xaxis, [0.25, 0.5, 1, 2]), (rates.yaxis, [0.3, 0.5, 1, 2])):
             axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
             axis.set_ticks([], minor=True)
         rates.legend(fontsize=7)
-        useless.set(xlabel="share of the time", ylabel="PR of the useless part", ylim=(0, None))
-        whole.set(xlabel="share of the time", ylabel="PR of the hidden layer", ylim=(1, None))
+        for ax, text, low in ((irrelevant, "irrelevant part", 0), (total, "hidden layer", 1)):
+            ax.set(xlabel="fraction of the time", ylabel=f"PR of the {text}", ylim=(low, None))
     return figure
 
 
-def _rates(ax, part, how):
-    weights = part.useless.isel(watch=-1)
-    middle, error = weights.mean("part"), weights.std("part", ddof=1) / part.sizes["part"] ** 0.5
-    rates = np.log(part.start / middle) / float(part.step[-1])
-    unit = float(part.rate.mean())
-    bars = 2 * error / middle / float(part.step[-1]) / unit
-    ax.errorbar(part.variance, rates / unit, bars, markersize=3, linestyle="none", **how)
-    ax.plot(part.variance, part.rate / unit, color=how["color"], linewidth=0.9)
+def _rates(ax, setting, style):
+    weights = setting.useless.isel(watch=-1)
+    mean, groups = weights.mean("part"), setting.sizes["part"]
+    error = weights.std("part", ddof=1) / groups**0.5
+    rates = np.log(setting.start / mean) / float(setting.step[-1])
+    unit = float(setting.rate.mean())
+    bars = 2 * error / mean / float(setting.step[-1]) / unit
+    ax.errorbar(setting.variance, rates / unit, bars, markersize=3, linestyle="none", **style)
+    ax.plot(setting.variance, setting.rate / unit, color=style["color"], linewidth=0.9)
 
 
-def _useless(ax, part, how):
-    some = part.isel(watch=slice(3, None, 6))
-    powers = part.variance * some.useless.mean("part") ** 2
-    ax.plot(_share(some, part), _ratio(powers), markersize=3, linestyle="none", **how)
-    exact = part.variance * (part.start * np.exp(-part.rate * part.step)) ** 2
-    ax.plot(_share(part, part), _ratio(exact), color=how["color"], linewidth=0.9)
+def _irrelevant(ax, setting, style):
+    records = setting.isel(watch=slice(3, None, 6))
+    powers = setting.variance * records.useless.mean("part") ** 2
+    measured = powers.sum("input") ** 2 / (powers**2).sum("input")
+    _against_time(ax, setting, records, measured, _predicted_ratio(setting, []), style)
 
 
-def _all(ax, part, how):
-    some = part.isel(watch=slice(3, None, 6))
-    ax.plot(_share(some, part), some.ratio.mean("part"), markersize=3, linestyle="none", **how)
-    left = part.variance * (part.start * np.exp(-part.rate * part.step)) ** 2
-    modes = part.modes_rest
-    total = left.sum("input") + float(modes.sum())
-    ratio = total**2 / ((left**2).sum("input") + float((modes**2).sum()))
-    ax.plot(_share(part, part), ratio, color=how["color"], linewidth=0.9)
+def _all(ax, setting, style):
+    records = setting.isel(watch=slice(3, None, 6))
+    predicted = _predicted_ratio(setting, setting.modes_rest.values)
+    _against_time(ax, setting, records, records.ratio.mean("part"), predicted, style)
 
 
-def _ratio(powers):
-    return powers.sum("input") ** 2 / (powers**2).sum("input")
+def _against_time(ax, setting, records, measured, predicted, style):
+    time = relative_time(records, setting)
+    ax.plot(time, measured, markersize=3, linestyle="none", **style)
+    ax.plot(relative_time(setting, setting), predicted, color=style["color"], linewidth=0.9)
 
 
-def _share(some, part):
-    return some.step / float(part.step[-1])
+def _predicted_ratio(setting, modes):
+    """PR of the irrelevant weights, which shrink at the predicted rates, and of other modes."""
+    powers = setting.variance * (setting.start * np.exp(-setting.rate * setting.step)) ** 2
+    total = powers.sum("input") + float(np.sum(modes))
+    return total**2 / ((powers**2).sum("input") + float(np.sum(np.square(modes))))

@@ -1,16 +1,18 @@
-"""Participation ratios of all hidden layers of deeper networks, and of other noises."""
+"""Participation ratios of all hidden layers of deeper networks, and under other noises."""
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from sgdnoise.lab import COLOURS, STYLE
+from simulations.linear_networks._panels import worst_deviations
+from simulations.linear_networks.deep.claims import CONTRASTS, CONTROLS, with_layers
 
 CAPTION = (
     "Linear networks under label noise. Left: participation ratio of every hidden layer of the "
     "deepest network, and middle: of the last hidden layer under other noises; points are means "
-    "over runs, lines the refined slow flow, dashes the base flow, dots where all layers rest. "
-    "Right: the deviation of each flow in its worst layer and moment, with the largest standard "
+    "over runs, lines the refined slow flow, dashes the base flow, dots the stationary value. "
+    "Right: the deviation of each flow in its worst layer and time, with the largest standard "
     "error."
 )
 DEPTHS = ("four layers", "three layers", "two layers")
@@ -22,68 +24,46 @@ VARIANTS = {
     "Fisher": "orange",
 }
 LAYERS = ("black", "blue", "vermilion")
-MARKS = {"base": ("grey", "o"), "refined": ("vermilion", "D")}
-STILL = ("separable", "separable, quiet", "no label noise", "first layer alone")
+MARKERS = {"base": ("grey", "o"), "refined": ("vermilion", "D")}
 
 
 def figures(results) -> dict[str, tuple[str, Figure]]:
     """Stem -> caption and figure."""
-    return {"deeper": (CAPTION, draw(results))}
+    return {"figure": (CAPTION, draw(results))}
 
 
 def draw(results) -> Figure:
-    """Every layer of one network, one layer under every noise, and worst deviations."""
-    names = results.setting.values.tolist()
+    """Every layer of one network, one layer under every noise, and the largest deviations."""
+    settings = {
+        name: with_layers(results.sel(setting=name)) for name in results.setting.values.tolist()
+    }
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.4, 2.9))
         deep, noises, off = figure.subplots(1, 3)
-        deepest = next((name for name in DEPTHS if name in names), names[0])
-        _layers(deep, _own(results, deepest))
+        deepest = next((name for name in DEPTHS if name in settings), next(iter(settings)))
+        _layers(deep, settings[deepest])
         deep.set_title(deepest)
-        for name in (n for n in VARIANTS if n in names):
-            part = _own(results, name).isel(layer=-1)
-            _curve(noises, part, COLOURS[VARIANTS[name]], name)
+        for name in (n for n in VARIANTS if n in settings):
+            _curve(noises, settings[name].isel(layer=-1), COLOURS[VARIANTS[name]], name)
         noises.set_title("last hidden layer")
         for ax in (deep, noises):
-            ax.set(xlabel="share of the time", ylabel="participation ratio")
+            ax.set(xlabel="fraction of the time", ylabel="participation ratio")
             ax.legend(fontsize=6)
-        _off(off, results, [name for name in names if name not in STILL])
+        moving = {k: v for k, v in settings.items() if k not in CONTROLS + CONTRASTS}
+        worst_deviations(off, moving, ("watch", "layer"), MARKERS)
     return figure
 
 
-def _own(results, name):
-    """A setting, with the hidden layers that its network has."""
-    part = results.sel(setting=name)
-    return part.isel(layer=slice(int(part.depth) - 1))
+def _layers(ax, setting):
+    for k in range(setting.sizes["layer"]):
+        _curve(ax, setting.isel(layer=k), COLOURS[LAYERS[k]], f"hidden layer {k + 1}")
+    ax.axhline(float(setting.ratio_rest), color=COLOURS["grey"], linestyle=":", zorder=0)
 
 
-def _layers(ax, part):
-    for k in range(part.sizes["layer"]):
-        _curve(ax, part.isel(layer=k), COLOURS[LAYERS[k]], f"hidden layer {k + 1}")
-    ax.axhline(float(part.ratio_rest), color=COLOURS["grey"], linestyle=":", zorder=0)
-
-
-def _curve(ax, part, color, label):
-    time = part.step / float(part.step[-1])
-    start, zero = float(part.ratio_start), np.concatenate([[0.0], time])
-    ax.plot(time[1::3], part.ratio.mean("run")[1::3], "o", markersize=3, color=color, label=label)
-    for flow, style in (("refined", "-"), ("base", "--")):
-        values = np.concatenate([[start], part.ratio_flow.sel(flow=flow)])
-        ax.plot(zero, values, style, color=color, linewidth=1.0 if flow == "refined" else 0.6)
-
-
-def _off(ax, results, names):
-    for place, name in enumerate(names):
-        part = _own(results, name)
-        middle = part.ratio.mean("run")
-        off = 100 * abs(middle / part.ratio_flow - 1).max(("watch", "layer"))
-        error = part.ratio.std("run", ddof=1) / middle / part.sizes["run"] ** 0.5
-        for flow, (color, marker) in MARKS.items():
-            label = flow if place == 0 else None
-            value = float(off.sel(flow=flow))
-            ax.plot(value, place, marker, color=COLOURS[color], markersize=4, label=label)
-        ax.barh(place, 100 * float(error.max()), color=COLOURS["grey"], alpha=0.3, height=0.7)
-    ax.set_yticks(np.arange(len(names)), names)
-    ax.invert_yaxis()
-    ax.set(xlabel="PR off by, %", xlim=(0, None))
-    ax.legend(fontsize=7)
+def _curve(ax, layer, color, label):
+    time, style = layer.step / float(layer.step[-1]), {"markersize": 3, "label": label}
+    from_start = np.concatenate([[0.0], time])
+    ax.plot(time[1::3], layer.ratio.mean("run")[1::3], "o", color=color, **style)
+    for flow, line in (("refined", "-"), ("base", "--")):
+        values = np.concatenate([[float(layer.ratio_start)], layer.ratio_flow.sel(flow=flow)])
+        ax.plot(from_start, values, line, color=color, linewidth=1.0 if flow == "refined" else 0.6)

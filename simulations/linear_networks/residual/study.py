@@ -1,53 +1,35 @@
-"""How a residual that stays compresses a linear network: minibatches alone, no label noise.
+"""How residuals that stay compress a linear network: minibatches alone, without label noise.
 
 Networks f(x) = x W V start at the minimum of least squares and descend on minibatches that they
-cannot fit; their hidden dimension is held against the slow flow of that noise, and controls.
+cannot fit; the dimension of the hidden layer is compared with the flow of that noise, and controls.
 """
 
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
-
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from typer import Option
 
 from sgdnoise import noise
-from sgdnoise.core import Problem
-from sgdnoise.dynamics import sgd, simulate
-from sgdnoise.lab._terminal import (
-    Cluster,
-    Jobs,
-    Out,
-    Small,
-    command,
-    exit_on_error,
-    run_study,
-    sweep_one,
-)
+from sgdnoise.dynamics import sgd
+from sgdnoise.lab import Study, option
 from sgdnoise.theory import (
-    TwoLayer,
     amplification,
     irrelevant_rate,
     label_noise_flow,
     label_noise_task,
     residual_task,
 )
-from simulations.linear_networks.residual import claims
-from simulations.linear_networks.residual import figure as picture
+from simulations.linear_networks import _shared as shared
+from simulations.linear_networks.residual import claims, figure
 
-OUT = Path("out/residual")
-WATCHES, SIZES, MODES = 40, (8, 12, 2), (1.5, 1.0)
-FLOWS = {  # whose noise, and whether with the jitter of discrete steps and what it feeds
-    "form": ("form", {"discrete": False, "fed": False}),
-    "general": ("general", {"discrete": False, "fed": False}),
+WIDTHS, MODES = (8, 12, 2), (1.5, 1.0)
+WITHOUT_FEEDBACK = {"discrete_steps": 0.0, "with_feedback": False}
+FLOWS = {  # flow -> its task, and whether it has the jitter of discrete steps and its feedback
+    "form": ("form", WITHOUT_FEEDBACK),
+    "general": ("general", WITHOUT_FEEDBACK),
     "form fed": ("form", {}),
     "fed": ("general", {}),
 }
@@ -61,13 +43,13 @@ class Setting(NamedTuple):
     distinct: bool = False  # drawn without replacement
     rate: float = 0.04
     steps: int = 24_000  # with replacement; without it a step moves less, and there are more
-    residual: float = 0.7  # standard deviation of the noise in the targets, once and for all
+    residual: float = 0.7  # standard deviation of the noise in the targets, drawn once and for all
     kind: str = "even"  # or uneven: over outputs and inputs; or designed: noise = sigma^2 H
-    how: str = "minibatch"  # or full, frozen
+    variant: str = "minibatch"  # or full, frozen
 
     @property
     def thinned(self) -> float:
-        """f = (n - batch) / (n - 1) of distinct examples, by which their noise is less."""
+        """f = (n - batch) / (n - 1) of distinct examples, by which their noise is smaller."""
         return (self.examples - self.batch) / (self.examples - 1) if self.distinct else 1.0
 
 
@@ -85,38 +67,24 @@ SETTINGS = {
     "designed, distinct": Setting(
         80, batch=16, rate=0.05, steps=60_000, distinct=True, kind="designed"
     ),
-    "full batch": Setting(how="full"),
+    "full batch": Setting(variant="full"),
     "exact fit": Setting(residual=0.0),
-    "frozen readout": Setting(how="frozen"),
+    "frozen readout": Setting(variant="frozen"),
 }
-
-
-class Size(NamedTuple):
-    """How much is run."""
-
-    settings: tuple[str, ...]
-    runs: int
-    share: float  # of the steps
-    seed: int = 0
-
-
-FULL = Size(tuple(SETTINGS), 64, 1.0)
-SMALL = Size(("60, batch 4", "designed", "exact fit"), 10, 0.15)
 
 
 def task_and_start(setting: Setting):
     """Inputs (n, d) whose second moment is diagonal, targets (n, o), and W, V of least squares.
 
-    The teacher reads the first half of the inputs.  Designed data have each with residuals of
-    either sign in each output, so that the noise is sigma^2 H; their other inputs reach units
+    The teacher uses the first half of the inputs.  Designed data repeat each input with residuals
+    of either sign in each output, so that the noise is sigma^2 H; their other inputs reach units
     without a readout.
     """
     rng = np.random.default_rng(0)
-    d, h, o = SIZES
+    d, h, o = WIDTHS
     copies = 2 * o if setting.kind == "designed" else 1
-    places = setting.examples // copies
-    white = np.linalg.qr(rng.normal(size=(places, d)))[0] * places**0.5
-    x = np.repeat(white * np.linspace(0.5, 1.5, d) ** 0.5, copies, axis=0)
+    inputs = shared.inputs_with_moments(rng, setting.examples // copies, np.linspace(0.5, 1.5, d))
+    x = np.repeat(inputs, copies, axis=0)
     used = np.linalg.qr(rng.normal(size=(d // 2, o)))[0]
     mixed = np.linalg.qr(rng.normal(size=(o, o)))[0]
     product = np.concatenate([used @ np.diag(MODES) @ mixed, np.zeros((d - d // 2, o))])
@@ -124,11 +92,13 @@ def task_and_start(setting: Setting):
     w, v = rng.normal(size=(d, h)) / d**0.5, rng.normal(size=(h, o)) / h**0.5
     if copies > 1:
         w[: d // 2, h // 2 :] = w[d // 2 :, : h // 2] = v[h // 2 :] = 0
-    return x, y, *_settled(x, np.linalg.lstsq(x, y, rcond=None)[0], w, v)
+    minimum = np.linalg.lstsq(x, y, rcond=None)[0]
+    w, v = shared.descend_to_minimum(x.T @ x / len(x), minimum, [w, v], 4000)
+    return x, y, w, v + np.linalg.pinv(w, rcond=1e-9) @ (minimum - w @ v)
 
 
 def _residuals(kind, x, outputs, rng):
-    """Noise of unit variance in the targets, on the whole."""
+    """Noise of unit variance in the targets, on average."""
     white = rng.normal(size=(len(x), outputs))
     match kind:
         case "even":
@@ -141,159 +111,142 @@ def _residuals(kind, x, outputs, rng):
     return np.tile(signs, (len(x) // len(signs), 1))
 
 
-def _settled(x, best, w, v):
-    """Where descent comes to rest; what little is left is taken up by the readout."""
-    moment = x.T @ x / len(x)
-    for _ in range(4000):
-        slope = moment @ (w @ v - best)
-        w, v = w - 0.05 * slope @ v.T, v - 0.05 * w.T @ slope
-    return w, v + np.linalg.pinv(w, rcond=1e-9) @ (best - w @ v)
-
-
-def process(setting: Setting, x, y, w, v):
-    """What descends, from which theta, and how W and V are read from it."""
-    net = TwoLayer(*SIZES, "linear")
-    losses, theta, read = net.losses, np.concatenate([w.ravel(), v.ravel()]), net.weights
-    if setting.how == "frozen":
-        fixed, theta = jnp.asarray(v, jnp.float32), w.ravel()
-
-        def losses(t, inputs, targets):
-            return 0.5 * ((inputs @ t.reshape(w.shape) @ fixed - targets) ** 2).sum(1)
-
-        def read(theta):
-            return theta.reshape(w.shape), fixed
-
-    problem = Problem(losses, (jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)), jax)
-    if setting.how == "full":
+def process_of(setting: Setting, x, y, w, v):
+    """The process, its start theta, and theta -> (W, V)."""
+    frozen = setting.variant == "frozen"
+    problem, theta, weights = shared.two_layer_problem(x, y, w, v, frozen=frozen)
+    if setting.variant == "full":
         model = noise.full_batch(problem)
     else:
         model = noise.minibatch(problem, setting.batch, replacement=not setting.distinct)
-    return sgd(model, setting.rate), jnp.asarray(theta, jnp.float32), read
+    return sgd(model, setting.rate), theta, weights
 
 
-def seen(read, moment, unit, theta):
-    """What is watched of one theta: participation ratio, and the last input's weights."""
-    w, _ = read(theta)
-    hidden = w.T @ moment @ w
-    return {"ratio": jnp.trace(hidden) ** 2 / (hidden**2).sum(), "useless": w[-1] @ unit}
+def observe(weights, moment, direction, theta):
+    """The records of one theta: participation ratio, and the last input's weights."""
+    w, _ = weights(theta)
+    return {
+        "ratio": shared.participation_ratio(w.T @ moment @ w),
+        "useless": w[-1] @ direction,
+    }
 
 
-def run(setting: str, *, size: Size) -> xr.Dataset:
-    """Chains of one setting, and the flows that foretell them, at the same moments."""
-    seed = [size.seed, list(SETTINGS).index(setting)]
-    return measured(SETTINGS[setting], runs=size.runs, share=size.share, seed=seed)
-
-
-def measured(chosen: Setting, *, runs: int, share: float, seed) -> xr.Dataset:
-    """The same of any setting, for a share of its steps."""
+def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
+    """Chains of one setting, and the flows that predict them, at the same times."""
+    chosen = SETTINGS[setting]
     x, y, w, v = task_and_start(chosen)
-    moment, unit = x.T @ x / len(x), w[-1] / np.linalg.norm(w[-1])
-    made, theta, read = process(chosen, x, y, w, v)
-    every = max(1, round(chosen.steps * share / chosen.thinned / WATCHES))
-    look = partial(seen, read, jnp.asarray(moment, jnp.float32), jnp.asarray(unit, jnp.float32))
-    key, start = jax.random.fold_in(jax.random.key(seed[0]), seed[1]), jnp.tile(theta, (runs, 1))
-    found = simulate(made, key, start, steps=WATCHES * every, every=every, observe=look)
-    steps = every * np.arange(WATCHES + 1)
+    moment, direction = x.T @ x / len(x), w[-1] / np.linalg.norm(w[-1])
+    process, theta, weights = process_of(chosen, x, y, w, v)
+    every = shared.steps_between_records(chosen.steps * fraction / chosen.thinned)
+    constants = jnp.asarray(moment, jnp.float32), jnp.asarray(direction, jnp.float32)
+    records = shared.run_chains(
+        process,
+        jax.random.fold_in(jax.random.key(seed), [*SETTINGS].index(setting)),
+        theta,
+        runs=runs,
+        every=every,
+        observe=partial(observe, weights, *constants),
+    )
+    steps = every * np.arange(shared.RECORDS + 1)
     strength = {"learning_rate": chosen.rate, "batch_size": chosen.batch / chosen.thinned}
-    flows = _flows(x, y, w, v, chosen.rate * steps, strength, unit)
-    residual = _size(x, y)
-    off, error = claims.worst(np.asarray(found["ratio"], float), flows["ratio"][:, 1:])
+    flows, end = _flows(x, y, w, v, chosen.rate * steps, strength, direction)
+    residual = residual_size(x, y)
+    off, error = largest_deviation(np.asarray(records["ratio"], float), flows["ratio"][:, 1:])
+    across = shared.curvatures_across(moment, [w, v])
+    least = shared.curvatures_across(moment, end)[0]
     return xr.Dataset(
-        {name: (("run", "watch"), np.asarray(value, np.float32)) for name, value in found.items()}
-        | {f"{name}_flow": (("flow", "watch"), flows[name][:, 1:]) for name in found}
-        | {f"{name}_start": flows[name][0, 0] for name in found}
+        {name: (("run", "watch"), np.asarray(v, np.float32)) for name, v in records.items()}
+        | {f"{name}_flow": (("flow", "watch"), flows[name][:, 1:]) for name in records}
+        | {f"{name}_start": flows[name][0, 0] for name in records}
         | {
-            "amplification": amplification(moment, w, v, **strength),
-            "sharpness": chosen.rate * _bends(moment, w, v)[-1],
-            "haste": haste(x, y, strength) / _bends(moment, *flows["end"])[0],
+            "amplification": amplification(moment, [w, v], **strength),
+            "sharpness": chosen.rate * across[-1],
+            "haste": readout_speed(x, y, **strength) / least,
             "residual": residual,
-            "unlikeness": claims.unlikeness(_tasks(x, y)),
-            "linear_rate": irrelevant_rate(moment[-1, -1], SIZES[2], residual, **strength),
+            "unlikeness": unlikeness(tasks_of(x, y)),
+            "linear_rate": irrelevant_rate(moment[-1, -1], WIDTHS[2], residual, **strength),
             "thinned": chosen.thinned,
             "off": ("flow", off),
             "off_stderr": ("flow", error),
-            "moving": int(chosen.how == "minibatch" and chosen.residual > 0),
+            "moving": int(chosen.variant == "minibatch" and chosen.residual > 0),
             "step": ("watch", steps[1:].astype(float)),
         },
         {"flow": list(FLOWS)},
     )
 
 
-def _tasks(x, y):
+def tasks_of(x, y):
     """The noise of the residuals, and of labels with the same mean square."""
     general, _ = residual_task(x, y)
-    return {"form": label_noise_task(x, y.shape[1], _size(x, y)), "general": general}
+    return {"form": label_noise_task(x, y.shape[1], residual_size(x, y)), "general": general}
 
 
-def _size(x, y):
+def residual_size(x, y):
     """Root of the mean squared residual of least squares."""
-    left = x @ np.linalg.lstsq(x, y, rcond=None)[0] - y
-    return float(np.mean(left**2) ** 0.5)
+    residuals = x @ np.linalg.lstsq(x, y, rcond=None)[0] - y
+    return float(np.mean(residuals**2) ** 0.5)
 
 
-def haste(x, y, strength) -> float:
-    """How fast the readout moves along the minima: the largest of rate / (2 batch) E |x|^2 r r^T.
+def unlikeness(tasks) -> float:
+    """The distance of the noise from that of labels, |noise - sigma^2 A| / |sigma^2 A|."""
+    form, general = tasks["form"].noise, tasks["general"].noise
+    norm = np.linalg.norm(form)
+    return float(np.linalg.norm(general - form) / norm) if norm > 1e-12 else 0.0
 
-    The slow flow needs it to be little of the least curvature, across them.
+
+def readout_speed(x, y, learning_rate, batch_size) -> float:
+    """How fast the readout moves along the minima: largest of rate / (2 batch) E |x|^2 r r^T.
+
+    The flow needs it to be small beside the least curvature across the minima.
     """
-    left = x @ np.linalg.lstsq(x, y, rcond=None)[0] - y
-    pulled = left.T @ (np.sum(x**2, axis=1)[:, None] * left) / len(x)
-    return strength["rate"] / (2 * strength["batch"]) * float(np.linalg.eigvalsh(pulled)[-1])
+    residuals = x @ np.linalg.lstsq(x, y, rcond=None)[0] - y
+    weighted = residuals.T @ (np.sum(x**2, axis=1)[:, None] * residuals) / len(x)
+    return learning_rate / (2 * batch_size) * float(np.linalg.eigvalsh(weighted)[-1])
 
 
-def _flows(x, y, w, v, times, strength, unit):
-    """Participation ratio and useless weights along every flow, (flow, t), and where one ends."""
-    tasks, found = _tasks(x, y), {name: list[np.ndarray]() for name in ("ratio", "useless")}
-    for name, how in FLOWS.values():
-        flow = label_noise_flow(tasks[name], w, v, times, **strength, **how)
-        hidden = flow.hidden(tasks[name].moment)
-        trace = np.einsum("thh->t", hidden)
-        found["ratio"].append(trace**2 / (hidden**2).sum((1, 2)))
-        found["useless"].append(flow.first[:, -1] @ unit)
-    end = flow.first[-1], flow.second[-1]
-    return {name: np.asarray(values) for name, values in found.items()} | {"end": end}
+def largest_deviation(ratio, flows):
+    """Per cent by which each flow (flow, t) differs from descent (run, t), where it does most.
+
+    With its sign, and with the standard error there.
+    """
+    mean = ratio.mean(0)
+    off, error = 100 * (flows / mean - 1), 100 * ratio.std(0, ddof=1) / mean / len(ratio) ** 0.5
+    place = abs(off).argmax(1)
+    return np.take_along_axis(off, place[:, None], 1)[:, 0], error[place]
 
 
-def _bends(moment, w, v):
-    """Curvatures across the minima, ascending: of the product's A^1/2 K A^1/2."""
-    root = np.kron(np.diag(np.diag(moment) ** 0.5), np.eye(v.shape[1]))
-    bend = np.kron(np.eye(len(w)), v.T @ v) + np.kron(w @ w.T, np.eye(v.shape[1]))
-    return np.linalg.eigvalsh(root @ bend @ root)
+def _flows(x, y, w, v, times, strength, direction):
+    """Participation ratio and irrelevant weights along every flow, (flow, t), and the last end."""
+    tasks = tasks_of(x, y)
+    predicted: dict[str, list] = {"ratio": [], "useless": []}
+    for task, terms in FLOWS.values():
+        flow = label_noise_flow(tasks[task], [w, v], times, **strength, **terms)
+        (hidden,) = flow.hidden_moments(tasks[task].moment)
+        predicted["ratio"].append(shared.participation_ratio(hidden))
+        predicted["useless"].append(flow.layers[0][:, -1] @ direction)
+    arrays = {name: np.asarray(values) for name, values in predicted.items()}
+    return arrays, [path[-1] for path in flow.layers]
 
 
-def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
-    """All settings, on `jobs` processes; what is finished is kept in `folder`."""
-    grid = {"setting": list(size.settings)}
-    return sweep_one(partial(run, size=size), grid, folder, jobs=jobs, cluster=cluster)
-
-
-def main(
-    small: Small = False,
-    setting: Annotated[list[str] | None, Option(help="one of them; again for more")] = None,
-    runs: Annotated[int | None, Option(help="of each setting", show_default="64, small 10")] = None,
-    seed: Annotated[int, Option(help="of all draws")] = 0,
-    jobs: Jobs = 2,
-    cluster: Cluster = None,
-    out: Out = OUT,
-) -> None:
-    """Descend on minibatches that cannot be fitted, and hold all of it against the slow flow."""
-    size = SMALL if small else FULL
-    size = size._replace(
-        runs=size.runs if runs is None else runs,
-        settings=tuple(setting or size.settings),
-        seed=seed,
-    )
-    with exit_on_error(f"run the same command again to go on from what is in {out}"):
-        if size.runs < 2:
-            raise ValueError(f"an error needs at least 2 runs, not {size.runs}")
-        if size.seed < 0:
-            raise ValueError(f"a seed is a whole number from 0, not {size.seed}")
-        if unknown := set(size.settings) - set(SETTINGS):
-            raise ValueError(f"no setting {unknown.pop()!r}: there are {'; '.join(SETTINGS)}")
-        run_study(
-            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
-        )
-
+study = Study(
+    run,
+    grid={"setting": [*SETTINGS]},
+    sizes={
+        "full": {"runs": 64, "fraction": 1.0},
+        "small": {
+            "setting": ["60, batch 4", "designed", "exact fit"],
+            "runs": 10,
+            "fraction": 0.15,
+        },
+    },
+    options={
+        "setting": option(list, "only this setting; repeat for more", choices=SETTINGS),
+        "runs": option(int, "chains of each setting", least=2),
+    },
+    claims=claims,
+    figure=figure,
+    seed=True,
+)
 
 if __name__ == "__main__":
-    command(main)
+    study.main()

@@ -1,56 +1,37 @@
-"""How label noise compresses a linear network: descent against the slow flow, nothing fitted.
+"""How label noise compresses a two-layer linear network: SGD against a flow, nothing fitted.
 
-Networks f(x) = x W V start at a minimum and descend with fresh label noise; their hidden dimension,
-eigenvalues and imbalance are held against an ordinary differential equation on the manifold of
-minima, and against controls in which nothing may happen.
+Networks f(x) = x W V start at a minimum and descend with fresh label noise; the dimension,
+eigenvalues and imbalance of their hidden layer are compared with an ordinary differential equation
+on the manifold of minima, and with controls in which nothing may change.
 """
 
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
-
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from typer import Option
 
 from sgdnoise import noise
-from sgdnoise.core import Problem
-from sgdnoise.dynamics import langevin, sgd, simulate
-from sgdnoise.lab._terminal import (
-    Cluster,
-    Jobs,
-    Out,
-    Small,
-    command,
-    exit_on_error,
-    run_study,
-    sweep_one,
-)
+from sgdnoise.dynamics import langevin, sgd
+from sgdnoise.lab import Study, option
 from sgdnoise.theory import (
-    TwoLayer,
     amplification,
-    hidden_imbalance,
+    imbalances,
     irrelevant_rate,
     label_noise_flow,
     label_noise_task,
-    ratio_at_rest,
+    stationary_participation_ratio,
 )
-from simulations.linear_networks.two_layer import claims
-from simulations.linear_networks.two_layer import figure as picture
+from simulations.linear_networks import _shared as shared
+from simulations.linear_networks.two_layer import claims, figure
 
-OUT = Path("out/slow_flow")
-EXAMPLES, WATCHES = 200, 40
-FLOWS = {  # what the flow knows of: the jitter of discrete steps, and what the jitter feeds
-    "base": {"discrete": False, "fed": False},
-    "equation": {"discrete": False, "fed": True},
-    "refined": {"discrete": True, "fed": True},
+EXAMPLES = 200
+FLOWS = {  # flow -> whether it has the jitter of discrete steps, and what that jitter feeds back
+    "base": {"discrete_steps": 0.0, "with_feedback": False},
+    "equation": {"discrete_steps": 0.0, "with_feedback": True},
+    "refined": {"discrete_steps": 1.0, "with_feedback": True},
 }
 
 
@@ -65,7 +46,7 @@ class Setting(NamedTuple):
     modes: tuple[float, ...] = (1.5, 1.0)  # of the product, with zeros one for each output
     gain: float = 1.0  # of the initial weights
     label_noise: float = 0.5
-    how: str = "descent"  # or equation, frozen, silent, full
+    variant: str = "descent"  # or equation, frozen, silent, full
 
 
 SETTINGS = {
@@ -77,198 +58,147 @@ SETTINGS = {
     "large start": Setting(gain=1.7),
     "narrow": Setting(d=12, h=6, modes=(1.5, 1.0, 0.7), steps=27_000),
     "rank one": Setting(modes=(1.5, 0.0, 0.0), steps=27_000),
-    "equation": Setting(how="equation"),
-    "frozen readout": Setting(how="frozen"),
-    "no label noise": Setting(how="silent"),
-    "full batch": Setting(how="full"),
+    "equation": Setting(variant="equation"),
+    "frozen readout": Setting(variant="frozen"),
+    "no label noise": Setting(variant="silent"),
+    "full batch": Setting(variant="full"),
 }
 
 
-class Size(NamedTuple):
-    """How much is run."""
-
-    settings: tuple[str, ...]
-    runs: int
-    share: float  # of the steps
-
-
-FULL = Size(tuple(SETTINGS), 64, 1.0)
-SMALL = Size(("plain", "no label noise"), 8, 0.25)
-
-
 def task_and_start(setting: Setting):
-    """Inputs (n, d) whose second moment is diagonal, targets, and W, V where descent comes to rest.
+    """Inputs (n, d) whose second moment is diagonal, targets, and W, V at a minimum.
 
-    The product's inputs lie in the first half of the axes, so that the last one is useless.
+    The product uses the first half of the inputs only, so that the last one is irrelevant.
     """
     rng = np.random.default_rng(0)
     d, h, o = setting.d, setting.h, len(setting.modes)
-    white = np.linalg.qr(rng.normal(size=(EXAMPLES, d)))[0] * EXAMPLES**0.5
-    x = white * np.linspace(0.5, 1.5, d) ** 0.5
+    x = shared.inputs_with_moments(rng, EXAMPLES, np.linspace(0.5, 1.5, d))
     used = np.linalg.qr(rng.normal(size=(d // 2, o)))[0]
     mixed = np.linalg.qr(rng.normal(size=(o, o)))[0]
     y = x[:, : d // 2] @ used @ np.diag(setting.modes) @ mixed
-    if setting.how == "full":
-        y = y + setting.label_noise * rng.normal(size=y.shape)  # once and for all
+    if setting.variant == "full":
+        y = y + setting.label_noise * rng.normal(size=y.shape)  # drawn once and for all
     w = setting.gain * rng.normal(size=(d, h)) / d**0.5
     v = setting.gain * rng.normal(size=(h, o)) / h**0.5
-    for _ in range(30_000):
-        gradient = x.T @ (x @ (w @ v) - y) / EXAMPLES
-        w, v = w - 0.05 * gradient @ v.T, v - 0.05 * w.T @ gradient
-    return x, y, w, v
+    moment = x.T @ x / EXAMPLES
+    product = np.linalg.solve(moment, x.T @ y / EXAMPLES)
+    return x, y, *shared.descend_to_minimum(moment, product, [w, v], 30_000)
 
 
-def useless(w, v):
-    """The part of the last input's weights that no output sees, as a unit vector (h,)."""
-    seen = np.linalg.qr(v)[0]
-    part = w[-1] - seen @ (seen.T @ w[-1])
-    return part / np.linalg.norm(part)
+def irrelevant_direction(w, v):
+    """The unit vector (h,) of the last input's weights to units without a readout."""
+    readout = np.linalg.qr(v)[0]
+    invisible = w[-1] - readout @ (readout.T @ w[-1])
+    return invisible / np.linalg.norm(invisible)
 
 
-def process(setting: Setting, x, y, w, v):
-    """What descends, from which theta, and how W and V are read from it."""
-    net = TwoLayer(len(w), len(v), v.shape[1], "linear")
-    losses, theta = net.losses, np.concatenate([w.ravel(), v.ravel()])
-
-    def read(theta):
-        return net.weights(theta)
-
-    if setting.how == "frozen":
-        fixed, theta = jnp.asarray(v, jnp.float32), w.ravel()
-
-        def losses(t, inputs, targets):
-            return 0.5 * ((inputs @ t.reshape(w.shape) @ fixed - targets) ** 2).sum(1)
-
-        def read(theta):
-            return theta.reshape(w.shape), fixed
-
-    problem = Problem(losses, (jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)), jax)
-    match setting.how:
+def process_of(setting: Setting, x, y, w, v):
+    """The process, its start theta, and theta -> (W, V)."""
+    frozen = setting.variant == "frozen"
+    problem, theta, weights = shared.two_layer_problem(x, y, w, v, frozen=frozen)
+    match setting.variant:
         case "full":
-            made = sgd(noise.full_batch(problem), setting.rate)
+            process = sgd(noise.full_batch(problem), setting.rate)
         case "silent":
-            made = sgd(noise.minibatch(problem, setting.batch), setting.rate)
+            process = sgd(noise.minibatch(problem, setting.batch), setting.rate)
         case "equation":
             model = noise.label_noise(problem, setting.batch, setting.label_noise)
-            made = langevin(model, setting.rate, setting.rate / 4)
+            process = langevin(model, setting.rate, setting.rate / 4)
         case _:
             model = noise.label_noise(problem, setting.batch, setting.label_noise)
-            made = sgd(model, setting.rate)
-    return made, jnp.asarray(theta, jnp.float32), read
+            process = sgd(model, setting.rate)
+    return process, theta, weights
 
 
-def seen(read, moment, unit, outputs, theta):
-    """What is watched of one theta."""
-    w, v = read(theta)
-    values = jnp.linalg.eigvalsh(w.T @ moment @ w)[::-1]
+def observe(weights, moment, direction, outputs, theta):
+    """The records of one theta."""
+    w, v = weights(theta)
+    hidden = w.T @ moment @ w
     return {
-        "ratio": values.sum() ** 2 / (values**2).sum(),
-        "modes": values[:outputs],
+        "ratio": shared.participation_ratio(hidden),
+        "modes": jnp.linalg.eigvalsh(hidden)[::-1][:outputs],
         "imbalance": (w**2).sum() - (v**2).sum(),
-        "useless": w[-1] @ unit,
+        "useless": w[-1] @ direction,
     }
 
 
-def run(setting: str, *, size: Size) -> xr.Dataset:
-    """Chains of one setting, and the flows that foretell them, at the same moments."""
-    seed = list(SETTINGS).index(setting)
-    return measured(SETTINGS[setting], runs=size.runs, share=size.share, seed=seed)
-
-
-def measured(chosen: Setting, *, runs: int, share: float, seed: int) -> xr.Dataset:
-    """The same of any setting, for a share of its steps."""
+def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
+    """Chains of one setting, and the flows that predict them, at the same times."""
+    chosen = SETTINGS[setting]
     x, y, w, v = task_and_start(chosen)
-    o, unit, moment = len(chosen.modes), useless(w, v), x.T @ x / EXAMPLES
-    made, theta, read = process(chosen, x, y, w, v)
-    finer = 4 if chosen.how == "equation" else 1
-    every = max(1, round(chosen.steps * share / WATCHES)) * finer
-    look = partial(seen, read, jnp.asarray(moment, jnp.float32), jnp.asarray(unit, jnp.float32), o)
-    start = jnp.tile(theta, (runs, 1))
-    key = jax.random.key(seed)
-    found = simulate(made, key, start, steps=WATCHES * every, every=every, observe=look)
-    steps = every // finer * np.arange(WATCHES + 1)
+    o, direction, moment = len(chosen.modes), irrelevant_direction(w, v), x.T @ x / EXAMPLES
+    process, theta, weights = process_of(chosen, x, y, w, v)
+    substeps = 4 if chosen.variant == "equation" else 1
+    every = shared.steps_between_records(chosen.steps * fraction)
+    constants = jnp.asarray(moment, jnp.float32), jnp.asarray(direction, jnp.float32), o
+    records = shared.run_chains(
+        process,
+        jax.random.key([*SETTINGS].index(setting)),
+        theta,
+        runs=runs,
+        every=every * substeps,
+        observe=partial(observe, weights, *constants),
+    )
+    steps = every * np.arange(shared.RECORDS + 1)
     task = label_noise_task(x, o, chosen.label_noise)
     strength = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
     flows = {}
-    for name, how in FLOWS.items():
-        flow = label_noise_flow(task, w, v, chosen.rate * steps, **strength, **how)
-        flows[name] = _of_flow(flow, task.moment, unit, o)
-    results = {
-        name: xr.concat([_watched(flows[f][name][1:]) for f in FLOWS], "flow") for name in found
+    for name, terms in FLOWS.items():
+        flow = label_noise_flow(task, [w, v], chosen.rate * steps, **strength, **terms)
+        flows[name] = _records_of(flow, task.moment, direction, o)
+    predicted = {
+        name: xr.concat([_variable(flows[flow][name][1:]) for flow in FLOWS], "flow")
+        for name in records
     }
+    across = shared.curvatures_across(moment, [w, v])
     return xr.Dataset(
-        {name: _watched(values, "run") for name, values in found.items()}
-        | {f"{name}_flow": values for name, values in results.items()}
-        | {f"{name}_start": _watched(flows["base"][name][:1])[0] for name in found}
+        {name: _variable(values, "run") for name, values in records.items()}
+        | {f"{name}_flow": values for name, values in predicted.items()}
+        | {f"{name}_start": _variable(flows["base"][name][:1])[0] for name in records}
         | {
-            "amplification": amplification(moment, w, v, **strength),
-            "sharpness": chosen.rate * _sharpest(moment, w, v),
-            "ratio_rest": ratio_at_rest(moment, w @ v),
+            "amplification": amplification(moment, [w, v], **strength),
+            "sharpness": chosen.rate * float(across[-1]),
+            "ratio_rest": stationary_participation_ratio(moment, w @ v),
             "linear_rate": irrelevant_rate(moment[-1, -1], o, chosen.label_noise, **strength),
-            "moving": int(chosen.how in ("descent", "equation")),
+            "moving": int(chosen.variant in ("descent", "equation")),
             "step": ("watch", steps[1:].astype(float)),
         },
         {"flow": list(FLOWS), "mode": np.arange(o)},
     )
 
 
-def _watched(values, *first):
-    """An array of watches, and of modes where it has that axis."""
+def _variable(values, *first):
+    """An array of records, and of modes where it has that axis."""
     values = np.asarray(values, np.float32)
     return xr.DataArray(values, dims=(*first, "watch", "mode")[: values.ndim])
 
 
-def _of_flow(flow, moment, unit, outputs):
-    values = np.linalg.eigvalsh(flow.hidden(moment))[:, ::-1]
-    pairs = zip(flow.first, flow.second, strict=True)
+def _records_of(flow, moment, direction, outputs):
+    (hidden,) = flow.hidden_moments(moment)
+    first, second = flow.layers
+    pairs = zip(first, second, strict=True)
     return {
-        "ratio": values.sum(1) ** 2 / (values**2).sum(1),
-        "modes": values[:, :outputs],
-        "imbalance": np.asarray([np.trace(hidden_imbalance(w, v)) for w, v in pairs]),
-        "useless": flow.first[:, -1] @ unit,
+        "ratio": shared.participation_ratio(hidden),
+        "modes": np.linalg.eigvalsh(hidden)[:, ::-1][:, :outputs],
+        "imbalance": np.asarray([np.trace(*imbalances(layers)) for layers in pairs]),
+        "useless": first[:, -1] @ direction,
     }
 
 
-def _sharpest(moment, w, v):
-    """The largest curvature, of the product's A^1/2 K A^1/2."""
-    root = np.kron(np.diag(np.diag(moment) ** 0.5), np.eye(v.shape[1]))
-    bend = np.kron(np.eye(len(w)), v.T @ v) + np.kron(w @ w.T, np.eye(v.shape[1]))
-    return float(np.linalg.eigvalsh(root @ bend @ root)[-1])
-
-
-def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
-    """All settings, on `jobs` processes; what is finished is kept in `folder`."""
-    return sweep_one(
-        partial(run, size=size),
-        {"setting": list(size.settings)},
-        folder,
-        jobs=jobs,
-        cluster=cluster,
-    )
-
-
-def main(
-    small: Small = False,
-    setting: Annotated[list[str] | None, Option(help="one of them; again for more")] = None,
-    runs: Annotated[int | None, Option(help="of each setting", show_default="64, small 8")] = None,
-    jobs: Jobs = 2,
-    cluster: Cluster = None,
-    out: Out = OUT,
-) -> None:
-    """Descend with label noise in linear networks, and hold all of it against the slow flow."""
-    size = SMALL if small else FULL
-    size = size._replace(
-        runs=size.runs if runs is None else runs, settings=tuple(setting or size.settings)
-    )
-    with exit_on_error(f"run the same command again to go on from what is in {out}"):
-        if size.runs < 2:
-            raise ValueError(f"an error needs at least 2 runs, not {size.runs}")
-        if unknown := set(size.settings) - set(SETTINGS):
-            raise ValueError(f"no setting {unknown.pop()!r}: there are {', '.join(SETTINGS)}")
-        run_study(
-            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
-        )
-
+study = Study(
+    run,
+    grid={"setting": [*SETTINGS]},
+    sizes={
+        "full": {"runs": 64, "fraction": 1.0},
+        "small": {"setting": ["plain", "no label noise"], "runs": 8, "fraction": 0.25},
+    },
+    options={
+        "setting": option(list, "only this setting; repeat for more", choices=SETTINGS),
+        "runs": option(int, "chains of each setting", least=2),
+    },
+    claims=claims,
+    figure=figure,
+)
 
 if __name__ == "__main__":
-    command(main)
+    study.main()

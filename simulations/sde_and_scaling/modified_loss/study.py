@@ -99,7 +99,7 @@ def network():
         return 0.5 * (hidden @ theta[size:] - 2 * y) ** 2
 
     theta = torch.asarray(rng.normal(size=size + UNITS))
-    return Problem(losses, (x, y), torch.func), theta
+    return Problem(losses, (x, y)), theta
 
 
 def ways(what: str) -> torch.Tensor:
@@ -168,7 +168,7 @@ def run(rate: float, batch: int, *, size: Size) -> xr.Dataset:
 def rest(law: str, x, y, rate: float, batch: int, along, chains: int) -> Estimate:
     """The mean over time of each chain, at the ends of epochs, after it has settled."""
     examples = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-    problem = Problem(lambda t, x, y: (x @ t - y) ** 2 / 2, examples, jax)
+    problem = Problem(lambda t, x, y: (x @ t - y) ** 2 / 2, examples)
     make = reshuffled if law == "reshuffled" else with_replacement
     made = sgd(noise.from_weights(problem, make(EXAMPLES, batch)), rate)
     every, least = EXAMPLES // batch, np.linalg.eigvalsh(x.T @ x / EXAMPLES)[0]

@@ -164,7 +164,7 @@ def _of_regressions(results):
 
 def _mean(values):
     found = mean(np.asarray(values))
-    return Estimate(float(found.value), float(found.stderr), found.freedom)
+    return Estimate(float(found.value), float(found.stderr), found.dof)
 
 
 def _over(one: Estimate, other: Estimate) -> Estimate:

@@ -36,14 +36,14 @@ from sgdnoise.lab._terminal import (
 )
 from sgdnoise.noise import with_replacement
 from sgdnoise.theory import (
-    RegressionError,
-    descent_map,
-    equation_map,
-    euler_map,
+    AffineGradients,
+    euler_maruyama_map,
     observed_orders,
-    regression_error,
-    repeated,
-    stationary_ratio,
+    propagate_moments,
+    regression_gradients,
+    sde_map,
+    sgd_map,
+    stationary_variance_ratio,
     talay_tubaro,
 )
 from simulations.sde_and_scaling.weak_order import figure as picture
@@ -80,33 +80,37 @@ FULL = Size(RATES, STRETCHES, 100_000)
 SMALL = Size(RATES[:5], (1, 4), 4000)
 
 
-def problem() -> RegressionError:
+def problem() -> AffineGradients:
     """Twelve examples of three inputs, in minibatches of two."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=(12, 3)) * [1.0, 0.7, 0.5]
-    return regression_error(x, x @ [1.0, -1.0, 0.5] + 0.5 * rng.normal(size=12), 2)
+    return regression_gradients(x, x @ [1.0, -1.0, 0.5] + 0.5 * rng.normal(size=12), 2)
 
 
 def distances(rate: float) -> dict[str, float]:
     """Largest difference of first and second moments from descent at a time, of each way."""
     given, steps, start = problem(), round(TIME / rate), np.full(3, START)
-    reached = repeated(descent_map(given, rate), start, steps)
+    reached = propagate_moments(sgd_map(given, rate), start, steps)
 
     def off(moments):
         return float(np.max(np.abs(moments - reached)))
 
     def euler(cuts):
-        return repeated(euler_map(given, rate, rate / cuts, order=2), start, cuts * steps)
+        return propagate_moments(
+            euler_maruyama_map(given, rate, rate / cuts, order=2), start, cuts * steps
+        )
 
     orders = {"no noise": 0, "first order": 1, "second order": 2}
     found = {
-        name: off(repeated(equation_map(given, rate, TIME, order=order), start, 1))
+        name: off(propagate_moments(sde_map(given, rate, TIME, order=order), start, 1))
         for name, order in orders.items()
     }
     return found | {
-        "Euler, a step a rate": off(repeated(euler_map(given, rate, rate), start, steps)),
+        "Euler, a step a rate": off(
+            propagate_moments(euler_maruyama_map(given, rate, rate), start, steps)
+        ),
         "Euler, a fifth of a step": off(
-            repeated(euler_map(given, rate, rate / 5), start, 5 * steps)
+            propagate_moments(euler_maruyama_map(given, rate, rate / 5), start, 5 * steps)
         ),
         "extrapolated": off(talay_tubaro(euler(1), euler(2))),
     }
@@ -120,7 +124,7 @@ def chains(stretch: int, count: int) -> np.ndarray:
     def losses(theta, centre):
         return CURVATURE / 2 * (theta[0] - centre) ** 2
 
-    bowl = Problem(losses, (jnp.asarray(centres, jnp.float32),), jax)
+    bowl = Problem(losses, (jnp.asarray(centres, jnp.float32),))
     if stretch == 1:
         process = sgd(noise.minibatch(bowl, 4), RATE)
     else:
@@ -181,10 +185,10 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     text = "Euler, a step a rate: distance from descent"
     found.append(Verdict(text, 0.0, Estimate(exact, 0.0), True, 1e-12))
     for stretch in results.stretch.values.tolist():
-        ratio = stationary_ratio(RATE, CURVATURE, stretch=stretch)
+        ratio = stationary_variance_ratio(RATE, CURVATURE, stretch=stretch)
         name = "descent" if stretch == 1 else f"SVAG({stretch})"
         spread = mean(results.square.sel(stretch=stretch).values)
-        measured = Estimate(float(spread.value), float(spread.stderr), spread.freedom)
+        measured = Estimate(float(spread.value), float(spread.stderr), spread.dof)
         text = f"{name}: variance at rest, over the equation's"
         found.append(Verdict(text, ratio, measured, True, 0.02 * ratio))
         found.append(Verdict(f"{name}: as if it were the equation", 1.0, measured, False, 0.02))

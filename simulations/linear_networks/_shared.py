@@ -1,0 +1,72 @@
+"""Tasks, two-layer processes and measures that the studies of linear networks share."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from sgdnoise.core import Problem
+from sgdnoise.dynamics import simulate
+from sgdnoise.theory import MLP, products_around
+
+RECORDS = 40  # of each chain
+
+
+def inputs_with_moments(rng, examples: int, moments) -> np.ndarray:
+    """Inputs (n, d) whose second moment is diagonal, with these entries (d,)."""
+    white = np.linalg.qr(rng.normal(size=(examples, len(moments))))[0] * examples**0.5
+    return white * np.sqrt(moments)
+
+
+def descend_to_minimum(moment, product, layers, steps: int) -> list:
+    """The layers after gradient descent on the loss whose best product (d, o) is given."""
+    for _ in range(steps):
+        around = products_around(layers)
+        gradient = moment @ (around[-1][0] @ layers[-1] - product)
+        layers = [w - 0.05 * a.T @ gradient @ c.T for w, (a, c) in zip(layers, around, strict=True)]
+    return layers
+
+
+def two_layer_problem(x, y, w, v, *, frozen: bool = False):
+    """The problem in single precision, its start theta, and theta -> (W, V).
+
+    With a frozen readout theta holds W alone.
+    """
+    net = MLP((len(w), len(v), v.shape[1]), "linear")
+    data = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+    if not frozen:
+        start = np.concatenate([w.ravel(), v.ravel()])
+        return Problem(net.losses, data), jnp.asarray(start, jnp.float32), net.weights
+    readout = jnp.asarray(v, jnp.float32)
+
+    def losses(theta, inputs, targets):
+        return 0.5 * ((inputs @ theta.reshape(w.shape) @ readout - targets) ** 2).sum(1)
+
+    def weights(theta):
+        return theta.reshape(w.shape), readout
+
+    return Problem(losses, data), jnp.asarray(w.ravel(), jnp.float32), weights
+
+
+def run_chains(process, key, theta, *, runs: int, every: int, observe, records: int = RECORDS):
+    """Records of chains that start alike, one each `every` steps."""
+    start = jnp.tile(theta, (runs, 1))
+    return simulate(process, key, start, steps=records * every, every=every, observe=observe)
+
+
+def steps_between_records(steps: float) -> int:
+    """The number of steps between the records of a run of about so many steps."""
+    return max(1, round(steps / RECORDS))
+
+
+def participation_ratio(covariance):
+    """(Tr C)^2 / Tr C^2 of symmetric matrices (..., h, h)."""
+    return covariance.trace(axis1=-2, axis2=-1) ** 2 / (covariance**2).sum((-2, -1))
+
+
+def curvatures_across(moment, layers) -> np.ndarray:
+    """The curvatures across the minima, ascending, where the moment of the inputs is diagonal.
+
+    They are the eigenvalues of A^1/2 K A^1/2, with A = Sx (x) 1 and the tangent kernel K.
+    """
+    root = np.kron(np.diag(np.diag(moment) ** 0.5), np.eye(layers[-1].shape[1]))
+    kernel = sum(np.kron(a @ a.T, c.T @ c) for a, c in products_around(layers))
+    return np.linalg.eigvalsh(root @ kernel @ root)
