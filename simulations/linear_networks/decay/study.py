@@ -18,7 +18,7 @@ from sgdnoise.core import batch_means
 from sgdnoise.dynamics import sgd
 from sgdnoise.lab import Study, option
 from sgdnoise.theory import amplification, equal_decay, mode_with_decay, shrink_rates
-from simulations.linear_networks import _shared as shared
+from simulations import _linear_networks as shared
 from simulations.linear_networks.decay import claims, figure
 
 EXAMPLES, SUBRECORDS = 200, 10  # records of the modes for each record that is stored

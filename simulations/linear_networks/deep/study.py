@@ -30,7 +30,7 @@ from sgdnoise.theory import (
     sharpness,
     stationary_participation_ratio,
 )
-from simulations.linear_networks import _shared as shared
+from simulations import _linear_networks as shared
 from simulations.linear_networks.deep import claims, figure
 
 EXAMPLES, MAX_HIDDEN = 60, 3  # hidden layers of the deepest network

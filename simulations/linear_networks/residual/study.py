@@ -22,7 +22,7 @@ from sgdnoise.theory import (
     label_noise_task,
     residual_task,
 )
-from simulations.linear_networks import _shared as shared
+from simulations import _linear_networks as shared
 from simulations.linear_networks.residual import claims, figure
 
 WIDTHS, MODES = (8, 12, 2), (1.5, 1.0)

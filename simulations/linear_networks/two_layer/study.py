@@ -24,10 +24,9 @@ from sgdnoise.theory import (
     label_noise_task,
     stationary_participation_ratio,
 )
-from simulations.linear_networks import _shared as shared
+from simulations import _linear_networks as shared
 from simulations.linear_networks.two_layer import claims, figure
 
-EXAMPLES = 200
 FLOWS = {  # flow -> whether it has the jitter of discrete steps, and what that jitter feeds back
     "base": {"discrete_steps": 0.0, "with_feedback": False},
     "equation": {"discrete_steps": 0.0, "with_feedback": True},
@@ -66,23 +65,11 @@ SETTINGS = {
 
 
 def task_and_start(setting: Setting):
-    """Inputs (n, d) whose second moment is diagonal, targets, and W, V at a minimum.
-
-    The product uses the first half of the inputs only, so that the last one is irrelevant.
-    """
-    rng = np.random.default_rng(0)
-    d, h, o = setting.d, setting.h, len(setting.modes)
-    x = shared.inputs_with_moments(rng, EXAMPLES, np.linspace(0.5, 1.5, d))
-    used = np.linalg.qr(rng.normal(size=(d // 2, o)))[0]
-    mixed = np.linalg.qr(rng.normal(size=(o, o)))[0]
-    y = x[:, : d // 2] @ used @ np.diag(setting.modes) @ mixed
-    if setting.variant == "full":
-        y = y + setting.label_noise * rng.normal(size=y.shape)  # drawn once and for all
-    w = setting.gain * rng.normal(size=(d, h)) / d**0.5
-    v = setting.gain * rng.normal(size=(h, o)) / h**0.5
-    moment = x.T @ x / EXAMPLES
-    product = np.linalg.solve(moment, x.T @ y / EXAMPLES)
-    return x, y, *shared.descend_to_minimum(moment, product, [w, v], 30_000)
+    """Inputs (n, d), targets, and W, V at a minimum; see `two_layer_task`."""
+    target_noise = setting.label_noise if setting.variant == "full" else 0.0
+    return shared.two_layer_task(
+        setting.d, setting.h, setting.modes, gain=setting.gain, target_noise=target_noise
+    )
 
 
 def irrelevant_direction(w, v):
@@ -126,7 +113,7 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
     """Chains of one setting, and the flows that predict them, at the same times."""
     chosen = SETTINGS[setting]
     x, y, w, v = task_and_start(chosen)
-    o, direction, moment = len(chosen.modes), irrelevant_direction(w, v), x.T @ x / EXAMPLES
+    o, direction, moment = len(chosen.modes), irrelevant_direction(w, v), x.T @ x / len(x)
     process, theta, weights = process_of(chosen, x, y, w, v)
     substeps = 4 if chosen.variant == "equation" else 1
     every = shared.steps_between_records(chosen.steps * fraction)

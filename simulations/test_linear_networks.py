@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sgdnoise.theory import MLP
-from simulations.linear_networks import _shared as shared
+from simulations import _linear_networks as shared
 
 
 def test_curvatures_are_those_of_the_dense_hessian(rng):

@@ -1,4 +1,4 @@
-"""Tasks, two-layer processes and measures that the studies of linear networks share."""
+"""Tasks, processes and measures of linear networks, for the studies that simulate them."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +23,25 @@ def descend_to_minimum(moment, product, layers, steps: int) -> list:
         gradient = moment @ (around[-1][0] @ layers[-1] - product)
         layers = [w - 0.05 * a.T @ gradient @ c.T for w, (a, c) in zip(layers, around, strict=True)]
     return layers
+
+
+def two_layer_task(d, h, modes, *, examples=200, gain=1.0, target_noise=0.0):
+    """Inputs (n, d) whose second moment is diagonal, targets, and W, V at a minimum.
+
+    The product uses the first half of the inputs only, so that the last one is irrelevant.  modes:
+    its singular values, one for each output.  target_noise: drawn once and for all.
+    """
+    rng, o = np.random.default_rng(0), len(modes)
+    x = inputs_with_moments(rng, examples, np.linspace(0.5, 1.5, d))
+    used = np.linalg.qr(rng.normal(size=(d // 2, o)))[0]
+    mixed = np.linalg.qr(rng.normal(size=(o, o)))[0]
+    y = x[:, : d // 2] @ used @ np.diag(modes) @ mixed
+    if target_noise:
+        y = y + target_noise * rng.normal(size=y.shape)
+    w, v = gain * rng.normal(size=(d, h)) / d**0.5, gain * rng.normal(size=(h, o)) / h**0.5
+    moment = x.T @ x / examples
+    product = np.linalg.solve(moment, x.T @ y / examples)
+    return x, y, *descend_to_minimum(moment, product, [w, v], 30_000)
 
 
 def two_layer_problem(x, y, w, v, *, frozen: bool = False):

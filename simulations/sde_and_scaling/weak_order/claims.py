@@ -1,0 +1,63 @@
+"""What is claimed of the equations of SGD: their weak orders and their stationary variance."""
+
+import numpy as np
+import xarray as xr
+
+from sgdnoise.core import Estimate
+from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.theory import observed_orders, stationary_variance_ratio
+from simulations.sde_and_scaling.weak_order._regression import (
+    CURVATURE,
+    RATE,
+    TIME,
+    WEAK_ORDERS,
+)
+
+TITLE = "Which stochastic equation descent follows, and how closely"
+LEAD = (
+    "Slopes are between the two smallest rates, from exact second moments: the tolerance is twice "
+    "the change from the slope before it, which the next order of the rate makes.",
+    "Stationary variances are those of many chains over that of the first-order equation.",
+)
+
+
+def slopes(results: xr.Dataset, approximation: str) -> np.ndarray:
+    """Observed orders between neighbouring rates."""
+    return observed_orders(results.distance.sel(way=approximation), results.rate)
+
+
+def verdicts(results: xr.Dataset) -> list[Verdict]:
+    """Orders, Euler's exact step, and stationary variances over the equation's."""
+    judged = []
+    for approximation, order in WEAK_ORDERS.items():
+        observed = slopes(results, approximation)
+        text, tolerance = (
+            f"{approximation}: weak order",
+            2 * abs(float(observed[-1] - observed[-2])),
+        )
+        judged.append(Verdict(text, order, Estimate(float(observed[-1]), 0.0), True, tolerance))
+    exact = float(results.distance.sel(way="Euler, a step a rate").max())
+    text = "Euler, a step a rate: distance from descent"
+    judged.append(Verdict(text, 0.0, Estimate(exact, 0.0), True, 1e-12))
+    for stretch in results.stretch.values.tolist():
+        ratio = stationary_variance_ratio(RATE, CURVATURE, stretch=stretch)
+        name = "descent" if stretch == 1 else f"SVAG({stretch})"
+        measured = mean_of(results.square.sel(stretch=stretch))
+        text = f"{name}: variance at rest, over the equation's"
+        judged.append(Verdict(text, ratio, measured, True, 0.02 * ratio))
+        judged.append(Verdict(f"{name}: as if it were the equation", 1.0, measured, False, 0.02))
+    return judged
+
+
+def tables(results: xr.Dataset) -> list[Table]:
+    """Distances and slopes at every rate."""
+    rows = []
+    for approximation in results.way.values.tolist():
+        distance = results.distance.sel(way=approximation).values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            observed = observed_orders(distance, results.rate)
+        slope = f"{observed[-1]:.3f}" if approximation in WEAK_ORDERS else "-"
+        rows.append((approximation, *(f"{d:.1e}" for d in distance), slope))
+    headings = ("equation", *(f"{rate:.2g}" for rate in results.rate.values), "last slope")
+    caption = f"distance of moments from those of descent at time {TIME:g}, by rate"
+    return [Table(caption, headings, rows)]
