@@ -54,7 +54,8 @@ types: $(VENV)/.ready
 
 # Draws the committed figures anew from the committed results.
 figures: $(VENV)/.ready
-	$(PY) -m paper.figures
+	for study in simulations/*/study.py; do \
+		$(PY) -m simulations draw $$(basename $$(dirname $$study)) || exit 1; done
 
 derive: $(VENV)/.ready
 	$(PY) -m derivations $(CHECK)

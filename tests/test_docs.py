@@ -1,39 +1,62 @@
-"""What the documents say was found is what the committed results say."""
+"""The findings of every study quote its committed result, and the front page lists all of them."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from sgdnoise.lab import read, verdicts_in
+from sgdnoise.lab import load_study, read_parts, verdicts_in
 from sgdnoise.lab._verdict import row
 from simulations.calibration import claims as calibration_claims
 
-RESULTS = sorted(Path("simulations/results").glob("*.nc"))
+STUDIES = sorted(path.parent for path in Path("simulations").glob("*/study.py"))
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_the_findings_quote_every_verdict_as_it_is(path):
-    text = Path("docs/findings.md").read_text(encoding="utf-8")
-    found = verdicts_in(read(path))
-    assert found
-    for verdict in found:
-        assert f"| {' | '.join(row(verdict))} |" in text
+def cells(verdict):
+    return [text.replace("|", "\\|") for text in row(verdict)]
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_a_result_says_where_it_comes_from(path):
-    origin = read(path).attrs
-    assert {"arguments", "versions", "commit", "machine", "device", "date", "seconds"} <= set(
-        origin
-    )
-    assert origin["dirty"] == "False"
-    assert len(origin["commit"]) == 40
-    assert path.stat().st_size < 1_000_000
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_the_findings_quote_every_verdict_as_it_is(folder):
+    text = (folder / "findings.md").read_text(encoding="utf-8")
+    for results in read_parts(folder / "result.nc").values():
+        verdicts = verdicts_in(results)
+        assert verdicts
+        for verdict in verdicts:
+            assert f"| {' | '.join(cells(verdict))} |" in text
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_findings_begin_with_a_summary_of_a_few_sentences(folder):
+    title, summary, *_ = (folder / "findings.md").read_text(encoding="utf-8").split("\n\n")
+    assert title.startswith("# ")
+    assert summary.startswith("Question: ")
+    assert 3 <= len(re.findall(r"[.?](?= |\n|$)", summary)) <= 9
+    assert re.search(r"\d", summary)
+
+
+def test_the_front_page_has_one_line_for_each_study():
+    page = Path("docs/findings.md").read_text(encoding="utf-8")
+    links = re.findall(r"\(\.\./simulations/(\w+)/findings\.md\)", page)
+    assert sorted(links) == [folder.name for folder in STUDIES]
+    assert len(page.splitlines()) <= 60
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_a_result_says_where_it_comes_from(folder):
+    for results in read_parts(folder / "result.nc").values():
+        origin = results.attrs
+        names = {"arguments", "versions", "commit", "machine", "device", "date", "seconds"}
+        assert names <= set(origin)
+        assert origin["dirty"] == "False"
+        assert len(origin["commit"]) == 40
+    assert (folder / "result.nc").stat().st_size < 3_000_000
 
 
 def test_the_tables_of_estimators_are_those_of_the_committed_result():
     text = Path("docs/dimension.md").read_text(encoding="utf-8")
-    tables = calibration_claims.tables(read(Path("simulations/results/calibration.nc")))
+    results = load_study(Path("simulations"), "calibration").read()[""]
+    tables = calibration_claims.tables(results)
     assert len(tables) == 4
     for table in tables:
         for line in (table.headings, *table.rows):

@@ -45,3 +45,10 @@ def settings_of(dataset, *axes: str) -> Iterator[tuple[Any, Any]]:
     for values in product(*(dataset[axis].values.tolist() for axis in axes)):
         part = dataset.sel(dict(zip(axes, values, strict=True)))
         yield (values if len(axes) > 1 else values[0]), part
+
+
+def merge_sweeps(parts: dict[str, Any]) -> Any:
+    """One Dataset of the sweeps of a study, which may have different axes."""
+    import xarray as xr
+
+    return xr.merge(parts.values(), join="outer", compat="no_conflicts")

@@ -1,38 +1,25 @@
 """How far estimates of dimension are off, and whether their error bars are true.
 
-The 24 manifolds of Campadelli et al. (2015), clean, with noise and in many coordinates, by the
-recommended estimate and by others; and repeats of clouds without curvature or edge, with edge,
-and with curvature, on which an error bar is held against the spread it claims to know.
+Accuracy is measured on the 24 manifolds of Campadelli et al. (2015): as they are, with noise, and
+embedded in many coordinates.  Error bars are compared with the standard deviation over repeated
+samples of three manifolds: without curvature or boundary, with a boundary, and with curvature.
 """
 
-import sys
+from functools import partial
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
-
-import math
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Any, NamedTuple
-
 import numpy as np
-import typer
 import xarray as xr
-from typer import Option
 
 from sgdnoise import dimension
 from sgdnoise.core import with_group_error
 from sgdnoise.data import BENCHMARK, benchmark, embedded, gaussian, noisy, sphere, torus
-from sgdnoise.lab import read, sweep
-from sgdnoise.lab._terminal import exit_on_error, progress, run_study, workers
-from simulations.calibration import claims
-from simulations.calibration import figure as picture
+from sgdnoise.lab import Study, option, read_result
+from simulations.calibration import claims, figure
 
-OUT = Path("out/calibration")
-BEFORE = Path(__file__).parent / "results" / "calibration.nc"
-CLOUDS = {"torus": torus, "gaussian": gaussian, "sphere": sphere}
-CHANGES: dict[str, Callable] = {
+COMMITTED = Path(__file__).with_name("result.nc")
+MANIFOLDS = {"torus": torus, "gaussian": gaussian, "sphere": sphere}
+VARIANTS = {
     "clean": lambda data, rng: data,
     "noise": lambda data, rng: data._replace(
         inputs=data.inputs + 0.05 * rng.normal(size=data.inputs.shape)
@@ -40,221 +27,216 @@ CHANGES: dict[str, Callable] = {
     "relative": lambda data, rng: noisy(data, 0.05, rng=rng),
     "wide": lambda data, rng: embedded(data, 1000, rng=rng),
 }
-ONE_IN = {  # so many repeats, of estimators that take long; of each 2 at least
+REPEAT_INTERVAL = {  # slow estimators are measured in one of so many repeats, in 2 at least
     **dict.fromkeys(("mind_ml", "ess", "abid", "fisher_separability"), 3),
     "learned": 4,
     **dict.fromkeys(("danco", "tle", "abide", "local_pca"), 16),
     **dict.fromkeys(("full_correlation_integral", "geodesic"), 24),
 }
-
-
-class Size(NamedTuple):
-    """How much is run."""
-
-    points: tuple[int, ...]
-    seeds: int
-    changes: tuple[str, ...]
-    calibrated: bool
-    repeats: int
-    dimensions: tuple[int, ...]
-    cloud: int
-
-
-FULL = Size((1000, 2500), 5, tuple(CHANGES), True, 240, (2, 5, 10), 1000)
-SMALL = Size((300,), 2, ("clean",), False, 8, (2,), 250)
-BLOCK = 24  # repeats of a cloud in one task; fewer in all if fewer are asked
+BLOCK = 24  # repeats of one manifold in one point of the sweep
+ALL = tuple(dimension.ESTIMATORS)
 
 
 def methods(calibrated: bool) -> dict:
-    """What is tried on the benchmark, points -> number."""
+    """The methods that are tried on the benchmark, each a function points -> number."""
     names = ("learned", "twonn", "levina_bickel", "ess", "danco")
-    found = {name: dimension.ESTIMATORS[name] for name in names}
-    found["learned, noisy"] = partial(dimension.learned, noisy=True)
+    functions = {name: dimension.ESTIMATORS[name] for name in names}
+    functions["learned, noisy"] = partial(dimension.learned, noisy=True)
     if calibrated:
         for name in ("twonn", "l2n2", "levina_bickel"):
-            found[f"calibrated {name}"] = dimension.calibrated(dimension.ESTIMATORS[name])
-    return found
+            functions[f"calibrated {name}"] = dimension.calibrated(dimension.ESTIMATORS[name])
+    return functions
 
 
 def methods_of(names, calibrated: bool) -> dict:
-    """Those of the methods that are or use one of these estimators."""
+    """The methods that are, or use, one of these estimators."""
     every = methods(calibrated).items()
-    return {by: how for by, how in every if by.split(",")[0].split()[-1] in names}
+    return {name: f for name, f in every if name.split(",")[0].split()[-1] in names}
 
 
-def accuracy(
-    points: int, change: str, seed: int, *, calibrated: bool, names=tuple(dimension.ESTIMATORS)
-) -> xr.Dataset:
-    """The dimension of every manifold of the benchmark by every method of these estimators."""
-    tried = methods_of(names, calibrated)
+def accuracy(points: int, change: str, seed: int, *, calibrated: bool, names=ALL) -> xr.Dataset:
+    """The dimension of every manifold of the benchmark, by every method of these estimators."""
+    functions = methods_of(names, calibrated)
     rows = []
-    for place, name in enumerate(BENCHMARK):
-        rng = np.random.default_rng([seed, place, points])
-        data = CHANGES[change](benchmark(name, points, rng=rng), rng)
-        near = dimension.find_neighbours(data.inputs, 40)
-        rows.append([_value(method, near) for method in tried.values()])
-    axes = ("manifold", "by")
+    for index, name in enumerate(BENCHMARK):
+        rng = np.random.default_rng([seed, index, points])
+        data = VARIANTS[change](benchmark(name, points, rng=rng), rng)
+        neighbours = dimension.find_neighbours(data.inputs, 40)
+        rows.append([_value(method, neighbours) for method in functions.values()])
     true = [manifold.dimension for manifold in BENCHMARK.values()]
     return xr.Dataset(
-        {"found": (axes, np.asarray(rows))},
-        {"manifold": list(BENCHMARK), "true": ("manifold", true), "by": list(tried)},
+        {"found": (("manifold", "by"), np.asarray(rows))},
+        {"manifold": list(BENCHMARK), "true": ("manifold", true), "by": list(functions)},
     )
 
 
-def coverage(
-    cloud: str, d: int, block: int, *, size: Size, names=tuple(dimension.ESTIMATORS)
-) -> xr.Dataset:
-    """Values, errors and reach of 95% intervals of these estimators on some repeats of a cloud."""
-    repeats = range(block * BLOCK, min(size.repeats, (block + 1) * BLOCK))
-    found = np.full((BLOCK, len(dimension.ESTIMATORS), 3), np.nan)
-    for member, repeat in enumerate(repeats):
-        rng = np.random.default_rng([repeat, d, list(CLOUDS).index(cloud)])
-        points = CLOUDS[cloud](size.cloud, d, rng=rng).inputs
-        due = [name for name in _due(repeat, size.repeats) if name in names]
-        found[member] = _measured(points, due)
-    axes = ("member", "estimator")
-    return xr.Dataset(
-        {name: (axes, found[..., at]) for at, name in enumerate(("value", "error", "reach"))},
-        {"estimator": list(dimension.ESTIMATORS)},
-    )
-
-
-def _due(repeat, repeats):
-    """The estimators that this repeat of so many measures."""
-    often = {name: min(ONE_IN.get(name, 1), repeats // 2) for name in dimension.ESTIMATORS}
-    return [name for name, each in often.items() if repeat % each == 0]
-
-
-def _measured(points, names):
-    """Value, error and reach of these estimators, nan for the others, (estimator, 3).
-
-    Neighbours are found once for all that use the same.
-    """
-    apart = ("geodesic", "abide", *dimension.ERROR_GROUPS)
-    sharing = [n for n in names if n in dimension.MANIFOLD and n not in apart]
-
-    def several(part):
-        near = dimension.find_neighbours(part, 40)
-        return np.asarray([float(dimension.ESTIMATORS[n](part, neighbours=near)) for n in sharing])
-
-    found = dict(zip(sharing, _bars(several, points).T, strict=True)) if sharing else {}
-    for name in names:
-        if name not in found:
-            found[name] = _alone(name, points)
-    return [found.get(name, np.full(3, np.nan)) for name in dimension.ESTIMATORS]
-
-
-def _bars(statistic, points, **groups):
-    """Value, error and reach of each number of a statistic, (3, ...)."""
-    measured = with_group_error(statistic, points, **groups)
-    return np.stack([measured.value, measured.stderr, measured.interval()[1] - measured.value])
-
-
-def _alone(name, points):
-    estimator, groups = dimension.ESTIMATORS[name], dimension.ERROR_GROUPS.get(name, {})
+def _value(method, neighbours):
     try:
-        return _bars(lambda part: np.asarray(float(estimator(part))), points, **groups)
-    except ValueError:  # geodesic, where it refuses a group
-        return np.full(3, np.nan)
-
-
-def _value(method, near):
-    try:
-        return float(method(near.points, neighbours=near))
+        return float(method(neighbours.points, neighbours=neighbours))
     except ValueError:
         return np.nan
 
 
-def study(size: Size, *, jobs: int, folder, only=()) -> xr.Dataset:
-    """Accuracy and coverage, on `jobs` processes; what is finished is kept in `folder`.
+def coverage(cloud: str, d: int, block: int, *, repeats: int, size: int, names=ALL) -> xr.Dataset:
+    """Values, errors and half-widths of 95% intervals of these estimators, in one block of repeats.
 
-    only: estimators that are measured, all others being as in the results committed before.
+    size: points of a sample.
     """
-    names = tuple(only) or tuple(dimension.ESTIMATORS)
-    seeds, blocks = list(range(size.seeds)), list(range(-(-size.repeats // BLOCK)))
-    sets: dict[str, list] = {"points": [*size.points], "change": [*size.changes], "seed": seeds}
-    bars: dict[str, list] = {"cloud": [*CLOUDS], "d": [*size.dimensions], "block": blocks}
-    if not methods_of(names, size.calibrated):
-        sets["seed"] = []
-    total = sum(math.prod(map(len, grid.values())) for grid in (sets, bars))
-    near = partial(accuracy, calibrated=size.calibrated, names=names)
-    spread = partial(coverage, size=size, names=names)
-
-    def finished():
-        return sum(1 for _ in folder.rglob("point-*.nc"))
-
-    with workers(jobs) as pool, progress("points", finished, total):
-        found = sweep(near, sets, pool, folder / "accuracy") if sets["seed"] else None
-        repeated = claims.summarised(sweep(spread, bars, pool, folder / "coverage"))
-    if only:
-        return renewed(read(BEFORE), found, repeated.sel(estimator=list(only)))
-    parts = [repeated] if found is None else [found, repeated]
-    return xr.merge(parts, join="outer", compat="no_conflicts")
+    bars = np.full((BLOCK, len(ALL), 3), np.nan)
+    for member, repeat in enumerate(range(block * BLOCK, min(repeats, (block + 1) * BLOCK))):
+        rng = np.random.default_rng([repeat, d, list(MANIFOLDS).index(cloud)])
+        points = MANIFOLDS[cloud](size, d, rng=rng).inputs
+        bars[member] = _bars_of(points, [n for n in _measured_in(repeat, repeats) if n in names])
+    columns = {"value": bars[..., 0], "error": bars[..., 1], "reach": bars[..., 2]}
+    axes = ("member", "estimator")
+    return xr.Dataset({k: (axes, v) for k, v in columns.items()}, {"estimator": list(ALL)})
 
 
-def renewed(before: xr.Dataset, found: xr.Dataset | None, repeated: xr.Dataset) -> xr.Dataset:
-    """The results before, with these methods and these estimators instead of what they were."""
-    parts = []
-    for axis, new in (("by", found), ("estimator", repeated)):
-        old = before[[name for name, each in before.data_vars.items() if axis in each.dims]]
-        if new is not None:
-            kept = old.drop_sel({axis: new[axis].values})
-            order = {axis: old[axis].values}
-            old = xr.concat([kept, new], axis, join="exact", data_vars="minimal").sel(order)
-        parts.append(old)
-    merged = xr.merge([part.drop_attrs() for part in parts], join="outer", compat="no_conflicts")
-    return merged.assign_attrs({f"before_{name}": it for name, it in before.attrs.items()})
+def _measured_in(repeat, repeats):
+    """The estimators that are measured in this repeat."""
+    intervals = {name: min(REPEAT_INTERVAL.get(name, 1), repeats // 2) for name in ALL}
+    return [name for name, interval in intervals.items() if repeat % interval == 0]
 
 
-def main(
-    small: Annotated[bool, Option("--small", help="a minute, for a look")] = False,
-    seeds: Annotated[
-        int | None, Option(help="benchmark sets of each kind", show_default="by size")
-    ] = None,
-    repeats: Annotated[
-        int | None, Option(help="of each cloud; slow estimators less often", show_default="by size")
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        Option(help="an estimator to measure again, the rest as committed; may be given again"),
-    ] = None,
-    jobs: Annotated[int, Option(help="processes")] = 2,
-    out: Annotated[Path, Option(help="folder for results; a stopped run goes on there")] = OUT,
-) -> None:
-    """How far estimates of dimension are off on 24 manifolds; whether their error bars are true.
+def _bars_of(points, names):
+    """Value, error and half-width of these estimators, nan for all others.  -> (estimator, 3)
 
-    By size: 5 sets of each kind and 240 repeats of each cloud; small, 2 and 8.
-    Stopped at any moment, it goes on where it stopped when started again with the same arguments.
-    Exit status: 0 the claims hold, 1 one fails inside its regime, 2 bad input.
+    Estimators that use the same neighbours share one search.
     """
-    size = SMALL if small else FULL
-    asked: dict[str, Any] = {"seeds": seeds, "repeats": repeats}
-    size = size._replace(**{name: n for name, n in asked.items() if n is not None})
-    with exit_on_error(f"run the same command again to go on from what is in {out}"):
-        least = min(size.seeds, size.repeats)
-        if least < 2:
-            raise ValueError(f"an error needs at least 2 seeds and 2 repeats, not {least}")
-        _check_only(only or (), size)
-        run_study(
-            partial(study, size, jobs=jobs, only=only or ()),
-            size._asdict() | ({"only": only} if only else {}),
-            claims,
-            picture,
-            out,
+    separate = ("geodesic", "abide", *dimension.ERROR_GROUPS)
+    shared = [n for n in names if n in dimension.MANIFOLD and n not in separate]
+
+    def estimates(sample):
+        neighbours = dimension.find_neighbours(sample, 40)
+        return np.asarray(
+            [float(dimension.ESTIMATORS[n](sample, neighbours=neighbours)) for n in shared]
         )
 
+    bars = dict(zip(shared, _bar(estimates, points).T, strict=True)) if shared else {}
+    for name in names:
+        if name not in bars:
+            bars[name] = _bar_of_one(name, points)
+    return [bars.get(name, np.full(3, np.nan)) for name in ALL]
 
-def _check_only(only, size):
-    for name in only:
-        if name not in dimension.ESTIMATORS:
-            raise ValueError(
-                f"sgdnoise.dimension._catalogue.ESTIMATORS has no {name!r}; give one of their names"
-            )
-    if only and size != FULL:
-        raise ValueError("only some are measured again at the full size, that of the results kept")
 
+def _bar(statistic, points, **groups):
+    """Value, error and half-width of each number of a statistic, (3, ...)."""
+    estimate = with_group_error(statistic, points, **groups)
+    return np.stack([estimate.value, estimate.stderr, estimate.interval()[1] - estimate.value])
+
+
+def _bar_of_one(name, points):
+    estimator, groups = dimension.ESTIMATORS[name], dimension.ERROR_GROUPS.get(name, {})
+    try:
+        return _bar(lambda sample: np.asarray(float(estimator(sample))), points, **groups)
+    except ValueError:  # `geodesic` refuses a group whose graph is not connected
+        return np.full(3, np.nan)
+
+
+def summary(bars: xr.Dataset) -> xr.Dataset:
+    """The repeats of each sample: their number, mean, deviation, claimed error and coverage.
+
+    A value lies nearer to the mean of m repeats, of which it is one, than to the true mean, by
+    (1 - 1 / m)^1/2; this is corrected.  One repeat alone has no deviation and counts as none.
+    """
+    stacked = bars.stack(repeat=("block", "member"))
+    finite = np.isfinite(stacked.value) & np.isfinite(stacked.reach)
+    finite &= finite.sum("repeat") > 1
+    value, count = stacked.value.where(finite), finite.sum("repeat")
+    mean = value.mean("repeat")
+    deviation = abs(value - mean) / np.sqrt(1 - 1 / count.where(count > 1))
+    return xr.Dataset(
+        {
+            "repeats": count,
+            "mean": mean,
+            "spread": value.std("repeat", ddof=1),
+            "claimed_error": np.sqrt((stacked.error.where(finite) ** 2).mean("repeat")),
+            "covered": (deviation <= stacked.reach).where(finite).mean("repeat"),
+        }
+    )
+
+
+def execute(parameters: dict, session) -> xr.Dataset:
+    """Accuracy and coverage; with `only`, these estimators anew and the others as committed."""
+    p, only = parameters, list(parameters["only"] or ())
+    names = tuple(only) or ALL
+    benchmarks = {
+        "points": list(p["points"]),
+        "change": list(p["changes"]),
+        "seed": list(range(p["seeds"])),
+    }
+    samples = {
+        "cloud": list(MANIFOLDS),
+        "d": list(p["dimensions"]),
+        "block": list(range(-(-p["repeats"] // BLOCK))),
+    }
+    measure = partial(coverage, repeats=p["repeats"], size=p["sample"], names=names)
+    parts = []
+    if methods_of(names, p["calibrated"]):
+        run = partial(accuracy, calibrated=p["calibrated"], names=names)
+        parts.append(session.sweep(run, benchmarks, name="accuracy"))
+    bars = summary(session.sweep(measure, samples, name="coverage"))
+    if only:
+        return renewed(read_result(COMMITTED), *(parts or [None]), bars.sel(estimator=only))
+    return xr.merge([*parts, bars], join="outer", compat="no_conflicts")
+
+
+def renewed(committed: xr.Dataset, accuracies: xr.Dataset | None, bars: xr.Dataset) -> xr.Dataset:
+    """The committed results with these methods and these estimators replaced."""
+    parts = []
+    for axis, new in (("by", accuracies), ("estimator", bars)):
+        old = committed[[name for name, v in committed.data_vars.items() if axis in v.dims]]
+        if new is not None:
+            others = old.drop_sel({axis: new[axis].values})
+            order = {axis: old[axis].values}
+            old = xr.concat([others, new], axis, join="exact", data_vars="minimal").sel(order)
+        parts.append(old)
+    merged = xr.merge([part.drop_attrs() for part in parts], join="outer", compat="no_conflicts")
+    return merged.assign_attrs({f"before_{name}": v for name, v in committed.attrs.items()})
+
+
+FULL = {
+    "points": (1000, 2500),
+    "seeds": 5,
+    "changes": tuple(VARIANTS),
+    "calibrated": True,
+    "repeats": 240,
+    "dimensions": (2, 5, 10),
+    "sample": 1000,
+    "only": (),
+}
+SMALL = {
+    "points": (300,),
+    "seeds": 2,
+    "changes": ("clean",),
+    "calibrated": False,
+    "repeats": 8,
+    "dimensions": (2,),
+    "sample": 250,
+}
+
+
+def check(parameters: dict) -> None:
+    """Raises ValueError where some estimators alone are to be measured at another size."""
+    full = {name: parameters[name] for name in FULL if name != "only"}
+    if parameters["only"] and full != {name: v for name, v in FULL.items() if name != "only"}:
+        raise ValueError("--only measures again at the full size, that of the committed results")
+
+
+study = Study(
+    execute=execute,
+    check=check,
+    sizes={"full": FULL, "small": FULL | SMALL},
+    options={
+        "seeds": option(int, "benchmark sets of each kind", least=2),
+        "repeats": option(int, "samples of each manifold, fewer of slow estimators", least=2),
+        "only": option(
+            list, "an estimator to measure again, all others as committed", choices=list(ALL)
+        ),
+    },
+    claims=claims,
+    figure=figure,
+)
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    study.main()

@@ -1,85 +1,88 @@
-"""Growth of the distance to invariant sets, of units, of two units alike, and of layers."""
+"""Growth of the distance to invariant sets: a unit, two equal units, and layers."""
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from sgdnoise.lab import COLOURS, STYLE
+from sgdnoise.lab import COLOURS, STYLE, settings_of
 
 CAPTION = (
-    "Growth, a step, of the logarithm of a distance; bars are two standard errors. a: a unit "
+    "Growth per step of the logarithm of a distance; bars are two standard errors. a: a unit "
     "y = w2 w1 x near zero; lines are exact, dashes of second order. b: the median of whole units "
     "of the smallest batch; dashes have the slope of the exponent where it is negative. c: whole "
-    "units that were drawn to zero, of those that did not blow up, and that blew up (crosses), of "
-    "all. d: two units that are alike; lines are the curvatures that the chains met, dashes those "
-    "at rest. e: a layer near zero over c² / 2, c the size of its kicks; the line is n − 2. f: "
-    "what is left of it less n − 2, and refined (crosses)."
+    "units that collapsed to zero, of those that did not diverge, and that diverged (crosses), of "
+    "all. d: two nearly equal units; lines use the curvatures that the chains met, dashes those at "
+    "the minimum. e: a layer near zero over c² / 2, c the size of its noise; the line is n − 2. "
+    "f: the same less n − 2, and the refined prediction (crosses)."
 )
 LINES = ("blue", "vermilion", "green", "orange", "purple", "sky")
-LEAST = -200  # log10 of a size
+MIN_LOG_SIZE = -200
 
 
 def figures(results) -> dict[str, tuple[str, Figure]]:
-    """Stem -> caption and figure."""
-    return {"collapse": (CAPTION, draw(results))}
+    """The only figure of the study."""
+    return {"figure": (CAPTION, draw(results))}
 
 
+@mpl.rc_context(STYLE)
 def draw(results) -> Figure:
-    """A unit near zero and as a whole, two units alike, layers."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 5.2))
-        panels = (_unit, _nets, _shares, _twins, _layer, _refined)
-        for ax, panel in zip(figure.subplots(2, 3).ravel(), panels, strict=True):
-            panel(ax, results)
+    """A unit near zero and far from it, two equal units, layers."""
+    figure = Figure(figsize=(9.6, 5.2))
+    panels = (_unit, _nets, _fractions, _twins, _layer, _refined)
+    for ax, panel in zip(figure.subplots(2, 3).ravel(), panels, strict=True):
+        panel(ax, results)
     return figure
 
 
 def _points(ax, x, part, name, color, label):
     error = 2 * part[f"{name}_stderr"]
-    ax.errorbar(x, part[name], error, fmt="o", markersize=3.5, color=COLOURS[color], label=label)
+    ax.errorbar(x, part[name], error, fmt="o", markersize=3.5, color=color, label=label)
 
 
 def _by_batch(results):
-    for color, batch in zip(LINES, results.batch.values.tolist(), strict=False):
-        yield color, f"batch {batch}", results.sel(batch=batch)
+    for color, (batch, part) in zip(LINES, settings_of(results, "batch"), strict=False):
+        yield COLOURS[color], f"batch {batch}", part
+
+
+def _rates(ax, results, title):
+    ax.set(xlabel="learning rate", ylabel="growth per step", title=title)
+    ax.set_xticks(results.rate.values)
 
 
 def _unit(ax, results):
     ax.axhline(0, color="black", linewidth=0.7)
     for color, label, part in _by_batch(results):
         _points(ax, results.rate, part, "unit_growth", color, label)
-        ax.plot(results.rate, part.unit_exact, color=COLOURS[color])
-        ax.plot(results.rate, part.unit_small, "--", color=COLOURS[color], linewidth=0.8)
-    ax.set(xlabel="learning rate", ylabel="growth a step", title="a  a unit near zero")
-    ax.set_xticks(results.rate.values)
+        ax.plot(results.rate, part.unit_exact, color=color)
+        ax.plot(results.rate, part.unit_small, "--", color=color, linewidth=0.8)
+    _rates(ax, results, "a  a unit near zero")
     ax.legend(fontsize=7)
 
 
 def _nets(ax, results):
     part = results.isel(batch=0)
     steps = part.net_step.values
-    for color, rate in zip(LINES, results.rate.values.tolist(), strict=False):
-        here = part.sel(rate=rate)
-        size, exponent = here.net_size.values, float(here.unit_exact)
-        shown = np.where(size > LEAST, size, np.nan)
-        ax.plot(steps, shown, ".", markersize=3, color=COLOURS[color], label=f"rate {rate:g}")
+    for color, (rate, cell) in zip(LINES, settings_of(part, "rate"), strict=False):
+        size, exponent = cell.net_size.values, float(cell.unit_exact)
+        visible = np.where(size > MIN_LOG_SIZE, size, np.nan)
+        ax.plot(steps, visible, ".", markersize=3, color=COLOURS[color], label=f"rate {rate:g}")
         if exponent < 0:
             line = size[0] + 2 * exponent * (steps - steps[0]) / np.log(10)
             ax.plot(steps, line, "--", color=COLOURS[color], linewidth=0.8)
-    ax.set(xlabel="steps", ylabel="log10 of median |w2 w1|", ylim=(LEAST, 8))
+    ax.set(xlabel="steps", ylabel="log10 of median |w2 w1|", ylim=(MIN_LOG_SIZE, 8))
     ax.set_title("b  whole units")
     ax.set_xticks(np.linspace(0, steps[-1], 4).round())
     ax.legend(fontsize=7)
 
 
-def _shares(ax, results):
+def _fractions(ax, results):
     for color, label, part in _by_batch(results):
-        look: dict = {"color": COLOURS[color], "markersize": 4, "linewidth": 0.6}
-        gone, blew = part.net_gone / part.net_alive, 1 - part.net_alive / part.net_count
-        ax.plot(results.rate, 100 * gone, "o-", label=f"{label}, drawn to zero", **look)
-        ax.plot(results.rate, 100 * blew, "x:", label=f"{label}, blew up", **look)
-    ax.set(xlabel="learning rate", ylabel="networks (%)", title="c  whole units, at the end")
-    ax.set_xticks(results.rate.values)
+        style: dict = {"color": color, "markersize": 4, "linewidth": 0.6}
+        collapsed, diverged = part.net_gone / part.net_alive, 1 - part.net_alive / part.net_count
+        ax.plot(results.rate, 100 * collapsed, "o-", label=f"{label}, collapsed", **style)
+        ax.plot(results.rate, 100 * diverged, "x:", label=f"{label}, diverged", **style)
+    _rates(ax, results, "c  whole units, at the end")
+    ax.set_ylabel("networks (%)")
     ax.legend(fontsize=7, loc="center right")
 
 
@@ -87,40 +90,36 @@ def _twins(ax, results):
     ax.axhline(0, color="black", linewidth=0.7)
     for color, label, part in _by_batch(results):
         _points(ax, results.rate, part, "twins_growth", color, label)
-        ax.plot(results.rate, part.twins_growth - part.twins_unlike, color=COLOURS[color])
-        ax.plot(results.rate, part.twins_at_rest, "--", color=COLOURS[color], linewidth=0.8)
-    ax.set(xlabel="learning rate", ylabel="growth a step", title="d  two units alike")
-    ax.set_xticks(results.rate.values)
+        ax.plot(results.rate, part.twins_growth - part.twins_unlike, color=color)
+        ax.plot(results.rate, part.twins_at_rest, "--", color=color, linewidth=0.8)
+    _rates(ax, results, "d  two equal units")
     ax.legend(fontsize=7, loc="lower left")
 
 
 def _layer(ax, results):
-    widths = results.width.values
-    ax.axhline(0, color="black", linewidth=0.7)
-    ax.plot(widths, widths - 2, color="black")
-    _grown(ax, results, 0)
-    ax.set_xticks(widths, [str(n) for n in widths])
-    ax.set(
-        xlabel="inputs and outputs, n", ylabel="growth over c² / 2", title="e  a layer near zero"
-    )
+    ax.plot(results.width, results.width - 2, color="black")
+    _layers(ax, results, 0)
+    ax.set(ylabel="growth over c² / 2", title="e  a layer near zero")
     ax.legend(fontsize=7)
 
 
 def _refined(ax, results):
+    _layers(ax, results, results.width.values - 2)
+    ax.set(ylabel="growth over c² / 2, less n − 2", title="f  what a finite rate adds")
+
+
+def _layers(ax, results, subtracted):
     widths = results.width.values
     ax.axhline(0, color="black", linewidth=0.7)
-    _grown(ax, results, widths - 2)
+    shift = 0.06 * np.ptp(widths) / 5
+    for index, (strength, part) in enumerate(settings_of(results, "strength")):
+        unit, color = strength**2 / 2, COLOURS[LINES[index]]
+        x, errors = widths + index * shift, 2 * part.layer_growth_stderr / unit
+        values, refined = (
+            part[name] / unit - subtracted for name in ("layer_growth", "layer_refined")
+        )
+        style: dict = {"color": color, "markersize": 3.5, "label": f"noise of {strength:g}"}
+        ax.errorbar(x, values, errors, fmt="o", **style)
+        ax.plot(x, refined, "x", color=color, markersize=7)
     ax.set_xticks(widths, [str(n) for n in widths])
-    ax.set(xlabel="inputs and outputs, n", ylabel="growth over c² / 2, less n − 2")
-    ax.set_title("f  what a finite rate adds")
-
-
-def _grown(ax, results, less):
-    shift = 0.06 * np.ptp(results.width.values) / 5
-    for place, strength in enumerate(results.strength.values.tolist()):
-        part, unit = results.sel(strength=strength), strength**2 / 2
-        look: dict = {"color": COLOURS[LINES[place]], "markersize": 3.5}
-        at, errors = results.width.values + place * shift, 2 * part.layer_growth_stderr / unit
-        values, refined = part.layer_growth / unit - less, part.layer_refined / unit - less
-        ax.errorbar(at, values, errors, fmt="o", label=f"kicks of {strength:g}", **look)
-        ax.plot(at, refined, "x", color=look["color"], markersize=7)
+    ax.set_xlabel("inputs and outputs, n")

@@ -79,7 +79,7 @@ def test_points_that_coincide_have_no_estimates_but_twins_are_left_out():
     assert all(np.isnan(found.value) for found in same.values())
     points = cloud(400, 2)
     twice = clouds.estimates(clouds.gram(torch.cat([points, points[:5]])))
-    assert twice["twonn"].distance(2) < SURE
+    assert abs(twice["twonn"].z(2)) < SURE
 
 
 def test_a_scaled_copy_has_factors_of_one_and_noise_has_more():

@@ -6,16 +6,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sgdnoise.core import nanmean
-from sgdnoise.lab import COLOURS, STYLE, band
+from sgdnoise.lab import COLOURS, STYLE, band, settings_of
 
 CAPTION = (
     "Left: participation ratio, over that at the start, of the layer whose predicted one changes "
-    "most; the line is descent without noise on L + κ Tr H (for minibatches L + rate Tr C / "
-    "(4 batch)), which knows nothing of the noisy runs. Middle: how far each hidden layer lies "
-    "from its prediction, paired by seed, first layer dark, last one light. Right: Tr H over that "
-    "at the start. Means over seeds; bands are two standard errors."
+    "most; the line is gradient descent without noise on L + κ Tr H (for minibatches "
+    "L + rate Tr C / (4 batch)), which is computed without the noisy runs. Middle: deviation of "
+    "each hidden layer from its prediction, paired by seed, first layer dark, last one light. "
+    "Right: Tr H over that at the start. Means over seeds; bands are two standard errors."
 )
-LOOKS = {
+MODES = {
     "prediction": ("predicted", "black", ""),
     "label": ("noise", "vermilion", "o"),
     "isotropic": ("isotropic, equal trace", "orange", "^"),
@@ -34,55 +34,56 @@ TITLES = {
 
 
 def figures(results) -> dict[str, tuple[str, Figure]]:
-    """Stem -> caption and figure."""
-    return {"effective_loss": (CAPTION, draw(results))}
+    """The only figure of the study."""
+    return {"figure": (CAPTION, draw(results))}
 
 
+@mpl.rc_context(STYLE)
 def draw(results) -> Figure:
-    """A row for each task: PR, how far it is off in each layer, Tr H."""
-    names = results.task.values.tolist()
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.4, 0.7 + 1.55 * len(names)))
-        axes = figure.subplots(len(names), 3, squeeze=False)
-        for letter, row, name in zip("abcdefgh", axes, names, strict=False):
-            part = results.sel(task=name)
-            top = moved(part)
-            _modes(row[0], part, part.ratio.isel(layer=top), f"PR, layer {top + 1}")
-            _layers(row[1], part)
-            _modes(row[2], part, part.trace, "Tr H")
-            row[0].set_title(f"{letter}  {TITLES[name]}", fontsize=8)
-        for ax in axes[-1]:
-            ax.set_xlabel("steps / 1000")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=7)
+    """A row for each task: PR, the deviation of each layer, Tr H."""
+    count = results.sizes["task"]
+    figure = Figure(figsize=(7.4, 0.7 + 1.55 * count))
+    axes = figure.subplots(count, 3, squeeze=False)
+    for letter, row, (name, part) in zip(
+        "abcdefgh", axes, settings_of(results, "task"), strict=False
+    ):
+        layer = most_changed(part)
+        _modes(row[0], part, part.ratio.isel(layer=layer), f"PR, layer {layer + 1}")
+        _layers(row[1], part)
+        _modes(row[2], part, part.trace, "Tr H")
+        row[0].set_title(f"{letter}  {TITLES[name]}", fontsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("steps / 1000")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, fontsize=7)
     return figure
 
 
-def moved(part) -> int:
+def most_changed(part) -> int:
     """The layer whose predicted PR changes most."""
-    some = part.ratio.sel(mode="prediction").isel(layer=slice(int(part.layers)))
-    change = np.log(some).isel(watch=[0, -1]).diff("watch").mean("seed")
+    predicted = part.ratio.sel(mode="prediction").isel(layer=slice(int(part.layers)))
+    change = np.log(predicted).isel(watch=[0, -1]).diff("watch").mean("seed")
     return int(np.argmax(abs(change.values)))
 
 
 def _modes(ax, part, values, ylabel):
     """Each mode that the task has, over the start of its seed."""
     values = values / values.isel(watch=0)
-    for mode, (label, color, marker) in LOOKS.items():
+    for mode, (label, color, marker) in MODES.items():
         rows = values.sel(mode=mode).values
         if np.isfinite(rows).all():
-            look = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.8}
-            band(ax, part.step.values / 1000, nanmean(rows), **look)
+            style = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.8}
+            band(ax, part.step.values / 1000, nanmean(rows), **style)
     ax.set(ylabel=f"{ylabel} / start")
 
 
 def _layers(ax, part):
-    """Per cent by which PR under noise is above the predicted, of each hidden layer."""
+    """Percentage by which PR under noise exceeds the prediction, of each hidden layer."""
     count = int(part.layers)
-    off = 100 * (part.ratio.sel(mode="label") / part.ratio.sel(mode="prediction") - 1)
+    deviation = 100 * (part.ratio.sel(mode="label") / part.ratio.sel(mode="prediction") - 1)
     for layer in range(count):
-        shade = mpl.colormaps["viridis"](0.9 * layer / max(1, count - 1))
-        band(ax, part.step.values / 1000, nanmean(off.isel(layer=layer).values), color=shade)
+        color = mpl.colormaps["viridis"](0.9 * layer / max(1, count - 1))
+        band(ax, part.step.values / 1000, nanmean(deviation.isel(layer=layer).values), color=color)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set(ylabel="off by, %")
+    ax.set(ylabel="deviation, %")
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -1,258 +1,216 @@
 """The dimension of every layer of nonlinear networks under noise, against an effective loss.
 
-Perceptrons, VGG-11 and a residual network learn digits by gradient descent and go on from the very
+Perceptrons, VGG-11 and a residual network learn digits by gradient descent and continue from the
 same weights under label noise, under noise of equal trace and other shapes, and without noise on
-L + kappa Tr H, which theory puts in the place of label noise; and a perceptron learns from
-minibatches, against L + rate Tr C / (4 batch).  Nothing is fitted.
+L + kappa Tr H, which replaces label noise in theory; and a perceptron learns from minibatches,
+against L + rate Tr C / (4 batch).  Nothing is fitted.
 """
 
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
-
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
-from typer import Option
 
 from sgdnoise.data import digits, principal, split
-from sgdnoise.lab._terminal import (
-    Cluster,
-    Jobs,
-    Out,
-    Small,
-    command,
-    exit_on_error,
-    run_study,
-    sweep_one,
-)
+from sgdnoise.lab import Study, option
 from sgdnoise.nets.models import mlp, resnet, vgg
 from sgdnoise.theory import residual_amplification
-from simulations.depth_profile._nets import images
-from simulations.depth_profile.study import on_device
-from simulations.effective_loss import claims
-from simulations.effective_loss import figure as picture
+from simulations import _vision as vision
+from simulations.effective_loss import claims, figure
 from simulations.effective_loss._nets import convolutional, participation, perceptrons
-from simulations.effective_loss._steps import Course, descended, moves, steepest, walked
+from simulations.effective_loss._steps import (
+    Training,
+    descend,
+    differentiable,
+    largest_curvature,
+    recorded,
+    updates,
+)
 
-OUT = Path("out/effective_loss")
-SHAPES = ("label", "isotropic", "diagonal")  # the first alone where labels have no noise
+SHAPES = ("label", "isotropic", "diagonal")  # only the first where labels have no noise
 MODES = (*SHAPES, "prediction", "none")
-WATCHES, LAYERS = 8, 10  # moments; hidden layers that are told of, at most
-PROBES = 4  # random signs for the trace as it is told, the same ones for all modes
-GENTLY = 0.1, 0.28  # amplification and rate lambda_max that a rate is chosen for
+RECORDS, LAYERS = 8, 10  # moments; hidden layers that are stored, at most
+PROBES = 4  # random signs for the recorded trace, the same for all modes
+REGIME = 0.1, 0.28  # amplification and rate lambda_max for which a rate is chosen
 
 
 class Task(NamedTuple):
-    """A network, what it learns, and the noise."""
+    """A network, its data, and the noise."""
 
     net: str = "tanh"  # or relu, deep, vgg, resnet
     classes: int = 3
     whiten: bool = True
-    rate: float | None = 0.05  # or the largest that is gentle at the start
+    rate: float | None = 0.05  # None: the largest in the regime at the start
     steps: int = 56_000
     batch: int = 8
-    label_noise: float = 1.0  # 0: of minibatches alone, from the first weights on
+    label_noise: float = 1.0  # 0: minibatch noise alone, from the initial weights on
     examples: int = 128
     learning: tuple[float, int] = (0.1, 20_000)  # rate and steps of plain gradient descent
-    hurry: int = 4  # times the rate, without noise and in the quench
-    quench: int = 100
+    speedup: int = 4  # of the rate without noise and in the quench
+    quench: int = 100  # steps
 
 
-LEARNED = Task("resnet", 10, False, None, 1400, examples=64, learning=(0.05, 800), quench=12)
+CONVOLUTIONAL = Task("resnet", 10, False, None, 1400, 8, 1.0, 64, (0.05, 800), quench=12)
 TASKS = {
-    "resnet": LEARNED,
-    "vgg": LEARNED._replace(net="vgg", learning=(0.03, 1300)),
+    "resnet": CONVOLUTIONAL,
+    "vgg": CONVOLUTIONAL._replace(net="vgg", learning=(0.03, 1300)),
     "tanh": Task(),
     "deep": Task("deep", rate=None, steps=24_000),
     "relu": Task("relu", steps=32_000),
     "ten": Task(classes=10, whiten=False, rate=0.03, steps=24_000),
-    "minibatch": Task(
-        *("tanh", 10, False, 0.1, 6000, 4, 0.0), learning=(0.1, 0), hurry=1, quench=0
-    ),
+    "minibatch": Task("tanh", 10, False, 0.1, 6000, 4, 0.0, 128, (0.1, 0), 1, 0),
 }
 
 
-class Size(NamedTuple):
-    """How much is run."""
-
-    tasks: tuple[str, ...]
-    seeds: int
-    share: float  # of the steps
-    channels: int = 8  # first of vgg and resnet
-    images: int = 64  # that these learn
-    data: str = "digits"
-    pixels: int = 8
-    seed: int = 0
-
-
-FULL = Size(tuple(TASKS), 8, 1.0)
-CUDA = FULL._replace(channels=16, images=256, data="rendered", pixels=16)
-SMALL = Size(("tanh", "minibatch"), 2, 0.002)
-
-
-def check(size: Size) -> None:
-    """Raises ValueError for tasks that are not there, and seeds that give no error."""
-    if unknown := set(size.tasks) - set(TASKS):
-        raise ValueError(f"no task is called {unknown.pop()!r}; there are {', '.join(TASKS)}")
-    if size.seeds < 2:
-        raise ValueError(f"an error needs at least 2 seeds, not {size.seeds}")
-    if not size.share > 0:
-        raise ValueError(f"a share of the steps is above 0, not {size.share}")
-    if size.seed < 0:
-        raise ValueError(f"a seed is a whole number from 0, not {size.seed}")
-
-
-def made(task: Task, size: Size, seeds):
-    """Networks, inputs (k, n, ...) and targets (k, n, o), of each seed its own."""
-    wide = [20, 40, task.classes]
+def networks_and_data(task: Task, seeds, *, channels, images, data, pixels):
+    """Networks, inputs (k, n, ...) and targets (k, n, o), one of each for each seed."""
+    widths = [20, 40, task.classes]
     match task.net:
         case "vgg" | "resnet":
-            sets = [images(size.data, size.images, size.pixels, seed=seed) for seed in seeds]
-            shape = sets[0].inputs.shape[1:]
-            make = partial(vgg, size.channels, size=size.pixels, inputs=shape[0])
+            sets = [vision.images(data, images, pixels, seed=seed) for seed in seeds]
+            inputs = sets[0].inputs.shape[1]
+            network = partial(vgg, channels, size=pixels, inputs=inputs)
             if task.net == "resnet":
-                make = partial(resnet, (1, 1, 1), size.channels, task.classes, shape[0])
-            nets = convolutional([make(seed=seed) for seed in seeds])
-            targets = np.eye(task.classes)[np.stack([data.targets for data in sets])]
-            return nets, np.stack([data.inputs for data in sets]), targets
+                network = partial(resnet, (1, 1, 1), channels, task.classes, inputs)
+            nets = convolutional([network(seed=seed) for seed in seeds])
+            targets = np.eye(task.classes)[np.stack([d.targets for d in sets])]
+            return nets, np.stack([d.inputs for d in sets]), targets
         case "deep":
-            wide = [20, 40, 40, 40, task.classes]
-    kind = "relu" if task.net == "relu" else "tanh"
-    nets = perceptrons([mlp(wide, kind, seed=seed) for seed in seeds])
+            widths = [20, 40, 40, 40, task.classes]
+    activation = "relu" if task.net == "relu" else "tanh"
+    nets = perceptrons([mlp(widths, activation, seed=seed) for seed in seeds])
     sets = [split(digits(task.classes), task.examples, rng=seed) for seed in seeds]
-    found = [principal(own, rest, 20, whiten=task.whiten)[0] for own, rest in sets]
-    return nets, np.stack([d.inputs for d in found]), np.stack([d.targets for d in found])
+    sets = [principal(train, test, 20, whiten=task.whiten)[0] for train, test in sets]
+    return nets, np.stack([d.inputs for d in sets]), np.stack([d.targets for d in sets])
 
 
-def course(task: Task, size: Size, device: str) -> Course:
-    """A task with its networks, at their first weights."""
-    nets, *data = made(task, size, range(size.seed, size.seed + size.seeds))
-    x, y = (torch.asarray(part, dtype=torch.float32, device=device) for part in data)
-    nets = nets._replace(start=tuple(part.to(device) for part in nets.start))
-    generator = torch.Generator(device).manual_seed(size.seed)
-    return Course(nets, x, y, task.batch, task.label_noise, generator)
+def training_of(task: Task, *, seeds: int, seed: int, device: str, **size) -> Training:
+    """A task with its networks at their initial weights."""
+    nets, *data = networks_and_data(task, range(seed, seed + seeds), **size)
+    x, y = (torch.asarray(array, dtype=torch.float32, device=device) for array in data)
+    nets = nets._replace(start=tuple(t.to(device) for t in nets.start))
+    generator = torch.Generator(device).manual_seed(seed)
+    return Training(nets, x, y, task.batch, task.label_noise, generator)
 
 
-def gentle(task: Task, trace: float, steep: float, outputs: int) -> float:
-    """The rate of a task, or one at which theory claims to hold at the start."""
-    u, sharp = GENTLY
-    return task.rate or min(
-        u / residual_amplification(1.0, trace, task.batch, outputs), sharp / steep
-    )
+def rate_in_regime(task: Task, trace: float, curvature: float, outputs: int) -> float:
+    """The rate of a task, or the largest at which theory is claimed at the start."""
+    u, sharpness = REGIME
+    amplification = residual_amplification(1.0, trace, task.batch, outputs)
+    return task.rate or min(u / amplification, sharpness / curvature)
 
 
-def shortened(task: Task, share: float) -> Task:
-    """The same for a share of all its steps."""
-    learning, learned = task.learning
+def shortened(task: Task, fraction: float) -> Task:
+    """The task with a fraction of all its steps."""
+    rate, learning = task.learning
     return task._replace(
-        steps=round(share * task.steps),
-        learning=(learning, round(share * learned)),
-        quench=round(share * task.quench),
+        steps=round(fraction * task.steps),
+        learning=(rate, round(fraction * learning)),
+        quench=round(fraction * task.quench),
     )
 
 
-def run(task: str, *, size: Size, device: str = "cpu") -> xr.Dataset:
-    """All networks of a task, of every mode, watched at the same moments."""
-    chosen = shortened(TASKS[task], size.share)
-    own, learning = course(chosen, size, device), chosen.learning
-    theta = descended(own.loss, own.nets.start, *learning)
-    steep, signs = steepest(own, theta), [own.signs() for _ in range(PROBES)]
-    look = partial(seen, own, signs)
-    first = look(theta, learning[0], chosen.quench)
-    rate = gentle(chosen, float(first["trace"].max()), float(steep.max()), own.y.shape[2])
-    every = max(1, round(chosen.steps / WATCHES / chosen.hurry)) * chosen.hurry
-    shapes = SHAPES if chosen.label_noise else SHAPES[:1]
-    look = partial(look, rate=chosen.hurry * rate, quench=chosen.quench)
-    found = walked(moves(own, shapes, rate, every, chosen.hurry), theta, look, WATCHES)
-    u = residual_amplification(rate, first["trace"], own.batch, own.y.shape[2])
-    return laid_out(found, first, every).assign(
+def run(
+    task: str, *, seeds: int, share: float, channels, images, data, pixels, seed: int, device="cpu"
+) -> xr.Dataset:
+    """All networks of a task in every mode, recorded at the same moments.
+
+    share: fraction of the steps; channels, images, data, pixels: of the convolutional networks.
+    """
+    setting = shortened(TASKS[task], share)
+    size = {"channels": channels, "images": images, "data": data, "pixels": pixels}
+    training = training_of(setting, seeds=seeds, seed=seed, device=device, **size)
+    theta = descend(training.loss, training.nets.start, *setting.learning)
+    curvature = largest_curvature(training, theta)
+    signs = [training.signs() for _ in range(PROBES)]
+    first = measures(training, signs, theta, setting.learning[0], setting.quench)
+    trace, outputs = first["trace"], training.y.shape[2]
+    rate = rate_in_regime(setting, float(trace.max()), float(curvature.max()), outputs)
+    speedup = setting.speedup
+    every = max(1, round(setting.steps / RECORDS / speedup)) * speedup
+    shapes = SHAPES if setting.label_noise else SHAPES[:1]
+    observe = partial(measures, training, signs, rate=speedup * rate, quench=setting.quench)
+    modes = updates(training, shapes, rate, every, speedup)
+    records = recorded(modes, theta, observe, RECORDS)
+    u = residual_amplification(rate, trace, training.batch, outputs)
+    return dataset(records, first, every).assign(
         rate=rate,
         amplification=("seed", u),
-        sharpness=("seed", (rate * steep).numpy(force=True)),
+        sharpness=("seed", (rate * curvature).numpy(force=True)),
         layers=int(np.isfinite(first["ratio"][0]).sum()),
-        noisy=int(chosen.label_noise > 0),
+        noisy=int(setting.label_noise > 0),
     )
 
 
-def seen(own: Course, signs, theta, rate: float, quench: int) -> dict:
-    """PR of the layers as they are and after a quench on the plain loss; Tr H and loss after it."""
-    still = descended(own.loss, theta, rate, quench)
-    found = {"ratio": ratios(own, still), "ratio_moving": ratios(own, theta)}
-    leaves = tuple(part.detach().requires_grad_() for part in still)
-    exact = own.nets.spread is not None  # signs would all say the same
-    traces = [own.nets.trace(leaves, own.x, z).detach() for z in signs[: 1 if exact else None]]
-    found["trace"] = torch.stack(traces).mean(0).numpy(force=True)
-    return found | {"loss": own.loss(still).numpy(force=True)}
+def measures(training: Training, signs, theta, rate: float, quench: int) -> dict:
+    """PR of the layers, as they are and after a quench on the loss; Tr H and loss after it."""
+    quenched = descend(training.loss, theta, rate, quench)
+    leaves = differentiable(quenched)
+    exact = training.nets.square is not None  # then all signs give the same
+    traces = [
+        training.nets.trace(leaves, training.x, z).detach() for z in signs[: 1 if exact else None]
+    ]
+    return {
+        "ratio": ratios(training, quenched),
+        "ratio_moving": ratios(training, theta),
+        "trace": torch.stack(traces).mean(0).numpy(force=True),
+        "loss": training.loss(quenched).numpy(force=True),
+    }
 
 
-def ratios(own: Course, theta):
-    """PR of each hidden layer, nan where there is none.  (k, layer)"""
+def ratios(training: Training, theta):
+    """PR of each hidden layer, missing where there is none.  (k, layer)"""
     with torch.no_grad():
-        hidden = own.nets.through(theta, own.x)[:-1]
-        found = torch.stack([participation(rows) for rows in hidden], 1).numpy(force=True)
-    blank = np.full((len(found), LAYERS - found.shape[1]), np.nan)
-    return np.concatenate([found, blank], axis=1)
+        hidden = training.nets.layers(theta, training.x)[:-1]
+        values = torch.stack([participation(rows) for rows in hidden], 1).numpy(force=True)
+    blank = np.full((len(values), LAYERS - values.shape[1]), np.nan)
+    return np.concatenate([values, blank], axis=1)
 
 
-def laid_out(found, first, every) -> xr.Dataset:
-    """Looks as arrays (mode, seed, watch, layer), nan for modes that a task has not."""
-    nothing = {name: np.full_like(start, np.nan) for name, start in first.items()}
-    every_mode = [[first, *found.get(mode, [nothing] * WATCHES)] for mode in MODES]
-    results = {
+def dataset(records, first, every) -> xr.Dataset:
+    """Records as arrays (mode, seed, watch, layer), missing for modes that a task does not have."""
+    blank = {name: np.full_like(start, np.nan) for name, start in first.items()}
+    modes = [[first, *records.get(mode, [blank] * RECORDS)] for mode in MODES]
+    variables = {
         name: (
             ("mode", "seed", "watch", "layer")[: start.ndim + 2],
-            np.stack([np.stack([look[name] for look in looks], 1) for looks in every_mode]),
+            np.stack([np.stack([record[name] for record in rows], 1) for rows in modes]),
         )
         for name, start in first.items()
     }
-    steps = every * np.arange(WATCHES + 1.0)
-    return xr.Dataset(results | {"step": ("watch", steps)}, {"mode": list(MODES)})
+    steps = every * np.arange(RECORDS + 1.0)
+    return xr.Dataset(variables | {"step": ("watch", steps)}, {"mode": list(MODES)})
 
 
-def study(size: Size, *, jobs: int, folder, device="cpu", cluster: str | None = None):
-    """All tasks, on `jobs` processes; what is finished is kept in `folder`."""
-    grid = {"task": list(size.tasks)}
-    return sweep_one(
-        partial(run, size=size, device=device), grid, folder, jobs=jobs, cluster=cluster
-    )
+def check(parameters: dict) -> None:
+    """Raises ValueError for a fraction of the steps that is not positive."""
+    if not parameters["share"] > 0:
+        raise ValueError(f"share must be above 0, not {parameters['share']}")
 
 
-def main(
-    small: Small = False,
-    task: Annotated[list[str] | None, Option(help="one of them; again for more")] = None,
-    seeds: Annotated[
-        int | None, Option(help="networks of each task", show_default="8, small 2")
-    ] = None,
-    share: Annotated[
-        float | None, Option(help="of the steps", show_default="1, small 0.002")
-    ] = None,
-    seed: Annotated[int, Option(help="the first, the others follow it")] = 0,
-    device: Annotated[str, Option(help="cpu, or cuda for wider networks")] = "cpu",
-    jobs: Jobs = 2,
-    cluster: Cluster = None,
-    out: Out = OUT,
-) -> None:
-    """Hold the dimension of every layer under noise against descent on an effective loss."""
-    with exit_on_error(f"run the same command again to go on from what is in {out}"):
-        name = on_device(device)
-        size = SMALL if small else CUDA if device == "cuda" else FULL
-        size = size._replace(
-            tasks=tuple(task or size.tasks),
-            seeds=size.seeds if seeds is None else seeds,
-            share=size.share if share is None else share,
-            seed=seed,
-        )
-        check(size)
-        whole = partial(study, size, jobs=jobs, device=device, cluster=cluster)
-        arguments, lead = size._asdict() | {"device": device}, claims.lead(name, size)
-        run_study(whole, arguments, claims, picture, out, device=name, lead=lead)
+FULL = {"seeds": 8, "share": 1.0, "channels": 8, "images": 64, "data": "digits", "pixels": 8}
 
+study = Study(
+    run,
+    grid={"task": [*TASKS]},
+    sizes={
+        "full": FULL,
+        "small": {"task": ["tanh", "minibatch"], "seeds": 2, "share": 0.002},
+        "cuda": {"channels": 16, "images": 256, "data": "rendered", "pixels": 16},
+    },
+    options={
+        "task": option(list, "only this task; may be repeated", choices=list(TASKS)),
+        "seeds": option(int, "networks of each task", least=2),
+        "share": option(float, "fraction of the steps"),
+    },
+    check=check,
+    seed=True,
+    device="torch",
+    claims=claims,
+    figure=figure,
+)
 
 if __name__ == "__main__":
-    command(main)
+    study.main()

@@ -1,24 +1,17 @@
-"""How long noise takes to leave a well: chains that leave one by one, against integrals and limits.
+"""How long noise takes to leave a well: first passage times against integrals and limits.
 
-Noise of one temperature in a double well and in a parabola with an end, noise that depends on where
-it is, label noise in wells sharp and flat, and gradients that jump.
+Isotropic noise in a double well and in a parabola with an end, noise that depends on the position,
+label noise in sharp and flat wells, and Lévy noise.
 """
-
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from typer import Option
 
 from sgdnoise import noise
 from sgdnoise.core import Diagonal, Problem, mean
@@ -31,16 +24,7 @@ from sgdnoise.dynamics import (
     sgd,
     simulate,
 )
-from sgdnoise.lab._terminal import (
-    Cluster,
-    Jobs,
-    Out,
-    Small,
-    command,
-    exit_on_error,
-    run_study,
-    sweep_one,
-)
+from sgdnoise.lab import Study, estimate_variables, option
 from sgdnoise.theory import (
     boundary_time,
     discrete_passage_time,
@@ -51,82 +35,80 @@ from sgdnoise.theory import (
     shaped_kramers_time,
     stable_exit_time,
 )
-from simulations.escape import claims
-from simulations.escape import figure as picture
+from simulations.escape import claims, figure
 
-OUT = Path("out/escape")
-WAIT = 8  # predicted mean times that chains are waited for: exp(-8) of them stay
-BARRIER, BOTTOM, TOP = 0.25, 2.0, -1.0  # of (x^2 - 1)^2 / 4: height, and curvatures at both
-FAR = 4.0  # where nothing ever is
-ALPHA = 1.5  # of the jumps
+DURATION = 8  # of a run, in predicted mean times: a fraction exp(-8) of the chains never leaves
+BARRIER, BOTTOM, TOP = 0.25, 2.0, -1.0  # of (x^2 - 1)^2 / 4: height, curvatures at both ends
+LOW = -4.0  # a position that no chain reaches
+ALPHA = 1.5  # of the Lévy noise
 RATE, BATCH, LABEL_NOISE = 0.005, 2, 0.5
 
 
 class Well(NamedTuple):
-    """What moves, from where, until when, and how long theory says it takes."""
+    """A process, where it starts, when it has left, and the mean times that theory predicts."""
 
-    made: Process
+    process: Process
     start: float
     passed: Callable[[Any], Any]
-    seen: float  # mean time as steps see it: exact but for steps, of jumps the limit
-    exact: float  # the same for steps of no length
-    formula: float  # the limit of small noise
+    seen: float  # mean time of discrete steps; of Lévy noise the limit
+    exact: float  # mean time in continuous time
+    formula: float  # limit of small noise
     height: float  # E, the barrier in units of the noise
-    plain: float = np.nan  # Kramers' time as if the noise were everywhere that of the bottom
+    plain: float = np.nan  # Kramers' time as if the noise were everywhere that at the bottom
 
 
 def double_well(height: float, end: float = 1.0) -> Well:
-    """From one minimum of (x^2 - 1)^2 / 4 to the other, or to the top at 0: one temperature."""
+    """From one minimum of (x^2 - 1)^2 / 4 to the other, or to the top at 0; isotropic noise."""
     temperature, dt = BARRIER / height, 0.02
-    seen, exact = _passages(_cubic, temperature, -1.0, end, -FAR, dt)
+    seen, exact = _times(_cubic, temperature, -1.0, end, LOW, dt)
     formula = kramers_time(BARRIER, temperature, BOTTOM, TOP) * (1 if end else 0.5)
-    made = overdamped_langevin(_problem(_quartic), temperature, dt, 1)
-    return Well(made, -1.0, partial(_above, end), seen, exact, formula, height)
+    process = overdamped_langevin(_problem(_quartic), temperature, dt)
+    return Well(process, -1.0, partial(_above, end), seen, exact, formula, height)
 
 
 def shaped(height: float) -> Well:
-    """The same well, where noise grows with curvature: D = T (1/2 + x^2) = T (5 + 2 U'') / 6."""
+    """The same well with noise D = T (1/2 + x^2), which grows with curvature."""
     temperature, dt = quasipotential(_cubic, _shape, -1.0, 0.0) / height, 0.01
 
     def diffusion(x):
         return temperature * _shape(x)
 
     ends = float(diffusion(1.0)), float(diffusion(0.0))
-    seen, exact = _passages(_cubic, diffusion, -1.0, 1.0, -FAR, dt)
+    seen, exact = _times(_cubic, diffusion, -1.0, 1.0, LOW, dt)
     formula = shaped_kramers_time(height, BOTTOM, TOP, *ends)
     plain = kramers_time(BARRIER, ends[0], BOTTOM, TOP)
-    model = noise.additive(_problem(_quartic), lambda t: Diagonal(2 * diffusion(t) / dt), 1)
-    made = langevin(model, dt)
-    return Well(made, -1.0, partial(_above, 1.0), seen, exact, formula, height, plain)
+    model = noise.additive(_problem(_quartic), lambda t: Diagonal(2 * diffusion(t) / dt))
+    process = langevin(model, dt)
+    return Well(process, -1.0, partial(_above, 1.0), seen, exact, formula, height, plain)
 
 
 def parabola(height: float) -> Well:
-    """Out of x^2 / 2 by an end at 1, one temperature."""
+    """Out of x^2 / 2 through an end at 1, isotropic noise."""
     temperature, dt = 1 / (2 * height), 0.005
-    seen, exact = _passages(lambda x: x, temperature, 0.0, 1.0, -FAR, dt)
-    made = overdamped_langevin(_problem(partial(_square, 1.0)), temperature, dt, 1)
+    seen, exact = _times(lambda x: x, temperature, 0.0, 1.0, LOW, dt)
+    process = overdamped_langevin(_problem(partial(_square, 1.0)), temperature, dt)
     formula = boundary_time(height, 1.0)
-    return Well(made, 0.0, partial(_above, 1.0), seen, exact, formula, height)
+    return Well(process, 0.0, partial(_above, 1.0), seen, exact, formula, height)
 
 
 def label_noise(curvature: float, height: float) -> Well:
-    """Out of linear regression, descent with noisy labels, by two ends as far as E wants them."""
+    """Out of linear regression, SGD with label noise, through two ends at the distance of E."""
     width = (height * RATE * LABEL_NOISE**2 / BATCH) ** 0.5
-    reached = label_noise_height(width, RATE, LABEL_NOISE, BATCH)
+    barrier = label_noise_height(width, RATE, LABEL_NOISE, BATCH)
     diffusion = RATE * LABEL_NOISE**2 * curvature / (2 * BATCH)
-    seen, exact = _passages(lambda x: curvature * x, diffusion, 0.0, width, 0.0, RATE)
+    seen, exact = _times(lambda x: curvature * x, diffusion, 0.0, width, 0.0, RATE)
     inputs = curvature**0.5 * jnp.asarray([1.0, -1.0, 1.0, -1.0])
-    problem = Problem(lambda t, x, y: (x * t[0] - y) ** 2 / 2, (inputs, 0 * inputs), jax)
-    made = sgd(noise.label_noise(problem, BATCH, LABEL_NOISE), RATE)
-    formula = boundary_time(reached, curvature) / 2
-    return Well(made, 0.0, partial(_beyond, width), seen, exact, formula, reached)
+    problem = Problem(lambda t, x, y: (x * t[0] - y) ** 2 / 2, (inputs, 0 * inputs))
+    process = sgd(noise.label_noise(problem, BATCH, LABEL_NOISE), RATE)
+    formula = boundary_time(barrier, curvature) / 2
+    return Well(process, 0.0, partial(_beyond, width), seen, exact, formula, barrier)
 
 
 def jumps(strength: float, curvature: float = 1.0) -> Well:
-    """Out of a parabola by ends at -1 and 1, by gradients that jump."""
-    made = levy_sgd(_problem(partial(_square, curvature)), ALPHA, strength, 0.05 / curvature, 1)
-    formula = stable_exit_time(ALPHA, strength, 1.0, 1.0)
-    return Well(made, 0.0, partial(_beyond, 1.0), formula, formula, formula, curvature * formula)
+    """Out of a parabola through ends at -1 and 1, by Lévy noise."""
+    process = levy_sgd(_problem(partial(_square, curvature)), ALPHA, strength, 0.05 / curvature)
+    time = stable_exit_time(ALPHA, strength, 1.0, 1.0)
+    return Well(process, 0.0, partial(_beyond, 1.0), time, time, time, curvature * time)
 
 
 SETTINGS: dict[str, Callable[[], Well]] = {
@@ -140,58 +122,35 @@ SETTINGS: dict[str, Callable[[], Well]] = {
     **{f"jumps, eps = {e}": partial(jumps, e) for e in (0.2, 0.1, 0.05, 0.025)},
     "jumps, 4 times as high, eps = 0.05": partial(jumps, 0.05, 4.0),
 }
+SMALL = [
+    *("double well, E = 2", "shaped noise, E = 2", "parabola, E = 2"),
+    *("label noise, as high", "jumps, eps = 0.2", "jumps, eps = 0.1"),
+]
 
 
-class Size(NamedTuple):
-    """How much is run."""
-
-    settings: tuple[str, ...]
-    chains: int
-
-
-FULL = Size(tuple(SETTINGS), 20_000)
-SMALL = Size(
-    (
-        "double well, E = 2",
-        "shaped noise, E = 2",
-        "parabola, E = 2",
-        "label noise, as high",
-        "jumps, eps = 0.2",
-        "jumps, eps = 0.1",
-    ),
-    2000,
-)
-
-
-def run(setting: str, *, size: Size) -> xr.Dataset:
+def run(setting: str, *, chains: int) -> xr.Dataset:
     """Mean time to leave one well, over chains that all start at its bottom."""
     well = SETTINGS[setting]()
-    dt, seed = well.made.dt, list(SETTINGS).index(setting)
-    steps = round(WAIT * well.seen / dt)
-    start = jnp.full((size.chains, 1), well.start, jnp.float32)
-    look, key = first_passage(well.passed), jax.random.key(seed)
-    found = simulate(well.made, key, start, steps=steps, observe=look)
-    time = mean(np.asarray(found.step) * dt)
+    dt, key = well.process.dt, jax.random.key(list(SETTINGS).index(setting))
+    start = jnp.full((chains, 1), well.start, jnp.float32)
+    steps = round(DURATION * well.seen / dt)
+    result = simulate(well.process, key, start, steps=steps, observe=first_passage(well.passed))
+    theory = {n: float(getattr(well, n)) for n in ("seen", "exact", "formula", "height", "plain")}
+    stayed = {"stayed": 1 - np.asarray(result.passed).mean(), "steps": well.seen / dt}
     return xr.Dataset(
-        {n: float(getattr(well, n)) for n in ("seen", "exact", "formula", "height", "plain")}
-        | {
-            "time": time.value,
-            "time_stderr": time.stderr,
-            "stayed": 1 - np.asarray(found.passed).mean(),
-            "steps": well.seen / dt,
-        }
+        theory | estimate_variables("time", mean(np.asarray(result.step) * dt)) | stayed
     )
 
 
-def _passages(slope, diffusion, start, end, low, dt):
-    """Exact mean times, as steps dt see them and of no steps; a low that is 0 mirrors the end."""
-    where = slope, diffusion, start, end, low
-    return discrete_passage_time(*where, dt), passage_time(*where)
+def _times(gradient, diffusion, start, end, low, dt):
+    """Exact mean times of steps dt and in continuous time; a reflecting end at low = 0."""
+    setting = gradient, diffusion, start, end, low
+    return discrete_passage_time(*setting, dt), passage_time(*setting)
 
 
 def _problem(value):
     """A loss of theta (1,) without any data."""
-    return Problem(lambda theta, _: value(theta), (jnp.zeros(1),), jax)
+    return Problem(lambda theta, _: value(theta), (jnp.zeros(1),))
 
 
 def _quartic(x):
@@ -218,41 +177,17 @@ def _beyond(end, theta):
     return abs(theta[0]) >= end
 
 
-def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
-    """All settings, on `jobs` processes; what is finished is kept in `folder`."""
-    return sweep_one(
-        partial(run, size=size),
-        {"setting": list(size.settings)},
-        folder,
-        jobs=jobs,
-        cluster=cluster,
-    )
-
-
-def main(
-    small: Small = False,
-    setting: Annotated[list[str] | None, Option(help="one of them; again for more")] = None,
-    chains: Annotated[
-        int | None, Option(help="in each well", show_default="20000, small 2000")
-    ] = None,
-    jobs: Jobs = 2,
-    cluster: Cluster = None,
-    out: Out = OUT,
-) -> None:
-    """Let many chains leave many wells, and hold their mean times against theory."""
-    size = SMALL if small else FULL
-    size = size._replace(
-        chains=size.chains if chains is None else chains, settings=tuple(setting or size.settings)
-    )
-    with exit_on_error(f"run the same command again to go on from what is in {out}"):
-        if size.chains < 2:
-            raise ValueError(f"an error needs at least 2 chains, not {size.chains}")
-        if unknown := set(size.settings) - set(SETTINGS):
-            raise ValueError(f"no setting {unknown.pop()!r}: there are {'; '.join(SETTINGS)}")
-        run_study(
-            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
-        )
-
+study = Study(
+    run,
+    grid={"setting": [*SETTINGS]},
+    sizes={"full": {"chains": 20_000}, "small": {"setting": SMALL, "chains": 2000}},
+    options={
+        "setting": option(list, "only this well; may be repeated", choices=list(SETTINGS)),
+        "chains": option(int, "chains in each well", least=2),
+    },
+    claims=claims,
+    figure=figure,
+)
 
 if __name__ == "__main__":
-    command(main)
+    study.main()

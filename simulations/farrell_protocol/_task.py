@@ -1,23 +1,21 @@
-"""The task of the group's protocol: clusters of two classes, and where networks start."""
+"""The task of the protocol: clusters of two classes, and the initial weights of the networks."""
 
 import numpy as np
 
-__all__ = ["clusters", "start", "targets"]
-
 CLUSTERS, INPUTS, UNITS, OUTPUTS = 60, 200, 200, 2
-SPREAD, SEPARATION, TARGET, READOUT = 0.02, 1.0, 0.7, 0.3
-EPOCH, SAVES = 800, 20  # examples, and looks at the readout in a stretch of as many steps
+CLUSTER_STD, SEPARATION, TARGET, READOUT = 0.02, 1.0, 0.7, 0.3
+EPOCH, RECORDS = 800, 20  # examples; records of the readout in a stretch of as many steps
 RATES = (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2)
 
 
 def clusters(net: int) -> np.ndarray:
-    """Centres (60, 200), uniform on [-2, 2], none nearer to another than SEPARATION."""
-    rng, found = np.random.default_rng([7, net]), np.empty((0, INPUTS))
-    while len(found) < CLUSTERS:
-        one = rng.uniform(-2, 2, (1, INPUTS))
-        if not len(found) or np.linalg.norm(found - one, axis=1).min() > SEPARATION:
-            found = np.concatenate([found, one])
-    return found
+    """Centres (60, 200), uniform on [-2, 2], no two closer than SEPARATION."""
+    rng, centres = np.random.default_rng([7, net]), np.empty((0, INPUTS))
+    while len(centres) < CLUSTERS:
+        new = rng.uniform(-2, 2, (1, INPUTS))
+        if not len(centres) or np.linalg.norm(centres - new, axis=1).min() > SEPARATION:
+            centres = np.concatenate([centres, new])
+    return centres
 
 
 def targets() -> np.ndarray:
@@ -25,8 +23,8 @@ def targets() -> np.ndarray:
     return TARGET * np.eye(OUTPUTS)[np.arange(CLUSTERS) % OUTPUTS]
 
 
-def start(net: int) -> dict[str, np.ndarray]:
-    """W orthogonal, V of small normal numbers."""
+def initial_weights(net: int) -> dict[str, np.ndarray]:
+    """An orthogonal W, and a V of small normal numbers."""
     rng = np.random.default_rng([8, net])
     w = np.linalg.qr(rng.normal(size=(INPUTS, UNITS)))[0]
     return {"w": w, "v": READOUT * rng.normal(size=(UNITS, OUTPUTS)) / UNITS**0.5}

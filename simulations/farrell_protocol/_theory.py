@@ -1,77 +1,76 @@
-"""What theory says of the group's protocol, from its clusters alone."""
+"""What theory predicts for the protocol, from its clusters alone."""
 
 import numpy as np
 
 from simulations.farrell_protocol._task import (
+    CLUSTER_STD,
     EPOCH,
     OUTPUTS,
-    SAVES,
-    SPREAD,
+    RECORDS,
     UNITS,
     clusters,
-    start,
+    initial_weights,
     targets,
 )
 
-__all__ = ["Foretold"]
-
-LEARNT = 5.0  # rate, times the least variance of clusters, times half of the steps
+MIN_DECAY = 5.0  # rate x smallest variance of clusters x half the steps, of a learnt task
 
 
-class Foretold:
-    """What theory says of one network.
+class Theory:
+    """The prediction for one network; `values` are the eigenvalues of Sx.
 
-    Sx has the eigenvalues `values`.  `variance` is what the network leaves of an output: labels,
-    what no network explains, and the spread of clusters as the first weights see it where no
-    cluster lies, which is unlearnt a thousand times more slowly than the rest is learnt; all of it
-    amplified by 1 / (1 - u) where the jitter's own residuals are sampled too.
+    `variance` is the variance of a residual: of label noise, of what no network explains, and of
+    the part of the inputs off the clusters as the initial weights map it, which decays a thousand
+    times more slowly than the task is learnt; all amplified by 1 / (1 - u), because the residuals
+    that the fluctuations cause are sampled too.
     """
 
     def __init__(self, net, rate, batch, label_noise):
-        points, y, first = clusters(net), targets(), start(net)
-        moment = points.T @ points / len(points) + SPREAD**2 * np.eye(points.shape[1])
+        points, y, initial = clusters(net), targets(), initial_weights(net)
+        moment = points.T @ points / len(points) + CLUSTER_STD**2 * np.eye(points.shape[1])
         self.values, self.basis = np.linalg.eigh(moment)
-        self.middle = self.basis.T @ points.mean(0)
+        self.mean = self.basis.T @ points.mean(0)
         self.u = rate * self.values.sum() / (2 * batch)
-        left = (_missed(points, y, moment) + _kept(points, first)) / OUTPUTS
-        self.variance = (label_noise**2 + left) / max(1 - self.u, 1e-9)
-        self.decay = rate**2 * OUTPUTS * self.variance * self.values / batch  # of power, a step
+        residual = (_unexplained(points, y, moment) + _unlearnt(points, initial)) / OUTPUTS
+        self.variance = (label_noise**2 + residual) / max(1 - self.u, 1e-9)
+        self.decay = rate**2 * OUTPUTS * self.variance * self.values / batch  # of power, per step
         self.decay *= 2 / (2 - rate * self.values)
-        self.rate, self.batch, self.units = rate, batch, UNITS
+        self.rate, self.batch = rate, batch
 
     def power(self, step):
-        """Of the hidden layer off the readout."""
+        """Power of the hidden layer off the readout."""
         return float((self.values * np.exp(-self.decay * step)).sum())
 
     def ratio(self, step):
         """Participation ratio of the hidden layer, if all of it were off the readout."""
         root = np.exp(-self.decay * step / 2)
-        spread = np.diag(self.values) - np.outer(self.middle, self.middle)
-        values = np.linalg.eigvalsh(root[:, None] * spread * root)
+        covariance = np.diag(self.values) - np.outer(self.mean, self.mean)
+        values = np.linalg.eigvalsh(root[:, None] * covariance * root)
         return float(values.sum() ** 2 / (values**2).sum())
 
-    def jitter(self, every=EPOCH // SAVES, looks=SAVES):
-        """Mean over the weights of the variance over so many looks, each so many steps apart."""
-        rest = self.rate * self.variance / self.batch / (2 - self.rate * self.values)
-        kept = (1 - self.rate * self.values) ** every
-        lags = np.arange(1, looks)
-        alike = (2 * (looks - lags) * kept[:, None] ** lags).sum(1) / (looks * (looks - 1))
-        return float((rest * (1 - alike)).sum() / self.units)
+    def jitter(self, every=EPOCH // RECORDS, records=RECORDS):
+        """Mean over the weights of the variance over so many records, `every` steps apart."""
+        stationary = self.rate * self.variance / self.batch / (2 - self.rate * self.values)
+        decay = (1 - self.rate * self.values) ** every
+        lags = np.arange(1, records)
+        weights = 2 * (records - lags) / (records * (records - 1))
+        correlation = (weights * decay[:, None] ** lags).sum(1)
+        return float((stationary * (1 - correlation)).sum() / UNITS)
 
     def learnt(self, steps):
-        """Whether half of the steps suffice for the clusters' slowest direction."""
+        """Whether half of the steps suffice for the slowest direction of the clusters."""
         slowest = self.values[self.values > 1e-2].min()
-        return bool(self.rate * slowest * steps / 2 > LEARNT)
+        return bool(self.rate * slowest * steps / 2 > MIN_DECAY)
 
 
-def _missed(points, y, moment):
-    """Mean squared residual of the best network, in all outputs."""
+def _unexplained(points, y, moment):
+    """Mean squared residual of the best network, summed over outputs."""
     cross = points.T @ y / len(points)
     return (y**2).sum() / len(y) - np.trace(cross.T @ np.linalg.solve(moment, cross))
 
 
-def _kept(points, first):
-    """Power of the outputs, of W V as it was at the start, off the clusters."""
+def _unlearnt(points, initial):
+    """Power of the outputs of the initial W V off the clusters."""
     along = np.linalg.qr(points.T)[0]
-    product = first["w"] @ first["v"]
-    return SPREAD**2 * ((product - along @ (along.T @ product)) ** 2).sum()
+    product = initial["w"] @ initial["v"]
+    return CLUSTER_STD**2 * ((product - along @ (along.T @ product)) ** 2).sum()

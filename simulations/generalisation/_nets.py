@@ -11,20 +11,15 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from sgdnoise.data import Data, mislabelled
 from sgdnoise.nets.models import mlp
-from simulations.depth_profile import _nets as layers_nets
+from simulations import _vision as vision
 
-__all__ = ["DATA", "NETS", "Task", "Trained", "convnet", "hidden", "images", "outputs", "stacked"]
-__all__ += ["train"]
-
-CLASSES = layers_nets.CLASSES
-NETS, DATA = ("mlp", "convnet", "resnet20", "vgg11"), ("digits", "rendered")
-LOOK = 10  # steps between looks at the loss of all that is trained on
-CHUNK = 500  # images that are seen at once
-DEEP = {"resnet20": 4, "vgg11": 8}  # units before the readout over channels at first
+CLASSES = vision.CLASSES
+CHECK_EVERY = 10  # steps between checks of the loss in training
+CHUNK = 500  # images in one forward pass
 
 
 class Task(NamedTuple):
-    """Images and labels of m networks: (m, n, channels, h, w) and (m, n), the others to test on."""
+    """Images and labels of m networks: (m, n, channels, h, w) and (m, n), then the test images."""
 
     inputs: torch.Tensor
     labels: torch.Tensor
@@ -35,7 +30,7 @@ class Task(NamedTuple):
 class Trained(NamedTuple):
     """Parameters of m networks, (m, ...) each, at the end and when their loss was first reached.
 
-    step: when that was, nan where it never was; the parameters are then those of the end.
+    step: when the loss was reached; missing if never, and then `equal` has no meaning.
     """
 
     end: dict[str, torch.Tensor]
@@ -44,127 +39,119 @@ class Trained(NamedTuple):
 
 
 def network(net: str, shape, width: int, seed: int) -> nn.Sequential:
-    """The network for images of a shape (channels, h, w), `width` units before its readout."""
+    """The network for images of a shape (channels, h, w), with `width` units before its readout.
+
+    "convnet" has two 3 x 3 convolutions of 8 and 16 channels, which halve the image.
+    """
     if net == "mlp":
         return mlp((int(np.prod(shape)), width, width, CLASSES), seed=seed)
-    if net == "convnet":
-        return convnet(shape, width, seed)
-    channels = width // DEEP[net]
-    return layers_nets.network(net, shape, width, (channels, channels), seed=seed)
-
-
-def convnet(shape, width: int, seed: int) -> nn.Sequential:
-    """Two 3 x 3 convolutions of 8 and 16 channels, which halve the image, and a hidden layer."""
-    inputs, pixels = shape[0], shape[1]
-    last = 16 * ((pixels + 3) // 4) ** 2
+    size = 16 * ((shape[1] + 3) // 4) ** 2
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts: list[nn.Conv2d | nn.Linear] = [
-            nn.Conv2d(inputs, 8, 3, stride=2, padding=1),
+        modules: list[nn.Conv2d | nn.Linear] = [
+            nn.Conv2d(shape[0], 8, 3, stride=2, padding=1),
             nn.Conv2d(8, 16, 3, stride=2, padding=1),
-            nn.Linear(last, width),
+            nn.Linear(size, width),
             nn.Linear(width, CLASSES),
         ]
-        for i, part in enumerate(parts):
-            gain = 1 if i == 0 else 2  # of variance: a ReLU comes before
-            nn.init.normal_(part.weight, std=(gain / part.weight[0].numel()) ** 0.5)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-    first, second, dense, readout = parts
+        for i, module in enumerate(modules):
+            gain = 1 if i == 0 else 2  # of the variance, after a ReLU
+            nn.init.normal_(module.weight, std=(gain / module.weight[0].numel()) ** 0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    first, second, dense, readout = modules
     relu = nn.ReLU
     return nn.Sequential(first, relu(), second, relu(), nn.Flatten(), dense, relu(), readout)
 
 
 def images(data: str, size: int, trained: int, pixels: int, seed: int) -> tuple[Data, Data]:
-    """Images to train on and others, less the mean of the first, in units of their spread."""
-    found = layers_nets.images(data, size, pixels, seed=seed)
-    first = found.inputs[:trained]
-    inputs = (found.inputs - first.mean(0)) / (first - first.mean(0)).std()
-    labels = np.asarray(found.targets)
-    one, two = ((inputs[p], labels[p]) for p in (slice(trained), slice(trained, None)))
-    return Data(*one, found.dimension), Data(*two, found.dimension)
+    """Images to train on and to test on, both standardised by the first."""
+    every = vision.images(data, size, pixels, seed=seed)
+    first = every.inputs[:trained]
+    inputs = (every.inputs - first.mean(0)) / (first - first.mean(0)).std()
+    labels = np.asarray(every.targets)
+    halves = slice(trained), slice(trained, None)
+    train, test = (Data(inputs[half], labels[half], every.dimension) for half in halves)
+    return train, test
 
 
-def spoilt(first: Data, rest: Data, shuffled: float, noise: float, seed: int):
-    """The same with noise in all pixels, and a share of the first ones' labels drawn at random.
+def corrupted(train: Data, test: Data, shuffled: float, noise: float, seed: int):
+    """The same with noise in all pixels, and a fraction of the training labels drawn at random.
 
-    Such a label is any class, the true one too: with all shuffled they tell nothing of the images.
-    Noise is fixed, one draw for each image; noises and shares differ but in size.
+    A random label may be the true one: with all shuffled, labels tell nothing of the images.  The
+    noise is one fixed draw for each image; noises and fractions of one seed differ in size alone.
     """
     rng = np.random.default_rng([seed, 5])
-    inputs = [
-        part.inputs + noise * rng.standard_normal(part.inputs.shape) for part in (first, rest)
-    ]
+    inputs = [d.inputs + noise * rng.standard_normal(d.inputs.shape) for d in (train, test)]
     wrong = shuffled * (1 - 1 / CLASSES)
-    labels = mislabelled(first, wrong, CLASSES, rng=[seed, 6]).targets
-    return inputs[0], labels, inputs[1], rest.targets
+    labels = mislabelled(train, wrong, CLASSES, rng=[seed, 6]).targets
+    return inputs[0], labels, inputs[1], test.targets
 
 
-def stacked(each, device: str) -> Task:
-    """Those of several networks, on a device."""
-    columns = [np.stack(part) for part in zip(*each, strict=True)]
+def stacked_task(tasks, device: str) -> Task:
+    """The images and labels of several networks as one Task on a device."""
+    columns = [np.stack(column) for column in zip(*tasks, strict=True)]
     kinds = (torch.float32, torch.int64) * 2
-    return Task(
-        *(torch.asarray(c, dtype=k, device=device) for c, k in zip(columns, kinds, strict=True))
-    )
+    pairs = zip(columns, kinds, strict=True)
+    return Task(*(torch.asarray(c, dtype=k, device=device) for c, k in pairs))
 
 
-def together(nets, device: str):
-    """Parameters (m, ...) of networks of one shape, and the first of them as what they are."""
+def stacked_networks(nets, device: str):
+    """Parameters (m, ...) of networks of one shape, and the first of them as their module."""
     parameters, _ = stack_module_state(nets)
     moved = {name: p.detach().to(device).requires_grad_() for name, p in parameters.items()}
     return moved, nets[0].to(device)
 
 
 def train(parameters, net, task: Task, *, rates, batch: int, steps: int, loss, rng) -> Trained:
-    """Descent of all at once, each with its own rate and its own batches, drawn anew each step.
+    """SGD of all networks at once, each with its own rate and its own batches.
 
-    loss: that of all images trained on, at which a network is also kept, looked at every `LOOK`.
+    loss: the loss in training at which the parameters of a network are also stored; it is checked
+    every CHECK_EVERY steps.
     """
     m, n = task.labels.shape
     device = task.labels.device
     rates = torch.asarray(rates, dtype=torch.float32, device=device)
-    own = torch.arange(m, device=device)[:, None]
+    row = torch.arange(m, device=device)[:, None]
     forward = vmap(partial(functional_call, net))
     equal = {name: p.detach().clone() for name, p in parameters.items()}
     reached = np.full(m, np.nan)
     for step in range(steps + 1):
-        left = np.nonzero(np.isnan(reached))[0]
-        if len(left) and (step % LOOK == 0 or step == steps):
-            still = torch.asarray(left, device=device)
-            some_of = {name: p.detach()[still] for name, p in parameters.items()}
-            reached[left[losses(some_of, net, task, still) <= loss]] = step
-            for name, p in some_of.items():
-                equal[name][still] = p
+        pending = np.nonzero(np.isnan(reached))[0]
+        if len(pending) and (step % CHECK_EVERY == 0 or step == steps):
+            index = torch.asarray(pending, device=device)
+            current = {name: p.detach()[index] for name, p in parameters.items()}
+            reached[pending[losses(current, net, task, index) <= loss]] = step
+            for name, p in current.items():
+                equal[name][index] = p
         if step == steps:
             break
-        some = torch.asarray(rng.integers(0, n, (m, batch)), device=device)
-        out = forward(parameters, task.inputs[own, some])
-        cost = F.cross_entropy(out.flatten(0, 1), task.labels[own, some].flatten()) * m
-        slopes = torch.autograd.grad(cost, list(parameters.values()))
+        examples = torch.asarray(rng.integers(0, n, (m, batch)), device=device)
+        outputs = forward(parameters, task.inputs[row, examples])
+        cost = F.cross_entropy(outputs.flatten(0, 1), task.labels[row, examples].flatten()) * m
+        gradients = torch.autograd.grad(cost, list(parameters.values()))
         with torch.no_grad():
-            for p, slope in zip(parameters.values(), slopes, strict=True):
-                p -= rates.reshape(-1, *[1] * (p.ndim - 1)) * slope
-    end = {name: p.detach() for name, p in parameters.items()}
-    return Trained(end, equal, reached)
+            for p, gradient in zip(parameters.values(), gradients, strict=True):
+                p -= rates.reshape(-1, *[1] * (p.ndim - 1)) * gradient
+    return Trained({name: p.detach() for name, p in parameters.items()}, equal, reached)
 
 
 @torch.no_grad()
-def outputs(parameters, net, inputs) -> torch.Tensor:
-    """What networks make of their images.  (m, n, ...) -> (m, n, units)"""
+def predict(parameters, net, inputs) -> torch.Tensor:
+    """Outputs of the networks for their images.  (m, n, ...) -> (m, n, units)"""
     forward = vmap(partial(functional_call, net))
-    return torch.cat([forward(parameters, part) for part in inputs.split(CHUNK, dim=1)], dim=1)
+    return torch.cat([forward(parameters, chunk) for chunk in inputs.split(CHUNK, dim=1)], dim=1)
 
 
 def hidden(parameters, net, inputs) -> torch.Tensor:
-    """Their last hidden layers, which the readout sees.  (m, n, ...) -> (m, n, width)"""
-    below = net[:-1]
-    kept = {name: p for name, p in parameters.items() if not name.startswith(f"{len(net) - 1}.")}
-    return outputs(kept, below, inputs)
+    """The last hidden layers of the networks.  (m, n, ...) -> (m, n, width)"""
+    readout = f"{len(net) - 1}."
+    below = {name: p for name, p in parameters.items() if not name.startswith(readout)}
+    return predict(below, net[:-1], inputs)
 
 
-def losses(parameters, net, task: Task, some=slice(None)) -> np.ndarray:
-    """Cross-entropy of each, or of some, over all that it is trained on.  -> (m,)"""
-    found = outputs(parameters, net, task.inputs[some])
-    each = F.cross_entropy(found.transpose(1, 2), task.labels[some], reduction="none")
-    return each.mean(1).double().cpu().numpy()
+def losses(parameters, net, task: Task, index=slice(None)) -> np.ndarray:
+    """Cross-entropy of the networks over all images they are trained on.  -> (m,)"""
+    outputs = predict(parameters, net, task.inputs[index])
+    rows = F.cross_entropy(outputs.transpose(1, 2), task.labels[index], reduction="none")
+    return rows.mean(1).double().cpu().numpy()

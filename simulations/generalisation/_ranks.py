@@ -1,7 +1,7 @@
-"""Rank correlations of settings that come in groups, with errors from groups drawn anew.
+"""Rank correlations of settings that come in groups, with errors from resampled groups.
 
-Settings of a group are alike in most of what was chosen, and networks of a setting in all of it:
-only whole groups are independent, and only groups are drawn again.
+Settings of a group share most factors, and networks of a setting share all of them.  Only whole
+groups are independent, so that only groups are resampled.
 """
 
 from collections.abc import Callable
@@ -12,126 +12,122 @@ from scipy.special import stdtr
 
 from sgdnoise.core import Estimate, mean
 
-__all__ = ["concordance", "discordant", "drawn_again", "kendall", "partial_spearman", "shuffled"]
-__all__ += ["sign", "spearman"]
-
-TIMES = 1000  # that groups are drawn again
-SEED = 7
+RESAMPLINGS, SEED = 1000, 7
 
 
 def spearman(x, y, weights=None):
-    """Spearman (1904): the correlation of ranks, ties at their mean, each setting counted w times.
+    """Spearman's (1904) rank correlation with ties at their mean, each setting counted w times.
 
-    (n,), (n,), weights (..., n) -> (...); settings where either is not finite do not count.
+    (n,), (n,), weights (..., n) -> (...); settings where either value is missing do not count.
     """
-    weights = _counted(x, y, weights=weights)
+    weights = _finite_weights(x, y, weights=weights)
     return _correlation(_ranks(x, weights), _ranks(y, weights), weights)
 
 
 def partial_spearman(x, y, z, weights=None):
-    """The same of what is left of both ranks after a straight line in the ranks of z.
+    """The rank correlation given z: (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2)).
 
-    (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2)); it takes nothing off but what is monotone
-    in z, so that what z explains otherwise stays.
+    It removes only what is monotone in z.
     """
-    weights = _counted(x, y, z, weights=weights)
-    a, b, c = (_ranks(each, weights) for each in (x, y, z))
-    xy, xz, yz = (_correlation(*p, weights) for p in ((a, b), (a, c), (b, c)))
-    left = (1 - xz**2) * (1 - yz**2)
-    return (xy - xz * yz) / np.sqrt(np.where(left > 0, left, np.nan))
+    weights = _finite_weights(x, y, z, weights=weights)
+    a, b, c = (_ranks(column, weights) for column in (x, y, z))
+    xy, xz, yz = (_correlation(*pair, weights) for pair in ((a, b), (a, c), (b, c)))
+    unexplained = (1 - xz**2) * (1 - yz**2)
+    return (xy - xz * yz) / np.sqrt(np.where(unexplained > 0, unexplained, np.nan))
 
 
 def concordance(x, y, weights=None, *, among=None):
-    """Pairs in the same order less pairs in opposite order, over both; ties are left out.
+    """Pairs in the same order less pairs in opposite order, over both; ties do not count.
 
-    That of Goodman & Kruskal (1954).  among (n, n): which pairs count, both of one group each;
-    those of a group drawn twice count twice, while of all pairs, where among is not said, those of
-    two copies of a group count too.
+    That of Goodman & Kruskal (1954).  among (n, n): which pairs count, each within one group; pairs
+    of a group that is drawn twice count twice.  Without it, all pairs count, also those between two
+    copies of a group.
     """
-    weights = _counted(x, y, weights=weights)
-    both = _signs(x) * _signs(y)
+    weights = _finite_weights(x, y, weights=weights)
+    order = _signs(x) * _signs(y)
     if among is not None:
-        both, weights = both * among, weights**0.5
-    net, all_ = (np.sum(weights @ part * weights, axis=-1) for part in (both, abs(both)))
-    return net / np.where(all_ > 0, all_, np.nan)
+        order, weights = order * among, weights**0.5
+    net, total = (np.sum(weights @ pairs * weights, axis=-1) for pairs in (order, abs(order)))
+    return net / np.where(total > 0, total, np.nan)
 
 
 def kendall(x, y, groups, *, among=None) -> Estimate:
-    """`concordance` with its error, of pairs within groups at least what one group moves it by.
+    """`concordance` with its error; of pairs within groups at least the influence of one group.
 
-    Groups that all agree in these would else have no error at all.
+    Otherwise groups that all agree would have no error.
     """
-    found = drawn_again(partial(concordance, x, y, among=among), groups)
-    least = 0.0 if among is None else 1 / (found.freedom + 1)
-    return found._replace(stderr=max(found.stderr, least))
+    estimate = bootstrap(partial(concordance, x, y, among=among), groups)
+    least = 0.0 if among is None else 1 / (estimate.dof + 1)
+    return Estimate(estimate.value, max(estimate.stderr, least), estimate.dof)
 
 
 def discordant(x, y, groups) -> Estimate:
-    """Per cent of the pairs of which the one with less x has more y."""
-    found = kendall(x, y, groups)
-    return Estimate(50 * (1 - found.value), 50 * found.stderr, found.freedom)
+    """Percentage of the pairs in which the setting with smaller x has the larger y."""
+    estimate = kendall(x, y, groups)
+    return Estimate(50 * (1 - estimate.value), 50 * estimate.stderr, estimate.dof)
 
 
-def drawn_again(statistic: Callable, groups, times: int = TIMES) -> Estimate:
-    """A statistic of weights (..., n) -> (...) of settings, and its spread over groups drawn anew.
+def bootstrap(statistic: Callable, groups, times: int = RESAMPLINGS) -> Estimate:
+    """A statistic of weights (..., n) -> (...) of settings, its error from resampled groups.
 
-    groups (n,): to which group a setting belongs.  As many groups as there are come with
-    replacement, each with all its settings (Davison & Hinkley, 1997); the variance is enlarged by
-    g / (g - 1), by which that of g draws from g is too small.  Its law is near Student's with
-    g - 1 degrees of freedom.  Raises ValueError for fewer than 2 groups.
+    groups (n,): the group of each setting.  As many groups as there are are drawn with replacement,
+    each with all its settings (Davison & Hinkley, 1997); the variance is multiplied by g / (g - 1),
+    by which that of g draws from g is too small.  The law is near Student's with g - 1 degrees of
+    freedom.  Raises ValueError for fewer than 2 groups.
     """
-    known, place = np.unique(groups, return_inverse=True)
-    g = len(known)
+    names, index = np.unique(groups, return_inverse=True)
+    g = len(names)
     if g < 2:
         raise ValueError(f"an error needs at least 2 groups of settings, not {g}")
     counts = np.random.default_rng(SEED).multinomial(g, [1 / g] * g, size=times)
-    values = statistic(counts[:, place].astype(float))
+    values = statistic(counts[:, index].astype(float))
     error = np.nanstd(values, ddof=1) if np.isfinite(values).sum() > 1 else np.nan
-    value = float(statistic(np.ones(len(place))))
+    value = float(statistic(np.ones(len(index))))
     return Estimate(value, float(error * (g / (g - 1)) ** 0.5), g - 1)
 
 
-def shuffled(statistic: Callable, x, y, times: int = 400, seed: int = SEED) -> Estimate:
-    """Mean of statistic(x, y) where y is dealt to the settings at random: 0 but for its error."""
-    rng, known = np.random.default_rng(seed), np.isfinite(x) & np.isfinite(y)
-    dealt, values = np.array(y, float), []
+def permuted(statistic: Callable, x, y, times: int = 400) -> Estimate:
+    """Mean of statistic(x, y) over random permutations of y: 0 but for its error."""
+    rng, finite = np.random.default_rng(SEED), np.isfinite(x) & np.isfinite(y)
+    permutation, values = np.array(y, float), []
     for _ in range(times):
-        dealt[known] = rng.permutation(dealt[known])
-        values.append(float(statistic(x, dealt)))
+        permutation[finite] = rng.permutation(permutation[finite])
+        values.append(float(statistic(x, permutation)))
     return mean(np.asarray(values))
 
 
-def sign(found: Estimate) -> Estimate:
-    """The sign of an estimate, +1 or -1, on average, and the spread of what it may be.
+def sign(estimate: Estimate) -> Estimate:
+    """The sign of an estimate, +1 or -1, on average, and the standard deviation of the sign.
 
-    With p the chance by Student's law that the truth has the sign +1 (one-sided, as if nothing was
-    known before): 2 p - 1, and (1 - (2 p - 1)^2)^1/2.  A verdict that predicts +1 and allows for
-    36/37 holds for p > 36/37 and fails for p < 1/37: a one-sided test, at 2.7% either way.
+    With p the probability of +1 by Student's law (one-sided, without prior knowledge): 2 p - 1, and
+    (1 - (2 p - 1)^2)^1/2.  A verdict that predicts +1 with a tolerance of 36/37 holds for
+    p > 36/37 and fails for p < 1/37: a one-sided test, at 2.7% either way.
     """
-    if not found.stderr > 0:
-        return Estimate(float(np.sign(found.value)), 0.0 if np.isfinite(found.value) else np.nan)
-    surely = 2 * float(stdtr(found.freedom, found.value / found.stderr)) - 1
-    return Estimate(surely, (1 - surely**2) ** 0.5, found.freedom)
+    if not estimate.stderr > 0:
+        error = 0.0 if np.isfinite(estimate.value) else np.nan
+        return Estimate(float(np.sign(estimate.value)), error)
+    value = 2 * float(stdtr(estimate.dof, estimate.value / estimate.stderr)) - 1
+    return Estimate(value, (1 - value**2) ** 0.5, estimate.dof)
 
 
-def _counted(*columns, weights):
-    known = np.all(np.isfinite(columns), axis=0)
-    return np.where(known, 1.0 if weights is None else weights, 0.0)
+def _finite_weights(*columns, weights):
+    finite = np.all(np.isfinite(columns), axis=0)
+    return np.where(finite, 1.0 if weights is None else weights, 0.0)
 
 
 def _signs(x):
-    """Of all differences x_i - x_j, (n, n)."""
+    """Signs of all differences x_i - x_j, (n, n)."""
     x = np.nan_to_num(np.asarray(x, float))
     return np.sign(x[:, None] - x[None, :])
 
 
 def _ranks(x, weights):
-    """Twice the ranks about their mean: how many settings lie below each, less how many above."""
+    """Twice the ranks about their mean: settings below each, less those above."""
     return weights @ _signs(x).T
 
 
 def _correlation(a, b, weights):
-    """Of columns whose weighted means are 0."""
-    both, one, two = (np.sum(weights * p, axis=-1) for p in (a * b, a * a, b * b))
-    spread = one * two
-    return both / np.sqrt(np.where(spread > 0, spread, np.nan))
+    """The correlation of columns whose weighted means are 0."""
+    both, first, second = (np.sum(weights * p, axis=-1) for p in (a * b, a * a, b * b))
+    variance = first * second
+    return both / np.sqrt(np.where(variance > 0, variance, np.nan))

@@ -8,14 +8,12 @@ from torch import nn
 
 from sgdnoise.data import digits, split
 from sgdnoise.nets.models import convnet
-from simulations.learned_dimension._nets import ADVERSARIAL, DTYPE, MEASURES, NOISY
-
-__all__ = ["KINDS", "images"]
+from simulations.learned_dimension._nets import ADVERSARIAL, DTYPE, MEASURES, NOISE
 
 BATCH, RATE, CLASSES = 32, 0.05, 10
-UNIT = 2.0  # by which pixels are multiplied once their mean is taken off
-LABEL_NOISE, NOISY_BATCH = 0.5, 8  # of one-hot targets, under a squared loss as above
-KINDS = {  # c of each measure, and the noise beside
+PIXEL_SCALE = 2.0  # of the centred pixels
+LABEL_NOISE, NOISY_BATCH = 0.5, 8  # of one-hot targets, under a squared loss
+KINDS = {  # the measure and its c
     "none": ("", 0.0),
     "participation_ratio, less": ("participation_ratio", 0.01),
     "participation_ratio, more": ("participation_ratio", -0.01),
@@ -26,54 +24,54 @@ KINDS = {  # c of each measure, and the noise beside
 }
 
 
-def images(net: int, *, size, device: str) -> xr.Dataset:
-    """All kinds of training from the same weights, on the same batches where these are as large."""
-    train, test = split(digits(CLASSES), size.pictures, rng=net)
-    parts = [part for data in (train, test) for part in (data.inputs, data.targets)]
-    x, y, others, labels = (torch.asarray(p, dtype=torch.float32, device=device) for p in parts)
+def images(net: int, *, size: dict, device: str) -> xr.Dataset:
+    """All kinds of training from the same weights, on the same batches where the size is equal."""
+    halves = split(digits(CLASSES), size["pictures"], rng=net)
+    arrays = [array for half in halves for array in (half.inputs, half.targets)]
+    x, y, others, labels = (torch.asarray(a, dtype=torch.float32, device=device) for a in arrays)
     x, others = x.view(-1, 1, 8, 8), others.view(-1, 1, 8, 8)
-    middle = x.mean()
-    found = []
+    rows = []
     for kind in KINDS:
-        made = convnet(size.channels, CLASSES, 8, 1, "tanh", seed=net).to(device)
-        made = nn.Sequential(Scaled(middle), *made)
-        trained(made, x, y, kind, size.epochs, net)
-        found.append(judged(made, others, labels, net))
+        layers = convnet(size["channels"], CLASSES, 8, 1, "tanh", seed=net).to(device)
+        network = nn.Sequential(Scaled(x.mean()), *layers)
+        train(network, x, y, kind, size["epochs"], net)
+        rows.append(measures(network, others, labels, net))
     axes = {"net_noisy": ("kind", "noise"), "net_adversarial": ("kind", "push")}
-    names = {name: axes.get(name, ("kind",)) for name in found[0]}
-    rows = {name: (names[name], np.stack([each[name] for each in found])) for name in names}
-    return xr.Dataset(rows).assign_coords(kind=list(KINDS))
+    columns = {
+        name: (axes.get(name, ("kind",)), np.stack([row[name] for row in rows])) for name in rows[0]
+    }
+    return xr.Dataset(columns, {"kind": list(KINDS)})
 
 
 class Scaled(nn.Module):
-    """Pixels about their mean, of about unit size: part of the network."""
+    """Centred pixels of about unit size, as the first module of the network."""
 
-    def __init__(self, middle):
+    def __init__(self, mean):
         super().__init__()
-        self.middle = middle
+        self.mean = mean
 
     def forward(self, pixels):
-        return UNIT * (pixels - self.middle)
+        return PIXEL_SCALE * (pixels - self.mean)
 
 
-def trained(net: nn.Sequential, x, y, kind: str, epochs: int, seed: int) -> None:
-    """A plain loop over shuffled batches: to the loss is added c times the measure of the batch.
+def train(net: nn.Sequential, x, y, kind: str, epochs: int, seed: int) -> None:
+    """A plain loop over shuffled batches; c times the measure of the batch is added to the loss.
 
-    Label noise makes as many passes in batches of NOISY_BATCH.
+    Label noise makes as many epochs in batches of NOISY_BATCH.
     """
     name, c = KINDS[kind]
     noisy = kind == "label noise"
     size, rate = (NOISY_BATCH, RATE / 2) if noisy else (BATCH, RATE)
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(net.parameters(), rate)
     for _ in range(epochs):
-        for some in torch.randperm(len(x), generator=draw).split(size):
-            if len(some) < size:
+        for index in torch.randperm(len(x), generator=generator).split(size):
+            if len(index) < size:
                 continue
-            some = some.to(x.device)
-            white = torch.randn(size, CLASSES, generator=draw).to(x.device) if noisy else 0.0
-            hidden = net[:-1](x[some])
-            loss = 0.5 * F.mse_loss(net[-1](hidden), y[some] + LABEL_NOISE * white) * CLASSES
+            index = index.to(x.device)
+            normal = torch.randn(size, CLASSES, generator=generator).to(x.device) if noisy else 0.0
+            hidden = net[:-1](x[index])
+            loss = 0.5 * F.mse_loss(net[-1](hidden), y[index] + LABEL_NOISE * normal) * CLASSES
             if c:
                 loss = loss + c * MEASURES[name](hidden)
             optimizer.zero_grad()
@@ -81,24 +79,23 @@ def trained(net: nn.Sequential, x, y, kind: str, epochs: int, seed: int) -> None
             optimizer.step()
 
 
-def judged(net, others, labels, seed: int) -> dict:
-    """Measures of the last hidden layer for other digits, and accuracy, also disturbed."""
-    draw = torch.Generator().manual_seed(seed)
-    white = torch.randn(others.shape, generator=draw).to(others.device)
-    asked = others.clone().requires_grad_()
-    slopes = torch.autograd.grad(((net(asked) - labels) ** 2).sum(), asked)[0].sign()
+def measures(net, others, labels, seed: int) -> dict:
+    """PR of the last hidden layer for test images, and accuracy, also with disturbed pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(others.shape, generator=generator).to(others.device)
+    pixels = others.clone().requires_grad_()
+    signs = torch.autograd.grad(((net(pixels) - labels) ** 2).sum(), pixels)[0].sign()
     with torch.no_grad():
         rows = net[:-1](others).to(DTYPE)
-        noisy = [right(net, others + size * white, labels) for size in NOISY]
-        pushed = [right(net, (others + s * slopes).clamp(0, 1), labels) for s in ADVERSARIAL]
-        return {f"net_{name}": float(measure(rows)) for name, measure in MEASURES.items()} | {
-            "net_accuracy": right(net, others, labels),
-            "net_noisy": noisy,
-            "net_adversarial": pushed,
-            "net_norm": float(sum((p**2).sum() for p in net.parameters())),
+        attacked = [(others + size * signs).clamp(0, 1) for size in ADVERSARIAL]
+        return {
+            "net_participation_ratio": float(MEASURES["participation_ratio"](rows)),
+            "net_accuracy": accuracy(net, others, labels),
+            "net_noisy": [accuracy(net, others + size * normal, labels) for size in NOISE],
+            "net_adversarial": [accuracy(net, inputs, labels) for inputs in attacked],
         }
 
 
-def right(net, inputs, labels) -> float:
-    """Share of inputs that go to their class."""
+def accuracy(net, inputs, labels) -> float:
+    """Fraction of inputs that are assigned to their class."""
     return float((net(inputs).argmax(1) == labels.argmax(1)).double().mean())

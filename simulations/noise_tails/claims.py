@@ -1,21 +1,21 @@
-"""What is claimed of tails and of normality, and the tables beside it."""
+"""What is claimed of estimated tails and of the test of normality, with the tables beside it."""
 
 import math
 
 import numpy as np
 import xarray as xr
 
-from sgdnoise.core import Estimate, mean, nanmean
-from sgdnoise.lab import Table, Verdict
+from sgdnoise.core import Estimate
+from sgdnoise.lab import Table, Verdict, estimate_in, mean_of, settings_of
 from sgdnoise.noise import METHODS
+from simulations.noise_tails._cases import KESTEN
 
-TITLE = "The shape of gradient noise: what samples can say of it, and what fakes a heavy tail"
+TITLE = "The shape of gradient noise: what samples can tell, and what appears as a heavy tail"
 LEAD = (
-    "Each estimator of a tail index is claimed only for the laws that it assumes; elsewhere it is "
-    "shown for contrast.",
-    "Kesten's index has no fitted parameter. Chains start at zero and are independent.",
+    "Each estimator of a tail index is claimed only for the laws that it assumes; all others are "
+    "contrasts.",
+    "Kesten's index has no fitted parameter.  Chains start at zero and are independent.",
 )
-
 ALPHA = {  # true tail indices
     "Pareto 2": 2.0,
     "Student 1.5": 1.5,
@@ -33,11 +33,10 @@ CLAIMED = {
     "stable": _STABLE,
     "blocks": _STABLE,
 }
-KESTEN = ((0.5, 1), (0.8, 1), (1.1, 1), (1.0, 2), (1.4, 4))  # rate, batch
 
 
 def truth(law: str, method: str) -> float:
-    """What an estimator of an index is to find in a law: a stable fit its limit law."""
+    """What an estimator should give for a law; of a stable fit the index of its limit law."""
     alpha = ALPHA[law]
     if method == "moments":
         return 1 / alpha
@@ -46,134 +45,111 @@ def truth(law: str, method: str) -> float:
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """Estimators where they apply, layers, Kesten's index, p-values, and batches of a network."""
-    return [
-        *_of_estimators(results),
-        *_of_mixing(results),
-        *_of_chains(results),
-        *_of_tests(results),
-        *_of_network(results),
-    ]
+    experiments = (_estimators, _mixing, _chains, _tests, _network)
+    return [verdict for experiment in experiments for verdict in experiment(results)]
 
 
-def _of_estimators(results):
-    """The largest samples: mean against truth on some laws, coverage over those claimed."""
-    m, found = int(results.samples.max()), []
-    part = results.sel(samples=m)
+def _estimators(results):
+    """For the most samples: the mean against the truth, and coverage over the claimed laws."""
+    m, rows = int(results.samples.max()), []
     for method in METHODS:
         hits = []
-        for law in ALPHA:
-            right = truth(law, method)
-            value, error = (
-                part[name].sel(law=law, estimator=method).values
-                for name in ("index", "index_stderr")
+        for law, part in settings_of(results.sel(samples=m, estimator=method), "law"):
+            true, values, errors = (
+                truth(law, method),
+                part["index"].values,
+                part.index_stderr.values,
             )
             claimed = law in CLAIMED[method]
-            if math.isfinite(right):
-                name = f"{_named(method)}, {law}, m = {m}"
-                allowed = 0.07 if method == "moments" else 0.05 * right
-                found.append(Verdict(name, right, nanmean(value), claimed, allowed))
+            if math.isfinite(true):
+                name = f"{_label(method)}, {law}, m = {m}"
+                tolerance = 0.07 if method == "moments" else 0.05 * true
+                estimate = mean_of(values, skip_missing=True)
+                rows.append(Verdict(name, true, estimate, claimed, tolerance))
             if claimed:
-                hits += (abs(value - right) <= 1.96 * error).tolist()
-        claimed = method != "clauset"
-        name = f"{_named(method)}: 95% intervals that hold the truth, m = {m}"
-        found.append(Verdict(name, 95.0, _share(hits), claimed, 5.0))
-    return found
+                hits += (abs(values - true) <= 1.96 * errors).tolist()
+        name = f"{_label(method)}: 95% intervals that hold the truth, m = {m}"
+        rows.append(Verdict(name, 95.0, _percentage(hits), method != "clauset", 5.0))
+    return rows
 
 
-def _of_mixing(results):
-    found = []
+def _mixing(results):
     for spread in results.spread.values.tolist():
         for method in ("stable", "blocks"):
             for pooling in ("layers", "naive"):
-                values = results.mixed.sel(spread=spread, by=method, pooling=pooling).values
+                part = results.mixed.sel(spread=spread, by=method, pooling=pooling)
                 name = f"{method}, Gaussian, log-scales ± {spread:g}, {pooling}"
-                found.append(Verdict(name, 2.0, mean(values), pooling == "layers", 0.03))
-    return found
+                yield Verdict(name, 2.0, mean_of(part), pooling == "layers", 0.03)
 
 
-def _of_chains(results):
-    found = []
-    for place, (rate, batch) in enumerate(KESTEN):
-        part = results.sel(setting=place)
+def _chains(results):
+    for setting, (rate, batch) in enumerate(KESTEN):
+        part = results.sel(setting=setting)
         alpha = float(part.kesten[0])
         name = f"tail of theta, rate {rate}, batch {batch}"
-        found.append(Verdict(name, alpha, mean(part.theta_index.values), True, 0.07 * alpha))
-    return found
+        yield Verdict(name, alpha, mean_of(part.theta_index), True, 0.07 * alpha)
 
 
-def _of_tests(results):
-    return [
-        Verdict(
-            f"Gaussian noise {shape}: rejected at 5% (%)",
-            5.0,
-            _share(results.p_value.sel(shape=shape).values <= 0.05),
-            True,
-            2.0,
-        )
-        for shape in results["shape"].values.tolist()
-    ]
+def _tests(results):
+    for shape, part in settings_of(results, "shape"):
+        name = f"Gaussian noise {shape}: rejected at 5% (%)"
+        yield Verdict(name, 5.0, _percentage(part.p_value.values <= 0.05), True, 2.0)
 
 
-def _of_network(results):
-    """Excess of the fourth moment falls as 1 / batch; of few examples it is not known well."""
-    found = []
-    for stage in results.stage.values.tolist():
-        part = results.sel(stage=stage)
-        for batch in results.batch.values.tolist():
-            here = part.sel(batch=batch)
-            predicted = float(part.one_example) / batch
-            measured = Estimate(float(here.mardia), float(here.mardia_stderr))
-            name = f"network, {stage}: excess fourth moment, batch {batch}"
-            allowed = max(0.2 * abs(predicted), 0.05)
-            found.append(Verdict(name, predicted, measured, batch >= 16, allowed))
-    return found
+def _network(results):
+    """The excess fourth moment falls as 1 / batch; for small batches it is not known well."""
+    for (stage, batch), part in settings_of(results, "stage", "batch"):
+        predicted = float(part.one_example) / batch
+        name = f"network, {stage}: excess fourth moment, batch {batch}"
+        tolerance = max(0.2 * abs(predicted), 0.05)
+        yield Verdict(name, predicted, estimate_in(part, "mardia"), batch >= 16, tolerance)
 
 
-def _named(method):
+def _label(method):
     return "1 / alpha by moments" if method == "moments" else f"alpha by {method}"
 
 
-def _share(hits):
-    """A share in %, with an error that is not zero where all agree."""
-    count, share = len(hits), float(np.mean(hits))
-    return Estimate(100 * share, 100 * (max(share * (1 - share), 1 / count) / count) ** 0.5)
+def _percentage(hits):
+    """The percentage of hits, with an error that is not zero where all agree."""
+    count, fraction = len(hits), float(np.mean(hits))
+    error = (max(fraction * (1 - fraction), 1 / count) / count) ** 0.5
+    return Estimate(100 * fraction, 100 * error)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
     """Errors of every estimator, power of the test, tails of the network's layers."""
     laws, counts = results.law.values.tolist(), results.samples.values.tolist()
     rows = [
-        (f"{_named(method)}, m = {m}", *(_off(results, law, method, m) for law in laws))
+        (f"{_label(method)}, m = {m}", *(_errors(results, law, method, m) for law in laws))
         for method in METHODS
         for m in counts
     ]
-    caption = "mean ± spread of repeats; error claimed over spread; 95% intervals with the truth"
-    found = [Table(caption, ("estimator", *laws), rows)]
-    shares = [
-        (other, *(f"{100 * v:.0f}%" for v in results.found.sel(other=other).values.tolist()))
-        for other in results.other.values.tolist()
+    caption = (
+        "mean ± deviation of repeats; error claimed over deviation; 95% intervals with the truth"
+    )
+    powers = [
+        (other, *(f"{100 * v:.0f}%" for v in part.found.values.tolist()))
+        for other, part in settings_of(results, "other")
     ]
     headings = ("noise, 20 coordinates", *(f"m = {m}" for m in results.m.values.tolist()))
-    found.append(Table("share found not to be Gaussian, at 5%", headings, shares))
-    return [*found, *(_layers(results, stage) for stage in results.stage.values.tolist())]
+    layers = [_layers(part, stage) for stage, part in settings_of(results, "stage")]
+    power = Table("tests that reject normality at 5%", headings, powers)
+    return [Table(caption, ("estimator", *laws), rows), power, *layers]
 
 
-def _off(results, law, method, m):
+def _errors(results, law, method, m):
     part = results.sel(law=law, estimator=method, samples=m)
     value, error = part["index"].values, part["index_stderr"].values
-    spread, right = value.std(ddof=1), truth(law, method)
-    cover = f"{100 * np.mean(abs(value - right) <= 1.96 * error):.0f}%"
-    claimed = np.sqrt(np.mean(error**2)) / spread
-    return f"{value.mean():.2f} ± {spread:.2f}; {claimed:.2f}; {cover}"
+    deviation, true = value.std(ddof=1), truth(law, method)
+    cover = f"{100 * np.mean(abs(value - true) <= 1.96 * error):.0f}%"
+    claimed = np.sqrt(np.mean(error**2)) / deviation
+    return f"{value.mean():.2f} ± {deviation:.2f}; {claimed:.2f}; {cover}"
 
 
 def _layers(results, stage):
-    part = results.sel(stage=stage)
     rows = []
-    for batch in results.batch.values.tolist():
-        here = part.sel(batch=batch)
-        for method in results.by.values.tolist():
-            cells = (f"{v:.2f}" for v in here.layer_index.sel(by=method).values.tolist())
-            rows.append((f"batch {batch}, {method}", *cells, f"{float(here.batch_p):.3f}"))
-    caption = f"network, {stage}: alpha by layer, of all numbers as they are; p-value of normality"
+    for (batch, method), part in settings_of(results, "batch", "by"):
+        cells = (f"{v:.2f}" for v in part.layer_index.values.tolist())
+        rows.append((f"batch {batch}, {method}", *cells, f"{float(part.batch_p):.3f}"))
+    caption = f"network, {stage}: alpha by layer, of all numbers pooled; p-value of normality"
     return Table(caption, ("noise", "first layer", "second layer", "pooled", "p"), rows)

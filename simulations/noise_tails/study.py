@@ -1,45 +1,26 @@
-"""How well the shape of gradient noise can be known: tails, normality, and what fakes them.
+"""How well the shape of gradient noise can be estimated: tails, normality, and apparent tails.
 
-Estimators of a tail index on laws that are known; Gaussian noise of many scales, pooled or not;
-the tail that multiplicative noise makes, against Kesten's equation; tests of normality with and
-without the null; and the gradients of a network on digits.
+Estimators of a tail index on known laws; Gaussian noise of many scales, pooled or not; the tail
+that multiplicative noise makes, against Kesten's equation; tests of normality with and without the
+null hypothesis; and the gradients of a network on digits.
 """
 
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
-
 from functools import partial
-from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
 from scipy.stats import levy_stable
-from typer import Option
 
 from sgdnoise.data import digits
-from sgdnoise.lab._terminal import (
-    Cluster,
-    Jobs,
-    Out,
-    Small,
-    command,
-    exit_on_error,
-    run_study,
-    sweep_all,
-)
+from sgdnoise.lab import Study, merge_sweeps, option
 from sgdnoise.nets import as_problem
 from sgdnoise.noise import METHODS, extreme_value_index, gaussianity, tail_index
 from sgdnoise.theory import kesten_index
-from simulations.noise_tails import claims
-from simulations.noise_tails import figure as picture
+from simulations.noise_tails import claims, figure
+from simulations.noise_tails._cases import KESTEN
 
-OUT = Path("out/noise_tails")
-
-DRAW = {  # (rng, m) -> m numbers of each law
+LAWS = {  # (rng, m) -> m numbers
     "Pareto 2": lambda rng, m: rng.choice([-1, 1], m) * (1 + rng.pareto(2, m)),
     "Student 1.5": lambda rng, m: rng.standard_t(1.5, m),
     "Student 3": lambda rng, m: rng.standard_t(3, m),
@@ -49,68 +30,46 @@ DRAW = {  # (rng, m) -> m numbers of each law
     "Gaussian": lambda rng, m: rng.normal(size=m),
 }
 SHAPES = {"24 x 60": (24, 60), "40 x 200": (40, 200), "100 x 3": (100, 3), "12 x 5": (12, 5)}
-OTHERS = {  # noise that is not Gaussian, (rng, m) -> (m, 20)
+ALTERNATIVES = {  # noise that is not Gaussian, (rng, m) -> (m, 20)
     "random scale": lambda rng, m: rng.normal(size=(m, 20)) * rng.gamma(4, size=(m, 1)) ** 0.5,
     "Student 5": lambda rng, m: rng.standard_t(5, size=(m, 20)),
     "exponential": lambda rng, m: rng.exponential(size=(m, 20)),
 }
-POWER_AT = (25, 50, 100, 200, 400)
+POWER_SAMPLES = (25, 50, 100, 200, 400)
 POOLED = ("hill", "stable", "blocks")
-DRAWS = 99  # of the null of a test, in repeats
-
-
-class Size(NamedTuple):
-    """How much is run."""
-
-    samples: tuple[int, ...]
-    repeats: int
-    spreads: tuple[float, ...]
-    chains: int
-    seeds: int
-    tests: int
-    power: int
-    batches: tuple[int, ...]
-    draws: int
-
-
-FULL = Size((1000, 5000), 24, (0, 0.5, 1, 2), 100_000, 6, 500, 40, (1, 4, 16, 64), 800)
-SMALL = Size((300,), 4, (0, 2), 5000, 2, 20, 4, (1, 16), 150)
+DRAWS = 99  # of the null hypothesis of a test
 
 
 def index(law: str, samples: int, *, repeats: int) -> xr.Dataset:
-    """Every estimator on repeats of a law; of `moments` the inverse index, which can be zero."""
-    rng = np.random.default_rng([list(DRAW).index(law), samples])
+    """Every estimator on repeats of a law; `moments` gives the inverse index, which may be zero."""
+    rng = np.random.default_rng([list(LAWS).index(law), samples])
     rows = np.full((repeats, len(METHODS), 2), np.nan)
     for row in rows:
-        x = DRAW[law](rng, samples)
-        for place, method in enumerate(METHODS):
-            row[place] = _index(x, method)[:2]
+        x = LAWS[law](rng, samples)
+        for column, method in enumerate(METHODS):
+            moments = method == "moments"
+            estimate = extreme_value_index(x) if moments else tail_index(x, method=method)
+            row[column] = estimate.value, estimate.stderr
     axes = ("repeat", "estimator")
-    found = {"index": (axes, rows[..., 0]), "index_stderr": (axes, rows[..., 1])}
-    return xr.Dataset(found, {"estimator": list(METHODS)})
-
-
-def _index(x, method):
-    return extreme_value_index(x) if method == "moments" else tail_index(x, method=method)
+    variables = {"index": (axes, rows[..., 0]), "index_stderr": (axes, rows[..., 1])}
+    return xr.Dataset(variables, {"estimator": list(METHODS)})
 
 
 def mixing(spread: float, member: int, *, rows: int = 400, columns: int = 200) -> xr.Dataset:
-    """Gaussian noise whose scales have logarithms of deviation `spread`: pooled, and by layers."""
+    """Gaussian noise whose log-scales have the deviation `spread`: pooled, and by layers."""
     rng = np.random.default_rng([member, round(100 * spread)])
     x = rng.normal(size=(rows, columns)) * np.exp(spread * rng.normal(size=columns))
     layers = np.zeros(columns)
-    naive = [float(tail_index(x.reshape(-1), method=m).value) for m in POOLED]
-    apart = [float(tail_index(x, method=m, layers=layers).value[0]) for m in POOLED]
-    axes = ("by", "pooling")
-    found = np.asarray([naive, apart]).T
-    return xr.Dataset(
-        {"mixed": (axes, found)}, {"by": list(POOLED), "pooling": ["naive", "layers"]}
-    )
+    pooled = [float(tail_index(x.reshape(-1), method=m).value) for m in POOLED]
+    separate = [float(tail_index(x, method=m, layers=layers).value[0]) for m in POOLED]
+    values = np.asarray([pooled, separate]).T
+    coords = {"by": list(POOLED), "pooling": ["naive", "layers"]}
+    return xr.Dataset({"mixed": (("by", "pooling"), values)}, coords)
 
 
 def chain(setting: int, chain_seed: int, *, chains: int, steps: int = 60) -> xr.Dataset:
-    """Hill's index of theta after regression on one fresh Gaussian batch a step."""
-    rate, batch = claims.KESTEN[setting]
+    """Hill's index of theta after regression on one fresh Gaussian batch per step."""
+    rate, batch = KESTEN[setting]
     rng, theta = np.random.default_rng([setting, chain_seed]), np.zeros(chains)
     for _ in range(steps):
         theta = (1 - rate * rng.chisquare(batch, chains) / batch) * theta + rng.normal(size=chains)
@@ -120,25 +79,26 @@ def chain(setting: int, chain_seed: int, *, chains: int, steps: int = 60) -> xr.
 
 
 def null(shape: str, *, tests: int) -> xr.Dataset:
-    """p-values of the test of normality on Gaussian noise of a covariance over four decades."""
+    """p-values of the test on Gaussian noise with a covariance over four decades."""
     m, p = SHAPES[shape]
     rng = np.random.default_rng([m, p])
-    scales, found = np.exp(2 * rng.normal(size=p)), []
+    scales, values = np.exp(2 * rng.normal(size=p)), []
     for _ in range(tests):
         x = rng.normal(size=(m, p)) * scales @ np.linalg.qr(rng.normal(size=(p, p)))[0]
-        found.append(gaussianity(x, draws=DRAWS, rng=rng).p)
-    return xr.Dataset({"p_value": ("test", found)})
+        values.append(gaussianity(x, draws=DRAWS, rng=rng).p)
+    return xr.Dataset({"p_value": ("test", values)})
 
 
 def power(other: str, m: int, *, tests: int) -> xr.Dataset:
-    """How often noise of another shape is found at 5%."""
-    rng = np.random.default_rng([list(OTHERS).index(other), m])
-    found = [gaussianity(OTHERS[other](rng, m), draws=DRAWS).p <= 0.05 for _ in range(tests)]
-    return xr.Dataset({"found": float(np.mean(found))})
+    """The fraction of tests that reject noise of another shape at 5%."""
+    rng = np.random.default_rng([list(ALTERNATIVES).index(other), m])
+    samples = (ALTERNATIVES[other](rng, m) for _ in range(tests))
+    rejected = [gaussianity(x, draws=DRAWS).p <= 0.05 for x in samples]
+    return xr.Dataset({"found": float(np.mean(rejected))})
 
 
 def network(stage: str, *, batches: tuple[int, ...], draws: int) -> xr.Dataset:
-    """Minibatch noise of a network on digits: its normality by batch, its tails by layer."""
+    """Minibatch noise of a network on digits: its normality by batch size, its tails by layer."""
     torch.set_num_threads(1)
     gradients, layers = _gradients(200 if stage == "trained" else 0)
     noise = gradients - gradients.mean(0)
@@ -146,9 +106,9 @@ def network(stage: str, *, batches: tuple[int, ...], draws: int) -> xr.Dataset:
     for batch in batches:
         picked = rng.integers(0, len(noise), (draws, batch))
         x = np.asarray([noise[examples].mean(0) for examples in picked])
-        g = gaussianity(x, draws=DRAWS)
-        rows.append([g.p, g.mardia.value, g.mardia.stderr])
-        tails.append([_of_layers(x, layers, method) for method in POOLED])
+        test = gaussianity(x, draws=DRAWS)
+        rows.append([test.p, test.mardia.value, test.mardia.stderr])
+        tails.append([_layer_indices(x, layers, method) for method in POOLED])
     p, kurtosis, error = np.asarray(rows).T
     return xr.Dataset(
         {
@@ -162,14 +122,14 @@ def network(stage: str, *, batches: tuple[int, ...], draws: int) -> xr.Dataset:
     )
 
 
-def _of_layers(x, layers, method):
-    """Tail index in each layer, column by column of one scale, and of all numbers as they are."""
-    apart = tail_index(x, method=method, layers=layers).value
-    return [*apart, float(tail_index(x.reshape(-1), method=method).value)]
+def _layer_indices(x, layers, method):
+    """The tail index in each layer, each column rescaled, and of all numbers pooled."""
+    separate = tail_index(x, method=method, layers=layers).value
+    return [*separate, float(tail_index(x.reshape(-1), method=method).value)]
 
 
 def _gradients(steps):
-    """Per-example gradients of an MLP after some full steps of descent, and the layer of each."""
+    """Per-example gradients of an MLP after full-batch steps, and the layer of each parameter."""
     data = digits()
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(64, 16), torch.nn.Tanh(), torch.nn.Linear(16, 10))
@@ -180,54 +140,68 @@ def _gradients(steps):
     problem, theta = as_problem(net, loss, inputs, labels)
     for _ in range(steps):
         theta = theta - 0.5 * problem.gradient(theta)
-    first = 65 * 16
-    layers = np.where(np.arange(len(theta)) < first, 0, 1)
+    layers = np.where(np.arange(len(theta)) < 65 * 16, 0, 1)
     return problem.gradients(theta).detach().numpy().astype(float), layers
 
 
-def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
-    """All parts, on `jobs` processes; what is finished is kept in `folder`."""
-    parts: dict[str, tuple] = {
+def execute(parameters: dict, session) -> xr.Dataset:
+    """All experiments, each on its own grid."""
+    p, seeds = parameters, list(range(parameters["seeds"]))
+    settings = list(range(len(KESTEN)))
+    nets = partial(network, batches=tuple(p["batches"]), draws=p["draws"])
+    sweeps = {
         "index": (
-            partial(index, repeats=size.repeats),
-            {"law": list(DRAW), "samples": [*size.samples]},
+            partial(index, repeats=p["repeats"]),
+            {"law": list(LAWS), "samples": list(p["samples"])},
         ),
-        "mixing": (mixing, {"spread": [*size.spreads], "member": list(range(size.seeds))}),
+        "mixing": (mixing, {"spread": list(p["spreads"]), "member": seeds}),
         "chain": (
-            partial(chain, chains=size.chains),
-            {"setting": list(range(len(claims.KESTEN))), "chain_seed": list(range(size.seeds))},
+            partial(chain, chains=p["chains"]),
+            {"setting": settings, "chain_seed": seeds},
         ),
-        "null": (partial(null, tests=size.tests), {"shape": list(SHAPES)}),
-        "power": (partial(power, tests=size.power), {"other": list(OTHERS), "m": [*POWER_AT]}),
-        "network": (
-            partial(network, batches=size.batches, draws=size.draws),
-            {"stage": ["start", "trained"]},
+        "null": (partial(null, tests=p["tests"]), {"shape": list(SHAPES)}),
+        "power": (
+            partial(power, tests=p["power"]),
+            {"other": list(ALTERNATIVES), "m": list(POWER_SAMPLES)},
         ),
+        "network": (nets, {"stage": ["start", "trained"]}),
     }
-    found = sweep_all(parts, folder, jobs=jobs, cluster=cluster)
-    return xr.merge(found.values(), join="outer", compat="no_conflicts")
+    return merge_sweeps(session.sweep_all(sweeps))
 
 
-def main(
-    small: Small = False,
-    repeats: Annotated[int | None, Option(help="of each law", show_default="by size")] = None,
-    seeds: Annotated[int | None, Option(help="of mixtures, chains", show_default="by size")] = None,
-    jobs: Jobs = 2,
-    cluster: Cluster = None,
-    out: Out = OUT,
-) -> None:
-    """Run all parts, and print what holds."""
-    size = SMALL if small else FULL
-    repeats = size.repeats if repeats is None else repeats
-    size = size._replace(repeats=repeats, seeds=size.seeds if seeds is None else seeds)
-    with exit_on_error(f"run the same command again to go on from what is in {out}"):
-        least = min(size.seeds, size.repeats)
-        if least < 2:
-            raise ValueError(f"an error needs at least 2 seeds and 2 repeats, not {least}")
-        run_study(
-            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
-        )
+FULL = {
+    "samples": (1000, 5000),
+    "repeats": 24,
+    "spreads": (0, 0.5, 1, 2),
+    "chains": 100_000,
+    "seeds": 6,
+    "tests": 500,
+    "power": 40,
+    "batches": (1, 4, 16, 64),
+    "draws": 800,
+}
+SMALL = {
+    "samples": (300,),
+    "repeats": 4,
+    "spreads": (0, 2),
+    "chains": 5000,
+    "seeds": 2,
+    "tests": 20,
+    "power": 4,
+    "batches": (1, 16),
+    "draws": 150,
+}
 
+study = Study(
+    execute=execute,
+    sizes={"full": FULL, "small": SMALL},
+    options={
+        "repeats": option(int, "repeats of each law", least=2),
+        "seeds": option(int, "repeats of mixtures and chains", least=2),
+    },
+    claims=claims,
+    figure=figure,
+)
 
 if __name__ == "__main__":
-    command(main)
+    study.main()
