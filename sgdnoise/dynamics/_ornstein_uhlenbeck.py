@@ -3,9 +3,10 @@
 import numpy as np
 
 from sgdnoise.core._arrays import Array, as_numpy, device, namespace
-from sgdnoise.dynamics._process import Process, positive
+from sgdnoise.core._checks import check_positive
+from sgdnoise.dynamics._process import Process
 from sgdnoise.noise._draws import Normal
-from sgdnoise.theory._relaxation import transition
+from sgdnoise.theory._transition import transition
 
 
 def ornstein_uhlenbeck(drift: Array, diffusion: Array, dt: float) -> Process:
@@ -17,10 +18,10 @@ def ornstein_uhlenbeck(drift: Array, diffusion: Array, dt: float) -> Process:
     symmetric and positive semi-definite, both square and of one size.
     """
     a, d = (np.asarray(as_numpy(x), float) for x in (drift, diffusion))
-    positive("dt", dt)
+    check_positive(dt=dt)
     _check(a, d)
-    decay, spread = transition(a, d, dt)
-    values, vectors = np.linalg.eigh(spread)
+    decay, factor = transition(a, d, dt)
+    values, vectors = np.linalg.eigh(factor)
     colour = vectors * np.sqrt(np.clip(values, 0, None))
 
     def step(theta, white):
@@ -44,6 +45,6 @@ def _check(a, d):
     skew = float(np.max(np.abs(d - d.T)))
     if not skew <= 1e-8 * size:
         raise ValueError(f"the diffusion must be symmetric, its halves differ by {skew:.3g}")
-    least = float(np.min(np.linalg.eigvalsh(d)))
-    if not least >= -1e-8 * size:
-        raise ValueError(f"a diffusion cannot have the negative eigenvalue {least:.3g}")
+    smallest = float(np.min(np.linalg.eigvalsh(d)))
+    if not smallest >= -1e-8 * size:
+        raise ValueError(f"a diffusion cannot have the negative eigenvalue {smallest:.3g}")

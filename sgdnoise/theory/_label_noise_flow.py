@@ -1,248 +1,299 @@
-r"""How noise moves a two-layer linear network along its manifold of minima, and where to.
+r"""How label noise moves a linear network of any depth along its minima.
 
-The network is f(x) = x W V with W (d, h), V (h, o) and product M = W V.  Noise makes theta jitter
-about a minimum with covariance S; the mean force -(1/2) grad Tr(H S) of that jitter, projected on
-the tangent space of {W V = M}, is the slow flow, in time t = rate x steps.  It all happens in the
-space of products, of d o numbers: gradients are D^T vec(G) with D D^T = 1 (x) V^T V + W W^T (x) 1.
+The network is f(x) = x W_1 ... W_L with the product M = W_1 ... W_L.  Noise makes theta jitter
+about a minimum with covariance S, and the mean force -(1/2) grad Tr(H S) of this jitter, projected
+onto the tangent space of {W_1 ... W_L = M}, moves theta along the minima in the time
+t = learning rate x steps.  With A_l = W_1 ... W_(l-1) and C_l = W_(l+1) ... W_L, a step along a
+gradient G (d, o) of the product moves W_l by -rate A_l^T G C_l^T, hence the tangent kernel is
+K = sum_l A_l A_l^T (x) C_l^T C_l, and at a minimum Tr H = sum_l |Sx^1/2 A_l|^2 |C_l|^2.
 """
 
+from collections.abc import Sequence
+from functools import partial, reduce
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from scipy.integrate import solve_ivp
 
 from sgdnoise.core._arrays import as_numpy
-
-FLAT = 1e-12  # curvature, as a share of the largest, below which a direction does not bend
-ROUNDS = 200  # of the residual's feedback, which converges as u^k
-
-
-class LinearTask(NamedTuple):
-    """What a linear network learns from, as far as its slow flow knows.
-
-    moment: (d, d), mean x x^T.
-    noise: (d o, d o), covariance of one example's gradient x r^T in the product, row by row.
-    fourth: (d, d, d, d), mean of x x x x, by which residuals that the jitter makes are noise too.
-    """
-
-    moment: np.ndarray
-    noise: np.ndarray
-    fourth: np.ndarray | None = None
-
-    @property
-    def outputs(self) -> int:
-        """Number o of outputs."""
-        return len(self.noise) // len(self.moment)
+from sgdnoise.theory._linear_task import FLAT, LinearTask, fisher_force, jitter_force
+from sgdnoise.theory._modified_loss import residual_amplification
 
 
 class LabelNoiseFlow(NamedTuple):
-    """A slow flow: time (t,), W (t, d, h), V (t, h, o)."""
+    """The path of the weights along the minima: time (t,), and layers, (t, in, out) each."""
 
     time: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    layers: list[np.ndarray]
 
-    def hidden(self, moment):
-        """Second moment of the hidden units, W^T Sx W.  (t, h, h)"""
-        return np.einsum("tih,ij,tjk->thk", self.first, moment, self.first)
-
-
-def label_noise_task(inputs, outputs: int, label_noise: float) -> LinearTask:
-    """Fresh label noise on examples without a residual: noise = label_noise^2 Sx (x) 1."""
-    x = as_numpy(inputs).astype(float)
-    moment = x.T @ x / len(x)
-    return LinearTask(moment, label_noise**2 * np.kron(moment, np.eye(outputs)), _fourth(x))
-
-
-def residual_task(inputs, targets, label_noise: float = 0.0) -> tuple[LinearTask, np.ndarray]:
-    """The noise of sampling examples whose residuals stay, and the product (d, o) that fits best.
-
-    noise = mean_i vec(x_i r_i^T) vec(x_i r_i^T)^T, with r the residuals of least squares, and
-    label noise beside it.  Raises ValueError for fewer examples than inputs.
-    """
-    x, y = (as_numpy(part).astype(float) for part in (inputs, targets))
-    if len(x) < x.shape[1]:
-        raise ValueError(
-            f"least squares of {x.shape[1]} inputs needs as many examples, not {len(x)}"
-        )
-    best = np.linalg.lstsq(x, y, rcond=None)[0]
-    each = (x[:, :, None] * (x @ best - y)[:, None, :]).reshape(len(x), -1)
-    plain = label_noise_task(x, y.shape[1], label_noise)
-    return plain._replace(noise=plain.noise + each.T @ each / len(x)), best
+    def hidden_moments(self, moment) -> list[np.ndarray]:
+        """The second moment (W_1 ... W_l)^T Sx W_1 ... W_l of each hidden layer, (t, h, h)."""
+        moments, product = [], np.eye(len(moment))
+        for weights in self.layers[:-1]:
+            product = product @ weights
+            moments.append(np.swapaxes(product, 1, 2) @ moment @ product)
+        return moments
 
 
 def label_noise_flow(
-    task: LinearTask, first, second, times, *, learning_rate, batch_size, discrete=True, fed=True
+    task: LinearTask,
+    layers: Sequence,
+    times,
+    *,
+    learning_rate,
+    batch_size,
+    discrete_steps=1.0,
+    with_feedback: bool = True,
 ) -> LabelNoiseFlow:
-    r"""W and V at some times t = rate x steps, moved by noise from a minimum along all minima.
+    r"""The weights at some times t = learning rate x steps, moved by noise along the minima.
 
-    first, second: W (d, h) and V (h, o) with W V a minimum; batch may be batch / f for sampling
-    without replacement, f = (n - batch) / (n - 1).  With neither `discrete` nor `fed`, under label
-    noise, it is descent on kappa Tr H within the minima, kappa = rate label_noise^2 / (4 batch)
-    (Blanc et al., 2020; Damian, Ma & Lee, 2021; Li, Wang & Arora, 2022).
-    discrete: the jitter of descent and not of its stochastic equation, which puts
-    -(2 / rate) Tr log(1 - rate H / 2) in the place of Tr H.
-    fed: with the noise of sampling the residuals that the jitter itself makes, which amplifies
-    label noise by about 1 / (1 - `amplification`); it needs the fourth moments of the inputs.
-    In regime for amplification <= 0.12 and rate lambda_max <= 0.3.  Raises ValueError where sizes
-    do not chain, noise is indefinite, a step is unstable or the noise feeds itself without bound.
+    layers: W_1, ..., W_L, whose product is a minimum of the loss.  The flow is
+    d theta / dt = -P (1/2) grad Tr(H S), with S the covariance of theta about the minimum and P the
+    projector onto the tangent space of {W_1 ... W_L = M}.  batch_size may be B / f for sampling
+    without replacement, with f from `finite_population_factor`.
+    discrete_steps: 1 for the jitter of SGD, 0 for that of its Langevin equation, and
+    (1 - mu) / (1 + mu) for heavy-ball momentum mu at the learning rate rate / (1 - mu), which is
+    exact under label noise.
+    with_feedback: whether to include the noise of sampling the residuals that the jitter itself
+    makes; it multiplies label noise by about 1 / (1 - `amplification`) and needs fourth moments.
+    With neither, under label noise, the flow is gradient descent on kappa Tr H within the minima,
+    kappa = rate label_noise^2 / (4 B) (Blanc et al., 2020; Damian, Ma & Lee, 2021; Li, Wang &
+    Arora, 2022).  It describes SGD for amplification <= 0.12 and rate lambda_max <= 0.3.
+    Raises ValueError if sizes do not chain, the noise is indefinite, the learning rate is unstable,
+    or the feedback diverges.
+
+    Example:
+        >>> import numpy as np
+        >>> task = label_noise_task(np.eye(2), outputs=1, label_noise=1.0)
+        >>> layers = [np.eye(2), np.asarray([[1.0], [0.0]])]
+        >>> flow = label_noise_flow(task, layers, [0, 50.0], learning_rate=0.1, batch_size=4)
+        >>> flow.layers[0][-1].round(3).tolist()
+        [[1.11, 0.0], [0.0, 0.72]]
     """
-    w, v = (as_numpy(part).astype(float) for part in (first, second))
-    _check(task, w, v)
-    shape, cut = (w.shape, v.shape), w.size
-
-    def speed(_, flat):
-        w, v = flat[:cut].reshape(shape[0]), flat[cut:].reshape(shape[1])
-        parts = _drift(task, w, v, learning_rate, batch_size, discrete, fed)
-        return np.concatenate([part.ravel() for part in parts])
-
-    start, times = np.concatenate([w.ravel(), v.ravel()]), np.asarray(times, float)
-    found = solve_ivp(speed, (0, times[-1]), start, "LSODA", times, rtol=1e-7, atol=1e-9)
-    if not found.success:
-        raise ValueError(f"the slow flow could not be followed: {found.message}")
-    path = found.y.T
-    return LabelNoiseFlow(
-        times, path[:, :cut].reshape(-1, *shape[0]), path[:, cut:].reshape(-1, *shape[1])
+    weights = _checked_layers(layers, len(task.moment), task.outputs)
+    lowest, highest = np.linalg.eigvalsh(task.noise)[[0, -1]]
+    if lowest < -1e-9 * max(abs(highest), 1e-300):
+        raise ValueError(f"a covariance cannot have the eigenvalue {lowest:.3g}")
+    force = partial(
+        jitter_force,
+        task,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        discrete_steps=discrete_steps,
+        with_feedback=with_feedback,
     )
+    return _integrate(force, weights, times)
 
 
-def hessian_trace(moment, first, second) -> float:
-    """Tr H = o Tr(W^T Sx W) + Tr(Sx) |V|^2, of the mean of 1/2 |x W V - y|^2, at any weights."""
-    outputs = second.shape[1]
-    return float(
-        outputs * np.trace(first.T @ moment @ first) + np.trace(moment) * np.sum(second**2)
+def fisher_flow(
+    curvature,
+    layers: Sequence,
+    times,
+    *,
+    learning_rate,
+    batch_size,
+    discrete_steps=1.0,
+) -> LabelNoiseFlow:
+    r"""The same flow for labels drawn from the model, whose noise is curvature / batch_size.
+
+    curvature: (d o, d o), that of the mean loss in the product M, row by row, at the minimum.  Full
+    gradients have no feedback.  For squared loss it is Sx (x) 1, and the noise is label noise of
+    unit variance.  For cross-entropy with attainable probabilities p_i it is mean_i x_i x_i^T (x)
+    (diag p_i - p_i p_i^T), which is flat where all logits move alike (Martens, 2020); there layers
+    are not equally compressed in the end, and the curvature jitters too, so that only small
+    rate / batch is described.  Raises ValueError as `label_noise_flow` does.
+    """
+    curvature = as_numpy(curvature).astype(float)
+    size = as_numpy(layers[0]).shape[0]
+    weights = _checked_layers(layers, size, len(curvature) // size)
+    values, basis = np.linalg.eigh(curvature)
+    force = partial(
+        fisher_force,
+        _square_root(curvature),
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        discrete_steps=discrete_steps,
     )
+    return _integrate(force, weights, times, basis[:, values > 1e-9 * values[-1]])
 
 
-def hidden_imbalance(first, second):
-    """D = W^T W - V V^T (h, h), which gradient flow keeps and noise moves.
+def products_around(layers) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The products before and after each layer, (A_l, C_l), of shapes (d, in) and (out, o)."""
+    ends = np.eye(layers[0].shape[0]), np.eye(layers[-1].shape[1])
+    return [
+        (reduce(np.matmul, layers[:k], ends[0]), reduce(np.matmul, [*layers[k + 1 :], ends[1]]))
+        for k in range(len(layers))
+    ]
 
-    A step theta - rate (G V^T, W^T G), G the noisy gradient in the product, changes it by exactly
-    rate^2 (V G^T G V^T - W^T G G^T W): all first-order noise cancels (Ziyin, Li & Ueda, 2023).
+
+def hessian_trace(moment, layers) -> float:
+    """Tr H = sum_l |Sx^1/2 A_l|^2 |C_l|^2 of the mean of |f(x) - y|^2 / 2, at a minimum.
+
+    For two layers it is o Tr(W^T Sx W) + Tr(Sx) |V|^2, at any weights.
     """
-    return first.T @ first - second @ second.T
+    powers = [np.trace(a.T @ moment @ a) * np.sum(c**2) for a, c in products_around(layers)]
+    return float(sum(powers))
 
 
-def modes_at_rest(moment, product) -> np.ndarray:
-    """Eigenvalues of the hidden second moment where label noise leaves it, largest first.
+def sharpness(curvature, layers) -> float:
+    """The largest eigenvalue of the Hessian at a minimum.
 
-    (Tr Sx / o)^1/2 s_j, with s_j the singular values of Sx^1/2 M: the least Tr H of all factors of
-    M is 2 (o Tr Sx)^1/2 sum_j s_j.
+    curvature: (d o, d o), that of the mean loss in the product: Sx (x) 1 for squared loss.
     """
-    values, basis = np.linalg.eigh(moment)
-    root = np.sqrt(values.clip(0))[:, None] * basis.T
-    singular = np.linalg.svd(root @ product, compute_uv=False)
-    return (np.trace(moment) / product.shape[1]) ** 0.5 * singular
+    root = _square_root(curvature)
+    return float(np.linalg.eigvalsh(root @ tangent_kernel(layers) @ root)[-1])
 
 
-def ratio_at_rest(moment, product) -> float:
-    """Participation ratio of the hidden units where label noise leaves it: (sum s)^2 / sum s^2."""
-    modes = modes_at_rest(moment, product)
-    return float(modes.sum() ** 2 / (modes**2).sum())
+def tangent_kernel(layers) -> np.ndarray:
+    """K = sum_l A_l A_l^T (x) C_l^T C_l, which maps a gradient in the product to its change."""
+    return np.sum([np.kron(a @ a.T, c.T @ c) for a, c in products_around(layers)], axis=0)
+
+
+def amplification(moment, layers, learning_rate, batch_size) -> float:
+    """u = rate Tr H / (2 B o), by which sampled residuals amplify label noise: 1 / (1 - u)."""
+    outputs = layers[-1].shape[1]
+    return residual_amplification(learning_rate, hessian_trace(moment, layers), batch_size, outputs)
+
+
+def imbalances(layers) -> list:
+    """D_l = W_l^T W_l - W_(l+1) W_(l+1)^T of neighbouring layers, (h_l, h_l) each.
+
+    Gradient flow conserves it.  A step along a noisy gradient G of the product changes it by
+    exactly rate^2 (C_l G^T A_l A_l^T G C_l^T - A'^T G C'^T C' G^T A'), with A' and C' those of
+    layer l + 1: noise of first order cancels at any depth (Ziyin, Li & Ueda, 2023, for two layers).
+    Label noise moves it at rate label_noise^2 / B times |Sx^1/2 A_l|^2 C_l C_l^T
+    - |C'|^2 A'^T Sx A'.
+    """
+    return [first.T @ first - second @ second.T for first, second in pairwise(layers)]
+
+
+def stationary_hidden_modes(moment, product, depth: int = 2) -> np.ndarray:
+    r"""The stationary eigenvalues of each hidden second moment under label noise.
+
+    (depth - 1, modes), largest first: c_l s_j, with s_j the singular values of Sx^1/2 M, S their
+    sum and c_l = Tr Sx (o Tr Sx)^(-l/L) S^(2l/L - 1), which for two layers is (Tr Sx / o)^1/2.
+    All layers are equally compressed at any depth, and Tr H is the least of all factors of M.
+    Raises ValueError for fewer than 2 layers.
+
+    Example:
+        >>> import numpy as np
+        >>> stationary_hidden_modes(np.eye(2), np.diag([3.0, 1.0])).tolist()
+        [[3.0, 1.0]]
+    """
+    if depth < 2:
+        raise ValueError(f"a hidden layer needs 2 layers of weights, not {depth}")
+    singular = _singular_values(moment, product)
+    trace, places = np.trace(moment), np.arange(1, depth) / depth
+    scales = trace * (product.shape[1] * trace) ** -places * singular.sum() ** (2 * places - 1)
+    return scales[:, None] * singular
+
+
+def stationary_participation_ratio(moment, product) -> float:
+    """The stationary participation ratio (sum s)^2 / sum s^2 of every hidden layer.
+
+    s are the singular values of Sx^1/2 M.  Weights of least norm, or balanced ones, have
+    (sum s^(2l/L))^2 / sum s^(4l/L) in layer l instead.
+    """
+    singular = _singular_values(moment, product)
+    return float(singular.sum() ** 2 / np.sum(singular**2))
+
+
+def stationary_hessian_trace(moment, product, depth: int = 2) -> float:
+    """The least Tr H of all factors of M: L (o Tr Sx)^(1/L) (sum s)^(2 (L-1) / L).
+
+    Gatmiry et al. (2023) study its consequences for white inputs.
+    """
+    ends = product.shape[1] * np.trace(moment)
+    total = _singular_values(moment, product).sum()
+    return float(depth * (ends * total ** (2 * (depth - 1))) ** (1 / depth))
 
 
 def irrelevant_rate(variance, outputs, label_noise, learning_rate, batch_size) -> float:
-    """Decay, a step, of weights from a useless input to useless units: exp(-rate * steps).
+    """The decay rate, per step, of weights from an irrelevant input to units without a readout.
 
-    rate^2 label_noise^2 o s / (2 batch) for an input of variance s, with o outputs.
+    They decay as exp(-r steps) with r = rate^2 label_noise^2 o s / (2 B), for an input of
+    variance s that the task does not use.
     """
     return learning_rate**2 * label_noise**2 * outputs * variance / (2 * batch_size)
 
 
-def amplification(moment, first, second, learning_rate, batch_size) -> float:
-    """u = rate Tr H / (2 batch o), by which label noise is fed by the residuals that it makes."""
-    return learning_rate * hessian_trace(moment, first, second) / (2 * batch_size * second.shape[1])
+def _square_root(matrix):
+    values, basis = np.linalg.eigh(matrix)
+    return basis * values.clip(0) ** 0.5 @ basis.T
 
 
-def _drift(task, w, v, learning_rate, batch_size, discrete, fed):
-    """Speeds of W and V: the force of the jitter, less its part across the manifold."""
-    size, outputs = len(task.moment), task.outputs
-    bend = np.kron(np.eye(size), v.T @ v) + np.kron(w @ w.T, np.eye(outputs))
-    power = jitter_force(task, bend, learning_rate, batch_size, discrete, fed)
-    power = power.reshape(size, outputs, size, outputs)
-    along_w = -np.einsum("jaia->ij", power) @ w
-    along_v = -v @ np.einsum("ibia->ba", power)
-    across = _sylvester(w @ w.T, v.T @ v, along_w @ v + w @ along_v)
-    return along_w - across @ v.T, along_v - w.T @ across
+def _singular_values(moment, product):
+    """Singular values of Sx^1/2 M."""
+    return np.linalg.svd(_square_root(moment) @ product, compute_uv=False)
 
 
-def jitter_force(task: LinearTask, bend, learning_rate, batch_size, discrete=True, fed=True):
-    """How the jitter pushes on what moves K: Q (d o, d o), with a force -Tr(Q dK) / 2 on theta.
+def _integrate(force, weights, times, visible=None):
+    """The flow with the force Q(K), where the loss depends on the directions `visible` of M."""
+    shapes, cuts = [w.shape for w in weights], np.cumsum([w.size for w in weights])[:-1]
 
-    Q = Y K A, with K Y K the jitter of the product and A = Sx (x) 1, from a Lyapunov equation.
-    A K Y + Y K A - rate A K Y K A = (rate / batch) noise is solved in the eigenbasis of
-    G = A^1/2 K A^1/2; without `discrete` the term in rate is left out.
-    """
-    root, back = _roots(task)
-    curved, basis = np.linalg.eigh(root @ bend @ root)
-    curved = curved.clip(0)
-    if learning_rate * curved[-1] >= 2:
-        raise ValueError(
-            f"rate {learning_rate:.3g} is not stable at a curvature of {curved[-1]:.3g}: "
-            f"it must stay below {2 / curved[-1]:.3g}"
-        )
-    still = curved[:, None] + curved - discrete * learning_rate * curved[:, None] * curved
-    bent = still > FLAT * curved[-1]
-    still = np.where(bent, still, 1)
-    kick = task.noise
-    if fed and task.fourth is not None:
-        both, seen = curved[:, None] * curved / still, back @ basis
-        kick = _fed(
-            task, lambda c: seen @ (seen.T @ c @ seen * both) @ seen.T, learning_rate / batch_size
-        )
-    turned = learning_rate / batch_size * basis.T @ back @ kick @ back @ basis
-    share = np.where(bent, curved / still, 0.5)
-    return root @ basis @ (turned * share) @ basis.T @ root
+    def velocity(_, flat):
+        blocks = np.split(flat, cuts)
+        layers = [block.reshape(shape) for block, shape in zip(blocks, shapes, strict=True)]
+        return np.concatenate([block.ravel() for block in _drift(layers, force, visible)])
 
-
-def _fed(task, jitter, strength):
-    """The noise with that of sampling x x^T dM, for the jitter dM of the product that it makes."""
-    size, outputs = len(task.moment), task.outputs
-    noise, change = task.noise, float("inf")
-    for _ in range(ROUNDS):
-        parts = strength * jitter(noise).reshape(size, outputs, size, outputs)
-        second = np.einsum("ijkl,jalb->iakb", task.fourth, parts, optimize=True)
-        middle = np.einsum("ij,jalb,lk->iakb", task.moment, parts, task.moment, optimize=True)
-        after = task.noise + (second - middle).reshape(noise.shape)
-        noise, before, change = after, change, float(np.linalg.norm(after - noise))
-        if change <= 1e-9 * np.linalg.norm(noise):
-            return noise
-        if change >= before:
-            break
-    raise ValueError(
-        f"the noise feeds itself without bound, at a rate over batch of {strength:.3g}"
+    start, times = np.concatenate([w.ravel() for w in weights]), np.asarray(times, float)
+    solution = solve_ivp(velocity, (0, times[-1]), start, "LSODA", times, rtol=1e-7, atol=1e-9)
+    if not solution.success:
+        raise ValueError(f"the label-noise flow could not be integrated: {solution.message}")
+    paths = np.split(solution.y.T, cuts, axis=1)
+    return LabelNoiseFlow(
+        times, [p.reshape(-1, *shape) for p, shape in zip(paths, shapes, strict=True)]
     )
 
 
-def _roots(task):
-    """A^1/2 and A^-1/2 of A = Sx (x) 1; the second leaves out inputs of no variance."""
-    values, basis = np.linalg.eigh(task.moment)
-    some = values > FLAT * values[-1]
-    root = np.sqrt(np.where(some, values, 0))
-    powers = root, np.where(some, 1 / np.where(some, root, 1), 0)
-    return [np.kron(basis * one @ basis.T, np.eye(task.outputs)) for one in powers]
+def _drift(layers, force, visible=None):
+    """Velocities of the layers: the force of the jitter without its component across the minima."""
+    around, kernel = products_around(layers), tangent_kernel(layers)
+    forces = [-gradient for gradient in _force_gradients(layers, around, force(kernel))]
+    moved = sum(a @ f @ c for (a, c), f in zip(around, forces, strict=True)).ravel()
+    across = _solve_kernel(kernel, moved, visible).reshape(len(layers[0]), -1)
+    return [f - a.T @ across @ c.T for (a, c), f in zip(around, forces, strict=True)]
 
 
-def _sylvester(one, other, right):
-    """X of one X + X other = right, for positive semidefinite ones; 0 where both vanish."""
-    (a, left), (b, basis) = np.linalg.eigh(one), np.linalg.eigh(other)
-    total = a[:, None] + b
-    turned = left.T @ right @ basis
-    fine = total > FLAT * total.max()
-    return left @ np.where(fine, turned / np.where(fine, total, 1), 0) @ basis.T
+def _force_gradients(layers, around, force):
+    """Gradients of Tr(Q K) / 2 with respect to each W_l, Q fixed.
+
+    W_l occurs in A_k of the later layers k, and in C_k of the earlier ones.
+    """
+    size, outputs = len(around[0][0]), around[-1][1].shape[1]
+    force = force.reshape(size, outputs, size, outputs)
+    later = [a.T @ np.einsum("iajb,ba->ij", force, c.T @ c) for a, c in around]
+    earlier = [c @ np.einsum("iajb,ji->ab", force, a @ a.T) for a, c in around]
+    gradients = []
+    for place, (a, c) in enumerate(around):
+        gradient, between = np.zeros(layers[place].shape), np.eye(layers[place].shape[1])
+        for k in range(place + 1, len(layers)):
+            gradient = gradient + (between @ later[k] @ a).T
+            between = between @ layers[k]
+        between = np.eye(layers[place].shape[0])
+        for k in reversed(range(place)):
+            gradient = gradient + between.T @ earlier[k] @ c.T
+            between = layers[k] @ between
+        gradients.append(gradient)
+    return gradients
 
 
-def _fourth(x):
-    pairs = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-    return (pairs.T @ pairs / len(x)).reshape((x.shape[1],) * 4)
+def _solve_kernel(kernel, moved, visible):
+    """X, within the visible directions of the product, with K X = moved; 0 where K vanishes."""
+    if visible is not None:
+        return visible @ _solve_kernel(visible.T @ kernel @ visible, visible.T @ moved, None)
+    values, basis = np.linalg.eigh(kernel)
+    curved = values > FLAT * values[-1]
+    return basis @ (np.where(curved, 1 / np.where(curved, values, 1), 0) * (basis.T @ moved))
 
 
-def _check(task, w, v):
-    d, outputs = len(task.moment), task.outputs
-    if w.shape[0] != d or w.shape[1] != v.shape[0] or v.shape[1] != outputs:
+def _checked_layers(layers, size, outputs):
+    weights = [as_numpy(array).astype(float) for array in layers]
+    ends = [size, *(w.shape[1] for w in weights)]
+    if len(weights) < 2 or ends[:-1] != [len(w) for w in weights] or ends[-1] != outputs:
+        shapes = ", ".join(str(w.shape) for w in weights)
         raise ValueError(
-            f"weights {w.shape} and {v.shape} do not chain from {d} inputs to {outputs} outputs"
+            f"layers {shapes} do not chain from {size} inputs to {outputs} outputs by two or more"
         )
-    low, high = np.linalg.eigvalsh(task.noise)[[0, -1]]
-    if low < -1e-9 * max(abs(high), 1e-300):
-        raise ValueError(f"a covariance cannot have the eigenvalue {low:.3g}")
+    return weights

@@ -1,33 +1,41 @@
-r"""Where descent comes to rest in linear regression, whose noise depends on where it is.
+r"""Stationary and transient moments of SGD in linear regression, where noise depends on theta.
 
-Losses are (x . theta - y)^2 / 2 and the noise of a step has the examples' own curvature in it: the
-second moment of theta, about its best value, is mapped linearly by each step, exactly and for any
-rate.  Its rest exists only while the share u of noise that the spread itself makes is below one.
-Close to that, fourth moments are infinite and averages over chains converge slowly.
+Losses are (x . theta - y)^2 / 2, and the noise of a step contains the curvature of the sampled
+examples: the second moment of theta about the least-squares value is mapped linearly by each step,
+exactly and at any learning rate.  It has a stationary value only if the fraction u of the noise
+that comes from the covariance of theta itself is below one.  If u is close to one, fourth moments
+are infinite and averages over chains converge slowly.
 """
 
 import numpy as np
 from jaxtyping import Float
 
 from sgdnoise.core._arrays import Array, as_numpy, device, namespace
-from sgdnoise.theory._stationary import stationary_modes
+from sgdnoise.core._checks import check_non_negative
+from sgdnoise.core._sampling import finite_population_factor
+from sgdnoise.theory._stationary import symmetric_eigh
 
 
 def noise_feedback(inputs: Float[Array, "d d"], learning_rate: float, batch_size: int) -> float:
-    r"""u, the share of the noise at rest that sampling makes from the spread of theta itself.
+    r"""The fraction u of the stationary noise that sampling makes from the covariance of theta.
 
-    u = (rate / B) sum_i a_i / (2 - rate (1 + 1/B) a_i), a_i the eigenvalues of the covariance of
-    normal inputs; infinite where a denominator is not positive.  The excess residual is
-    u / (1 - u) times the label noise, and theta has a finite variance exactly for u < 1 (Ziyin,
-    Liu, Mori & Ueda, 2022).  Raises ValueError unless the covariance is positive definite,
-    rate > 0 and batch >= 1.
+    u = (rate / B) sum_i a_i / (2 - rate (1 + 1/B) a_i), a_i the eigenvalues of the covariance
+    `inputs` of normal inputs; it is infinite where a denominator is not positive.  The excess
+    residual is u / (1 - u) times the label noise, and theta has a finite variance if and only if
+    u < 1 (Ziyin, Liu, Mori & Ueda, 2022).  Raises ValueError unless the covariance is positive
+    definite, rate > 0 and batch_size >= 1.
+
+    Example:
+        >>> import numpy as np
+        >>> round(noise_feedback(np.eye(10), 0.1, batch_size=4), 4)
+        0.1333
     """
     a = _spectrum(inputs, learning_rate, batch_size)[0]
     xp = namespace(a)
-    room = 2 - learning_rate * (1 + 1 / batch_size) * a
-    if not float(xp.min(room)) > 0:
+    margins = 2 - learning_rate * (1 + 1 / batch_size) * a
+    if not float(xp.min(margins)) > 0:
         return float("inf")
-    return float(learning_rate / batch_size * xp.sum(a / room))
+    return float(learning_rate / batch_size * xp.sum(a / margins))
 
 
 def online_covariance(
@@ -38,27 +46,25 @@ def online_covariance(
     *,
     diverging: bool = False,
 ) -> Float[Array, "d d"]:
-    r"""Covariance of theta at rest where each step draws B fresh normal inputs of this covariance.
+    r"""The stationary covariance of theta if each step draws B fresh normal inputs.
 
-    y = x . theta* + label_noise eps; along the eigenvector of a_i it is
-    (rate / B) label_noise^2 / ((1 - u) (2 - rate (1 + 1/B) a_i)), u from `feedback`: exact, for
-    normal inputs alone (Ziyin, Liu, Mori & Ueda, 2022).  Without label noise theta comes to rest
-    at theta*.  Raises ValueError as `feedback`, for negative label noise, and for u >= 1, unless
-    `diverging` asks for infinite variances there.
+    inputs: the covariance of the inputs.  With y = x . theta* + label_noise eps, along the
+    eigenvector of a_i it is (rate / B) label_noise^2 / ((1 - u) (2 - rate (1 + 1/B) a_i)), u from
+    `noise_feedback`: exact, for normal inputs alone (Ziyin, Liu, Mori & Ueda, 2022).  Without label
+    noise theta converges to theta*.  Raises ValueError as `noise_feedback`, for negative label
+    noise, and for u >= 1, unless `diverging` asks for infinite variances there.
     """
     a, basis = _spectrum(inputs, learning_rate, batch_size)
     xp, u = namespace(a), noise_feedback(inputs, learning_rate, batch_size)
-    _check_label_noise(label_noise)
+    check_non_negative(label_noise=label_noise)
     if u < 1:
-        room = 2 - learning_rate * (1 + 1 / batch_size) * a
-        return (
-            basis * (learning_rate / batch_size * label_noise**2 / (1 - u) / room)[None, :]
-        ) @ basis.T
+        margins = 2 - learning_rate * (1 + 1 / batch_size) * a
+        variances = learning_rate / batch_size * label_noise**2 / (1 - u) / margins
+        return (basis * variances[None, :]) @ basis.T
     if not diverging:
         raise ValueError(
             f"no finite variance: at rate {learning_rate:.3g} and batch {batch_size} "
-            "the noise feeds on itself "
-            f"with u = {u:.3g}, which must be below 1"
+            f"the noise feeds on itself with u = {u:.3g}, which must be below 1"
         )
     return xp.full(inputs.shape, xp.inf, dtype=a.dtype, device=device(a))
 
@@ -71,22 +77,21 @@ def online_moments(
     start: Float[Array, " d"],
     steps: int,
 ):
-    r"""Mean (d,) and covariance (d, d) of theta - theta* after some steps from one start.
+    r"""The mean (d,) and covariance (d, d) of theta - theta* after some steps from one start.
 
-    The second moment goes to (1 - rate A) S (1 - rate A) + (rate^2 / B) (A S A + Tr(A S) A +
+    The second moment becomes (1 - rate A) S (1 - rate A) + (rate^2 / B) (A S A + Tr(A S) A +
     label_noise^2 A) in each step of B fresh normal inputs of covariance A, stable or not.
-    Raises ValueError for bad covariance, rate, batch or label noise, or negative steps.
+    Raises ValueError for a bad covariance, rate, batch size or label noise, or negative steps.
     """
     _spectrum(inputs, learning_rate, batch_size)
-    _check_label_noise(label_noise)
+    check_non_negative(label_noise=label_noise)
 
-    def sampled(second, _):
-        moved = inputs @ second @ inputs
-        return (
-            moved + (namespace(moved).sum(inputs * second) + label_noise**2) * inputs
-        ) / batch_size
+    def gradient_covariance(second, _):
+        product = inputs @ second @ inputs
+        power = namespace(product).sum(inputs * second) + label_noise**2
+        return (product + power * inputs) / batch_size
 
-    return _moved(inputs, sampled, learning_rate, start, steps)
+    return _propagate(inputs, gradient_covariance, learning_rate, start, steps)
 
 
 def finite_covariance(
@@ -97,31 +102,32 @@ def finite_covariance(
     replacement: bool = True,
     label_noise: float = 0.0,
 ) -> Float[Array, "d d"]:
-    r"""Covariance of theta at rest for minibatches of n given examples, about least squares.
+    r"""The stationary covariance of theta for minibatches of n given examples.
 
     With A = mean_i x_i x_i^T, least-squares residuals r_i = x_i . theta - y_i, and f = 1, or
     (n - B) / (n - 1) without replacement, S = (1 - rate A) S (1 - rate A) + (rate^2 / B)
     (f (mean_i x_i x_i^T S x_i x_i^T - A S A + mean_i r_i^2 x_i x_i^T) + label_noise^2 A), solved in
-    its d^2 entries: exact for any data, at the cost of d^6.  Fresh normal noise on the label of
-    each use is not lessened by drawing without replacement.  Raises ValueError for a batch
-    outside 1 ... n, fewer than 2 examples, negative label noise, inputs that leave a direction
-    unseen, and where no finite variance exists, naming the factor by which it grows.
+    its d^2 entries: exact for any data, at a cost of d^6.  Fresh normal noise on the label of
+    each use is not reduced by drawing without replacement.  Raises ValueError for a batch size
+    outside 1 ... n, fewer than 2 examples, negative label noise, inputs that do not span all
+    directions, and if there is no finite variance, naming the factor by which it grows.
     """
     a, residual = _least_squares(inputs, targets, learning_rate, batch_size, replacement)
-    _check_label_noise(label_noise)
+    check_non_negative(label_noise=label_noise)
     xp, (n, d) = namespace(inputs), inputs.shape
-    share = _share(n, batch_size, replacement)
+    factor = _variance_factor(n, batch_size, replacement)
     pairs = xp.reshape(inputs[:, :, None] * inputs[:, None, :], (n, d * d))
-    kept = xp.eye(d, dtype=a.dtype, device=device(a)) - learning_rate * a
+    contraction = xp.eye(d, dtype=a.dtype, device=device(a)) - learning_rate * a
     sampled = pairs.T @ pairs / n - _kron(xp, a, a)
-    step = _kron(xp, kept, kept) + learning_rate**2 * share * sampled
-    kicks = learning_rate**2 * (share * (inputs.T @ (residual[:, None] ** 2 * inputs)) / n)
+    step = _kron(xp, contraction, contraction) + learning_rate**2 * factor * sampled
+    kicks = learning_rate**2 * (factor * (inputs.T @ (residual[:, None] ** 2 * inputs)) / n)
     kicks = kicks + learning_rate**2 * label_noise**2 / batch_size * a
-    both = xp.stack([xp.reshape(kicks, (-1,)), _flat_identity(xp, a)], axis=1)
-    still = xp.eye(d * d, dtype=a.dtype, device=device(a)) - step
-    rest, probe = (xp.reshape(part, (d, d)) for part in xp.linalg.solve(still, both).T)
+    identity = xp.reshape(xp.eye(d, dtype=a.dtype, device=device(a)), (-1,))
+    sides = xp.stack([xp.reshape(kicks, (-1,)), identity], axis=1)
+    system = xp.eye(d * d, dtype=a.dtype, device=device(a)) - step
+    covariance, probe = (xp.reshape(column, (d, d)) for column in xp.linalg.solve(system, sides).T)
     _check_stable(probe, step, learning_rate, batch_size)
-    return (rest + rest.T) / 2
+    return (covariance + covariance.T) / 2
 
 
 def finite_moments(
@@ -134,49 +140,54 @@ def finite_moments(
     replacement: bool = True,
     label_noise: float = 0.0,
 ):
-    r"""Mean (d,) and covariance (d, d) of theta less its least-squares value, after some steps.
+    r"""The mean (d,) and covariance (d, d) of theta less its least-squares value after some steps.
 
-    As `finite_covariance` but at any time, from one start, stable or not; while the mean is not
-    at rest it has a part in the noise, through 2 mean_i r_i (x_i . m) x_i x_i^T.
-    Raises ValueError as there, but for variances that grow, and for negative steps.
+    As `finite_covariance` but at any time, from one start, stable or not; while the mean m is not
+    stationary it contributes to the noise through 2 mean_i r_i (x_i . m) x_i x_i^T.
+    Raises ValueError as there, but not for variances that grow, and for negative steps.
     """
     a, residual = _least_squares(inputs, targets, learning_rate, batch_size, replacement)
-    _check_label_noise(label_noise)
-    n, share = inputs.shape[0], _share(inputs.shape[0], batch_size, replacement)
+    check_non_negative(label_noise=label_noise)
+    n = inputs.shape[0]
+    factor = _variance_factor(n, batch_size, replacement)
 
-    def sampled(second, middle):
+    def gradient_covariance(second, mean):
         squares = namespace(inputs).sum((inputs @ second) * inputs, axis=1)
-        squares = squares + 2 * residual * (inputs @ middle) + residual**2
-        spread = inputs.T @ (squares[:, None] * inputs) / n - a @ second @ a
-        return share * spread + label_noise**2 / batch_size * a
+        squares = squares + 2 * residual * (inputs @ mean) + residual**2
+        sampled = inputs.T @ (squares[:, None] * inputs) / n - a @ second @ a
+        return factor * sampled + label_noise**2 / batch_size * a
 
-    return _moved(a, sampled, learning_rate, start, steps)
+    return _propagate(a, gradient_covariance, learning_rate, start, steps)
 
 
 def excess_loss(inputs: Float[Array, "d d"], covariance: Float[Array, "d d"]) -> float:
-    """Mean loss above its least, Tr(A S) / 2, for theta of covariance S about the best value.
+    """The mean loss above its minimum, Tr(A S) / 2, for theta of covariance S about the minimum.
 
     inputs: A, the second moment of the inputs, (d, d).
+
+    Example:
+        >>> import numpy as np
+        >>> excess_loss(np.eye(3), 0.5 * np.eye(3))
+        0.75
     """
     return float(namespace(inputs).sum(inputs * covariance) / 2)
 
 
-def _moved(a, sampled, learning_rate, start, steps):
-    """Mean and covariance after steps whose noise, at these moments, has covariance `sampled`."""
+def _propagate(a, gradient_covariance, learning_rate, start, steps):
+    """Mean and covariance after steps, the noise of which is a function of these moments."""
     if steps < 0:
         raise ValueError(f"a number of steps cannot be negative, as {steps} is")
-    xp, middle = namespace(a), start
-    spread = xp.zeros_like(a)
-    kept = xp.eye(a.shape[0], dtype=a.dtype, device=device(a)) - learning_rate * a
+    mean, covariance = start, namespace(a).zeros_like(a)
+    contraction = namespace(a).eye(a.shape[0], dtype=a.dtype, device=device(a)) - learning_rate * a
     for _ in range(steps):
-        second = spread + middle[:, None] * middle[None, :]
-        spread = kept @ spread @ kept + learning_rate**2 * sampled(second, middle)
-        middle = kept @ middle
-    return middle, spread
+        noise = gradient_covariance(covariance + mean[:, None] * mean[None, :], mean)
+        covariance = contraction @ covariance @ contraction + learning_rate**2 * noise
+        mean = contraction @ mean
+    return mean, covariance
 
 
 def _spectrum(inputs, learning_rate, batch_size):
-    a, basis = stationary_modes(inputs, "input covariance")
+    a, basis = symmetric_eigh(inputs, "input covariance")
     rounding = a.shape[0] * float(namespace(a).finfo(a.dtype).eps)
     if not float(a[0]) > rounding * float(a[-1]):
         raise ValueError(
@@ -190,44 +201,33 @@ def _spectrum(inputs, learning_rate, batch_size):
 
 
 def _least_squares(inputs, targets, learning_rate, batch_size, replacement):
-    """Second moment of the inputs, and the residuals of the best theta."""
+    """Second moment of the inputs, and the residuals of least squares."""
     xp, n = namespace(inputs), inputs.shape[0]
     if n < 2 or (not replacement and batch_size > n):
         raise ValueError(f"{n} examples do not make batches of {batch_size}, or no noise at all")
     a = inputs.T @ inputs / n
     _spectrum(a, learning_rate, batch_size)
-    best = xp.linalg.solve(a, (inputs.T @ targets / n)[:, None])[:, 0]
-    return a, inputs @ best - targets
+    minimum = xp.linalg.solve(a, (inputs.T @ targets / n)[:, None])[:, 0]
+    return a, inputs @ minimum - targets
 
 
-def _share(n, batch_size, replacement):
-    """Covariance of a batch mean over that of one example."""
-    return (1.0 if replacement else (n - batch_size) / (n - 1)) / batch_size
+def _variance_factor(n, batch_size, replacement):
+    """The covariance of a batch mean over that of one example."""
+    return (1.0 if replacement else finite_population_factor(n, batch_size)) / batch_size
 
 
-def _kron(xp, one, other):
-    d = one.shape[0]
-    product = one[:, None, :, None] * other[None, :, None, :]
-    return xp.reshape(product, (d * d, d * d))
-
-
-def _flat_identity(xp, a):
-    return xp.reshape(xp.eye(a.shape[0], dtype=a.dtype, device=device(a)), (-1,))
+def _kron(xp, left, right):
+    d = left.shape[0]
+    return xp.reshape(left[:, None, :, None] * right[None, :, None, :], (d * d, d * d))
 
 
 def _check_stable(probe, step, learning_rate, batch_size):
-    """A map that keeps covariances is stable where 1 + step 1 + step^2 1 + ... is one."""
+    """A map of covariances is stable if and only if the sum of step^k 1 is positive definite."""
     xp = namespace(probe)
     if float(xp.linalg.eigvalsh((probe + probe.T) / 2)[0]) > 0:
         return
     growth = max(abs(np.linalg.eigvals(as_numpy(step))))
     raise ValueError(
         f"no finite variance: at rate {learning_rate:.3g} and batch {batch_size} "
-        "a step multiplies it by "
-        f"{growth:.3g}, which must be below 1"
+        f"a step multiplies it by {growth:.3g}, which must be below 1"
     )
-
-
-def _check_label_noise(label_noise):
-    if label_noise < 0:
-        raise ValueError(f"label_noise is a standard deviation, it cannot be {label_noise}")

@@ -10,8 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from sgdnoise import noise
-from sgdnoise.dynamics import MLP, langevin, sgd, simulate
-from sgdnoise.dynamics._mlp import ACTIVATIONS
+from sgdnoise.dynamics import langevin, mlp_problem, sgd, simulate
 from sgdnoise.theory import MLP
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -24,7 +23,7 @@ def task(net, n, seed=0):
     rng = np.random.default_rng(seed)
     x, y, shift = (rng.normal(size=(n, net.widths[end])) for end in (0, -1, -1))
     theta, weights = rng.normal(size=net.size), rng.normal(size=n)
-    return net.problem(jnp.asarray(x), jnp.asarray(y)), *map(jnp.asarray, (theta, weights, shift))
+    return mlp_problem(net, jnp.asarray(x), jnp.asarray(y)), *map(jnp.asarray, (theta, weights, shift))
 
 
 @pytest.mark.parametrize("n", [FEW, MANY])
@@ -52,20 +51,22 @@ def test_the_gradient_is_the_slope_of_the_loss(net, n):
     problem, theta, weights, _ = task(net, n, seed=1)
     way, step = jnp.sin(1 + jnp.arange(net.size)), 1e-6
     total = jax.jit(lambda t: weights @ problem.losses(t, *problem.examples))
-    slope = jax.jit(problem.weighted)(theta, weights) @ way
+    slope = jax.jit(problem.weighted_gradient)(theta, weights) @ way
     measured = (total(theta + step * way) - total(theta - step * way)) / (2 * step)
     assert_allclose(slope, measured, rtol=1e-6)
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
 def test_two_layers_are_those_of_theory(activation):
-    net, other = MLP((3, 4, 2), activation), MLP((3, 4, 2), activation)
-    problem, theta, *_ = task(net, 5)
-    assert net.size == other.size
-    assert_allclose(
-        net.outputs(theta, problem.examples[0]), other.outputs(theta, problem.examples[0])
-    )
-    assert_allclose(net.losses(theta, *problem.examples), other.losses(theta, *problem.examples))
+    net, rng = MLP((3, 4, 2), activation), np.random.default_rng(2)
+    theta, x, y = rng.normal(size=20), rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    phi = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "linear": lambda z: z}[activation]
+    outputs = phi(x @ theta[:12].reshape(3, 4)) @ theta[12:].reshape(4, 2)
+    problem = mlp_problem(net, jnp.asarray(x), jnp.asarray(y))
+    assert net.size == problem.size == 20
+    assert_allclose(net.outputs(theta, x), outputs, rtol=1e-12)
+    losses = 0.5 * np.sum((outputs - y) ** 2, axis=1)
+    assert_allclose(problem.losses(jnp.asarray(theta), *problem.examples), losses, rtol=1e-12)
 
 
 LAWS = {
@@ -105,4 +106,4 @@ def test_single_precision_stays_single():
 )
 def test_layers_that_do_not_fit_are_refused(net, says):
     with pytest.raises(ValueError, match=says):
-        net.problem(jnp.zeros((5, 3)), jnp.zeros((5, 2)))
+        mlp_problem(net, jnp.zeros((5, 3)), jnp.zeros((5, 2)))

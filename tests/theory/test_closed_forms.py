@@ -10,7 +10,7 @@ from witnesses import HESSIAN, LIBRARIES
 from sgdnoise import noise
 from sgdnoise.core import Problem
 from sgdnoise.theory import (
-    TwoLayer,
+    MLP,
     label_noise_strength,
     residual_amplification,
     stationary_covariance,
@@ -18,10 +18,10 @@ from sgdnoise.theory import (
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 NETS = [
-    TwoLayer(3, 4, 2),
-    TwoLayer(2, 3, 1),
-    TwoLayer(3, 2, 2, "relu"),
-    TwoLayer(2, 4, 2, "linear"),
+    MLP((3, 4, 2)),
+    MLP((2, 3, 1)),
+    MLP((3, 2, 2), "relu"),
+    MLP((2, 4, 2), "linear"),
 ]
 
 
@@ -66,18 +66,18 @@ def test_residual_amplification_is_the_share_that_feeds_back():
 def net(request, rng):
     """A two-layer network, theta, inputs, targets."""
     shape = request.param
-    sizes = [shape.h * (shape.d + shape.o), (6, shape.d), (6, shape.o)]
+    d, h, o = shape.widths
+    sizes = [h * (d + o), (6, d), (6, o)]
     return shape, *(rng.normal(size=size) for size in sizes)
 
 
 def slow_outputs(shape, theta, inputs):
     """One product at a time, for differentiation."""
-    w, v = theta[: shape.d * shape.h], theta[shape.d * shape.h :]
+    d, h, o = shape.widths
+    w, v = theta[: d * h], theta[d * h :]
     phi = {"tanh": jnp.tanh, "relu": jax.nn.relu, "linear": lambda z: z}[shape.activation]
-    hidden = [
-        phi(sum(inputs[:, i] * w[i * shape.h + a] for i in range(shape.d))) for a in range(shape.h)
-    ]
-    columns = [sum(hidden[a] * v[a * shape.o + b] for a in range(shape.h)) for b in range(shape.o)]
+    hidden = [phi(sum(inputs[:, i] * w[i * h + a] for i in range(d))) for a in range(h)]
+    columns = [sum(hidden[a] * v[a * o + b] for a in range(h)) for b in range(o)]
     return jnp.stack(columns, axis=1)
 
 
@@ -103,10 +103,10 @@ def test_traces_and_diagonal_are_those_of_dense_jacobians(net, xp):
 
 def test_label_noise_of_a_two_layer_network_is_that_of_the_operator(net):
     shape, theta, inputs, targets = net
-    problem = Problem(shape.losses, (jnp.asarray(inputs), jnp.asarray(targets)), jax)
+    problem = Problem(shape.losses, (jnp.asarray(inputs), jnp.asarray(targets)))
     c = noise.label_noise(problem, 3, 0.7).covariance(jnp.asarray(theta))
     diagonal, trace = c.diagonal(), float(c.trace())
-    for asarray in (np.asarray, *(asarray for asarray, _ in LIBRARIES.values())):
+    for asarray in (np.asarray, *LIBRARIES.values()):
         arrays = [asarray(part) for part in (theta, inputs, targets)]
         found = shape.label_noise_diagonal(*arrays, 3, 0.7)
         np.testing.assert_allclose(np.asarray(found), diagonal, rtol=1e-10)
@@ -114,6 +114,11 @@ def test_label_noise_of_a_two_layer_network_is_that_of_the_operator(net):
         np.testing.assert_allclose(float(found), trace, rtol=1e-10)
 
 
+def test_closed_forms_of_deeper_networks_are_refused():
+    with pytest.raises(ValueError, match=r"holds for two layers, not for widths \(2, 3, 3, 1\)"):
+        MLP((2, 3, 3, 1)).traces(jnp.zeros(18), jnp.zeros((1, 2)))
+
+
 def test_an_unknown_activation_is_refused():
     with pytest.raises(ValueError, match="tanh, relu or linear, not 'sine'"):
-        TwoLayer(2, 3, 1, "sine").hidden(jnp.zeros(9), jnp.zeros((1, 2)))
+        MLP((2, 3, 1), "sine").hidden(jnp.zeros(9), jnp.zeros((1, 2)))

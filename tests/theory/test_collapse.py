@@ -14,13 +14,13 @@ from derivations import collapse as derived
 from derivations import imbalance as derived_imbalance
 from sgdnoise.core import mean
 from sgdnoise.theory import (
-    collapse_imbalance_at_rest,
     lyapunov_exponent,
     lyapunov_of_layer,
     lyapunov_of_unit,
     lyapunov_of_unit_small_rate,
     mean_log_growth,
     origin_exponent,
+    stationary_squared_imbalance,
 )
 
 SLOPE, NOISE = 0.15, 1.0
@@ -66,7 +66,7 @@ def test_the_exact_exponent_is_that_of_samples(slope, noise, rate, batch, rng):
     z = drawn(batch * 200_000, rng, slope, noise)
     both = [lyapunov_exponent(sign * z, rate, batch) for sign in (-1, 1)]
     larger = max(both, key=lambda found: found.value)
-    assert larger.distance(lyapunov_of_unit(slope, noise, rate, batch)) < SURE
+    assert abs(larger.z(lyapunov_of_unit(slope, noise, rate, batch))) < SURE
 
 
 def test_the_two_signs_of_the_slope_are_alike():
@@ -123,10 +123,10 @@ def test_networks_collapse_where_the_exponent_is_negative(rate, batch, rng):
 
 def test_a_sampled_exponent_has_the_error_of_repeats(rng):
     found = [lyapunov_exponent(-drawn(600, rng), 0.4, 2) for _ in range(400)]
-    value, error = np.asarray([f[:2] for f in found]).T
+    value, error = np.asarray([(f.value, f.stderr) for f in found]).T
     assert abs(value.mean() - lyapunov_of_unit(SLOPE, NOISE, 0.4, 2)) < SURE * value.std() / 20
     assert abs(np.sqrt(np.mean(error**2)) / value.std(ddof=1) - 1) < SURE * (2 / 400) ** 0.5
-    assert found[0].freedom == 299
+    assert found[0].dof == 299
 
 
 def test_blocks_of_one_direction_are_numbers(rng):
@@ -137,7 +137,7 @@ def test_blocks_of_one_direction_are_numbers(rng):
     assert abs(block.value - alone.value) < SURE * np.hypot(block.stderr, alone.stderr)
     apart = lyapunov_exponent(-z[:, None, None] * np.diag([1.0, -1.0]), 0.2)
     assert abs(apart.value - alone.value) < SURE * np.hypot(apart.stderr, alone.stderr)
-    assert block.freedom == 19
+    assert block.dof == 19
 
 
 def whites(count, width, rng):
@@ -190,7 +190,7 @@ def test_matrices_near_zero_grow_under_label_noise_while_units_shrink(rng):
     value, error = grown[6]
     exact = origin_exponent(6, 1.0, rate, batch)
     assert abs(value - exact) < SURE * error + 6 / steps  # the start is forgotten in a few units
-    assert grown[1][0] < 0 < value
+    assert grown[1].value < 0 < value
 
 
 # --- a layer at finite rates ---
@@ -199,7 +199,7 @@ def test_matrices_near_zero_grow_under_label_noise_while_units_shrink(rng):
 @pytest.mark.parametrize("width", [1, 2, 3, 6])
 def test_the_refined_exponent_is_the_derived_one(width):
     c, letters = 0.2, {"c": 0.2, "d": width, "B": 4}
-    even = collapse_imbalance_at_rest(width, c, 4)
+    even = stationary_squared_imbalance(width, c, 4)
     second = number(derived_imbalance.unbalanced_growth(), D=even**0.5, **letters)
     fourth = number(derived_imbalance.fourth_order(), **letters)
     assert_allclose(lyapunov_of_layer(width, c, 4), second + c**4 * fourth, rtol=1e-12)
@@ -217,7 +217,7 @@ def test_the_imbalance_has_the_derived_law(width, strength):
         sum(quad(lambda x, k=k: x**k * p(x), *ends, epsrel=1e-11)[0] for ends in pairwise(cuts))
         for k in (0, 2)
     )
-    assert_allclose(collapse_imbalance_at_rest(width, strength, 4), second / whole, rtol=1e-7)
+    assert_allclose(stationary_squared_imbalance(width, strength, 4), second / whole, rtol=1e-7)
 
 
 def test_the_law_of_the_imbalance_stands_still_under_the_derived_moves():
@@ -278,7 +278,7 @@ def test_one_step_decays_the_difference_and_moves_the_imbalance_as_derived(rng):
     gap, whole = (np.sum(first**2 + sign * second**2, axis=1) for sign in (-1, 1))
     letters = {"eta": c * batch**0.5, "sigma": 1.0, "B": batch, "d": 3}
     decay = mean(gap / 0.6)
-    assert decay.distance(number(derived.balance_decay(), **letters)) < SURE
+    assert abs(decay.z(number(derived.balance_decay(), **letters))) < SURE
     assert decay.stderr < 0.1 * c**2
     moved, letters = gap / whole - 0.6, {"c": c, "d": 3, "B": batch, "D": 0.6}
     drift = number(derived_imbalance.imbalance_drift(), **letters)
@@ -301,8 +301,8 @@ def test_balanced_weights_scatter_as_derived(rng):
 
 
 def test_imbalance_vanishes_for_one_input_and_falls_as_the_rate_allows():
-    assert collapse_imbalance_at_rest(1, 0.1, 4) == 0
-    two, six = ([collapse_imbalance_at_rest(n, c, 4) for c in (2e-4, 1e-4)] for n in (2, 6))
+    assert stationary_squared_imbalance(1, 0.1, 4) == 0
+    two, six = ([stationary_squared_imbalance(n, c, 4) for c in (2e-4, 1e-4)] for n in (2, 6))
     assert_allclose([two[0] / two[1], six[0] / six[1]], [2, 4], rtol=0.01)
 
 
@@ -310,18 +310,18 @@ def test_imbalance_vanishes_for_one_input_and_falls_as_the_rate_allows():
     ("call", "sentence"),
     [
         (
-            lambda: collapse_imbalance_at_rest(0, 0.1, 4),
+            lambda: stationary_squared_imbalance(0, 0.1, 4),
             "width and batch must be at least 1, not 0 and 4",
         ),
         (lambda: lyapunov_of_layer(3, 0.1, 0), "width and batch must be at least 1, not 3 and 0"),
         (lambda: lyapunov_of_layer(3, 0.0, 4), "strength of the kicks must be positive, not 0.0"),
-        (lambda: collapse_imbalance_at_rest(3, np.inf, 4), "kicks must be positive, not inf"),
+        (lambda: stationary_squared_imbalance(3, np.inf, 4), "kicks must be positive, not inf"),
         (lambda: lyapunov_exponent(np.ones(9), 0.1, 5), "9 curvatures do not make 2 batches of 5"),
         (lambda: lyapunov_exponent(np.ones(9), 0.1, 0), "2 batches of 0"),
         (lambda: lyapunov_exponent(np.ones((70, 2, 2)), 0.1), "70 batches do not make 20 segments"),
         (lambda: lyapunov_exponent(np.ones((70, 2, 2)), 0.1, segments=1), "do not make 1 segments"),
         (lambda: lyapunov_of_unit(0.1, 1.0, 0.1, 0), "at least one example, not 0"),
-        (lambda: lyapunov_of_unit(0.1, -1.0, 0.1, 1), "a standard deviation, it cannot be -1.0"),
+        (lambda: lyapunov_of_unit(0.1, -1.0, 0.1, 1), "label_noise must be 0 or more and finite, not -1.0"),
     ],
 )
 def test_what_has_no_exponent_is_refused(call, sentence):

@@ -10,24 +10,24 @@ from sgdnoise import noise
 from sgdnoise.core import Problem, mean
 from sgdnoise.dynamics import sgd, simulate
 from sgdnoise.theory import (
+    MLP,
     LinearTask,
-    TwoLayer,
     amplification,
     hessian_trace,
-    hidden_imbalance,
+    imbalances,
     irrelevant_rate,
     jitter_force,
     label_noise_flow,
     label_noise_task,
-    modes_at_rest,
-    ratio_at_rest,
     residual_task,
+    stationary_hidden_modes,
+    stationary_participation_ratio,
 )
 from sgdnoise.theory._label_noise_flow import _drift
 
 RATE, BATCH, SIGMA = 0.05, 3, 0.6
 SIZES = [(3, 4, 2), (4, 2, 2), (2, 3, 3)]
-LOOSE = {"discrete": False, "fed": False}
+LOOSE = {"discrete_steps": False, "with_feedback": False}
 
 
 def minimum(d, h, o, rng, n=12):
@@ -45,6 +45,15 @@ def slopes(w, v):
         dw, dv = unit[: w.size].reshape(w.shape), unit[w.size :].reshape(v.shape)
         columns.append((dw @ v + w @ dv).ravel())
     return np.stack(columns, axis=1)
+
+
+def drift(task, w, v, discrete_steps=False):
+    """The initial velocities of W and V, without feedback."""
+
+    def force(kernel):
+        return jitter_force(task, kernel, RATE, BATCH, discrete_steps, False)
+
+    return _drift([w, v], force)
 
 
 def dense_drift(task, w, v, rate, batch, discrete):
@@ -72,7 +81,7 @@ def dense_drift(task, w, v, rate, batch, discrete):
 def test_label_noise_drifts_as_the_slope_of_the_dense_jitter(size, discrete, rng):
     x, w, v = minimum(*size, rng)
     task = label_noise_task(x, size[2], SIGMA)
-    found = _drift(task, w, v, RATE, BATCH, discrete, False)
+    found = drift(task, w, v, discrete)
     expected = dense_drift(task, w, v, RATE, BATCH, discrete)
     np.testing.assert_allclose(np.concatenate([f.ravel() for f in found]), expected, atol=1e-12)
 
@@ -83,7 +92,7 @@ def test_a_residual_drifts_as_the_slope_of_the_dense_jitter(size, rng):
     y = x @ w @ v + rng.normal(size=(len(x), size[2])) * np.linspace(0.2, 1, size[2])
     task, best = residual_task(x, y)
     np.testing.assert_allclose(x.T @ (x @ best - y), 0, atol=1e-12)
-    found = _drift(task, w, v, RATE, BATCH, True, False)
+    found = drift(task, w, v, True)
     expected = dense_drift(task, w, v, RATE, BATCH, True)
     np.testing.assert_allclose(np.concatenate([f.ravel() for f in found]), expected, atol=1e-12)
 
@@ -95,20 +104,22 @@ def test_without_corrections_it_is_descent_on_the_trace_within_the_minima(rng):
 
     def at(theta):
         first, second = theta[: w.size].reshape(w.shape), theta[w.size :].reshape(v.shape)
-        return hessian_trace(task.moment, first, second)
+        return hessian_trace(task.moment, [first, second])
 
     theta = np.concatenate([w.ravel(), v.ravel()])
     gradient = [(at(theta + e) - at(theta - e)) / 2 for e in np.eye(len(theta))]
     d, gradient = slopes(w, v), np.asarray(gradient)
     expected = -kappa * (gradient - np.linalg.pinv(d) @ (d @ gradient))
-    found = _drift(task, w, v, RATE, BATCH, False, False)
+    found = drift(task, w, v)
     np.testing.assert_allclose(np.concatenate([f.ravel() for f in found]), expected, atol=1e-13)
 
 
 def test_the_trace_is_that_of_the_hessian(rng):
     x, w, v = minimum(3, 4, 2, rng)
     d, around = slopes(w, v), np.kron(x.T @ x / len(x), np.eye(2))
-    assert hessian_trace(x.T @ x / len(x), w, v) == pytest.approx(np.trace(d.T @ around @ d), 1e-12)
+    assert hessian_trace(x.T @ x / len(x), [w, v]) == pytest.approx(
+        np.trace(d.T @ around @ d), 1e-12
+    )
 
 
 def test_fed_by_its_own_residuals_the_jitter_solves_the_exact_moment_equation(rng):
@@ -135,7 +146,7 @@ def test_feedback_is_to_first_order_the_amplification(rng):
     task, rate = label_noise_task(x, o, SIGMA), 0.01
     k = np.kron(np.eye(d), v.T @ v) + np.kron(w @ w.T, np.eye(o))
     plain, fed = (jitter_force(task, k, rate, 1, True, share) for share in (False, True))
-    u = amplification(task.moment, w, v, rate, 1)
+    u = amplification(task.moment, [w, v], rate, 1)
     assert u < np.trace(fed) / np.trace(plain) - 1 < 1.5 * u, (u, np.trace(fed) / np.trace(plain))
 
 
@@ -144,12 +155,12 @@ def test_along_the_flow_the_product_stays_and_the_imbalance_obeys_its_law(how, r
     x, w, v = minimum(3, 4, 2, rng)
     task = label_noise_task(x, 2, SIGMA)
     flow = label_noise_flow(
-        task, w, v, np.linspace(0, 40, 5), learning_rate=RATE, batch_size=BATCH, **how
+        task, [w, v], np.linspace(0, 40, 5), learning_rate=RATE, batch_size=BATCH, **how
     )
-    for first, second in zip(flow.first, flow.second, strict=True):
+    for first, second in zip(*flow.layers, strict=True):
         np.testing.assert_allclose(first @ second, w @ v, atol=1e-6)  # of the integrator
     if how:
-        first, second = _drift(task, w, v, RATE, BATCH, False, False)
+        first, second = drift(task, w, v)
         speed = first.T @ w + w.T @ first - second @ v.T - v @ second.T
         law = np.trace(task.moment) * v @ v.T - 2 * w.T @ task.moment @ w
         np.testing.assert_allclose(speed, RATE * SIGMA**2 / BATCH * law, atol=1e-13)
@@ -158,22 +169,22 @@ def test_along_the_flow_the_product_stays_and_the_imbalance_obeys_its_law(how, r
 def test_a_step_moves_the_imbalance_by_the_exact_identity(rng):
     _, w, v = minimum(3, 4, 2, rng)
     g = rng.normal(size=(3, 2))
-    after = hidden_imbalance(w - RATE * g @ v.T, v - RATE * w.T @ g)
+    after = imbalances((w - RATE * g @ v.T, v - RATE * w.T @ g))[0]
     step = RATE**2 * (v @ g.T @ g @ v.T - w.T @ g @ g.T @ w)
-    np.testing.assert_allclose(after - hidden_imbalance(w, v), step, atol=1e-14)
+    np.testing.assert_allclose(after - imbalances((w, v))[0], step, atol=1e-14)
 
 
 @pytest.mark.parametrize("size", [(4, 5, 2), (4, 2, 2), (3, 4, 3)], ids=str)
 def test_in_the_end_it_rests_where_theory_says(size, rng):
     x, w, v = minimum(*size, rng)
     task = label_noise_task(x, size[2], SIGMA)
-    flow = label_noise_flow(task, w, v, [0, 1e5], learning_rate=RATE, batch_size=BATCH, **LOOSE)
-    ends = np.linalg.eigvalsh(flow.hidden(task.moment)[-1])[::-1]
-    rest = modes_at_rest(task.moment, w @ v)
+    flow = label_noise_flow(task, [w, v], [0, 1e5], learning_rate=RATE, batch_size=BATCH, **LOOSE)
+    ends = np.linalg.eigvalsh(flow.hidden_moments(task.moment)[0][-1])[::-1]
+    rest = stationary_hidden_modes(task.moment, w @ v)[0]
     np.testing.assert_allclose(ends[: len(rest)], rest, atol=1e-5)
     np.testing.assert_allclose(ends[len(rest) :], 0, atol=1e-5)
     ratio = ends.sum() ** 2 / (ends**2).sum()
-    assert ratio_at_rest(task.moment, w @ v) == pytest.approx(ratio, rel=1e-4)
+    assert stationary_participation_ratio(task.moment, w @ v) == pytest.approx(ratio, rel=1e-4)
 
 
 def test_a_product_of_lower_rank_than_outputs_still_flows(rng):
@@ -182,8 +193,8 @@ def test_a_product_of_lower_rank_than_outputs_still_flows(rng):
     v = np.linalg.lstsq(w, np.outer([1, 0.5, 0, 0.2], [1, 1]) / 2, rcond=None)[0]
     v = np.outer(v @ [1, 1] / 2, [1, 1])
     task = label_noise_task(x, 2, SIGMA)
-    flow = label_noise_flow(task, w, v, [0, 3e5], learning_rate=RATE, batch_size=BATCH, **LOOSE)
-    ends = np.linalg.eigvalsh(flow.hidden(task.moment)[-1])
+    flow = label_noise_flow(task, [w, v], [0, 3e5], learning_rate=RATE, batch_size=BATCH, **LOOSE)
+    ends = np.linalg.eigvalsh(flow.hidden_moments(task.moment)[0][-1])
     assert ends.sum() ** 2 / (ends**2).sum() == pytest.approx(1, abs=1e-3)
 
 
@@ -193,20 +204,20 @@ def test_useless_weights_decay_at_their_rate():
     w[0, 0], w[2, 1] = 1, 1e-3
     moment = np.diag([1.0, 0.5, 0.8])
     task = LinearTask(moment, SIGMA**2 * moment)
-    flow = label_noise_flow(task, w, v, [0, 50.0], learning_rate=RATE, batch_size=BATCH, **LOOSE)
+    flow = label_noise_flow(task, [w, v], [0, 50.0], learning_rate=RATE, batch_size=BATCH, **LOOSE)
     steps = 50 / RATE
     expected = irrelevant_rate(0.8, 1, SIGMA, RATE, BATCH)
-    assert np.log(1e-3 / flow.first[-1, 2, 1]) / steps == pytest.approx(expected, rel=1e-5)
+    assert np.log(1e-3 / flow.layers[0][-1, 2, 1]) / steps == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
 def test_simulated_descent_follows_the_refined_flow(rng):
     """Means over 32 runs, away from the start and in sight of the end."""
-    net = TwoLayer(4, 5, 2, "linear")
+    net = MLP((4, 5, 2), "linear")
     x, w, v = minimum(4, 5, 2, rng, n=40)
     x, w = x / np.linspace(0.5, 1.2, 4), np.diag([1.2, 1.0, 0.7, 0.5]) @ np.eye(4, 5)
     task = label_noise_task(x, 2, 0.5)
-    problem = Problem(net.losses, (jnp.asarray(x), jnp.asarray(x @ w @ v)), jax)
+    problem = Problem(net.losses, (jnp.asarray(x), jnp.asarray(x @ w @ v)))
     process = sgd(noise.label_noise(problem, 4, 0.5), RATE)
     start = jnp.tile(jnp.concatenate([w.ravel(), v.ravel()]), (32, 1))
     seen = simulate(
@@ -221,11 +232,11 @@ def test_simulated_descent_follows_the_refined_flow(rng):
     )
     ratio = np.asarray(seen.sum(-1) ** 2 / (seen**2).sum(-1))
     flow = label_noise_flow(
-        task, w, v, RATE * np.asarray([0, 6000, 12_000]), learning_rate=RATE, batch_size=4
+        task, [w, v], RATE * np.asarray([0, 6000, 12_000]), learning_rate=RATE, batch_size=4
     )
-    ends = np.linalg.eigvalsh(flow.hidden(task.moment))
+    ends = np.linalg.eigvalsh(flow.hidden_moments(task.moment)[0])
     expected = ends.sum(-1) ** 2 / (ends**2).sum(-1)
-    assert amplification(task.moment, w, v, RATE, 4) < 0.12
+    assert amplification(task.moment, [w, v], RATE, 4) < 0.12
     for k in (1, 2):
         found = mean(ratio[:, k - 1])
         allowed = SURE * float(found.stderr) + 0.01 * expected[k]  # 1%: what is left out
@@ -236,7 +247,7 @@ def test_simulated_descent_follows_the_refined_flow(rng):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"first": np.ones((3, 4))}, "do not chain from 3 inputs to 2 outputs"),
+        ({"layers": [np.ones((3, 4)), np.ones((5, 2))]}, "do not chain from 3 inputs to 2 outputs"),
         ({"learning_rate": 20.0}, "not stable at a curvature of .* must stay below"),
         ({"batch_size": 0.02}, "feeds itself without bound"),
     ],
@@ -244,7 +255,7 @@ def test_simulated_descent_follows_the_refined_flow(rng):
 def test_bad_input_is_answered_by_one_sentence(change, words, rng):
     x, w, v = minimum(3, 5, 2, rng)
     task = label_noise_task(x, 2, SIGMA)
-    given = {"first": w, "second": v, "learning_rate": 0.1, "batch_size": 2} | change
+    given = {"layers": [w, v], "learning_rate": 0.1, "batch_size": 2} | change
     with pytest.raises(ValueError, match=words):
         label_noise_flow(task, times=[0, 1], **given)
 
@@ -254,6 +265,6 @@ def test_an_indefinite_noise_and_too_few_examples_are_refused(rng):
     task = label_noise_task(x, 2, SIGMA)
     bad = task._replace(noise=-task.noise)
     with pytest.raises(ValueError, match="cannot have the eigenvalue -"):
-        label_noise_flow(bad, w, v, [0, 1], learning_rate=0.1, batch_size=2)
+        label_noise_flow(bad, [w, v], [0, 1], learning_rate=0.1, batch_size=2)
     with pytest.raises(ValueError, match="least squares of 3 inputs"):
         residual_task(x[:2], x[:2] @ w @ v)

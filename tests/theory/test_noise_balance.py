@@ -15,15 +15,15 @@ from derivations import balance as derived
 from sgdnoise.theory import (
     balance_under_decay,
     expansion_rate,
-    hidden_imbalance,
     imbalance_after,
-    imbalance_at_rest,
     imbalance_rate,
+    imbalances,
     log_marginal,
-    modes_at_rest,
     noise_balance,
-    ratio_at_rest,
     soft_threshold,
+    stationary_hidden_modes,
+    stationary_imbalance,
+    stationary_participation_ratio,
     sum_rule,
 )
 
@@ -108,7 +108,7 @@ def test_for_small_steps_it_is_the_rate_for_any_gradient(size, rng):
     g = rng.normal(size=(size[0], size[2]))
     how = {"temperature": T, "decay": DECAY}
     small = 1e-7
-    speed = (imbalance_after(w, v, g, small, **how) - hidden_imbalance(w, v)) / small
+    speed = (imbalance_after(w, v, g, small, **how) - imbalances((w, v))[0]) / small
     assert_allclose(speed, imbalance_rate(w, v, moment, **how), atol=1e-5)
 
 
@@ -119,7 +119,7 @@ def test_label_noise_moves_it_by_its_share_of_the_rate(rng):
     drawn = [sigma * np.reshape(e, (4, 2)) for e in pairs((-1.0, 1.0), repeat=8)]
     after = [imbalance_after(w, v, x.T @ noise / 4, RATE) for noise in drawn]
     kappa = RATE * sigma**2 / (4 * 4)
-    expected = hidden_imbalance(w, v) + RATE * imbalance_rate(w, v, x.T @ x / 4, strength=kappa)
+    expected = imbalances((w, v))[0] + RATE * imbalance_rate(w, v, x.T @ x / 4, strength=kappa)
     assert_allclose(np.mean(after, axis=0), expected, atol=1e-12)
 
 
@@ -143,7 +143,7 @@ def test_expansion_has_the_sign_of_fan_in_less_fan_out(fans, rng):
     speed = np.trace(imbalance_rate(w, v, moment, temperature=T))
     assert expansion_rate(*fans, 3, T) == pytest.approx(speed, rel=1e-12)
     assert np.sign(speed) == np.sign(fans[0] - fans[1])
-    rest = imbalance_at_rest(*fans, T, DECAY)
+    rest = stationary_imbalance(*fans, T, DECAY)
     balanced = 2 * T * (fans[0] - fans[1]) - 2 * DECAY * rest
     assert balanced == pytest.approx(0, abs=1e-15)
 
@@ -197,7 +197,10 @@ def test_the_regime_ends_where_temperature_reaches_a_mode(d, h, share, inside):
     w = d**0.5
     exact = one_output(2 * share * w, 1.0, d, d, h)
     found = noise_balance(2 * share * w, np.eye(d), np.eye(d, 1), h)
-    off = max(abs(found.hidden / exact[0] - 1), abs(found.ratio * exact[1] / exact[0] ** 2 - 1))
+    off = max(
+        abs(found.hidden / exact[0] - 1),
+        abs(found.participation_ratio * exact[1] / exact[0] ** 2 - 1),
+    )
     assert (share <= 0.1 and share * abs(d - h) <= 0.25) == inside
     assert (off <= 0.01) == inside
 
@@ -218,8 +221,10 @@ def test_without_temperature_it_is_the_rest_of_label_noise(rng):
     _, _, moment = net(4, 1, 1, rng)
     product = rng.normal(size=(4, 2))
     found = noise_balance(0.0, moment, product, 6)
-    assert found.hidden == pytest.approx(modes_at_rest(moment, product).sum())
-    assert found.ratio == pytest.approx(ratio_at_rest(moment, product))
+    assert found.hidden == pytest.approx(stationary_hidden_modes(moment, product)[0].sum())
+    assert found.participation_ratio == pytest.approx(
+        stationary_participation_ratio(moment, product)
+    )
 
 
 @given(seed=integers(0, 2**32 - 1), size=floats(0.1, 10), gain=floats(0.1, 10), o=integers(1, 5))
@@ -349,8 +354,8 @@ WRONG = {
     "negative label noise": (lambda: imbalance_rate(W, V, ONE, strength=-1.0), "strength"),
     "a gradient of theta": (lambda: imbalance_after(W, V, W.T, 0.1), "not of the product"),
     "weights of a step": (lambda: imbalance_after(W, W, W, 0.1), "do not chain"),
-    "rest without decay": (lambda: imbalance_at_rest(3, 2, T, 0.0), "decay must be positive"),
-    "no inputs": (lambda: imbalance_at_rest(0, 2, T, 1.0), "1 unit or more, not 0"),
+    "rest without decay": (lambda: stationary_imbalance(3, 2, T, 0.0), "decay must be positive"),
+    "no inputs": (lambda: stationary_imbalance(0, 2, T, 1.0), "1 unit or more, not 0"),
     "no units": (lambda: expansion_rate(3, 2, 0, T), "1 unit or more, not 3, 0 and 2"),
     "negative rho": (lambda: noise_balance(-0.1, ONE, W, 3), "rho must be 0 or more"),
     "a rho that is not a number": (

@@ -11,10 +11,10 @@ from derivations import balance as derived
 from derivations import temperature as warm
 from sgdnoise.theory import (
     imbalance_after,
-    imbalance_at_rest,
     log_marginal,
     noise_balance,
     soft_threshold,
+    stationary_imbalance,
     sum_rule,
 )
 
@@ -29,8 +29,8 @@ def test_a_noisy_step_is_the_derived_one(rng):
 
 def test_units_rest_where_derived():
     derived = number(warm.imbalance_at_rest(), **{"lambda": 0.3, "T": 0.2, "d": 5, "o": 2})
-    assert_allclose(imbalance_at_rest(5, 2, 0.2, 0.3), derived, rtol=1e-12)
-    rest = imbalance_at_rest(1 + 1, 1, 0.2, 0.3)  # an input and a bias
+    assert_allclose(stationary_imbalance(5, 2, 0.2, 0.3), derived, rtol=1e-12)
+    rest = stationary_imbalance(1 + 1, 1, 0.2, 0.3)  # an input and a bias
     lengths = {"w_1": 1.1, "b": 0.7, "v_1": (1.1**2 + 0.7**2 - rest) ** 0.5}
     speed = number(warm.homogeneous_speed(), **{"lambda": 0.3, "T": 0.2} | lengths)
     assert_allclose(speed, 0, atol=1e-12)

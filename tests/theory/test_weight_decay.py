@@ -15,16 +15,16 @@ from sgdnoise import noise
 from sgdnoise.core import Problem
 from sgdnoise.dynamics import sgd
 from sgdnoise.theory import (
-    TwoLayer,
-    decay_imbalance_after,
+    MLP,
     equal_decay,
     hessian_trace,
-    hidden_imbalance,
+    imbalance_after,
+    imbalances,
     irrelevant_rate,
     mode_with_decay,
-    modes_at_rest,
     shrink_rates,
     shrinkage,
+    stationary_hidden_modes,
     variance_slope,
 )
 
@@ -146,26 +146,26 @@ def test_the_slope_tells_decay_from_noise(rng):
 def test_a_step_with_decay_moves_the_imbalance_by_the_exact_identity(rng):
     w, v, g = rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), rng.normal(size=(4, 2))
     kept = 1 - RATE * DECAY
-    after = hidden_imbalance(kept * w - RATE * g @ v.T, kept * v - RATE * w.T @ g)
-    found = decay_imbalance_after(w, v, g, learning_rate=RATE, decay=DECAY)
+    after = imbalances((kept * w - RATE * g @ v.T, kept * v - RATE * w.T @ g))[0]
+    found = imbalance_after(w, v, g, learning_rate=RATE, decay=DECAY)
     assert_allclose(found, after, atol=1e-13)
-    assert not np.allclose(found, decay_imbalance_after(w, v, g, learning_rate=RATE), atol=1e-4)
+    assert not np.allclose(found, imbalance_after(w, v, g, learning_rate=RATE), atol=1e-4)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
 def test_over_all_steps_with_label_noise_the_imbalance_has_its_mean(rng):
     """One example of three, and the signs of its labels' noise: 12 steps, each as likely."""
     x, w, v = rng.normal(size=(3, 2)), rng.normal(size=(2, 2)), rng.normal(size=(2, 2))
-    net = TwoLayer(2, 2, 2, "linear")
-    problem = Problem(net.losses, (jnp.asarray(x), jnp.asarray(x @ w @ v)), jax)
+    net = MLP((2, 2, 2), "linear")
+    problem = Problem(net.losses, (jnp.asarray(x), jnp.asarray(x @ w @ v)))
     process = sgd(noise.label_noise(problem, 1, SIGMA), RATE, DECAY)
     theta = jnp.concatenate([w.ravel(), v.ravel()])
     drawn = jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)), *outcomes(process.draw))
     ends = jax.jit(jax.vmap(process.step, (None, 0)))(theta, drawn)
-    found = np.mean([hidden_imbalance(*net.weights(np.asarray(end))) for end in ends], axis=0)
+    found = np.mean([imbalances(net.weights(np.asarray(end)))[0] for end in ends], axis=0)
     moment = x.T @ x / 3
     mean = np.trace(moment) * v @ v.T - 2 * w.T @ moment @ w
-    expected = (1 - RATE * DECAY) ** 2 * hidden_imbalance(w, v) + (RATE * SIGMA) ** 2 * mean
+    expected = (1 - RATE * DECAY) ** 2 * imbalances((w, v))[0] + (RATE * SIGMA) ** 2 * mean
     assert len(ends) == 12
     assert_allclose(found, expected, atol=1e-12)
 
@@ -175,7 +175,7 @@ def effective(theta, decay, kappa, strengths):
     w, v = theta[:16].reshape(4, 4), theta[16:].reshape(4, 2)
     moment = np.diag(np.concatenate([USED, USELESS]))
     teacher = np.concatenate([np.diag(strengths), np.zeros((2, 2))])
-    return loss(theta, teacher, decay) + kappa * hessian_trace(moment, w, v)
+    return loss(theta, teacher, decay) + kappa * hessian_trace(moment, [w, v])
 
 
 @pytest.mark.parametrize(("decay", "kappa"), [(0.1, 0.0), (0.0, 0.02), (0.07, 0.01)])
@@ -203,7 +203,7 @@ def test_under_one_alone_modes_rest_where_they_are_known_to():
         for m, s in zip(np.diag(product), np.diag(moment), strict=True)
     ]
     powers = sorted([m.first * s for m, s in zip(noisy, np.diag(moment), strict=True)])
-    assert_allclose(powers[::-1], modes_at_rest(moment, product), rtol=1e-7)
+    assert_allclose(powers[::-1], stationary_hidden_modes(moment, product)[0], rtol=1e-7)
 
 
 @pytest.mark.parametrize(("strength", "alive"), [(0.201, True), (0.199, False)])
@@ -228,7 +228,10 @@ def test_a_rate_is_stable_up_to_two_over_the_curvature(rate, fine):
     ("call", "words"),
     [
         (lambda: shrink_rates(-USELESS, POWERS, USED, **NOISE), "cannot be negative nor"),
-        (lambda: shrink_rates(USELESS, POWERS, USED, **NOISE | {"learning_rate": 0.0}), "nor rate"),
+        (
+            lambda: shrink_rates(USELESS, POWERS, USED, **NOISE | {"learning_rate": 0.0}),
+            "nor learning rate and batch size 0",
+        ),
         (lambda: variance_slope(np.ones(3), np.ones(3)), "needs variances that differ"),
         (lambda: shrinkage(2.0, 1.0, 2, decay=0.1), "is no part of a total of 1.0"),
         (lambda: shrinkage(1.0, 2.0, 2, decay=-0.1), "cannot be negative, like -0.1"),

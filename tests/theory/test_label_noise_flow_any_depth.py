@@ -1,4 +1,4 @@
-"""The slow flow of deep networks against that of two layers, dense jitters and its bounds."""
+"""The label-noise flow of any depth against closed forms, dense jitters and its bounds."""
 
 from itertools import pairwise
 
@@ -6,29 +6,30 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers
+from scipy.integrate import solve_ivp
+from scipy.linalg import solve_sylvester
 from scipy.optimize import minimize
 
 from sgdnoise.theory import (
-    deep_amplification,
-    deep_hessian_trace,
-    deep_imbalances,
-    deep_label_noise_flow,
-    deep_modes_at_rest,
-    deep_ratio_at_rest,
-    deep_sharpness,
-    deep_trace_at_rest,
+    amplification,
     fisher_flow,
+    hessian_trace,
+    imbalances,
     jitter_force,
     label_noise_flow,
     label_noise_task,
     products_around,
     residual_task,
+    sharpness,
+    stationary_hessian_trace,
+    stationary_hidden_modes,
+    stationary_participation_ratio,
 )
-from sgdnoise.theory._deep_label_noise_flow import _drift
+from sgdnoise.theory._label_noise_flow import _drift
 
 RATE, BATCH, SIGMA = 0.05, 3, 0.6
 SIZES = [(3, 4, 2), (3, 4, 3, 2), (2, 3, 2, 3, 2)]
-LOOSE = {"discrete": 0.0, "fed": False}
+LOOSE = {"discrete_steps": 0.0, "with_feedback": False}
 
 
 def minimum(sizes, rng, n=12):
@@ -78,13 +79,24 @@ def dense_drift(task, layers, discrete):
     return -tangent(d, force)
 
 
-def drift(task, layers, discrete=0.0, fed=False):
-    """The first speed of the flow, by its own hand."""
+def drift(task, layers, discrete_steps=0.0, with_feedback=False):
+    """The initial velocities of the layers."""
 
-    def power(bend):
-        return jitter_force(task, bend, RATE, BATCH, discrete, fed)
+    def force(kernel):
+        return jitter_force(task, kernel, RATE, BATCH, discrete_steps, with_feedback)
 
-    return _drift(layers, power, None)
+    return _drift(layers, force)
+
+
+def two_layer_drift(task, w, v, discrete, fed):
+    """The closed form of two layers, whose projection is a Sylvester equation."""
+    size, outputs = len(task.moment), task.outputs
+    kernel = np.kron(np.eye(size), v.T @ v) + np.kron(w @ w.T, np.eye(outputs))
+    force = jitter_force(task, kernel, RATE, 5 * BATCH, discrete, fed)
+    force = force.reshape(size, outputs, size, outputs)
+    along_w, along_v = -np.einsum("jaia->ij", force) @ w, -v @ np.einsum("ibia->ba", force)
+    across = solve_sylvester(w @ w.T, v.T @ v, along_w @ v + w @ along_v)
+    return along_w - across @ v.T, along_v - w.T @ across
 
 
 @pytest.mark.parametrize("fed", [False, True])
@@ -93,15 +105,21 @@ def test_of_two_layers_it_is_the_slow_flow_of_two_layers(discrete, fed, rng):
     x, layers = minimum((3, 4, 2), rng)
     y = x @ layers[0] @ layers[1] + rng.normal(size=(len(x), 2)) * [0.2, 1]
     task, _ = residual_task(x, y, SIGMA)
-    how = {"learning_rate": RATE, "batch_size": 5 * BATCH, "discrete": discrete, "fed": fed}
-    found, known = (
-        f(task, *w, [0, 5, 40], **how)
-        for f, w in ((deep_label_noise_flow, (layers,)), (label_noise_flow, layers))
-    )
-    for mine, theirs in zip(found.layers, (known.first, known.second), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-10)
-    assert abs(found.layers[0][-1] - layers[0]).max() > 1e-3  # or nothing was seen
-    np.testing.assert_allclose(found.hidden(task.moment)[0], known.hidden(task.moment), atol=1e-10)
+    how = {"discrete_steps": discrete, "with_feedback": fed}
+    strength = {"learning_rate": RATE, "batch_size": 5 * BATCH}
+    flow = label_noise_flow(task, layers, [0, 5, 40], **strength, **how)
+
+    def velocity(_, theta):
+        return flat(two_layer_drift(task, *split(theta, layers), discrete, fed))
+
+    known = solve_ivp(velocity, (0, 40), flat(layers), "LSODA", [0, 5, 40], rtol=1e-7, atol=1e-9)
+    blocks = np.split(known.y.T, [layers[0].size], axis=1)
+    first, second = (b.reshape(p.shape) for b, p in zip(blocks, flow.layers, strict=True))
+    np.testing.assert_allclose(flow.layers[0], first, atol=1e-10)
+    np.testing.assert_allclose(flow.layers[1], second, atol=1e-10)
+    assert abs(first[-1] - layers[0]).max() > 1e-3  # or nothing was seen
+    hidden = np.einsum("tih,ij,tjk->thk", first, task.moment, first)
+    np.testing.assert_allclose(flow.hidden_moments(task.moment)[0], hidden, atol=1e-10)
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -121,7 +139,7 @@ def test_label_noise_descends_on_the_trace_within_the_minima(sizes, rng):
     kappa, theta = RATE * SIGMA**2 / (4 * BATCH), flat(layers)
 
     def at(t):
-        return deep_hessian_trace(task.moment, split(t, layers))  # quadratic in each weight
+        return hessian_trace(task.moment, split(t, layers))  # quadratic in each weight
 
     gradient = np.asarray([(at(theta + e) - at(theta - e)) / 2 for e in np.eye(len(theta))])
     expected = -kappa * tangent(slopes(layers), gradient)
@@ -134,10 +152,10 @@ def test_trace_and_sharpness_are_those_of_the_dense_hessian(sizes, rng):
     moment = x.T @ x / len(x)
     bend, d = np.kron(moment, np.eye(2)), slopes(layers)
     values = np.linalg.eigvalsh(d.T @ bend @ d)
-    assert deep_hessian_trace(moment, layers) == pytest.approx(values.sum(), rel=1e-12)
-    assert deep_sharpness(bend, layers) == pytest.approx(values[-1], rel=1e-12)
+    assert hessian_trace(moment, layers) == pytest.approx(values.sum(), rel=1e-12)
+    assert sharpness(bend, layers) == pytest.approx(values[-1], rel=1e-12)
     u = RATE * values.sum() / (2 * BATCH * 2)
-    assert deep_amplification(moment, layers, RATE, BATCH) == pytest.approx(u, rel=1e-12)
+    assert amplification(moment, layers, RATE, BATCH) == pytest.approx(u, rel=1e-12)
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -145,7 +163,7 @@ def test_a_step_moves_every_imbalance_by_the_exact_identity(sizes, rng):
     _, layers = minimum(sizes, rng)
     g, around = rng.normal(size=(sizes[0], 2)), products_around(layers)
     after = [w - RATE * a.T @ g @ c.T for w, (a, c) in zip(layers, around, strict=True)]
-    changes = zip(deep_imbalances(after), deep_imbalances(layers), strict=True)
+    changes = zip(imbalances(after), imbalances(layers), strict=True)
     for (now, before), ((a, c), (a2, c2)) in zip(changes, pairwise(around), strict=True):
         step = c @ g.T @ a @ a.T @ g @ c.T - a2.T @ g @ c2.T @ c2 @ g.T @ a2
         np.testing.assert_allclose(now - before, RATE**2 * step, atol=1e-13)
@@ -155,9 +173,7 @@ def test_a_step_moves_every_imbalance_by_the_exact_identity(sizes, rng):
 def test_along_the_flow_the_product_stays_and_each_imbalance_obeys_its_law(sizes, rng):
     x, layers = minimum(sizes, rng)
     task, product = label_noise_task(x, 2, SIGMA), np.linalg.multi_dot(layers)
-    flow = deep_label_noise_flow(
-        task, layers, [0, 20, 40], learning_rate=RATE, batch_size=5 * BATCH
-    )
+    flow = label_noise_flow(task, layers, [0, 20, 40], learning_rate=RATE, batch_size=5 * BATCH)
     for now in zip(*flow.layers, strict=True):
         np.testing.assert_allclose(np.linalg.multi_dot(now), product, atol=1e-6)  # integrator's
     pairs = zip(pairwise(layers), pairwise(drift(task, layers)), strict=True)
@@ -173,18 +189,18 @@ def test_along_the_flow_the_product_stays_and_each_imbalance_obeys_its_law(sizes
 def test_in_the_end_all_layers_are_compressed_alike(sizes, rng):
     x, layers = minimum(sizes, rng)
     task, product = label_noise_task(x, 2, SIGMA), np.linalg.multi_dot(layers)
-    flow = deep_label_noise_flow(
-        task, layers, [0, 3e4], learning_rate=RATE, batch_size=BATCH, **LOOSE
-    )
-    rest = deep_modes_at_rest(task.moment, product, len(layers))
-    for power, modes in zip(flow.hidden(task.moment), rest, strict=True):
+    flow = label_noise_flow(task, layers, [0, 3e4], learning_rate=RATE, batch_size=BATCH, **LOOSE)
+    rest = stationary_hidden_modes(task.moment, product, len(layers))
+    for power, modes in zip(flow.hidden_moments(task.moment), rest, strict=True):
         ends = np.linalg.eigvalsh(power[-1])[::-1]
         np.testing.assert_allclose(ends[: len(modes)], modes, atol=1e-5)
         np.testing.assert_allclose(ends[len(modes) :], 0, atol=1e-5)
         ratio = ends.sum() ** 2 / (ends**2).sum()
-        assert deep_ratio_at_rest(task.moment, product) == pytest.approx(ratio, rel=1e-4)
-    least = deep_trace_at_rest(task.moment, product, len(layers))
-    now = deep_hessian_trace(task.moment, [w[-1] for w in flow.layers])
+        assert stationary_participation_ratio(task.moment, product) == pytest.approx(
+            ratio, rel=1e-4
+        )
+    least = stationary_hessian_trace(task.moment, product, len(layers))
+    now = hessian_trace(task.moment, [w[-1] for w in flow.layers])
     assert now == pytest.approx(least, rel=1e-5)
 
 
@@ -200,9 +216,9 @@ def test_the_rest_is_the_least_trace_of_aligned_layers(depth, rng):
         return before @ [*(singular**2 / powers).sum(1), outputs]
 
     found = minimize(aligned, rng.normal(size=3 * (depth - 1)), tol=1e-12)
-    least = deep_trace_at_rest(moment, product, depth)
+    least = stationary_hessian_trace(moment, product, depth)
     assert found.fun == pytest.approx(least, rel=1e-8)
-    modes = deep_modes_at_rest(moment, product, depth)
+    modes = stationary_hidden_modes(moment, product, depth)
     # flat at its minimum: places are found to the root of what the search stops at
     np.testing.assert_allclose(np.exp(found.x).reshape(modes.shape), modes, rtol=1e-4)
     np.testing.assert_allclose(modes[0] / modes[0, 0], singular / singular[0])
@@ -216,8 +232,8 @@ def test_no_factors_have_less_than_the_least_trace(seed, depth, scale):
     x, layers = minimum((3, *rng.integers(1, 5, depth - 1), 2), rng)
     layers[0] = scale * layers[0]
     moment, product = x.T @ x / len(x), np.linalg.multi_dot(layers)
-    least = deep_trace_at_rest(moment, product, depth)
-    assert deep_hessian_trace(moment, layers) >= least * (1 - 1e-9)  # of rounding
+    least = stationary_hessian_trace(moment, product, depth)
+    assert hessian_trace(moment, layers) >= least * (1 - 1e-9)  # of rounding
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -225,7 +241,7 @@ def test_fisher_noise_of_squared_loss_is_label_noise_of_unit_variance(sizes, rng
     x, layers = minimum(sizes, rng)
     task = label_noise_task(x, 2, 1.0)
     how = {"times": [0, 10], "learning_rate": RATE, "batch_size": 4 * BATCH}
-    known = deep_label_noise_flow(task, layers, fed=False, **how)
+    known = label_noise_flow(task, layers, with_feedback=False, **how)
     found = fisher_flow(np.kron(task.moment, np.eye(2)), layers, **how)
     for mine, theirs in zip(found.layers, known.layers, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-10)
@@ -258,7 +274,9 @@ def test_fisher_noise_of_cross_entropy_descends_on_the_trace_of_its_hessian(rng)
     values, basis = np.linalg.eigh(hessian(theta))
     free = basis[:, values < 1e-9 * values[-1]]
     bend = bend_of_softmax(x @ np.linalg.multi_dot(layers), x)
-    flow = fisher_flow(bend, layers, [0, short], learning_rate=RATE, batch_size=BATCH, discrete=0.0)
+    flow = fisher_flow(
+        bend, layers, [0, short], learning_rate=RATE, batch_size=BATCH, discrete_steps=0.0
+    )
     moved = flat([w[-1] for w in flow.layers]) - theta
     expected = -kappa * free @ (free.T @ slope)
     # the second order in time, and rounding over it
@@ -280,7 +298,7 @@ def test_bad_input_is_answered_by_one_sentence(layers, rate, words, rng):
     task = label_noise_task(x, 2, SIGMA)
     layers = fine if layers is None else layers
     with pytest.raises(ValueError, match=words):
-        deep_label_noise_flow(task, layers, [0, 1], learning_rate=rate, batch_size=2)
+        label_noise_flow(task, layers, [0, 1], learning_rate=rate, batch_size=2)
     with pytest.raises(ValueError, match=words):
         fisher_flow(
             np.kron(task.moment, np.eye(2)), layers, [0, 1], learning_rate=rate, batch_size=2
@@ -289,4 +307,4 @@ def test_bad_input_is_answered_by_one_sentence(layers, rate, words, rng):
 
 def test_one_layer_hides_nothing():
     with pytest.raises(ValueError, match="a hidden layer needs 2 layers of weights, not 1"):
-        deep_modes_at_rest(np.eye(2), np.eye(2), 1)
+        stationary_hidden_modes(np.eye(2), np.eye(2), 1)
