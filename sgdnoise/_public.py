@@ -1,14 +1,17 @@
 """What a subpackage shows: exactly its public names, each of which says where it is found."""
 
+import importlib
 from types import ModuleType
+
+from sgdnoise._extras import require
 
 
 def publish(package: str, names: dict) -> list[str]:
     """The public names among the globals of a subpackage, sorted: its `__all__`.
 
-    Public is every name without a leading underscore that is no module.  Functions and classes
-    that the subpackage's own modules define get the subpackage as their `__module__`, so that
-    `help`, error messages and pickles name the path by which users import them.
+    Public is every name without a leading underscore that is not a module.  Functions and classes
+    from private modules get the subpackage as their `__module__`, so that `help`, error messages
+    and pickles name the path by which users import them.
     """
     public = [
         name
@@ -16,6 +19,19 @@ def publish(package: str, names: dict) -> list[str]:
         if not name.startswith("_") and not isinstance(value, ModuleType)
     ]
     for name in public:
-        if getattr(names[name], "__module__", "").startswith(f"{package}._"):
-            names[name].__module__ = package
+        _found_in(package, names[name])
     return sorted(public)
+
+
+def load(package: str, module: str, name: str, extra: str):
+    """A public name of a private module whose dependency is optional, loaded when asked for."""
+    require(extra, extra)
+    value = getattr(importlib.import_module(f"{package}.{module}"), name)
+    return _found_in(package, value)
+
+
+def _found_in(package, value):
+    module = getattr(value, "__module__", None) or ""
+    if module.startswith("sgdnoise.") and "._" in module:
+        value.__module__ = package
+    return value

@@ -135,18 +135,19 @@ class Gram:
 
     def __matmul__(self, vectors):
         along = self.mean @ vectors
-        rest = self.rows.normal(vectors, along)
+        centred = self.rows.normal(vectors, along)
         if not self.var_mean:
-            return self.var_within * rest
-        middle = self.mean if along.ndim == 0 else self.mean[:, None]
-        return self.var_within * rest + self.var_mean * self.width * middle * along
+            return self.var_within * centred
+        mean = self.mean if along.ndim == 0 else self.mean[:, None]
+        return self.var_within * centred + self.var_mean * self.width * mean * along
 
     def quadratic(self, vector):
         """v^T C v."""
-        xp, seen = namespace(vector), self.rows.project(vector)
-        middle = xp.mean(seen)
+        xp, projections = namespace(vector), self.rows.project(vector)
+        mean = xp.mean(projections)
         return (
-            self.var_within * xp.sum((seen - middle) ** 2) + self.var_mean * self.width * middle**2
+            self.var_within * xp.sum((projections - mean) ** 2)
+            + self.var_mean * self.width * mean**2
         )
 
     def colour(self, white):
@@ -209,27 +210,30 @@ class Gram:
     @cached_property
     def _small(self):
         """The matrix (n, n) that has the eigenvalues of C: G G^T, dressed on both sides."""
-        gram, one, two = self.rows.gram(), self.var_within**0.5, self.var_mean**0.5
+        gram, within, along = self.rows.gram(), self.var_within**0.5, self.var_mean**0.5
         xp = namespace(gram)
         means = xp.mean(gram, axis=0)
-        rest = (two - one) ** 2 * xp.mean(means)
-        side = one * (two - one) * means
+        constant = (along - within) ** 2 * xp.mean(means)
+        row = within * (along - within) * means
         gram *= (
             self.var_within
         )  # in place where the library can, and twice n^2 numbers are not held
-        gram += side[:, None]
-        gram += side + rest
+        gram += row[:, None]
+        gram += row + constant
         return gram
 
     def _dressed(self, weights):
         """The symmetric root of Cov(w) times weights (n,) or (n, k)."""
         xp = namespace(weights)
-        middle = xp.mean(weights, axis=0)
-        return self.var_within**0.5 * (weights - middle) + self.var_mean**0.5 * middle
+        mean = xp.mean(weights, axis=0)
+        return self.var_within**0.5 * (weights - mean) + self.var_mean**0.5 * mean
 
-    def _centred(self, total, middle):
+    def _centred(self, total, square_of_mean):
         """Of squares summed over examples and n times that of the mean; rounding goes no lower."""
-        return self.var_within * namespace(total).clip(total - middle, 0) + self.var_mean * middle
+        return (
+            self.var_within * namespace(total).clip(total - square_of_mean, 0)
+            + self.var_mean * square_of_mean
+        )
 
 
 def _square(vector):

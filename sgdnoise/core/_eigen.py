@@ -27,44 +27,46 @@ def largest_eigenpairs(
     xp, m = namespace(start), start.shape[0]
     if not 1 <= k <= m:
         raise ValueError(f"an operator on {m} numbers has 1 to {m} eigenvalues, not {k}")
-    close = xp.finfo(start.dtype).eps ** (2 / 3) if tolerance is None else tolerance
+    tolerance_used = xp.finfo(start.dtype).eps ** (2 / 3) if tolerance is None else tolerance
     block, _ = xp.linalg.qr(start)
-    basis, small, rounds = block, None, 0
+    basis, projected, rounds = block, None, 0
     while True:
         image = operator(block)
-        seen = basis.T @ image
-        small = seen if small is None else _bordered(xp, small, seen)
-        block, left = _fresh(xp, basis, image - basis @ seen)
+        column = basis.T @ image
+        projected = column if projected is None else _bordered(xp, projected, column)
+        block, factor = _fresh(xp, basis, image - basis @ column)
         rounds += 1
         if rounds % OFTEN and block.shape[1]:
             basis = xp.concat([basis, block], axis=1)
             continue
-        values, turn = xp.linalg.eigh((small + small.T) / 2)
-        values, turn = xp.flip(values)[:k], xp.flip(turn, axis=1)[:, :k]
-        rest = xp.linalg.vector_norm(left @ turn[-left.shape[1] :, :], axis=0)
-        enough = values.shape[0] == k and concrete(xp.max(rest) <= close * xp.max(xp.abs(values)))
+        values, rotation = xp.linalg.eigh((projected + projected.T) / 2)
+        values, rotation = xp.flip(values)[:k], xp.flip(rotation, axis=1)[:, :k]
+        residuals = xp.linalg.vector_norm(factor @ rotation[-factor.shape[1] :, :], axis=0)
+        enough = values.shape[0] == k and concrete(
+            xp.max(residuals) <= tolerance_used * xp.max(xp.abs(values))
+        )
         if enough or block.shape[1] == 0:
-            return values, basis @ turn
+            return values, basis @ rotation
         basis = xp.concat([basis, block], axis=1)
 
 
-def _bordered(xp, small, seen):
+def _bordered(xp, projected, column):
     """The matrix of the operator in the basis with one more block: what that block's image is."""
-    old = small.shape[0]
-    below = xp.concat([small, seen[:old, :].T], axis=0)
-    return xp.concat([below, seen], axis=1)
+    old = projected.shape[0]
+    below = xp.concat([projected, column[:old, :].T], axis=0)
+    return xp.concat([below, column], axis=1)
 
 
-def _fresh(xp, basis, rest):
+def _fresh(xp, basis, residual):
     """Orthonormal columns across the basis for what is left of an image, and their factors.
 
     No more columns than the space has room for.
     """
-    room = rest.shape[0] - basis.shape[1]
-    block, factor = xp.linalg.qr(rest)
+    n_free = residual.shape[0] - basis.shape[1]
+    block, factor = xp.linalg.qr(residual)
     for _ in range(2):  # once for rounding, and once where nothing but rounding was left
-        block, again = xp.linalg.qr(block - basis @ (basis.T @ block))
-        factor = again @ factor
-        if concrete(xp.min(xp.abs(xp.linalg.diagonal(again))) > 0.5):
+        block, factor_again = xp.linalg.qr(block - basis @ (basis.T @ block))
+        factor = factor_again @ factor
+        if concrete(xp.min(xp.abs(xp.linalg.diagonal(factor_again))) > 0.5):
             break
-    return block[:, :room], factor
+    return block[:, :n_free], factor

@@ -85,8 +85,8 @@ class Estimate:
         if not isinstance(other, Estimate):
             if not (isinstance(other, Real) or hasattr(other, "shape")):
                 return NotImplemented
-            own, _ = sensitivities(self.value, other)
-            return Estimate(operation(self.value, other), own * self.stderr, self.dof)
+            sensitivity, _ = sensitivities(self.value, other)
+            return Estimate(operation(self.value, other), sensitivity * self.stderr, self.dof)
         by_self, by_other = sensitivities(self.value, other.value)
         first, second = (by_self * self.stderr) ** 2, (by_other * other.stderr) ** 2
         total = first + second
@@ -130,19 +130,23 @@ class Estimate:
 def batch_means(samples, batches: int = 200) -> np.ndarray:
     """Means of disjoint batches of samples, (n, ...) -> (at most `batches`, ...), in numpy.
 
-    Their `mean` has the mean and error of that of all, with fewer degrees of freedom: what a
-    result keeps of many chains.  Sizes differ by one at most.
+    The `mean` of the batch means and its error are those of all samples, with fewer degrees of
+    freedom.  It is what a result stores of many chains.  Batch sizes differ by one at most.
     """
     samples = as_numpy(samples)
-    parts = np.array_split(samples, min(batches, len(samples)))
-    return np.stack([part.mean(axis=0, dtype=float) for part in parts])
+    batches_of_samples = np.array_split(samples, min(batches, len(samples)))
+    return np.stack([batch.mean(axis=0, dtype=float) for batch in batches_of_samples])
 
 
 def mean(samples) -> Estimate:
-    """Mean over the leading axis of independent samples, (n, ...) -> (...).
+    """The mean over the leading axis of independent samples, (n, ...) -> (...).
 
-    The error is s / sqrt(n), with s^2 the unbiased variance.  Its law is Student's with
-    n - 1 degrees of freedom.  Raises ValueError for n < 2.
+    The error is s / sqrt(n), where s^2 is the unbiased variance; it has n - 1 degrees of freedom.
+    Raises ValueError for n < 2.
+
+    Example:
+        >>> print(mean(np.asarray([1.0, 2.0, 3.0])))
+        2.00 ± 0.58
     """
     xp, n = namespace(samples), samples.shape[0]
     if n < 2:
@@ -151,76 +155,81 @@ def mean(samples) -> Estimate:
 
 
 def nanmean(samples) -> Estimate:
-    """As `mean`, over those samples (leading axis) that are finite throughout.
+    """The `mean` over those samples (leading axis) that are finite throughout.
 
-    nan where fewer than 2 are; whoever calls says how many were left out.
+    It is nan if fewer than 2 samples are finite.  The caller reports how many were left out.
     """
     xp, n = namespace(samples), samples.shape[0]
     flat = xp.reshape(samples, (n, math.prod(samples.shape[1:])))
-    kept = samples[xp.all(xp.isfinite(flat), axis=1), ...]
-    if kept.shape[0] < 2:
+    finite = samples[xp.all(xp.isfinite(flat), axis=1), ...]
+    if finite.shape[0] < 2:
         blank = xp.full(samples.shape[1:], xp.nan)
         return Estimate(blank, blank)
-    return mean(kept)
+    return mean(finite)
 
 
-def jackknife(whole, left_out) -> Estimate:
-    r"""A smooth statistic of n samples from its values (n,) with each left out (Tukey, 1958).
+def jackknife(value, values_left_out) -> Estimate:
+    r"""A smooth statistic T of n samples from its values (n,) with each sample left out.
 
-    Bias of order 1/n taken off, n T - (n - 1) mean T_(-i); the error^2 is
-    (n - 1) / n sum (T_(-i) - mean)^2.  Raises ValueError for fewer than 2 values.
+    The bias of order 1/n is removed: n T - (n - 1) mean T_(-i).  The squared error is
+    (n - 1) / n sum_i (T_(-i) - mean)^2 (Tukey, 1958).
+    Raises ValueError for fewer than 2 values.
     """
-    n = left_out.shape[0]
+    n = values_left_out.shape[0]
     if n < 2:
         raise ValueError(f"a jackknife leaves out one of at least 2 samples, not of {n}")
-    middle = np.mean(left_out)
-    error = ((n - 1) * np.mean((left_out - middle) ** 2)) ** 0.5
-    return Estimate(float(n * whole - (n - 1) * middle), float(error), n - 1)
+    center = np.mean(values_left_out)
+    error = ((n - 1) * np.mean((values_left_out - center) ** 2)) ** 0.5
+    return Estimate(float(n * value - (n - 1) * center), float(error), n - 1)
 
 
 def with_group_error(
-    statistic, samples, groups: int = 5, *, fewer: int = 2, splits: int = 10
+    statistic, samples, groups: int = 5, *, n_fewer: int = 2, splits: int = 10
 ) -> Estimate:
-    r"""A statistic of all n samples, its error from its spread over disjoint groups of them.
+    r"""A statistic of all n samples, with an error from its values on disjoint groups of them.
 
-    Formulas for independent terms claim too little for points that share neighbours; whole groups
-    are independent.  With E_g the variance between g groups over g, a mean over partitions, of
-    logarithms where all values are positive, for g groups and h `fewer`
+    Formulas for independent terms underestimate the error if points share neighbours; whole groups
+    are independent.  Let E_g be the variance between g groups divided by g, averaged over
+    partitions, of logarithms if all values are positive.  For g groups and h = `n_fewer` groups
 
         V = ((g - 1) E_h - (h - 1) E_g) / (g - h),  at least (E_h / h  E_g / g)^1/2,
 
-    is the variance of the whole for a statistic with a linear part, where all E_g are alike, for
-    one at its maximum, where E_g is g times too large, and between (Efron & Stein, 1981, have the
-    excess of such claims).  A statistic with corners, as the largest of eigenvalues that may be
-    equal has, needs 4 `fewer` of 10 groups: two halves, which lie about the whole as in a mirror,
-    have equal values where it is at a corner, and no variance; 10 of a smooth maximum claim more.
-    There are `splits` partitions into groups and twice as many into fewer; of as many groups as
-    fewer E_g is taken, as if all were linear.  Cost: 3 `splits` times the whole.
-    freedom is that of a linear statistic: 10.9 of many samples as it comes, 24 of 4 and 10 groups.
-    Samples must come in no order: the partitions are always the same.
-    Raises ValueError for fewer samples than groups, fewer than 2 groups, or more `fewer`.
+    is the variance of the statistic of all samples if the statistic is linear (all E_g are equal),
+    if it is at its maximum (E_g is g times too large), and between the two (Efron & Stein, 1981).
+    A statistic with corners, such as the largest of eigenvalues that may be equal, needs n_fewer=4
+    and groups=10: two halves have equal values at a corner, and then no variance.
+    There are `splits` partitions into g groups and twice as many into h.  With g = h the result is
+    E_g, as for a linear statistic.  The cost is 3 `splits` times that of the statistic.
+    dof is that of a linear statistic: 10.9 for many samples by default.
+    The samples must be in random order, since the partitions are always the same.
+    Raises ValueError for fewer samples than groups, fewer than 2 groups, or n_fewer > groups.
+
+    Example:
+        >>> samples = np.random.default_rng(0).normal(size=400)
+        >>> print(with_group_error(np.std, samples))
+        0.995 ± 0.032
     """
     n = samples.shape[0]
     if not 2 <= groups <= n:
         raise ValueError(f"{n} samples cannot make {groups} groups; take 2 to {n}")
-    if not 2 <= fewer <= groups:
-        raise ValueError(f"fewer groups than {groups} are 2 to {groups}, not {fewer}")
-    xp, times = namespace(samples), {fewer: 2 * splits, groups: splits}
-    whole, unit = xp.asarray(statistic(samples)), 1
-    parts = {g: _of_groups(statistic, samples, g, times[g]) for g in times}
-    if concrete(xp.all(xp.stack([xp.min(values) for values in (whole, *parts.values())]) > 0)):
-        parts, unit = {g: xp.log(values) for g, values in parts.items()}, whole
-    claims = {g: _claim(values, n) for g, values in parts.items()}
-    less = (fewer - 1) / (groups - fewer) if groups > fewer else 0
-    least = xp.sqrt(claims[fewer] / fewer * claims[groups] / groups)
-    variance = xp.maximum((1 + less) * claims[fewer] - less * claims[groups], least)
-    squares = {g: times[g] * (g - 1) for g in times}
-    doubt = (1 + less) ** 2 / squares[fewer] + less**2 / squares[groups] + 1 / (n - 1)
-    return Estimate(whole, unit * xp.sqrt(variance), 1 / doubt)
+    if not 2 <= n_fewer <= groups:
+        raise ValueError(f"n_fewer must be 2 to {groups}, the number of groups, not {n_fewer}")
+    xp, repeats = namespace(samples), {n_fewer: 2 * splits, groups: splits}
+    value, unit = xp.asarray(statistic(samples)), 1
+    group_values = {g: _of_groups(statistic, samples, g, repeats[g]) for g in repeats}
+    if concrete(xp.all(xp.stack([xp.min(v) for v in (value, *group_values.values())]) > 0)):
+        group_values, unit = {g: xp.log(v) for g, v in group_values.items()}, value
+    claims = {g: _claim(values, n) for g, values in group_values.items()}
+    weight = (n_fewer - 1) / (groups - n_fewer) if groups > n_fewer else 0
+    smallest = xp.sqrt(claims[n_fewer] / n_fewer * claims[groups] / groups)
+    variance = xp.maximum((1 + weight) * claims[n_fewer] - weight * claims[groups], smallest)
+    squares = {g: repeats[g] * (g - 1) for g in repeats}
+    inverse_dof = (1 + weight) ** 2 / squares[n_fewer] + weight**2 / squares[groups] + 1 / (n - 1)
+    return Estimate(value, unit * xp.sqrt(variance), 1 / inverse_dof)
 
 
 def _of_groups(statistic, samples, groups, splits):
-    """The statistic of each of the groups of each partition of the samples, (split, group, ...)."""
+    """The statistic of each group of each partition of the samples, (split, group, ...)."""
     xp, n = namespace(samples), samples.shape[0]
     rows = []
     for split in range(splits):
@@ -232,7 +241,7 @@ def _of_groups(statistic, samples, groups, splits):
 
 
 def _claim(values, n):
-    """Variance of all n samples, from that between groups of them, were it linear."""
+    """The variance of a linear statistic of n samples, from its variance between groups."""
     xp, size = namespace(values), n // values.shape[1]
     return xp.mean(xp.var(values, axis=1, correction=1), axis=0) * size / n
 

@@ -1,8 +1,8 @@
 """Dynamics of the parameters: SGD of every kind, and the stochastic equations behind it."""
 
-import importlib
 from typing import TYPE_CHECKING
 
+from sgdnoise._public import load as _load
 from sgdnoise._public import publish as _publish
 from sgdnoise.dynamics._adaptive import adam as adam
 from sgdnoise.dynamics._adaptive import adam_langevin as adam_langevin
@@ -51,52 +51,41 @@ if TYPE_CHECKING:
 
 # What needs jax is loaded when it is first asked for: a process alone does not need it.
 _NEEDS_JAX = {
-    **dict.fromkeys(
-        ("simulate_resumable",),
-        "_chains._checkpoint",
+    "_chains._checkpoint": ("simulate_resumable",),
+    "_chains._observables": (
+        "Autocovariance",
+        "Histogram",
+        "Moments",
+        "Observable",
+        "Passage",
+        "autocorrelation",
+        "combine",
+        "correlation_time",
+        "correlations",
+        "first_passage",
+        "histogram",
+        "moments",
+        "passage_rate",
+        "pool",
     ),
-    **dict.fromkeys(
-        (
-            "Autocovariance",
-            "Histogram",
-            "Moments",
-            "Observable",
-            "Passage",
-            "autocorrelation",
-            "combine",
-            "correlation_time",
-            "correlations",
-            "first_passage",
-            "histogram",
-            "moments",
-            "passage_rate",
-            "pool",
-        ),
-        "_chains._observables",
+    "_chains._simulate": (
+        "State",
+        "Trajectory",
+        "simulate",
+        "start_state",
+        "step_many",
     ),
-    **dict.fromkeys(
-        ("State", "Trajectory", "simulate", "start_state", "step_many"),
-        "_chains._simulate",
-    ),
-    **dict.fromkeys(
-        ("mlp_problem",),
-        "_mlp",
-    ),
+    "_mlp": ("mlp_problem",),
 }
+_HOME = {name: module for module, names in _NEEDS_JAX.items() for name in names}
 
-__all__ = sorted([*_publish(__name__, globals()), *_NEEDS_JAX])
-__all__.remove("TYPE_CHECKING")
+__all__ = sorted({*_publish(__name__, globals()), *_HOME} - {"TYPE_CHECKING"})
 
 
 def __getattr__(name):
-    if name not in _NEEDS_JAX:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_NEEDS_JAX[name]}")
-    globals().update(
-        {key: getattr(module, key) for key, home in _NEEDS_JAX.items() if home == _NEEDS_JAX[name]}
-    )
-    _publish(__name__, globals())
-    return globals()[name]
+    return globals().setdefault(name, _load(__name__, _HOME[name], name, "jax"))
 
 
 def __dir__():

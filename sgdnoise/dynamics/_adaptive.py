@@ -1,7 +1,8 @@
 """Adaptive descent, RMSprop and Adam, and their stochastic differential equations."""
 
 from sgdnoise.core._arrays import Array, namespace
-from sgdnoise.dynamics._process import Process, below_one, not_negative, positive, scheduled
+from sgdnoise.core._checks import check_below_one, check_non_negative, check_positive
+from sgdnoise.dynamics._process import Process, scheduled
 from sgdnoise.dynamics._sgd import Rate, decayed
 from sgdnoise.noise._models import Noise
 
@@ -50,16 +51,16 @@ def adam(
     Raises ValueError unless rate, eps > 0, 0 <= betas < 1 and weight_decay >= 0.
     """
     _check(learning_rate, eps, weight_decay, *betas)
-    one, two = betas
+    mean_factor, square_factor = betas
 
     def move(state, drawn, learning_rate, k):
         theta, mean, square = state
         gradient = noise.gradient(theta, drawn)
         theta, gradient = decayed(theta, gradient, learning_rate, weight_decay, decoupled)
-        mean = one * mean + (1 - one) * gradient
-        square = two * square + (1 - two) * gradient**2
-        scale = _root(square) / (1 - two ** (k + 1)) ** 0.5 + eps
-        return theta - learning_rate / (1 - one ** (k + 1)) * mean / scale, mean, square
+        mean = mean_factor * mean + (1 - mean_factor) * gradient
+        square = square_factor * square + (1 - square_factor) * gradient**2
+        scale = _root(square) / (1 - square_factor ** (k + 1)) ** 0.5 + eps
+        return theta - learning_rate / (1 - mean_factor ** (k + 1)) * mean / scale, mean, square
 
     return scheduled(move, noise.draw, learning_rate, memory=2, counted=True)
 
@@ -95,7 +96,7 @@ def rmsprop_langevin(
     """
     dt = learning_rate if dt is None else dt
     _check(learning_rate, eps, 0.0, beta)
-    positive("dt", dt)
+    check_positive(dt=dt)
 
     def spread(theta):
         return noise.covariance(theta).diagonal()
@@ -128,18 +129,18 @@ def adam_langevin(
     """
     dt = learning_rate if dt is None else dt
     _check(learning_rate, eps, 0.0, *betas)
-    positive("dt", dt)
-    one, two = (dt / learning_rate * (1 - beta) for beta in betas)
+    check_positive(dt=dt)
+    mean_factor, square_factor = (dt / learning_rate * (1 - beta) for beta in betas)
 
     def move(state, white, dt, k):
         theta, mean, square = state
-        mean = mean + one * (
+        mean = mean + mean_factor * (
             noise.gaussian_gradient(theta, (learning_rate / dt) ** 0.5 * white) - mean
         )
-        square = square + two * (noise.covariance(theta).diagonal() - square)
+        square = square + square_factor * (noise.covariance(theta).diagonal() - square)
         xp = namespace(theta)
         age = xp.ones_like(theta[:1]) * (k + 1)
-        first, second = -xp.expm1(-one * age), -xp.expm1(-two * age)
+        first, second = -xp.expm1(-mean_factor * age), -xp.expm1(-square_factor * age)
         scale = _root(square / second) + eps
         return theta - dt * mean / first / scale, mean, square
 
@@ -151,8 +152,8 @@ def _root(values):
 
 
 def _check(learning_rate, eps, weight_decay, *betas):
-    positive("the learning rate", learning_rate)
-    positive("eps", eps)
-    not_negative("weight_decay", weight_decay)
+    check_positive(learning_rate=learning_rate)
+    check_positive(eps=eps)
+    check_non_negative(weight_decay=weight_decay)
     for beta in betas:
-        below_one("beta", beta)
+        check_below_one(beta=beta)

@@ -3,8 +3,9 @@
 from functools import partial
 
 from sgdnoise.core._arrays import Array
+from sgdnoise.core._checks import check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
-from sgdnoise.dynamics._process import Process, not_negative, positive, scheduled
+from sgdnoise.dynamics._process import Process, scheduled
 from sgdnoise.dynamics._sgd import Rate, decayed
 from sgdnoise.noise._models import Noise, isotropic
 
@@ -82,8 +83,8 @@ def overdamped_langevin(
     At rest its law is exp(-L / temperature) up to O(dt) (Welling & Teh, 2011), L with weight_decay
     |theta|^2 / 2.  Raises ValueError unless dt > 0 and the others are >= 0.
     """
-    positive("dt", dt)
-    not_negative("temperature", temperature)
+    check_positive(dt=dt)
+    check_non_negative(temperature=temperature)
     noise = isotropic(problem, 2 * temperature / dt)
     return langevin(noise, dt, weight_decay=weight_decay)
 
@@ -100,9 +101,9 @@ def _bend(problem, theta, weight_decay):
 
 
 def _check(learning_rate, dt, order, weight_decay):
-    positive("the learning rate", learning_rate)
-    positive("dt", dt)
-    not_negative("weight_decay", weight_decay)
+    check_positive(learning_rate=learning_rate)
+    check_positive(dt=dt)
+    check_non_negative(weight_decay=weight_decay)
     if order not in (1, 2):
         raise ValueError(f"the stochastic modified equation has order 1 or 2, not {order}")
     if order == 2 and callable(learning_rate):

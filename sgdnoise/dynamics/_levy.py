@@ -5,8 +5,9 @@ import math
 from jaxtyping import Float
 
 from sgdnoise.core._arrays import Array, namespace
+from sgdnoise.core._checks import check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
-from sgdnoise.dynamics._process import Process, not_negative, positive
+from sgdnoise.dynamics._process import Process
 from sgdnoise.noise._draws import Uniform, n_parameters
 
 
@@ -29,20 +30,22 @@ def levy_sgd(
     """
     size = problem.size or n_parameters
     _check(alpha)
-    positive("dt", dt)
-    not_negative("scale", scale)
-    not_negative("weight_decay", weight_decay)
+    check_positive(dt=dt)
+    check_non_negative(scale=scale)
+    check_non_negative(weight_decay=weight_decay)
 
     def step(theta, drawn):
-        one, two = drawn
+        first, second = drawn
         force = problem.gradient(theta) + weight_decay * theta
-        return theta - dt * force + scale * dt ** (1 / alpha) * stable_variates(one, two, alpha)
+        return (
+            theta - dt * force + scale * dt ** (1 / alpha) * stable_variates(first, second, alpha)
+        )
 
     return Process(step, (Uniform(size), Uniform(size)), dt)
 
 
 def stable_variates(
-    one: Float[Array, " n"], two: Float[Array, " n"], alpha: float
+    first: Float[Array, " n"], second: Float[Array, " n"], alpha: float
 ) -> Float[Array, " n"]:
     r"""Symmetric stable numbers, E exp(i s S) = exp(-|s|^alpha), from uniform ones on [0, 1).
 
@@ -52,13 +55,13 @@ def stable_variates(
     precision^{-1/alpha}: 10^7 for Cauchy's in 32 bits.  Raises ValueError unless 0 < alpha <= 2.
     """
     _check(alpha)
-    xp = namespace(one)
-    least = float(xp.finfo(one.dtype).eps) / 2
-    one, two = xp.clip(one, least, 1 - least), xp.clip(two, least, 1 - least)
-    angle, wait = math.pi * (one - 0.5), -xp.log1p(-two)
-    cosine = xp.sin(math.pi * xp.minimum(one, 1 - one))  # of the angle, with no digit lost
-    rest = (xp.cos((1 - alpha) * angle) / wait) ** (1 / alpha - 1)
-    return xp.sin(alpha * angle) / cosine ** (1 / alpha) * rest
+    xp = namespace(first)
+    smallest = float(xp.finfo(first.dtype).eps) / 2
+    first, second = xp.clip(first, smallest, 1 - smallest), xp.clip(second, smallest, 1 - smallest)
+    angle, wait = math.pi * (first - 0.5), -xp.log1p(-second)
+    cosine = xp.sin(math.pi * xp.minimum(first, 1 - first))  # of the angle, with no digit lost
+    factor = (xp.cos((1 - alpha) * angle) / wait) ** (1 / alpha - 1)
+    return xp.sin(alpha * angle) / cosine ** (1 / alpha) * factor
 
 
 def _check(alpha):

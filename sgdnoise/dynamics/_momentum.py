@@ -1,7 +1,8 @@
 """Descent with momentum."""
 
 from sgdnoise.core._arrays import Array
-from sgdnoise.dynamics._process import Process, below_one, not_negative, positive, scheduled
+from sgdnoise.core._checks import check_below_one, check_non_negative, check_positive
+from sgdnoise.dynamics._process import Process, scheduled
 from sgdnoise.dynamics._sgd import Rate, decayed
 from sgdnoise.noise._models import Noise
 
@@ -23,7 +24,7 @@ def heavy_ball(
     Raises ValueError unless rate > 0, 0 <= momentum, dampening < 1 and weight_decay >= 0.
     """
     _check(learning_rate, momentum, weight_decay)
-    below_one("dampening", dampening)
+    check_below_one(dampening=dampening)
 
     def move(state, drawn, learning_rate, k):
         theta, velocity = state
@@ -61,6 +62,6 @@ def nesterov(
 
 
 def _check(learning_rate, momentum, weight_decay):
-    positive("the learning rate", learning_rate)
-    below_one("momentum", momentum)
-    not_negative("weight_decay", weight_decay)
+    check_positive(learning_rate=learning_rate)
+    check_below_one(momentum=momentum)
+    check_non_negative(weight_decay=weight_decay)

@@ -86,30 +86,12 @@ def scheduled(
     return Process(step, draw, dt, **more)
 
 
-def positive(name: str, value) -> None:
-    """Raise ValueError for a plain number that is not above 0; arrays and functions pass."""
-    if isinstance(value, (int, float)) and not value > 0:
-        raise ValueError(f"{name} must be positive, not {value}")
-
-
-def not_negative(name: str, value) -> None:
-    """Raise ValueError for a plain number that is not 0 or more."""
-    if isinstance(value, (int, float)) and not value >= 0:
-        raise ValueError(f"{name} must be 0 or more, not {value}")
-
-
-def below_one(name: str, value) -> None:
-    """Raise ValueError for a plain number that is not in [0, 1)."""
-    if isinstance(value, (int, float)) and not 0 <= value < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
-
-
 def _swapped(kinds, kind):
     match kinds:
         case dict():
-            return {name: _swapped(part, kind) for name, part in kinds.items()}
+            return {name: _swapped(draw, kind) for name, draw in kinds.items()}
         case tuple():
-            return tuple(_swapped(part, kind) for part in kinds)
+            return tuple(_swapped(draw, kind) for draw in kinds)
         case Normal(size):
             return kind(size)
     return kinds

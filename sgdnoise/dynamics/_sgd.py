@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sgdnoise.core._arrays import Array
+from sgdnoise.core._checks import check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
-from sgdnoise.dynamics._process import Process, not_negative, positive, scheduled
+from sgdnoise.dynamics._process import Process, scheduled
 from sgdnoise.noise._models import Noise, from_weights
 from sgdnoise.noise._weights import Weights, svag_weights
 
@@ -19,8 +20,8 @@ def sgd(noise: Noise, learning_rate: Rate, weight_decay: float | Array = 0.0) ->
     it.  Coupled and decoupled weight decay are one and the same here, where nothing is remembered.
     Raises ValueError unless rate > 0 and weight_decay >= 0.
     """
-    positive("the learning rate", learning_rate)
-    not_negative("weight_decay", weight_decay)
+    check_positive(learning_rate=learning_rate)
+    check_non_negative(weight_decay=weight_decay)
 
     def move(theta, drawn, learning_rate, _):
         theta, gradient = decayed(theta, noise.gradient(theta, drawn), learning_rate, weight_decay)

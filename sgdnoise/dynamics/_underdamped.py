@@ -3,8 +3,9 @@
 import math
 
 from sgdnoise.core._arrays import Array, namespace
+from sgdnoise.core._checks import check_below_one, check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
-from sgdnoise.dynamics._process import Process, below_one, not_negative, positive
+from sgdnoise.dynamics._process import Process
 from sgdnoise.noise._draws import Normal, n_parameters
 from sgdnoise.noise._models import Noise
 
@@ -24,9 +25,9 @@ def underdamped(
     Stratonovich's equation are one.  It is heavy ball seen between its steps: see `inertia`.
     Raises ValueError unless rate, dt > 0 and friction, weight_decay >= 0.
     """
-    positive("the rate of noise", learning_rate)
+    check_positive(learning_rate=learning_rate)
     _check(friction, dt)
-    not_negative("weight_decay", weight_decay)
+    check_non_negative(weight_decay=weight_decay)
     strength = (learning_rate / dt) ** 0.5
 
     def step(state, white):
@@ -48,9 +49,9 @@ def underdamped_parameters(learning_rate: float, momentum: float) -> dict[str, f
     So heavy ball is a second-order integrator of this equation, of temperature c rate / (2 (1 -
     momentum)) for C = c I to leading order.  Raises ValueError unless rate > 0, 0 < momentum < 1.
     """
-    positive("the learning rate", learning_rate)
-    below_one("momentum", momentum)
-    positive("the momentum of a body with inertia", momentum)
+    check_positive(learning_rate=learning_rate)
+    check_below_one(momentum=momentum)
+    check_positive(momentum=momentum)
     dt = (learning_rate / momentum**0.5) ** 0.5
     return {"learning_rate": dt, "friction": -math.log(momentum) / dt, "dt": dt}
 
@@ -68,7 +69,7 @@ def baoab(
     an error O(dt^2).  One gradient a step, remembered for the next; v = 0 at first.
     Raises ValueError unless dt > 0 and temperature, friction >= 0.
     """
-    not_negative("temperature", temperature)
+    check_non_negative(temperature=temperature)
     _check(friction, dt)
 
     def begin(theta):
@@ -97,5 +98,5 @@ def _exp(theta, exponent):
 
 
 def _check(friction, dt):
-    positive("dt", dt)
-    not_negative("friction", friction)
+    check_positive(dt=dt)
+    check_non_negative(friction=friction)

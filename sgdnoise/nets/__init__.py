@@ -1,6 +1,11 @@
 """Networks in torch: a network as a Problem, its gradient noise, and watching its training."""
 
+from sgdnoise._extras import require as _require
+
+_require("torch", "torch")
+
 from sgdnoise._public import publish as _publish
+from sgdnoise.nets import models as models
 from sgdnoise.nets._as_problem import as_problem as as_problem
 from sgdnoise.nets._distributed import shared as shared
 from sgdnoise.nets._per_example._operator import NetworkGradients as NetworkGradients
@@ -13,7 +18,7 @@ from sgdnoise.nets._watch._activations import UnmeasuredWarning as UnmeasuredWar
 from sgdnoise.nets._watch._watch import Watch as Watch
 from sgdnoise.nets._watch._watch import watch as watch
 
-__all__ = _publish(__name__, globals())
+__all__ = sorted([*_publish(__name__, globals()), "models"])
 
 
 def __dir__():

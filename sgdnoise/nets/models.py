@@ -1,4 +1,4 @@
-"""Small networks for studies: no buffers, and no example that another one's output depends on."""
+"""Small networks for studies: without buffers, and without layers that mix examples."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,9 +10,8 @@ from sgdnoise.nets._initialisation import Add, activated, gain, positive, seeded
 
 __all__ = ["convnet", "mlp", "resnet", "transformer", "vgg", "vision_transformer"]
 
-# Everywhere: made on the CPU in torch's default type; seed, an int or a torch.Generator on the CPU,
-# decides all parameters, and torch's own generator stays as it was; weights as in weights.py.
-
+# All networks are made on the CPU in torch's default type.  `seed`, an int or a torch.Generator on
+# the CPU, decides all parameters; torch's own generator is left unchanged.
 
 VGG = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}  # convolutions before each pool
 
@@ -151,3 +150,10 @@ def _block(begin, out, normed):
     ]
     beside = nn.AvgPool2d(2, ceil_mode=True), weighted(nn.Conv2d(begin, out, 1, bias=False))
     return Add(nn.Sequential(*change), nn.Sequential(*beside) if halve else None)
+
+
+transformer.__module__ = vision_transformer.__module__ = __name__
+
+
+def __dir__():
+    return __all__

@@ -18,8 +18,8 @@ def with_sizes(draws, theta):
     draws: a draw, or tuples and dicts of draws.  Dicts of draws go with dicts of theta.
     """
     if isinstance(draws, dict):
-        parts = theta if isinstance(theta, dict) else dict.fromkeys(draws, theta)
-        return {name: with_sizes(draw, parts[name]) for name, draw in draws.items()}
+        thetas = theta if isinstance(theta, dict) else dict.fromkeys(draws, theta)
+        return {name: with_sizes(draw, thetas[name]) for name, draw in draws.items()}
     if isinstance(draws, tuple):
         return tuple(with_sizes(draw, theta) for draw in draws)
     if callable(getattr(draws, "size", None)):

@@ -38,7 +38,8 @@ def linear_network_moments(
     (n, d), targets (n, o) and the loss 1/2 |x M - y|^2.
     A, B take rank numbers of a constant factor, at most min(n - 1, d (d + 1) / 2 + d o) for a law
     whose weights have a fixed sum and without label noise.  A step costs
-    rank x (d (d + 1) / 2 + d o) multiplications whatever n.  `gradient` and `covariance` are those of the noise itself.
+    rank x (d (d + 1) / 2 + d o) multiplications whatever n.  `gradient` and `covariance` are those
+    of the noise itself.
     Raises ValueError for an activation, losses of another kind, a law without a batch for
     label noise, or as `label_noise` does.
     """
@@ -50,8 +51,8 @@ def linear_network_moments(
     mean, factor = _moments(inputs, targets, law, label_noise if relabelled else None)
 
     def gaussian_gradient(theta, white):
-        seen = mean + namespace(white).astype(white, mean.dtype) @ factor
-        return moment_slopes(theta, widths, *_unpacked(seen, widths[0], widths[-1]))
+        moments = mean + namespace(white).astype(white, mean.dtype) @ factor
+        return moment_slopes(theta, widths, *_unpacked(moments, widths[0], widths[-1]))
 
     return base._replace(normal=Normal(factor.shape[0]), gaussian_gradient=gaussian_gradient)
 
@@ -65,11 +66,11 @@ def moment_slopes(
     """Gradient of Tr(M^T A M) / 2 - Tr(M^T B), M the product of the layers of theta."""
     layers = _layers(theta, widths)
     products = list(accumulate(layers, matmul))
-    error, found = a @ products[-1] - b, []
+    error, gradients = a @ products[-1] - b, []
     for k in reversed(range(len(layers))):
-        found.append(products[k - 1].T @ error if k else error)
+        gradients.append(products[k - 1].T @ error if k else error)
         error = error @ layers[k].T
-    return namespace(theta).concat([part.reshape(-1) for part in reversed(found)])
+    return namespace(theta).concat([gradient.reshape(-1) for gradient in reversed(gradients)])
 
 
 def _relabelling(problem, law, label_noise):
@@ -91,13 +92,13 @@ def _moments(inputs, targets, law, label_noise):
     rows, columns = _triangle(inputs.shape[1])
     squares = inputs[:, rows] * inputs[:, columns]
     crossed = inputs[:, :, None] * targets[:, None, :]
-    each = xp.concat([squares, crossed.reshape(len(inputs), -1)], axis=1)
-    mean = xp.mean(each, axis=0)
-    spread = law.var_within**0.5 * (each - mean) + law.var_mean**0.5 * mean
+    products = xp.concat([squares, crossed.reshape(len(inputs), -1)], axis=1)
+    mean = xp.mean(products, axis=0)
+    factor = law.var_within**0.5 * (products - mean) + law.var_mean**0.5 * mean
     if label_noise is not None:
         scale = label_noise / (law.n * law.batch_size) ** 0.5
-        spread = xp.concat([spread, scale * _relabelled(inputs, targets, squares.shape[1])])
-    return mean, _thin(spread)
+        factor = xp.concat([factor, scale * _relabelled(inputs, targets, squares.shape[1])])
+    return mean, _thin(factor)
 
 
 def _relabelled(inputs, targets, before):
@@ -114,24 +115,24 @@ def _thin(rows):
     """As few rows as have the same Gram matrix rows^T rows; all singular ones while tracing."""
     xp = namespace(rows)
     _, values, vectors = xp.linalg.svd(rows, full_matrices=False)
-    kept = len(values)
+    rank = len(values)
     if concrete(xp.all(xp.isfinite(values))):
-        least = max(rows.shape) * float(xp.finfo(values.dtype).eps)
-        kept = max(1, int(np.sum(as_numpy(values) > least * float(values[0]))))
-    return values[:kept, None] * vectors[:kept, :]
+        threshold = max(rows.shape) * float(xp.finfo(values.dtype).eps)
+        rank = max(1, int(np.sum(as_numpy(values) > threshold * float(values[0]))))
+    return values[:rank, None] * vectors[:rank, :]
 
 
 def _triangle(d):
-    return (list(map(int, part)) for part in np.triu_indices(d))
+    return (list(map(int, index)) for index in np.triu_indices(d))
 
 
-def _unpacked(seen, d, o):
+def _unpacked(moments, d, o):
     """A (d, d) and B (d, o)."""
-    xp, (rows, columns) = namespace(seen), np.triu_indices(d)
+    xp, (rows, columns) = namespace(moments), np.triu_indices(d)
     place = np.zeros((d, d), int)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    where = xp.asarray(place.reshape(-1), device=device(seen))
-    return xp.take(seen, where).reshape(d, d), seen[len(rows) :].reshape(d, o)
+    index = xp.asarray(place.reshape(-1), device=device(moments))
+    return xp.take(moments, index).reshape(d, d), moments[len(rows) :].reshape(d, o)
 
 
 def _widths(net):

@@ -31,9 +31,9 @@ def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
 
     def gradient(theta, drawn):
         chosen, place = drawn
-        part = problem.subset(chosen)
-        own = _relabelled(part, choices[_pick(_laws(part, theta, choices), place)])
-        return problem.autodiff.grad(lambda t: problem.value(t) + own.value(t))(theta)
+        batch = problem.subset(chosen)
+        relabelled = _relabelled(batch, choices[_pick(_laws(batch, theta, choices), place)])
+        return problem.autodiff.grad(lambda t: problem.value(t) + relabelled.value(t))(theta)
 
     def gaussian_gradient(theta, white):
         xp = namespace(theta)
@@ -48,8 +48,8 @@ def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
     def covariance(theta):
         xp = namespace(theta)
         scales = (_laws(problem, theta, choices) / (n * batch_size)) ** 0.5
-        each = [_relabelled(problem, one).gradients(theta) for one in choices]
-        return Factor(xp.concat([scales[:, c, None] * g for c, g in enumerate(each)]))
+        gradients = [_relabelled(problem, label).gradients(theta) for label in choices]
+        return Factor(xp.concat([scales[:, c, None] * g for c, g in enumerate(gradients)]))
 
     draw = (WithReplacement(batch_size, n), Uniform(batch_size))
     return Noise(problem, draw, gradient, Normal(n * count), gaussian_gradient, covariance)
@@ -64,8 +64,8 @@ def _relabelled(problem, labels):
 
 def _losses(problem, theta, choices):
     """Every example's loss under every label, (n, K)."""
-    each = [problem.losses(theta, *_relabelled(problem, one).examples) for one in choices]
-    return namespace(theta).stack(each, axis=1)
+    columns = [problem.losses(theta, *_relabelled(problem, label).examples) for label in choices]
+    return namespace(theta).stack(columns, axis=1)
 
 
 def _laws(problem, theta, choices):

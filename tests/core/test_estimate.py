@@ -263,7 +263,7 @@ def test_at_a_corner_halves_claim_nothing_and_groups_what_is_derived():
     """
     half = np.random.default_rng(0).normal(size=(100, 400))
     samples, truth = np.concatenate([half, -half]), (1 - 2 / np.pi) / 200
-    found = with_group_error(corner, samples, 10, fewer=4, splits=4)
+    found = with_group_error(corner, samples, 10, n_fewer=4, splits=4)
     claimed = mean(found.stderr**2 / truth)
     assert abs(claimed.z(0.56926)) < SURE
     assert np.mean(with_group_error(corner, samples).stderr ** 2) < truth / 4
@@ -278,7 +278,7 @@ def test_intervals_about_a_corner_hold_the_mean_with_fewer_than_ten_groups(axes,
 
     samples = rng.normal(size=(60, axes, 4000))
     values = length(samples)
-    share, error = covered(with_group_error(length, samples, 10, fewer=4), values.mean(), 0.95)
+    share, error = covered(with_group_error(length, samples, 10, n_fewer=4), values.mean(), 0.95)
     assert abs(share - 0.95) < SURE * error + 0.015
     share, error = covered(with_group_error(length, samples), values.mean(), 0.95)
     assert share < 0.9
@@ -288,7 +288,7 @@ def test_intervals_about_a_corner_hold_the_mean_with_fewer_than_ten_groups(axes,
 def test_fewer_groups_combine_as_derived(fewer, rng):
     """Of means: right on average, and known as well as freedom says."""
     samples = rng.normal(size=(60, 4000))
-    linear = with_group_error(lambda x: np.mean(x, axis=0), samples, 6, fewer=fewer)
+    linear = with_group_error(lambda x: np.mean(x, axis=0), samples, 6, n_fewer=fewer)
     assert abs(mean(linear.stderr**2).z(1 / 60)) < SURE
     freedom = 2 / np.var(60 * linear.stderr**2, ddof=1)
     error = ((2 + 12 / linear.dof) / 4000) ** 0.5
@@ -297,8 +297,10 @@ def test_fewer_groups_combine_as_derived(fewer, rng):
 
 @pytest.mark.parametrize("fewer", [1, 6])
 def test_fewer_groups_that_are_none_or_more_are_refused(fewer):
-    with pytest.raises(ValueError, match=rf"^fewer groups than 5 are 2 to 5, not {fewer}$"):
-        with_group_error(np.mean, np.ones(9), fewer=fewer)
+    with pytest.raises(
+        ValueError, match=rf"^n_fewer must be 2 to 5, the number of groups, not {fewer}$"
+    ):
+        with_group_error(np.mean, np.ones(9), n_fewer=fewer)
 
 
 def stable_ranks(points):

@@ -119,7 +119,7 @@ def test_a_block_is_as_large_as_the_room_for_its_largest_array(monkeypatch):
 
     keys, state = keys_for(KEY, 7), start_state(jnp.ones((7, 2)))
     for room, expected in {99: 1, 100: 1, 200: 2, 399: 3, 400: 4, 10_000: 7}.items():
-        monkeypatch.setattr(chains, "ROOM", room)
+        monkeypatch.setattr(chains, "CACHE_NUMBERS", room)
         assert _block(Process(step, Normal(2), 1.0), keys, state, None, 1) == expected
 
 
@@ -153,7 +153,7 @@ def test_cut_anywhere_a_run_is_the_same(name, pieces):
         first += steps
     np.testing.assert_array_equal(jnp.concatenate(parts, axis=1), seen)
     np.testing.assert_array_equal(state.theta, whole.theta)
-    np.testing.assert_array_equal(state.lasted, whole.lasted)
+    np.testing.assert_array_equal(state.n_finite, whole.n_finite)
 
 
 @pytest.mark.slow
@@ -236,22 +236,22 @@ def test_lasted_counts_the_steps_until_a_chain_is_no_longer_finite(rate):
     state, _ = step_many(
         cubic, keys_for(KEY, 5), start_state(starts), steps=30, every=30, observe=itself
     )
-    for start, lasted in zip(starts, state.lasted, strict=True):
+    for start, lasted in zip(starts, state.n_finite, strict=True):
         theta, count = start, 0
         with np.errstate(all="ignore"):
             for _ in range(30):
                 theta = step(theta, 0.0)
                 count += bool(np.isfinite(theta).all())
         assert lasted == count
-    assert sorted(set(np.asarray(state.lasted)))[0] == 0
-    assert len(set(np.asarray(state.lasted))) >= 3
+    assert sorted(set(np.asarray(state.n_finite)))[0] == 0
+    assert len(set(np.asarray(state.n_finite))) >= 3
 
 
 def test_lasted_goes_on_where_it_stood():
     one, starts = process()
     state = State(starts, jnp.arange(5))
     after, _ = step_many(one, keys_for(KEY, 5), state, steps=8, every=1, observe=itself)
-    np.testing.assert_array_equal(after.lasted, np.arange(5) + 8)
+    np.testing.assert_array_equal(after.n_finite, np.arange(5) + 8)
 
 
 def many(kind, steps):

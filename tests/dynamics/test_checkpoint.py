@@ -36,7 +36,7 @@ def test_chunks_change_no_bit(run, tmp_path):
     whole = simulate(*run, steps=12, every=2, observe=observe)
     jax.tree.map(np.testing.assert_array_equal, seen, whole)
     np.testing.assert_array_equal(state.theta, whole["theta"][:, -1])
-    np.testing.assert_array_equal(state.lasted, 12)
+    np.testing.assert_array_equal(state.n_finite, 12)
     assert len(list(tmp_path.glob("chunk-*.npz"))) == 3
 
 

@@ -104,7 +104,7 @@ def test_an_alpha_without_a_law_is_refused(alpha):
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"scale": -0.1, "dt": 0.1}, "scale must be 0 or more, not -0.1"),
+        ({"scale": -0.1, "dt": 0.1}, "scale must be 0 or more and finite, not -0.1"),
         ({"scale": 0.1, "dt": 0.0}, "dt must be positive, not 0.0"),
         ({"scale": 0.1, "dt": 0.1, "weight_decay": -2.0}, "weight_decay must be .* not -2.0"),
     ],

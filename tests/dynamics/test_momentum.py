@@ -135,7 +135,7 @@ def test_dampening_is_a_smaller_rate(rng):
 
 
 REFUSED = {
-    "no rate": (lambda of, make: make(of, 0.0, 0.9), "learning rate must be positive, not 0.0"),
+    "no rate": (lambda of, make: make(of, 0.0, 0.9), "learning_rate must be positive, not 0.0"),
     "momentum of one": (lambda of, make: make(of, 0.1, 1.0), "momentum must be .* not 1.0"),
     "negative momentum": (lambda of, make: make(of, 0.1, -0.2), "momentum must be .* not -0.2"),
     "negative decay": (lambda of, make: make(of, 0.1, 0.9, weight_decay=-1.0), "not -1.0"),

@@ -164,7 +164,7 @@ def test_a_constant_schedule_is_a_constant_rate(make, rng):
 
 
 def test_a_negative_decay_is_refused():
-    with pytest.raises(ValueError, match=r"weight_decay must be 0 or more, not -0\.1"):
+    with pytest.raises(ValueError, match=r"weight_decay must be 0 or more and finite, not -0\.1"):
         sgd(noise.full_batch(bowl()), 0.1, -0.1)
 
 

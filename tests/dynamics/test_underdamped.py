@@ -113,7 +113,7 @@ def test_weight_decay_adds_to_the_curvature():
 
 QUIET = noise.full_batch(curved()[0])
 REFUSED = {
-    "no rate": (lambda: underdamped(QUIET, 0.0, 1.0, 0.1), "rate of noise must be .* not 0.0"),
+    "no rate": (lambda: underdamped(QUIET, 0.0, 1.0, 0.1), "learning_rate must be .* not 0.0"),
     "no dt": (lambda: underdamped(QUIET, 0.1, 1.0, 0.0), "dt must be positive, not 0.0"),
     "negative friction": (lambda: underdamped(QUIET, 0.1, -1.0, 0.1), "friction .* not -1.0"),
     "negative decay": (lambda: underdamped(QUIET, 0.1, 1.0, 0.1, -2.0), "decay .* not -2.0"),
@@ -122,7 +122,7 @@ REFUSED = {
     "a bath that drives": (lambda: baoab(QUIET.problem, 1.0, -3.0, 0.1), "friction .* not -3"),
     "no learning rate": (
         lambda: underdamped_parameters(0.0, 0.9),
-        "learning rate must be positive, not 0.0",
+        "learning_rate must be positive, not 0.0",
     ),
     "no momentum": (
         lambda: underdamped_parameters(0.1, 0.0),

@@ -27,7 +27,10 @@ def coloured(p, rng):
 
 def p_values(results):
     """All p-values of repeats, each spread over the step of 1 / (draws + 1) that it stands for."""
-    rows = [(g.p, g.energy_p, g.worst_p, g.mardia_p, g.each[0], g.each[-1]) for g in results]
+    rows = [
+        (g.p, g.energy_p, g.worst_p, g.mardia_p, g.projection_p[0], g.projection_p[-1])
+        for g in results
+    ]
     return np.asarray(rows)
 
 
@@ -61,7 +64,7 @@ def test_heavy_tails_and_skewness_are_found_and_each_projection_sees_them(rng):
     for sample in (rng.standard_t(3, size=(300, 2)), rng.exponential(size=(300, 2))):
         found = gaussianity(sample)
         assert max(found.p, found.energy_p, found.worst_p, found.mardia_p) < 0.01
-        assert np.all(found.each < 0.05)
+        assert np.all(found.projection_p < 0.05)
         assert np.all(found.kurtosis.value > 2 * found.kurtosis.stderr)
 
 
@@ -173,15 +176,15 @@ def test_the_same_seed_says_the_same_and_no_p_value_is_zero(rng):
     x = rng.standard_t(2, size=(100, 12))
     one, two = gaussianity(x, rng=3), gaussianity(x, rng=3)
     assert one.p == two.p == 1 / 500
-    assert_allclose(one.each, two.each)
-    assert len(one.each) == 8
-    assert one.each.min() == 1 / 500
+    assert_allclose(one.projection_p, two.projection_p)
+    assert len(one.projection_p) == 8
+    assert one.projection_p.min() == 1 / 500
 
 
 def test_directions_in_which_nothing_varies_are_left_out(rng):
     x = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 30))
-    assert len(gaussianity(x, draws=1).each) == 2
-    assert len(gaussianity(x.astype(np.float32), draws=1).each) == 2
+    assert len(gaussianity(x, draws=1).projection_p) == 2
+    assert len(gaussianity(x.astype(np.float32), draws=1).projection_p) == 2
 
 
 def test_what_has_no_shape_is_refused(rng):

@@ -182,19 +182,19 @@ def test_of_all_examples_there_is_nothing_to_guess(xp, rng):
     gradients = sample(9, rng)
     middle, c = gradients.mean(0), np.cov(gradients.T, bias=True)
     rows = GradientMatrix(xp.asarray(gradients))
-    found = gradient_noise_scale(rows, curvature=xp.asarray(STEEP), whole=True)
+    found = gradient_noise_scale(rows, curvature=xp.asarray(STEEP), population=True)
     assert_allclose(found.value, np.trace(STEEP @ c) / (middle @ STEEP @ middle), rtol=1e-10)
-    simple = gradient_noise_scale(rows, whole=True)
+    simple = gradient_noise_scale(rows, population=True)
     assert_allclose(simple.value, np.trace(c) / (middle @ middle), rtol=1e-10)
     assert found.stderr == simple.stderr == 0
 
 
 def test_of_all_examples_the_error_is_that_of_probes(rng):
     rows = GradientMatrix(sample(9, rng))
-    exact = gradient_noise_scale(rows, curvature=STEEP, whole=True).value
+    exact = gradient_noise_scale(rows, curvature=STEEP, population=True).value
     found = [
         value_and_error(
-            gradient_noise_scale(rows, curvature=STEEP, n_probes=8, rng=rng, whole=True)
+            gradient_noise_scale(rows, curvature=STEEP, n_probes=8, rng=rng, population=True)
         )
         for _ in range(500)
     ]
@@ -244,7 +244,9 @@ def test_all_batches_with_replacement_give_the_scale_of_all_there_is(xp, rng):
     norms = squares(gradients, 1, ordered), squares(gradients, 4, ordered)
     found = gradient_noise_scale_from_batches(*map(xp.asarray, norms), 1, 4)
     assert_allclose(
-        found.value, gradient_noise_scale(GradientMatrix(gradients), whole=True).value, rtol=1e-10
+        found.value,
+        gradient_noise_scale(GradientMatrix(gradients), population=True).value,
+        rtol=1e-10,
     )
 
 
@@ -297,7 +299,9 @@ def test_one_step_of_a_quadratic_gains_as_predicted(ways, batch, rng):
     g = gradients.mean(0)
     drawn = gradients[np.asarray(list(ways(range(5), batch)))].mean(axis=1)
     slope, bend = g @ drawn.mean(0), np.mean(np.sum(drawn @ HESSIAN * drawn, axis=1))
-    noise = gradient_noise_scale(GradientMatrix(gradients), curvature=HESSIAN, whole=True).value
+    noise = gradient_noise_scale(
+        GradientMatrix(gradients), curvature=HESSIAN, population=True
+    ).value
     if ways is combinations:
         noise *= (5 - batch) / 4
     share = batch_efficiency(batch, noise)
@@ -321,7 +325,9 @@ def test_the_best_step_is_the_derived_one_over_every_batch(rng):
     g = gradients.mean(0)
     drawn = gradients[np.asarray(list(ordered(range(5), 2)))].mean(axis=1)
     slope, bend = g @ drawn.mean(0), np.mean(np.sum(drawn @ HESSIAN * drawn, axis=1))
-    noise = gradient_noise_scale(GradientMatrix(gradients), curvature=HESSIAN, whole=True).value
+    noise = gradient_noise_scale(
+        GradientMatrix(gradients), curvature=HESSIAN, population=True
+    ).value
     square, bent = g @ g, g @ HESSIAN @ g
     letters = {"{|g|^2}": square, r"{g^{\top}Hg}": bent, "B": 2, "B_n": noise}
     rate, gain = (number(law(), **letters) for law in (derived.best_rate, derived.best_gain))

@@ -1,4 +1,4 @@
-"""A long run of chains, kept on disk chunk by chunk and taken up again where it stopped."""
+"""A long run of chains that is stored chunk by chunk and resumes where it stopped."""
 
 import hashlib
 import re
@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgdnoise.core._files import atomic_write, load_arrays, save_arrays
 from sgdnoise.dynamics._chains._simulate import (
     State,
+    computations_in,
     keys_for,
     result,
     start_state,
     step_many,
-    within,
 )
-from sgdnoise.lab._store import atomic_write, load_arrays, save_arrays
 
 
 def simulate_resumable(
@@ -35,52 +35,53 @@ def simulate_resumable(
     devices=None,
     done=lambda: None,
 ):
-    """As `simulate` with `observe`: the last State and what was observed, (chain, t, ...).
+    """Run `simulate` with `observe` in chunks.  Returns the last State and the records.
 
-    Each `chunk` steps a file in `folder` is finished, whole or absent, and `done()` is called.
-    Started again on the same folder, it reads the finished chunks and runs the others; the
-    numbers are those of an undisturbed run, bit for bit; with more `steps` the run goes on.
-    A damaged chunk is run again.  Raises ValueError unless every | chunk | steps, and for a folder
-    that holds another run: other keys, start, process, observable, chunks, or version of jax.
+    After each `chunk` steps a file in `folder` is written, completely or not at all, and `done()`
+    is called.  If it is started again on the same folder, it reads the finished chunks and runs
+    the others.  The numbers are those of an uninterrupted run, bit for bit.  With more `steps` the
+    run continues.  A damaged chunk is run again.
+    Raises ValueError unless every divides chunk and chunk divides steps, and for a folder that
+    holds another run: other keys, start, process, observable, chunks or version of jax.
     """
     if steps % chunk or chunk % every:
         raise ValueError(
             f"steps {steps}, chunk {chunk}, every {every}: each must divide the former"
         )
     keys = keys_for(key, jax.tree.leaves(start)[0].shape[0])
-    how = {"steps": chunk, "every": every, "observe": observe, "given": given}
-    how |= {"block": block, "devices": devices}
-    state, seen = start_state(start, process, given, observe), []
+    settings = {"steps": chunk, "every": every, "observe": observe, "given": given}
+    settings |= {"block": block, "devices": devices}
+    state, blocks = start_state(start, process, given, observe), []
 
-    def piece(state, first):
-        return step_many(process, keys, state, first, **how)
+    def run_chunk(state, first):
+        return step_many(process, keys, state, first, **settings)
 
-    traced, shape = jax.make_jaxpr(piece, return_shape=True)(state, 0)
+    traced, shape = jax.make_jaxpr(run_chunk, return_shape=True)(state, 0)
     _claim(Path(folder), _fingerprint(traced, (keys, state, given, chunk, every)))
     for first in range(0, steps, chunk):
         path = Path(folder) / f"chunk-{first // chunk:04d}.npz"
-        found = _load(path, shape)
-        if found is None:
-            found = piece(state, first)
-            save_arrays(path, jax.tree.leaves(found))
-        state, part = found
-        seen.append(part)
+        loaded = _load(path, shape)
+        if loaded is None:
+            loaded = run_chunk(state, first)
+            save_arrays(path, jax.tree.leaves(loaded))
+        state, records = loaded
+        blocks.append(records)
         done()
-    if state.kept is not None:
+    if state.accumulator is not None:
         return state, result(observe, state, given)
-    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *seen)
+    return state, jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *blocks)
 
 
 def _claim(folder, fingerprint):
-    """Make the folder that of a run, unless it is that of another."""
+    """Mark the folder as that of a run.  Raises ValueError if it holds another run."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.txt"
-    held = path.read_text() if path.exists() else None
-    if held is None and any(folder.glob("chunk-*.npz")):
-        held = "unknown"
-    if held not in (None, fingerprint):
+    present = path.read_text() if path.exists() else None
+    if present is None and any(folder.glob("chunk-*.npz")):
+        present = "unknown"
+    if present not in (None, fingerprint):
         raise ValueError(f"the folder {folder} holds another run, so take a new one or empty it")
-    if held is None:
+    if present is None:
         with atomic_write(path) as new:
             new.write_text(fingerprint)
 
@@ -93,11 +94,11 @@ def _fingerprint(traced, settings) -> str:
 
 
 def _constants(computation):
-    """Arrays that a computation holds, and those it calls, of which its text tells no number."""
+    """The arrays inside a computation and those that it calls; its text does not show them."""
     yield from getattr(computation, "consts", ())
     for eqn in computation.eqns:
         yield from (v.val for v in eqn.invars if hasattr(v, "val"))
-    for inner in within(computation):
+    for inner in computations_in(computation):
         yield from _constants(inner)
 
 
@@ -108,7 +109,7 @@ def _bytes(values):
 
 
 def _load(path, shape) -> tuple[State, object] | None:
-    """A finished chunk, if the file is whole and of the shape that this run makes."""
+    """A finished chunk, or None if the file is damaged or of another shape than this run makes."""
     tree: Any
     leaves, tree = jax.tree.flatten(shape)
     arrays = load_arrays(path)

@@ -1,4 +1,4 @@
-"""Observables reduced while chains run, so that no trajectory is held."""
+"""Observables that are reduced while chains run, so that no trajectory is stored."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ WINDOW = 5.0  # times half a correlation time, to where correlations are summed
 
 
 class Observable(NamedTuple):
-    """What is kept of one chain in place of its path; `simulate` and `chunked` take it to observe.
+    """What is accumulated along one chain; pass it to `simulate` as `observe`.
 
-    start: theta at the start -> what is kept of nothing.
-    add: (kept, theta, steps taken so far) -> kept.
-    result: kept -> what is handed back, with an axis of chains in front.
+    start: theta at the start -> the empty accumulator.
+    add: (accumulator, theta, number of steps so far) -> accumulator.
+    result: accumulator -> the result; `simulate` adds an axis of chains in front.
     """
 
     start: Callable[[Any], Any]
@@ -27,7 +27,7 @@ class Observable(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of k numbers along each chain: count (chain,), mean (chain, k), covariance (chain, k, k)."""
+    """Moments of k numbers: count (chain,), mean (chain, k) and covariance (chain, k, k)."""
 
     count: Any
     mean: Any
@@ -35,7 +35,7 @@ class Moments(NamedTuple):
 
 
 class Autocovariance(NamedTuple):
-    """Along each chain at lag 0 and at `lags` (chain, lag, k), about its own mean (chain, k)."""
+    """Autocovariance (chain, lag, k) at lag 0 and `lags`, about the mean (chain, k) of a chain."""
 
     lags: Any
     mean: Any
@@ -43,81 +43,82 @@ class Autocovariance(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """The step at which each chain first passed; where it has not, the last step it was seen."""
+    """The step of the first passage of each chain, or the last recorded step if there is none."""
 
     step: Any
     passed: Any
 
 
 class Histogram(NamedTuple):
-    """How often each chain was in each bin, (chain, ..., bin), and below and above all of them."""
+    """Counts of each bin, (chain, ..., bin), and the counts below and above all bins."""
 
     counts: Any
     below: Any
     above: Any
 
 
-def combine(folds: dict[str, Observable]) -> Observable:
-    """Several folds of the same chains: what they keep and hand back become dicts of theirs."""
+def combine(observables: dict[str, Observable]) -> Observable:
+    """Several observables of the same chains; the result is a dict of their results."""
 
     def start(theta):
-        return {name: fold.start(theta) for name, fold in folds.items()}
+        return {name: one.start(theta) for name, one in observables.items()}
 
-    def add(kept, theta, step):
-        return {name: fold.add(kept[name], theta, step) for name, fold in folds.items()}
+    def add(state, theta, step):
+        return {name: one.add(state[name], theta, step) for name, one in observables.items()}
 
-    def result(kept):
-        return {name: fold.result(kept[name]) for name, fold in folds.items()}
+    def result(state):
+        return {name: one.result(state[name]) for name, one in observables.items()}
 
     return Observable(start, add, result)
 
 
 def moments(of=None) -> Observable:
-    """Mean and covariance of theta, or of the numbers `of(theta)`, over the steps seen.
+    """Mean and covariance of theta, or of the numbers `of(theta)`, over the recorded steps.
 
-    By the updates of Welford (1962), their sums compensated as by Kahan (1965), so that a million
-    additions in float32 lose no digit.  The covariance is the mean of squares about the mean: of
-    one chain too small by its variance times correlation time / steps; see `pooled`.
+    The updates are those of Welford (1962), with sums compensated as by Kahan (1965): a million
+    additions in float32 lose no digit.  The covariance of one chain is about its own mean, and so
+    too small by the variance times correlation time / steps; `pool` corrects this.
     """
 
     def start(theta):
         x = _numbers(of, theta)
         return jnp.zeros((), int), _nothing(x), _nothing(x[:, None] * x)
 
-    def add(kept, theta, step):  # noqa: ARG001 - all steps count alike
-        count, middle, squares = kept
+    def add(state, theta, step):  # noqa: ARG001 - all steps count alike
+        count, mean, squares = state
         x, count = _numbers(of, theta), count + 1
-        off = x - middle[0]
-        middle = _plus(middle, off / count)
-        return count, middle, _plus(squares, off[:, None] * (x - middle[0]))
+        off = x - mean[0]
+        mean = _plus(mean, off / count)
+        return count, mean, _plus(squares, off[:, None] * (x - mean[0]))
 
-    def result(kept):
-        count, (middle, _), (squares, _) = kept
-        return Moments(count, middle, squares / count)
+    def result(state):
+        count, (mean, _), (squares, _) = state
+        return Moments(count, mean, squares / count)
 
     return Observable(start, add, result)
 
 
-def pool(found: Moments) -> tuple[Estimate, Estimate]:
-    """Mean (k,) and covariance (k, k) over all steps of all chains, which are independent.
+def pool(moments: Moments) -> tuple[Estimate, Estimate]:
+    """The mean (k,) and covariance (k, k) over all steps of all chains, with errors.
 
-    The covariance of the chains' means (divisor chains - 1) is added to the mean covariance within
-    them: unbiased at rest, whatever the chains remember.  Errors are those of the spread between
-    chains.  Raises ValueError for fewer than 2 chains.
+    The covariance of the means of the chains (divisor chains - 1) is added to the mean covariance
+    within chains.  The sum is unbiased for stationary chains, whatever their correlation time.
+    The errors are those between chains, which must be independent.
+    Raises ValueError for fewer than 2 chains.
     """
-    middle, within = (as_numpy(part).astype(float) for part in found[1:])
-    overall, chains = mean(middle), len(middle)
-    off = middle - overall.value
-    between = off[:, :, None] * off[:, None, :] * chains / (chains - 1)
+    chain_means, within = (as_numpy(array).astype(float) for array in moments[1:])
+    overall, chains = mean(chain_means), len(chain_means)
+    deviation = chain_means - overall.value
+    between = deviation[:, :, None] * deviation[:, None, :] * chains / (chains - 1)
     return overall, mean(within + between)
 
 
 def autocorrelation(lags: int | Sequence[int], of=None) -> Observable:
     """Autocovariance of theta, or of the numbers `of(theta)`, at lags in units of `every` steps.
 
-    lags: 1 to this number, or a list.  The products are summed as they come, with the largest lag
-    of values held; about each chain's own mean, which lowers all of them by the variance times
-    correlation time / steps; `correlations` and `correlation_time` take a common mean instead.
+    lags: 1 to this number, or a list.  As many values are stored as the largest lag.  The
+    autocovariances are about the mean of each chain, which lowers all of them by the variance
+    times correlation time / steps; `correlations` and `correlation_time` use the common mean.
     Raises ValueError for no lags, or one below 1.
     """
     lags = list(range(1, lags + 1)) if isinstance(lags, int) else sorted(map(int, lags))
@@ -131,81 +132,83 @@ def autocorrelation(lags: int | Sequence[int], of=None) -> Observable:
         products = _nothing(jnp.zeros((1 + len(lags), *x.shape), x.dtype))
         return jnp.zeros((), int), x, blank, blank, _nothing(x), products
 
-    def add(kept, theta, step):  # noqa: ARG001 - steps are counted here
-        count, origin, head, recent, total, products = kept
+    def add(state, theta, step):  # noqa: ARG001 - steps are counted here
+        count, origin, head, recent, total, products = state
         x = _numbers(of, theta) - origin
-        other = jnp.concatenate([x[None], recent[places]])
+        lagged = jnp.concatenate([x[None], recent[places]])
         head = jnp.where(jnp.arange(lags[-1])[:, None] == count, x, head)
         recent = jnp.concatenate([x[None], recent[:-1]])
-        return count + 1, origin, head, recent, _plus(total, x), _plus(products, x * other)
+        return count + 1, origin, head, recent, _plus(total, x), _plus(products, x * lagged)
 
-    def result(kept):
-        count, origin, head, recent, (total, _), (products, _) = kept
-        middle, pairs = total / count, count - np.asarray([0, *lags])[:, None]
+    def result(state):
+        count, origin, head, recent, (total, _), (products, _) = state
+        mean, pairs = total / count, count - np.asarray([0, *lags])[:, None]
         ends = jnp.cumsum(head + recent, axis=0)[places]  # missing as later, as earlier of a pair
         missing = jnp.concatenate([jnp.zeros_like(ends[:1]), ends])
-        sums = products - middle * (2 * total - missing) + pairs * middle**2
-        return Autocovariance(jnp.asarray([0, *lags]), middle + origin, sums / pairs)
+        sums = products - mean * (2 * total - missing) + pairs * mean**2
+        return Autocovariance(jnp.asarray([0, *lags]), mean + origin, sums / pairs)
 
     return Observable(start, add, result)
 
 
-def correlations(found: Autocovariance) -> Estimate:
-    """rho of each lag but 0, over all k numbers and all chains as noise.autocorrelation has it.
+def correlations(autocovariance: Autocovariance) -> Estimate:
+    """The autocorrelation at each lag but 0, over all k numbers and all chains.
 
-    Chains are taken about their common mean; errors are those of a ratio, from the spread between
-    chains, which must be independent.  Raises ValueError for fewer than 2 chains.
+    It is defined as in `noise.autocorrelation`, about the common mean of the chains.  Errors are
+    those of a ratio, from the differences between chains, which must be independent.
+    Raises ValueError for fewer than 2 chains.
     """
-    return _ratio(_about_common(found)[:, 1:], found)
+    return _ratio(_about_common(autocovariance)[:, 1:], autocovariance)
 
 
-def correlation_time(found: Autocovariance, window: int | None = None) -> Estimate:
-    """tau = 1 + 2 sum_k rho_k to `window`, or to the first W >= 5 (1/2 + sum |rho_k|).
+def correlation_time(autocovariance: Autocovariance, window: int | None = None) -> Estimate:
+    """The correlation time tau = 1 + 2 sum_k rho_k.
 
-    A mean of t steps varies as one of t / tau independent ones.  What lies beyond the window is
-    left out, about exp(-5) of it for exponential memory.
-    Raises ValueError unless lags are 1, 2, ... and reach the window.
+    The sum ends at `window`, or at the first W >= 5 (1/2 + sum_k |rho_k|) (Sokal, 1997).  A mean
+    of t steps has the variance of a mean of t / tau independent steps.  The part beyond the window
+    is left out, about exp(-5) of the sum for exponential correlations.
+    Raises ValueError unless the lags are 1, 2, ... and reach the window.
     """
-    lags, rho = as_numpy(found.lags)[0], as_numpy(correlations(found).value)
+    lags, rho = as_numpy(autocovariance.lags)[0], as_numpy(correlations(autocovariance).value)
     if window is None:
-        size = 0.5 + np.cumsum(abs(rho))
-        reach = np.flatnonzero(np.arange(1, 1 + len(rho)) >= WINDOW * size)
-        window = int(reach[0]) + 1 if len(reach) else len(rho) + 1
+        total = 0.5 + np.cumsum(abs(rho))
+        cutoff = np.flatnonzero(np.arange(1, 1 + len(rho)) >= WINDOW * total)
+        window = int(cutoff[0]) + 1 if len(cutoff) else len(rho) + 1
     if window >= len(lags) or not np.array_equal(lags, np.arange(len(lags))):
         raise ValueError(f"a sum over {window} lags needs all of them, but the last is {lags[-1]}")
-    values = _about_common(found)
-    return _ratio(values[:, 0] + 2 * values[:, 1 : window + 1].sum(1), found)
+    values = _about_common(autocovariance)
+    return _ratio(values[:, 0] + 2 * values[:, 1 : window + 1].sum(1), autocovariance)
 
 
 def first_passage(condition) -> Observable:
-    """The step at which `condition(theta)` was first true, of those seen (each `every` steps)."""
+    """The first recorded step (each `every` steps) at which `condition(theta)` is true."""
 
     def start(theta):  # noqa: ARG001 - a start that meets the condition is not a passage yet
         return jnp.zeros((), int), jnp.zeros((), bool)
 
-    def add(kept, theta, step):
-        before, passed = kept
+    def add(state, theta, step):
+        before, passed = state
         return jnp.where(passed, before, step), passed | condition(theta)
 
-    return Observable(start, add, lambda kept: Passage(*kept))
+    return Observable(start, add, lambda state: Passage(*state))
 
 
-def passage_rate(found: Passage) -> Estimate:
-    """Passages a step, where they come at a constant rate: their number over all steps waited.
+def passage_rate(passage: Passage) -> Estimate:
+    """The rate of passages per step, if it is constant: their number over all steps waited.
 
-    The error is the rate over the root of that number; censored chains count by their waiting.
-    Raises ValueError where no chain has passed.
+    The error is the rate over the square root of the number of passages.  Chains that have not
+    passed count with the steps they waited.  Raises ValueError if no chain has passed.
     """
-    passages, waited = int(as_numpy(found.passed).sum()), float(as_numpy(found.step).sum())
-    if not passages:
+    count, waited = int(as_numpy(passage.passed).sum()), float(as_numpy(passage.step).sum())
+    if not count:
         raise ValueError(f"no chain has passed in {waited:.0f} steps, which gives no rate")
-    return Estimate(passages / waited, passages**0.5 / waited)
+    return Estimate(count / waited, count**0.5 / waited)
 
 
 def histogram(edges, of) -> Observable:
-    """How often `of(theta)` was in [edge, next edge), for each of the numbers it gives.
+    """Counts of `of(theta)` in [edge, next edge), for each of its numbers.
 
-    What is not a number is counted nowhere.  Raises ValueError unless there are 2 edges or more,
+    A nan is counted in no bin.  Raises ValueError unless there are 2 edges or more,
     ascending.
     """
     edges = np.asarray(edges, float)
@@ -217,44 +220,44 @@ def histogram(edges, of) -> Observable:
         none = jnp.zeros(x.shape, int)
         return Histogram(jnp.zeros((*x.shape, len(edges) - 1), int), none, none)
 
-    def add(kept, theta, step):  # noqa: ARG001 - all steps count alike
+    def add(state, theta, step):  # noqa: ARG001 - all steps count alike
         x = jnp.asarray(of(theta))
         ends = edges.astype(x.dtype)
         inside = (x[..., None] >= ends[:-1]) & (x[..., None] < ends[1:])
-        seen = Histogram(inside, x < ends[0], x >= ends[-1])
-        return jax.tree.map(lambda old, new: old + new, kept, seen)
+        bins = Histogram(inside, x < ends[0], x >= ends[-1])
+        return jax.tree.map(lambda old, new: old + new, state, bins)
 
-    return Observable(start, add, lambda kept: kept)
+    return Observable(start, add, lambda state: state)
 
 
 def _numbers(of, theta):
-    """What is observed, as one vector (k,)."""
-    parts = jax.tree.leaves(theta if of is None else of(theta))
-    return jnp.concatenate([jnp.ravel(part) for part in parts])
+    """The observed numbers as one vector (k,)."""
+    arrays = jax.tree.leaves(theta if of is None else of(theta))
+    return jnp.concatenate([jnp.ravel(array) for array in arrays])
 
 
 def _nothing(like):
-    """A sum of nothing, and what it lost by rounding."""
+    """An empty sum and its rounding error so far."""
     return jnp.zeros_like(like), jnp.zeros_like(like)
 
 
-def _plus(kept, term):
-    total, lost = kept
+def _plus(total_and_lost, term):
+    total, lost = total_and_lost
     term = term - lost
     new = total + term
     return new, (new - total) - term
 
 
-def _about_common(found):
+def _about_common(autocovariance):
     """Autocovariances summed over the k numbers (chain, lag), about the mean of all chains."""
-    middle, within = as_numpy(found.mean), as_numpy(found.covariance)
-    off = middle - middle.mean(0)
-    return within.sum(2) + (off**2).sum(1)[:, None] * len(middle) / max(len(middle) - 1, 1)
+    mean, within = as_numpy(autocovariance.mean), as_numpy(autocovariance.covariance)
+    deviation = mean - mean.mean(0)
+    return within.sum(2) + (deviation**2).sum(1)[:, None] * len(mean) / max(len(mean) - 1, 1)
 
 
-def _ratio(values, found) -> Estimate:
+def _ratio(values, autocovariance) -> Estimate:
     """Mean of values over the mean variance, the error to first order (chain, ...) -> (...)."""
-    variance = _about_common(found)[:, 0]
+    variance = _about_common(autocovariance)[:, 0]
     ratio = values.mean(0) / variance.mean()
     scale = variance if values.ndim == 1 else variance[:, None]
     return Estimate(ratio, mean((values - ratio * scale) / variance.mean()).stderr, len(values) - 1)

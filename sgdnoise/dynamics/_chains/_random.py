@@ -1,4 +1,12 @@
-"""Random numbers for all chains at once, each a function of key, step, name and place alone."""
+"""Random numbers for all chains at once, each a function of key, step, kind and position alone.
+
+We use our own counter-based generator instead of jax.random for three reasons.  First, a number
+that depends on (key, step, position) alone lets a run be cut, resumed and recorded anywhere without
+changing a bit; splitting keys would make it depend on history.  Second, chains lie along the last
+axis, where XLA's CPU code is fastest.  Third, Box & Muller's method with short polynomials takes
+about half the time of jax's inverse error function (benchmarks/chains.md).  The words are those of
+jax's own threefry, which a test checks.
+"""
 
 import math
 from functools import partial
@@ -22,50 +30,51 @@ from sgdnoise.noise._draws import (
     WithReplacement,
 )
 
-TURNS = (13, 15, 26, 6), (17, 29, 16, 24)
-PARITY = np.uint32(0x1BD11BDA)
-ENDS = 0.5**0.5 - 1, 2**0.5 - 1
-MIDDLE = int(np.float32(0.5**0.5).view("int32"))
-RATIO = Chebyshev.interpolate(lambda x: np.log1p(x) / x, 9, ENDS).convert(kind=Polynomial)
-LOG = [float(factor) for factor in RATIO.coef]  # of log(1 + x) / x
+ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)  # of threefry2x32, by round
+PARITY = np.uint32(0x1BD11BDA)  # of threefry2x32's key schedule
+# log u = log(1 + x) + a power of two, with x in this interval, where log(1 + x) / x is smooth.
+INTERVAL = 0.5**0.5 - 1, 2**0.5 - 1
+LOWER_BITS = int(np.float32(0.5**0.5).view("int32"))  # the bits of the lower end of 1 + x
+RATIO = Chebyshev.interpolate(lambda x: np.log1p(x) / x, 9, INTERVAL).convert(kind=Polynomial)
+LOG_COEFFICIENTS = [float(factor) for factor in RATIO.coef]  # of log(1 + x) / x
 
 
 @jax.jit
 def threefry(key, counter):
-    """Two words of two words under a key of two, threefry2x32 of 20 rounds (Salmon et al., 2011).
+    """threefry2x32 of 20 rounds (Salmon et al., 2011): two words from two words and a key of two.
 
-    Elementwise on arrays of uint32 that broadcast; the words of jax's own threefry.
+    It acts elementwise on uint32 arrays that broadcast.  Its words are those of jax.
     """
     keys = (*key, key[0] ^ key[1] ^ PARITY)
     x, y = counter[0] + keys[0], counter[1] + keys[1]
     for group in range(5):
-        for turn in map(np.uint32, TURNS[group % 2]):
+        for rotation in map(np.uint32, ROTATIONS[group % 2]):
             x = x + y
-            y = x ^ (y << turn | y >> np.uint32(32 - turn))
+            y = x ^ (y << rotation | y >> np.uint32(32 - rotation))
         x = x + keys[(group + 1) % 3]
         y = y + keys[(group + 2) % 3] + np.uint32(group + 1)
     return x, y
 
 
 def keys_for(key, chains: int):
-    """One key a chain, of which the first ones do not depend on how many there are."""
+    """One key for each chain; the first keys do not depend on the number of chains."""
     if key.ndim:
         return key
     return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(chains))
 
 
 def draw(kinds, keys, step, dtype):
-    """What `kinds` ask for at an integer step, (size, chain) for keys (chain,), (size,) for one.
+    """The random numbers that `kinds` ask for at a step, (size, chain) for keys (chain,).
 
-    A number depends on its key, the step, the name of its kind among `kinds` and its place alone.
-    Raises TypeError for a kind that is unknown, ValueError for keys that are not threefry's.
+    A number depends only on its key, the step, the name of its kind in `kinds` and its position.
+    Raises TypeError for an unknown kind and ValueError for keys that are not threefry's.
     """
-    own = streams(kinds, keys)
-    return numbers(kinds, own, step, dtype, orders(kinds, own, step))
+    stream_list = streams(kinds, keys)
+    return numbers(kinds, stream_list, step, dtype, orders(kinds, stream_list, step))
 
 
 def streams(kinds, keys) -> list:
-    """For each kind the key of its own, two words (chain,), in the order of the tree."""
+    """For each kind in the tree `kinds` a key of its own, two words (chain,)."""
     words = jax.random.key_data(keys)
     if words.shape[-1] != 2:
         raise ValueError(f"chains want keys of threefry2x32, not of {jax.random.key_impl(keys)}")
@@ -76,25 +85,25 @@ def streams(kinds, keys) -> list:
 
 
 def orders(kinds, streams, step, before=None) -> list:
-    """For each Shuffle its permutation of this epoch (below, chain), None for other kinds.
+    """The permutation (below, chain) of the current epoch for each Permutation, else None.
 
-    With those of the step before only a new epoch makes new ones.
+    before: the orders of the previous step; they are reused within an epoch.
     """
     leaves = jax.tree.leaves(kinds)
     old = [None] * len(leaves) if before is None else before
-    return [_order(*parts, step) for parts in zip(leaves, streams, old, strict=True)]
+    return [_order(*results, step) for results in zip(leaves, streams, old, strict=True)]
 
 
 def numbers(kinds, streams, step, dtype, orders):
-    """`draw` by streams and orders that are known."""
+    """The numbers of `draw`, from streams and orders that are known."""
     tree: Any
     leaves, tree = jax.tree.flatten(kinds)
-    parts = zip(leaves, streams, orders, strict=True)
-    return tree.unflatten([_numbers(*part, step, jnp.result_type(dtype)) for part in parts])
+    results = zip(leaves, streams, orders, strict=True)
+    return tree.unflatten([_numbers(*kind, step, jnp.result_type(dtype)) for kind in results])
 
 
 def along(kinds, axis: int):
-    """For `jax.vmap`: over which axis of what is drawn the chains lie; a Step has none."""
+    """For `jax.vmap`: the axis of each draw along which chains lie; a StepNumber has none."""
     return jax.tree.map(lambda kind: None if isinstance(kind, StepNumber) else axis, kinds)
 
 
@@ -121,32 +130,32 @@ def _numbers(kind, stream, order, step, dtype):
     raise TypeError(f"no way to draw {kind!r}")
 
 
-def _pairs(stream, step, places):
-    """Words at a step and at places (number,): two arrays (number, chain)."""
-    column = lax.expand_dims(jnp.asarray(places, "uint32"), range(1, 1 + stream[0].ndim))
+def _pairs(stream, step, positions):
+    """Two words for each position (number,) at a step: two arrays (number, chain)."""
+    column = lax.expand_dims(jnp.asarray(positions, "uint32"), range(1, 1 + stream[0].ndim))
     return threefry(stream, (jnp.asarray(step).astype("uint32"), column))
 
 
 def _words(stream, step, size):
-    """So many words, (size, chain)."""
+    """The first `size` words, (size, chain)."""
     return _joined(_pairs(stream, step, np.arange(-(-size // 2))), size)
 
 
 def _joined(halves, size):
-    """Two arrays one below the other; apart, lest XLA hashes again for each."""
+    """Two arrays, one below the other.  The barrier keeps XLA from hashing twice for them."""
     return jnp.concatenate(lax.optimization_barrier(halves))[:size]
 
 
-def _wide(stream, step, places):
-    """Words of 64 bits."""
-    high, low = (word.astype("uint64") for word in _pairs(stream, step, places))
+def _wide(stream, step, positions):
+    """Words of 64 bits for each position."""
+    high, low = (word.astype("uint64") for word in _pairs(stream, step, positions))
     return high << 32 | low
 
 
 def _normal(stream, step, size, dtype):
     """Normal numbers by Box & Muller (1958), two from two words, of 64 bits for float64.
 
-    They reach 6.8 deviations, 9.5 in float64.
+    The largest is 6.8 standard deviations, in float64 9.5.
     """
     half = np.arange(-(-size // 2))
     if dtype == jnp.float64:
@@ -157,7 +166,10 @@ def _normal(stream, step, size, dtype):
 
 
 def _polar(first, second, dtype):
-    """Radius from one word and angle from another, of which two bits say the quarter."""
+    """Two normal numbers: the radius from one word, the angle from the other.
+
+    Two bits of the second word choose the quarter of the circle, the others the angle in it.
+    """
     bits = jnp.iinfo(first.dtype).bits
     radius = jnp.sqrt(-2 * _log((first.astype(dtype) + 0.5) * 2.0**-bits))
     low = lax.bitcast_convert_type(second << 2, f"int{bits}").astype(dtype)
@@ -168,16 +180,16 @@ def _polar(first, second, dtype):
 
 
 def _log(u):
-    """log u of a normal float32, by its exponent and a polynomial: less work than XLA's."""
+    """log u of a normal float32, from its exponent and a polynomial: faster than that of XLA."""
     if u.dtype == jnp.float64:
         return jnp.log(u)
     bits = lax.bitcast_convert_type(u, "int32")
-    power = (bits - MIDDLE) >> 23
-    off = lax.bitcast_convert_type(bits - (power << 23), "float32") - 1
+    power = (bits - LOWER_BITS) >> 23
+    x = lax.bitcast_convert_type(bits - (power << 23), "float32") - 1
     ratio: Any = 0.0
-    for factor in LOG[::-1]:
-        ratio = ratio * off + factor
-    return power.astype("float32") * math.log(2) + off * ratio
+    for factor in LOG_COEFFICIENTS[::-1]:
+        ratio = ratio * x + factor
+    return power.astype("float32") * math.log(2) + x * ratio
 
 
 def _circle(x):
@@ -190,14 +202,14 @@ def _circle(x):
 
 
 def _uniform(stream, step, size, dtype):
-    """Multiples of 2^-24, of 2^-53 for float64."""
+    """Uniform numbers, multiples of 2^-24, or of 2^-53 for float64."""
     if dtype == jnp.float64:
         return (_wide(stream, step, np.arange(size)) >> 11).astype(dtype) * 2.0**-53
     return ((_words(stream, step, size) >> 8).astype("float32") * 2.0**-24).astype(dtype)
 
 
 def _signs(stream, step, size, dtype):
-    """Thirty-two of a word."""
+    """Random signs, thirty-two from each word."""
     words = lax.optimization_barrier(_words(stream, step, -(-size // 32)))
     shifts = np.arange(32, dtype="uint32").reshape(1, 32, *[1] * (words.ndim - 1))
     bits = words[:, None] >> shifts & 1
@@ -205,31 +217,33 @@ def _signs(stream, step, size, dtype):
 
 
 def _below(words, n):
-    """The integer part of n times a word / 2^32, in 32-bit arithmetic, for n or array of n < 2^32.
+    """Indices below n: the integer part of n times word / 2^32, for n (or an array) below 2^32.
 
-    Each index has a probability within 2^-32 of 1/n.
+    It is computed with 32-bit words, since jax has no 64-bit integers by default: the product is
+    put together from those of the halves.  Each index has a probability within 2^-32 of 1/n.
     """
     half = np.uint32(0xFFFF)
     low, high = words & half, words >> 16
     first, cross = low * (n & half), high * (n & half)
-    middle = low * (n >> 16) + (first >> 16)
-    carry = (cross & half) + (middle & half)
-    return high * (n >> 16) + (cross >> 16) + (middle >> 16) + (carry >> 16)
+    second = low * (n >> 16) + (first >> 16)
+    carry = (cross & half) + (second & half)
+    return high * (n >> 16) + (cross >> 16) + (second >> 16) + (carry >> 16)
 
 
 def _distinct(words, below):
-    """The first entries of a permutation by Fisher and Yates, of which only these are made.
+    """The first entries of a permutation of `below` indices, by the shuffle of Fisher & Yates.
 
-    Entry j swaps with place j + (an index below n - j): read backwards, where did it come from?
+    Entry j swaps with position j + (an index below n - j).  Only the first entries are wanted, so
+    no array of n is made: the swaps are followed backwards to where each entry came from.
     """
     size = words.shape[0]
     column = np.arange(size, dtype="uint32").reshape(size, *[1] * (words.ndim - 1))
     swapped = lax.optimization_barrier(column + _below(words, below - column))
 
-    def back(turn, place):
-        k = size - 2 - turn
-        hit = (column > k) & (place == lax.dynamic_index_in_dim(swapped, k))
-        return jnp.where(hit, jnp.uint32(k), place)
+    def back(i, position):
+        k = size - 2 - i
+        hit = (column > k) & (position == lax.dynamic_index_in_dim(swapped, k))
+        return jnp.where(hit, jnp.uint32(k), position)
 
     return lax.fori_loop(0, max(size - 1, 0), back, swapped, unroll=min(8, max(size - 1, 1)))
 
@@ -239,9 +253,12 @@ def _order(kind, stream, before, step):
         return None
     length = kind.below // kind.size
 
-    def fresh():
+    def new_order():
+        # Sorting by random words permutes: equal pairs of words are too rare to matter.
         words = [w.T for w in _pairs(stream, step // length, np.arange(kind.below))]
-        places = lax.broadcasted_iota(int, words[0].shape, words[0].ndim - 1)
-        return lax.sort((*words, places), num_keys=2)[2].T
+        positions = lax.broadcasted_iota(int, words[0].shape, words[0].ndim - 1)
+        return lax.sort((*words, positions), num_keys=2)[2].T
 
-    return fresh() if before is None else lax.cond(step % length == 0, fresh, lambda: before)
+    if before is None:
+        return new_order()
+    return lax.cond(step % length == 0, new_order, lambda: before)

@@ -1,4 +1,4 @@
-"""Many chains of a process at once, in jax, each a function of its key and of the step alone."""
+"""Thousands of chains at once, in jax."""
 
 import math
 from collections.abc import Callable
@@ -16,36 +16,41 @@ from sgdnoise.dynamics._chains._random import along, draw, keys_for, numbers, or
 from sgdnoise.dynamics._process import Process
 from sgdnoise.noise._draws import with_sizes
 
-MOST = 2**31  # steps that an integer of 32 bits can count
-SMALL = 256  # numbers in theta, measured between 100 and 1500
-ROOM = 1 << 17  # numbers in the largest array of a step of one block: what a core's cache holds
+MAX_STEPS = 2**31  # steps that an integer of 32 bits can count
+SMALL_THETA = 256  # numbers in theta, measured between 100 and 1500
+CACHE_NUMBERS = 1 << 17  # numbers in the largest array of a step of one block: a core's cache
 
 
 class Trajectory(NamedTuple):
-    """What was kept of a simulation: time (t,), theta (chain, t, p)."""
+    """The records of a simulation: time (t,) and theta (chain, t, p)."""
 
     time: Any
     theta: Any
 
 
 class State(NamedTuple):
-    """Where chains stand: the process, how many steps theta has been finite, what a Fold keeps."""
+    """The state of chains between steps.
+
+    theta: the state of the process.  n_finite: the number of steps after which theta was finite.
+    accumulator: what an Observable has accumulated, or None.
+    """
 
     theta: Any
-    lasted: Any
-    kept: Any = None
+    n_finite: Any
+    accumulator: Any = None
 
 
 def start_state(start, process=None, given=None, observe=None) -> State:
-    """Chains at their start, theta (chain, ...) in every part, as process and observable begin."""
+    """The State of chains before their first step, from theta (chain, ...)."""
 
-    def one(theta, row):
-        own, look = _own(process, observe, row)
-        lasted = jax.tree.map(lambda part: jnp.zeros((), int), theta)
-        kept = look.start(theta) if isinstance(look, Observable) else None
-        return State(theta if own is None else own.begin(theta), lasted, kept)
+    def start_one(theta, row):
+        chain_process, observable = _of_chain(process, observe, row)
+        n_finite = jax.tree.map(lambda _: jnp.zeros((), int), theta)
+        accumulator = observable.start(theta) if isinstance(observable, Observable) else None
+        state = theta if chain_process is None else chain_process.begin(theta)
+        return State(state, n_finite, accumulator)
 
-    return jax.vmap(one, (0, _over(given)))(start, given)
+    return jax.vmap(start_one, (0, _axis(given)))(start, given)
 
 
 def step_many(
@@ -61,46 +66,52 @@ def step_many(
     block=None,
     devices=None,
 ):
-    """Chains from step `first` on: their State after `steps` more, and what was observed.
+    """Run chains from step `first` for `steps` steps.  Returns their State and the records.
 
-    Each `every` steps `observe(theta)` is kept, (chain, t, ...), or added to what a Fold keeps in
-    the State.  With `given`, each chain has a row of it of its own, and `process(row)` and
-    `observe(row)` make its process and observable: chains may differ in data, rate or anything
-    else and still run as one.  `every` must divide `steps`, as `simulate` and `chunked` see to.
-    See `simulate` for `block` and `devices`.
+    After each `every` steps `observe(theta)` is recorded, (chain, t, ...), or an Observable is
+    updated in the State.  With `given`, each chain has its own row of it, and `process(row)` and
+    `observe(row)` make the process and observable of that chain: chains may differ in data, rate
+    or anything else and still run together.  `every` must divide `steps`; `simulate` and
+    `simulate_resumable` check this.  See `simulate` for `block` and `devices`.
     """
-    own = None if devices is None else tuple(devices)
-    how = {"looks": steps // every, "observe": observe, "block": block, "devices": own}
-    return run(process, keys, state, given, first, every, **how)
+    devices = None if devices is None else tuple(devices)
+    settings = {"records": steps // every, "observe": observe, "block": block, "devices": devices}
+    return _run(process, keys, state, given, first, every, **settings)
 
 
-@partial(jax.jit, static_argnames=("process", "looks", "observe", "block", "devices"))
-def run(process, keys, state, given, first, every, *, looks, observe, block, devices):
-    """`advance`, compiled: chains block after block, each with all of its steps.
+@partial(jax.jit, static_argnames=("process", "records", "observe", "block", "devices"))
+def _run(process, keys, state, given, first, every, *, records, observe, block, devices):
+    """`step_many`, compiled: chains block after block, each block with all of its steps.
 
-    How many steps lie between looks is unknown to the compiler, which can hence not take the
-    first or the last of them apart: all are the same program, however a run is cut.
+    `first` and `every` are arguments of the compiled program, not constants.  The compiler then
+    cannot treat the first or last steps differently, and a run is the same program however it is
+    cut into pieces.  That is why no bit depends on the cut.
     """
     chains, shares = keys.shape[0], len(devices or [0])
     block = _block(process, keys, state, given, shares) if block is None else block
     blocks = shares * -(-chains // (block * shares))
-    places = np.arange(blocks * block) % chains
-    one = partial(_steps, process, observe, looks)
+    # The last block is filled up with chains from the beginning, whose results are dropped below.
+    index = np.arange(blocks * block) % chains
+    steps_of_block = partial(_steps, process, observe, records)
 
-    def each(many, first, every):
-        return lax.map(lambda block: one(block, first, every), many)
+    def all_blocks(blocked, first, every):
+        return lax.map(lambda one_block: steps_of_block(one_block, first, every), blocked)
 
     if devices is not None:
-        own, all_of_it = PartitionSpec("chain"), PartitionSpec()
+        sharded, replicated = PartitionSpec("chain"), PartitionSpec()
         mesh = Mesh(np.asarray(devices), ("chain",))
-        each = jax.shard_map(
-            each, mesh=mesh, in_specs=(own, all_of_it, all_of_it), out_specs=own, check_vma=False
+        all_blocks = jax.shard_map(
+            all_blocks,
+            mesh=mesh,
+            in_specs=(sharded, replicated, replicated),
+            out_specs=sharded,
+            check_vma=False,
         )
-    many = jax.tree.map(
-        lambda part: part[places].reshape(blocks, block, *part.shape[1:]), (keys, state, given)
+    blocked = jax.tree.map(
+        lambda array: array[index].reshape(blocks, block, *array.shape[1:]), (keys, state, given)
     )
-    done = each(many, jnp.asarray(first), jnp.asarray(every))
-    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:chains], done)
+    outcome = all_blocks(blocked, jnp.asarray(first), jnp.asarray(every))
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:chains], outcome)
 
 
 def simulate(
@@ -115,174 +126,188 @@ def simulate(
     block: int | None = None,
     devices=None,
 ):
-    """One chain from each row of `start` (chain, p), seen after each `every` steps.
+    """Simulate one chain from each row of `start` (chain, p), recorded after each `every` steps.
 
-    Returns a Trajectory, or `observe(theta)` of each moment (chain, t, ...) where it is given, or
-    the result of a Fold.  Draws depend on (key, chain, step) alone.  How a run is cut into chunks
-    or looked at changes no bit.  More chains or devices change none if `block` is told, the
-    number of chains that are computed together; else none but by the rounding of matrix products.
-    block: as many as a cache holds unless told; devices: over which blocks are spread.
-    See `advance` for `given`.
-    Raises ValueError unless every | steps, steps < 2^31 and block >= 1.
+    Returns a Trajectory; or `observe(theta)` at each record, (chain, t, ...), if `observe` is a
+    function; or the result of an Observable.
+    key: a jax key.  The random numbers depend on (key, chain, step) alone, so that neither cutting
+    a run into pieces nor recording it changes a bit.  More chains or devices change no bit if
+    `block` is given, and otherwise only the rounding of matrix products.
+    block: the number of chains computed together; by default as many as a cache holds.
+    devices: the jax devices over which blocks are spread.  given: see `step_many`.
+    Raises ValueError unless every divides steps, steps < 2^31 and block >= 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> from sgdnoise.dynamics import sgd
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> process = sgd(noise.minibatch(problem, 1), learning_rate=0.1)
+        >>> simulate(process, jax.random.key(0), jnp.zeros((5, 1)), steps=20, every=10).theta.shape
+        (5, 2, 1)
     """
     if steps < 1 or every < 1 or steps % every:
         raise ValueError(f"steps must be a multiple of every, not {steps} of {every}")
-    if steps >= MOST:
-        raise ValueError(f"a run has fewer than {MOST} steps, not {steps}")
+    if steps >= MAX_STEPS:
+        raise ValueError(f"a run has fewer than {MAX_STEPS} steps, not {steps}")
     if block is not None and block < 1:
         raise ValueError(f"a block needs at least one chain, not {block}")
     start = jax.tree.map(jnp.asarray, start)
-    look = observe if observe is not None else _itself(given)
-    state, seen = step_many(
+    observable = observe if observe is not None else _identity_observable(given)
+    state, recorded = step_many(
         process,
         keys_for(key, jax.tree.leaves(start)[0].shape[0]),
-        start_state(start, process, given, look),
+        start_state(start, process, given, observable),
         steps=steps,
         every=every,
-        observe=look,
+        observe=observable,
         given=given,
         block=block,
         devices=devices,
     )
     if observe is not None or not isinstance(process, Process):
-        return seen if state.kept is None else result(observe, state, given)
-    after = every * (1 + jnp.arange(steps // every))
-    return Trajectory(jax.tree.map(partial(_time, after), process.dt), seen)
+        return recorded if state.accumulator is None else result(observe, state, given)
+    n_steps = every * (1 + jnp.arange(steps // every))
+    return Trajectory(jax.tree.map(partial(_time, n_steps), process.dt), recorded)
 
 
 def result(observe, state: State, given=None):
-    """What a Fold hands back of what it has kept, (chain, ...)."""
+    """The result of an Observable, from what it has accumulated in each chain."""
 
-    def one(kept, row):
-        return _own(None, observe, row)[1].result(kept)
+    def of_chain(accumulator, row):
+        return _of_chain(None, observe, row)[1].result(accumulator)
 
-    return jax.vmap(one, (0, _over(given)))(state.kept, given)
+    return jax.vmap(of_chain, (0, _axis(given)))(state.accumulator, given)
 
 
-def _steps(process, observe, looks, block, first, every):
-    """One block.  Numbers are drawn with chains along the last axis, where that is fastest.
+def _steps(process, observe, records, block, first, every):
+    """All steps of one block.
 
-    So lie the chains of a small theta, which is added; of a large one they lie along the first
-    axis, as its matrices are multiplied.
+    Random numbers are drawn with chains along the last axis, where that is fastest.  The chains of
+    a small theta lie along the last axis too, since its arrays are added; those of a large theta
+    lie along the first axis, since its matrices are multiplied.
     """
     keys, state, given = block
-    kinds, small = (
-        _kinds(process, state, given),
-        _largest_part(state.theta) <= keys.shape[0] * SMALL,
+    kinds = _kinds(process, state, given)
+    small = _largest_array(state.theta) <= keys.shape[0] * SMALL_THETA
+    chain_axis = -1 if small else 0
+    stream_list, row_axis = streams(kinds, keys), _axis(given)
+    move = jax.vmap(partial(_step, process), (chain_axis, along(kinds, -1), row_axis), chain_axis)
+    record = jax.vmap(
+        partial(_record, process, observe), (chain_axis, row_axis, None), (chain_axis, 0)
     )
-    own, over, axis = streams(kinds, keys), _over(given), -1 if small else 0
-    move = jax.vmap(partial(_step, process), (axis, along(kinds, -1), over), axis)
-    look = jax.vmap(partial(_look, process, observe), (axis, over, None), (axis, 0))
     dtype = _dtype(state)
 
     def step(k, carry):
         state, epoch = carry
-        epoch = orders(kinds, own, k, epoch)
-        return move(state, numbers(kinds, own, k, dtype, epoch), given), epoch
+        epoch = orders(kinds, stream_list, k, epoch)
+        return move(state, numbers(kinds, stream_list, k, dtype, epoch), given), epoch
 
-    def leap(carry, k):
+    def steps_and_record(carry, k):
         state, epoch = lax.fori_loop(k, k + every, step, carry)
-        state, seen = _apart(lambda state: look(state, given, k + every), state)
-        return (state, epoch), seen
+        state, recorded = _isolated(lambda state: record(state, given, k + every), state)
+        return (state, epoch), recorded
 
-    turned = jax.tree.map(lambda part: jnp.moveaxis(part, 0, axis), state)
-    begun = turned, orders(kinds, own, first)
-    (state, _), seen = lax.scan(leap, begun, first + every * jnp.arange(looks))
-    state = jax.tree.map(lambda part: jnp.moveaxis(part, axis, 0), state)
-    return state, jax.tree.map(lambda part: jnp.moveaxis(part, 1, 0), seen)
+    moved = jax.tree.map(lambda array: jnp.moveaxis(array, 0, chain_axis), state)
+    carry = moved, orders(kinds, stream_list, first)
+    (state, _), recorded = lax.scan(steps_and_record, carry, first + every * jnp.arange(records))
+    state = jax.tree.map(lambda array: jnp.moveaxis(array, chain_axis, 0), state)
+    return state, jax.tree.map(lambda array: jnp.moveaxis(array, 1, 0), recorded)
 
 
 def _step(process, state, drawn, row):
-    own = _own(process, None, row)[0]
-    theta = own.step(state.theta, drawn)
-    return state._replace(theta=theta, lasted=jax.tree.map(_still, state.lasted, own.theta(theta)))
+    chain_process = _of_chain(process, None, row)[0]
+    theta = chain_process.step(state.theta, drawn)
+    n_finite = jax.tree.map(_count_finite, state.n_finite, chain_process.theta(theta))
+    return state._replace(theta=theta, n_finite=n_finite)
 
 
-def _look(process, observe, state, row, step):
-    own, look = _own(process, observe, row)
-    theta = own.theta(state.theta)
-    if isinstance(look, Observable):
-        return state._replace(kept=look.add(state.kept, theta, step)), None
-    return state, look(theta)
+def _record(process, observe, state, row, step):
+    chain_process, observable = _of_chain(process, observe, row)
+    theta = chain_process.theta(state.theta)
+    if isinstance(observable, Observable):
+        accumulator = observable.add(state.accumulator, theta, step)
+        return state._replace(accumulator=accumulator), None
+    return state, observable(theta)
 
 
-def _apart(function, given):
-    """A function compiled by itself, so that it rounds alike wherever it stands."""
-    return lax.optimization_barrier(function(lax.optimization_barrier(given)))
+def _isolated(function, argument):
+    """A function compiled by itself, so that it rounds in the same way wherever it is used."""
+    return lax.optimization_barrier(function(lax.optimization_barrier(argument)))
 
 
-def _own(process, observe, row):
-    """Process and observable of a chain that is given a row, or nothing."""
+def _of_chain(process, observe, row):
+    """The process and observable of a chain, made from its row if there is one."""
     if row is None:
         return process, observe
     return process and process(row), observe and observe(row)
 
 
-def _over(given):
-    """Over which axis of what is given the chains lie."""
+def _axis(given):
+    """The axis of `given` along which the chains lie."""
     return None if given is None else 0
 
 
 def _kinds(process, state, given):
-    """What a step of any chain draws; the first chain tells the sizes that depend on theta."""
-    state, row = jax.tree.map(lambda part: part[0], (state, given))
-    own = _own(process, None, row)[0]
-    return with_sizes(own.draw, own.theta(state.theta))
+    """What a step of any chain draws; sizes that depend on theta are those of the first chain."""
+    state, row = jax.tree.map(lambda array: array[0], (state, given))
+    chain_process = _of_chain(process, None, row)[0]
+    return with_sizes(chain_process.draw, chain_process.theta(state.theta))
 
 
-def _largest_part(theta):
-    return max(part.size for part in jax.tree.leaves(theta))
+def _largest_array(theta):
+    return max(array.size for array in jax.tree.leaves(theta))
 
 
 def _dtype(state):
     return jax.tree.leaves(state.theta)[0].dtype
 
 
-def _still(lasted, theta):
-    return lasted + jnp.isfinite(jnp.sum(theta)).astype(lasted.dtype)
+def _count_finite(n_finite, theta):
+    return n_finite + jnp.isfinite(jnp.sum(theta)).astype(n_finite.dtype)
 
 
 def _block(process, keys, state, given, shares):
-    """Chains for one block: as many as fit, and blocks as equal as can be."""
-
+    """The chains of one block: as many as fit into a cache, with blocks as equal as possible."""
     kinds = _kinds(process, state, given)
 
-    def one(key, state, row):
-        drawn = draw(kinds, key, 0, _dtype(state))
-        return _step(process, state, drawn, row)
+    def one_step(key, state, row):
+        return _step(process, state, draw(kinds, key, 0, _dtype(state)), row)
 
-    first = jax.tree.map(lambda part: part[0], (keys, state, given))
-    fit = max(1, ROOM // _largest(jax.make_jaxpr(one)(*first).jaxpr))
+    first = jax.tree.map(lambda array: array[0], (keys, state, given))
+    fit = max(1, CACHE_NUMBERS // _largest_in(jax.make_jaxpr(one_step)(*first).jaxpr))
     chains = -(-keys.shape[0] // shares)
     return -(-chains // -(-chains // fit))
 
 
-def _largest(jaxpr):
-    """Numbers in the largest array that a computation makes."""
-    own = [math.prod(v.aval.shape) for eqn in jaxpr.eqns for v in eqn.outvars]
-    return max([1, *own, *map(_largest, within(jaxpr))])
+def _largest_in(jaxpr):
+    """The size of the largest array that a computation makes."""
+    sizes = [math.prod(v.aval.shape) for eqn in jaxpr.eqns for v in eqn.outvars]
+    return max([1, *sizes, *map(_largest_in, computations_in(jaxpr))])
 
 
-def within(jaxpr):
+def computations_in(jaxpr):
     """The computations that a computation calls."""
     for eqn in jaxpr.eqns:
         yield from (v for v in jax.tree.leaves(tuple(eqn.params.values())) if hasattr(v, "eqns"))
 
 
-def _time(after, dt):
-    """When so many steps have been taken, each of length dt or dt(step)."""
+def _time(n_steps, dt):
+    """The time after each number of steps, each of length dt or dt(step)."""
     if not callable(dt):
-        return dt * after
-    return jnp.cumsum(jax.vmap(dt)(jnp.arange(after[-1])))[after - 1]
+        return dt * n_steps
+    return jnp.cumsum(jax.vmap(dt)(jnp.arange(n_steps[-1])))[n_steps - 1]
 
 
-def _same(theta):
+def _identity(theta):
     return theta
 
 
-def _same_for(row):  # noqa: ARG001 - every chain keeps itself, whatever it is given
-    return _same
+def _identity_for(row):  # noqa: ARG001 - the observable is the same for every row
+    return _identity
 
 
-def _itself(given):
-    return _same if given is None else _same_for
+def _identity_observable(given):
+    return _identity if given is None else _identity_for

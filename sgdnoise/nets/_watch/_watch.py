@@ -119,7 +119,7 @@ class Watch:
 
         step: how many were made before a look.  Empty on ranks that do not measure.
         """
-        from sgdnoise.lab._record import as_dataset
+        from sgdnoise.core._dataset import as_dataset
 
         return as_dataset(self._seen)
 
@@ -134,7 +134,7 @@ class Watch:
             return
         self._seen[self.count] = record
         if self._log is not None:
-            from sgdnoise.lab._record import as_numbers
+            from sgdnoise.core._dataset import as_numbers
 
             found = as_numbers(record)
             named = {n if layer is None else f"{layer}/{n}": x for (n, layer), x in found.items()}

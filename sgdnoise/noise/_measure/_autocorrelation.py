@@ -13,7 +13,7 @@ WINDOW = 5.0  # times half a correlation time, to where correlations are summed
 
 
 def autocorrelation(
-    samples: Float[Array, "t *p"], lags: Sequence[int] | None = None, *, mean=None
+    samples: Float[Array, "t ..."], lags: Sequence[int] | None = None, *, mean=None
 ) -> Estimate:
     r"""Correlation of noise (t, ...) with itself some steps later: rho_k at each of `lags`.
 
@@ -31,12 +31,12 @@ def autocorrelation(
     lags = list(range(1, min(20, len(flat) // 2) + 1) if lags is None else map(int, lags))
     _check(flat, lags)
     rho = _correlations(flat, lags)
-    spread = _bartlett(flat, lags, rho, _window(flat))
-    return Estimate(rho, np.sqrt(np.sum(spread**2, axis=1) / len(flat) / _directions(flat)))
+    factors = _bartlett(flat, lags, rho, _window(flat))
+    return Estimate(rho, np.sqrt(np.sum(factors**2, axis=1) / len(flat) / _directions(flat)))
 
 
 def correlation_time(
-    samples: Float[Array, "t *p"], *, window: int | None = None, mean=None
+    samples: Float[Array, "t ..."], *, window: int | None = None, mean=None
 ) -> Estimate:
     r"""tau = 1 + 2 sum_k rho_k: a mean of t steps varies as one of t / tau independent ones.
 
@@ -51,8 +51,8 @@ def correlation_time(
     _check(flat, [1 if window is None else window])
     lags = range(1, (_window(flat) if window is None else window) + 1)
     rho = _correlations(flat, lags)
-    spread = _bartlett(flat, lags, rho, len(lags)).sum(0)
-    error = 2 * (np.sum(spread**2) / len(flat) / _directions(flat)) ** 0.5
+    factors = _bartlett(flat, lags, rho, len(lags)).sum(0)
+    error = 2 * (np.sum(factors**2) / len(flat) / _directions(flat)) ** 0.5
     return Estimate(float(1 + 2 * rho.sum()), float(error))
 
 
@@ -96,24 +96,28 @@ def _correlations(flat, lags):
 
 def _window(flat):
     """The first window W >= 5 (1/2 + sum of |rho_k| to W), at most half of the steps."""
-    size, most = 0.5, len(flat) // 2
-    for reach in range(1, most + 1):
-        size += abs(float(_correlations(flat, [reach])[0]))
-        if reach >= WINDOW * size:
-            return reach
-    return most
+    total, largest = 0.5, len(flat) // 2
+    for lag in range(1, largest + 1):
+        total += abs(float(_correlations(flat, [lag])[0]))
+        if lag >= WINDOW * total:
+            return lag
+    return largest
 
 
-def _bartlett(flat, lags, rho, reach):
+def _bartlett(flat, lags, rho, cutoff):
     """White numbers in each rho_k t^(1/2): rho_(l+k) + rho_(l-k) - 2 rho_k rho_l, (lag, l >= 1).
 
-    The squares of a row add up to t times a variance.  Beyond `reach` correlations count as zero.
+    The squares of a row add up to t times a variance.  Beyond `cutoff` correlations count as zero.
     """
-    lags, last = np.asarray(lags), reach + max(lags)
-    known = np.zeros(last + max(lags) + 1)
-    known[: reach + 1] = [1.0, *_correlations(flat, range(1, reach + 1))]
-    k, other = lags[:, None], np.arange(1, last + 1)
-    return known[other + k] + known[abs(other - k)] - 2 * rho[:, None] * known[other]
+    lags, last = np.asarray(lags), cutoff + max(lags)
+    correlations = np.zeros(last + max(lags) + 1)
+    correlations[: cutoff + 1] = [1.0, *_correlations(flat, range(1, cutoff + 1))]
+    k, shift = lags[:, None], np.arange(1, last + 1)
+    return (
+        correlations[shift + k]
+        + correlations[abs(shift - k)]
+        - 2 * rho[:, None] * correlations[shift]
+    )
 
 
 def _directions(flat):

@@ -12,7 +12,7 @@ def fisher_trace(gram: Float[Array, "N N"], weights: Float[Array, " N"]) -> Floa
 
 
 def fisher_inner_product(
-    gram: Float[Array, "N N"], one: Float[Array, " N"], other: Float[Array, " N"]
+    gram: Float[Array, "N N"], weights: Float[Array, " N"], other_weights: Float[Array, " N"]
 ) -> Float[Array, ""]:
     """Tr(A B) of A = sum_a v_a g_a g_a^T and B = sum_a w_a g_a g_a^T: sum_ab v_a w_b (g_a g_b)^2.
 
@@ -21,7 +21,7 @@ def fisher_inner_product(
     data have, over n, make the second moment of their gradients, the "empirical Fisher", which is
     another matrix (Kunstner, Balles & Hennig, 2019).
     """
-    return one @ (gram**2 @ other)
+    return weights @ (gram**2 @ other_weights)
 
 
 def fisher_scatter(gram: Float[Array, "N N"], laws: Float[Array, "n y"]) -> Float[Array, ""]:
@@ -32,7 +32,7 @@ def fisher_scatter(gram: Float[Array, "N N"], laws: Float[Array, "n y"]) -> Floa
     """
     xp, (n, labels) = namespace(gram), laws.shape
     squares = xp.reshape(gram**2, (n, labels, n, labels))
-    own = xp.stack([squares[i, :, i, :] for i in range(n)])
-    alone = xp.sum(laws * xp.linalg.diagonal(own))
-    together = xp.sum(laws[:, :, None] * own * laws[:, None, :])
-    return (alone - together) / n**2
+    same_example = xp.stack([squares[i, :, i, :] for i in range(n)])
+    diagonal = xp.sum(laws * xp.linalg.diagonal(same_example))
+    outer = xp.sum(laws[:, :, None] * same_example * laws[:, None, :])
+    return (diagonal - outer) / n**2

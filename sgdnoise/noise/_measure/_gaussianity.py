@@ -1,4 +1,4 @@
-"""Is gradient noise Gaussian, with a mean and a covariance that nobody knows?"""
+"""Tests of whether gradient noise is Gaussian, with unknown mean and covariance."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,14 +16,15 @@ _LEAST = 8  # samples
 
 
 class Gaussianity(NamedTuple):
-    """What k projections of noise say of its shape; each p-value is uniform if it is Gaussian.
+    """Tests of k projections of noise; each p-value is uniform if the noise is Gaussian.
 
-    p: of all that follows together, the number to decide by.
-    energy, energy_p: mean over projections of the energy distance to a standard normal law.
-    worst_p: of the largest of these distances.
-    mardia, mardia_p: E|y|^4 / (k (k + 2)) - 1 of the whitened projections y, which for Gaussian
-    noise of a random scale s is Var(s^2) / (E s^2)^2.
-    kurtosis: excess kurtosis of each projection (k,).  each: p-value of its energy distance (k,).
+    p: the p-value of all tests together, by which to decide.
+    energy, energy_p: the mean over projections of the energy distance to a standard normal law.
+    worst_p: the p-value of the largest of these distances.
+    mardia, mardia_p: E|y|^4 / (k (k + 2)) - 1 of the whitened projections y.  For Gaussian noise
+    of a random scale s it is Var(s^2) / (E s^2)^2.
+    kurtosis: the excess kurtosis of each projection (k,).
+    projection_p: the p-value of the energy distance of each projection (k,).
     """
 
     p: float
@@ -33,36 +34,41 @@ class Gaussianity(NamedTuple):
     mardia: Estimate
     mardia_p: float
     kurtosis: Estimate
-    each: np.ndarray
+    projection_p: np.ndarray
 
 
 def gaussianity(
     samples: Float[Array, "m p"] | Gram, *, projections: int = 8, draws: int = 499, rng=0
 ) -> Gaussianity:
-    r"""Whether the rows of `samples` (m, p) come from one Gaussian law, whatever its covariance.
+    r"""Test whether the rows of `samples` (m, p) come from one Gaussian law of any covariance.
 
-    The rows are seen in k = min(projections, p, m // 4) directions drawn at random (or in all, if
+    The rows are projected on k = min(projections, p, m // 4) random directions (on all, if
     p <= projections) and whitened by their own covariance.  If the rows are Gaussian, these m x k
-    numbers are uniform on the centred orthonormal frames, whatever mean, covariance and p, also
-    for p > m: the null is drawn `draws` times from that law, so that the p-values are right for any
-    m and for dependent projections alike.  Where m <= p no test that is blind to the covariance
-    can look at all directions at once, hence the projections, as of Panigrahi et al. (2019).
-    Tests: the energy distance of Székely & Rizzo (2005), its mean and its largest over projections,
-    and the kurtosis of Mardia (1970); p is the least of their three p-values, its own law read from
-    the same draws.
+    numbers are uniform on the centred orthonormal frames for any mean, covariance and p, also for
+    p > m.  The null distribution is simulated by `draws` such frames, so that the p-values are
+    right for any m and for dependent projections.  Projections are needed because for m <= p no
+    test that is independent of the covariance can use all directions at once (Panigrahi et al.,
+    2019).  The tests are the energy distance of Szekely & Rizzo (2005), its mean and its largest
+    value over projections, and the kurtosis of Mardia (1970).  p is the smallest of their three
+    p-values, and its own distribution is taken from the same draws.
 
-    Rows must be independent and of one law: noise of several steps of training is a mixture of
-    scales.  A test's power grows with m, so that a large p is no proof.  A sum over a batch becomes
-    Gaussian by the central limit theorem, and so does a projection of many independent numbers:
-    mardia falls as 1 / batch, and a scale common to all of a row is what projections cannot hide.
-    The errors of kurtosis and mardia need eight moments: where tails are heavy they are too small.
-    Of a Gram, the gradients of its examples are looked at: noise at a batch of one.
-    rng: an int, whose null is drawn once and kept, or a numpy Generator.
-    Raises ValueError for fewer than 8 samples, numbers that are not finite, or no spread at all.
+    The rows must be independent and of one law: noise of several steps of training is a mixture
+    of scales.  The power of the test grows with m, so a large p proves nothing.  A sum over a batch
+    becomes Gaussian by the central limit theorem, and so does a projection of many independent
+    numbers: mardia falls as 1 / batch_size.  A scale that is common to a row survives projection.
+    The errors of kurtosis and mardia need eight moments; they are too small for heavy tails.
+    Of a Gram, the gradients of its examples are tested, which is noise of batch size 1.
+    rng: an int, whose null distribution is cached, or a numpy Generator.
+    Raises ValueError for fewer than 8 samples, numbers that are not finite, or equal rows.
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(size=(200, 5))
+        >>> gaussianity(noise).p > 0.01, gaussianity(noise**3).p > 0.01
+        (True, False)
     """
     rng = np.random.default_rng(rng)
     if isinstance(samples, Gram):
-        samples = _seen(samples.rows, projections, rng)
+        samples = _projected(samples.rows, projections, rng)
     _check(samples, projections, draws)
     seed = int(rng.integers(2**63))
     y = _whitened(samples, projections, rng)
@@ -78,16 +84,16 @@ def gaussianity(
         mardia=_mardia(y),
         mardia_p=mardia_p,
         kurtosis=_kurtosis(y),
-        each=(1 + np.sum(null_distances >= distances, axis=0)) / (draws + 1),
+        projection_p=(1 + np.sum(null_distances >= distances, axis=0)) / (draws + 1),
     )
 
 
-def _seen(rows, projections, rng):
-    """Gradients of all examples along random directions, (n, projections)."""
+def _projected(rows, projections, rng):
+    """The gradients of all examples projected on random directions, (n, projections)."""
     ones = rows.ones()
     drawn = rng.normal(size=(rows.p, projections))
-    there = namespace(ones).asarray(drawn, dtype=ones.dtype, device=device(ones))
-    return rows.project(there)
+    directions = namespace(ones).asarray(drawn, dtype=ones.dtype, device=device(ones))
+    return rows.project(directions)
 
 
 def _whitened(samples, projections, rng):
@@ -97,9 +103,11 @@ def _whitened(samples, projections, rng):
     if p > projections:
         drawn = rng.normal(size=(p, projections))
         centred = centred @ xp.asarray(drawn, dtype=samples.dtype, device=device(samples))
-    seen = as_numpy(centred)
-    frame, sizes, _ = np.linalg.svd(seen.astype(float) - seen.mean(0), full_matrices=False)
-    rank = np.sum(sizes > sizes[0] * max(seen.shape) * np.finfo(seen.dtype).eps)
+    projected = as_numpy(centred)
+    frame, sizes, _ = np.linalg.svd(
+        projected.astype(float) - projected.mean(0), full_matrices=False
+    )
+    rank = np.sum(sizes > sizes[0] * max(projected.shape) * np.finfo(projected.dtype).eps)
     if not rank:
         raise ValueError(f"the {m} samples do not differ, they have no shape")
     return frame[:, : min(rank, m // 4)] * m**0.5
@@ -128,37 +136,37 @@ def _energy(y):
 
 @lru_cache(maxsize=16)
 def _null(m, k, draws, seed):
-    """The statistics of `draws` uniform centred frames: what Gaussian samples give."""
-    rng, left, found = np.random.default_rng(seed), draws, []
-    while left:
-        several = min(left, max(1, _ENTRIES // (m * k)))
-        white = rng.normal(size=(several, m, k))
+    """The statistics of `draws` uniform centred frames, which are those of Gaussian samples."""
+    rng, remaining, blocks = np.random.default_rng(seed), draws, []
+    while remaining:
+        size = min(remaining, max(1, _ENTRIES // (m * k)))
+        white = rng.normal(size=(size, m, k))
         frames = np.linalg.qr(white - white.mean(1, keepdims=True))[0]
-        found.append(_statistics(frames * m**0.5))
-        left -= several
-    distances, summaries = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        blocks.append(_statistics(frames * m**0.5))
+        remaining -= size
+    distances, summaries = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     return distances, summaries
 
 
 def _ranked(table):
-    """p-values of the first row among all, for each column, and of the least of these.
+    """p-values of the first row among all, for each column, and of the smallest of these.
 
-    The rows are exchangeable if the first is of the null, and all is done alike to each of them.
+    Under the null hypothesis all rows are exchangeable, and all are treated in the same way.
     """
     table = table.copy()
     table[:, 2] = abs(table[:, 2] - table[:, 2].mean())
     order = np.sort(table, axis=0)
     columns = range(table.shape[1])
     below = [np.searchsorted(order[:, j], table[:, j], side="left") for j in columns]
-    each = (len(table) - np.stack(below, axis=1)) / len(table)
-    least = each.min(1)
-    return *each[0].tolist(), float(np.mean(least <= least[0]))
+    p_values = (len(table) - np.stack(below, axis=1)) / len(table)
+    smallest = p_values.min(1)
+    return *p_values[0].tolist(), float(np.mean(smallest <= smallest[0]))
 
 
 def _mardia(y):
-    """E|y|^4 / (k (k + 2)) - 1, without bias.
+    """E|y|^4 / (k (k + 2)) - 1, unbiased.
 
-    The error is that of Gaussian samples (Mardia, 1970), or their own where it is larger.
+    The error is that of Gaussian samples (Mardia, 1970), or that of the data if it is larger.
     """
     m, k = y.shape
     square = np.sum(y**2, axis=1)

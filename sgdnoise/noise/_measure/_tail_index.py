@@ -21,7 +21,7 @@ GRID = 60  # thresholds tried by `clauset`
 
 
 def tail_index(
-    samples: Float[Array, "m *p"] | Gram, *, method: str = "hill", layers=None
+    samples: Float[Array, "m ..."] | Gram, *, method: str = "hill", layers=None
 ) -> Estimate:
     r"""Tail index of noise about zero: (m,) gives one, (m, p) one for each column.
 
@@ -57,7 +57,7 @@ def tail_index(
     return _each(METHODS[method], samples, layers)
 
 
-def extreme_value_index(samples: Float[Array, "m *p"], *, layers=None) -> Estimate:
+def extreme_value_index(samples: Float[Array, "m ..."], *, layers=None) -> Estimate:
     r"""Index gamma of the law of extremes of |x|, by moments: 1 / alpha, or <= 0 if no power law.
 
     gamma = M1 + 1 - 1 / (2 (1 - M1^2 / M2)), M_j the mean of log(|x| / u)^j over the
@@ -82,22 +82,26 @@ def _each(estimator, samples, layers):
     if x.ndim == 1:
         return estimator(x[:, None])
     if layers is None:
-        parts = [x[:, [j]] for j in range(x.shape[1])]
+        groups = [x[:, [j]] for j in range(x.shape[1])]
     else:
         labels, scaled = np.asarray(layers), _scaled(x)
-        parts = [scaled[:, (labels == label) & scaled.any(0)] for label in np.unique(labels)]
-        empty = [str(c) for c, part in zip(np.unique(labels), parts, strict=True) if not part.size]
+        groups = [scaled[:, (labels == label) & scaled.any(0)] for label in np.unique(labels)]
+        empty = [
+            str(c) for c, group in zip(np.unique(labels), groups, strict=True) if not group.size
+        ]
         if empty:
             raise ValueError(f"the samples are all zero in {', '.join(empty)[:80]}")
-    return Estimate(*(np.asarray(p) for p in zip(*map(estimator, parts), strict=True)))
+    estimates = [estimator(group) for group in groups]
+    entries = zip(*((e.value, e.stderr, e.dof) for e in estimates), strict=True)
+    return Estimate(*map(np.asarray, entries))
 
 
 def _scaled(x):
     """Each column over the median of its |x| that is not zero; columns of zeros stay so."""
     size = np.where(x == 0, np.nan, abs(x))
-    kept = ~np.isnan(size).all(0)
+    nonzero = ~np.isnan(size).all(0)
     unit = np.ones(x.shape[1])
-    unit[kept] = np.nanmedian(size[:, kept], axis=0)
+    unit[nonzero] = np.nanmedian(size[:, nonzero], axis=0)
     return x / unit
 
 
@@ -116,10 +120,10 @@ def _moments(x):
     first, second = logs.sum() / k, (logs**2).sum() / k
     ratio = first**2 / second
     gamma = first + 1 - 0.5 / (1 - ratio)
-    one, two = (logs - first) * above, (logs**2 - second) * above
-    slope = (2 * first * one - ratio * two) / second
-    many = _clustered(one - 0.5 / (1 - ratio) ** 2 * slope)
-    return Estimate(float(gamma), float((_moments_variance(gamma) / k) ** 0.5 * many))
+    first_influence, second_influence = (logs - first) * above, (logs**2 - second) * above
+    derivative = (2 * first * first_influence - ratio * second_influence) / second
+    clustering = _clustered(first_influence - 0.5 / (1 - ratio) ** 2 * derivative)
+    return Estimate(float(gamma), float((_moments_variance(gamma) / k) ** 0.5 * clustering))
 
 
 def _moments_variance(g):
@@ -148,7 +152,8 @@ def _excess(x):
 
 
 def _clauset(x):
-    return Estimate(*(float(part) for part in with_group_error(_fitted_tail, x)[:2]))
+    result = with_group_error(_fitted_tail, x)
+    return Estimate(float(result.value), float(result.stderr))
 
 
 def _fitted_tail(x):
@@ -172,10 +177,10 @@ def _distance(excess, gamma):
 
 def _stable(x):
     """Errors from the influence of each number on log(-log|phi|^2), to first order."""
-    low, middle, high = np.percentile(x, [25, 50, 75])
-    if high <= low:
-        raise ValueError(f"half of the numbers are equal to {middle:.3g}: no stable law is so")
-    step = np.exp(2j * (x - middle) / (high - low) / POINTS)
+    lower_quartile, median, upper_quartile = np.percentile(x, [25, 50, 75])
+    if upper_quartile <= lower_quartile:
+        raise ValueError(f"half of the numbers are equal to {median:.3g}: no stable law is so")
+    step = np.exp(2j * (x - median) / (upper_quartile - lower_quartile) / POINTS)
     logs = np.log(np.arange(1, POINTS + 1))
     weights = (logs - logs.mean()) / np.sum((logs - logs.mean()) ** 2)
     alpha, wave, influence = 0.0, np.ones_like(step), np.zeros(x.shape)
@@ -191,16 +196,16 @@ def _stable(x):
 
 def _blocks(x):
     rows = len(x) - len(x) % BLOCK
-    parts = x[:rows].reshape(-1, BLOCK, x.shape[1])
-    kept = (parts != 0).any(1)  # of zeros alone no logarithm is taken
-    whole = np.where(kept, parts.sum(1), 1)
-    single = np.sum(np.log(np.where(parts == 0, 1, abs(parts))), axis=1)
-    count = np.maximum(np.sum(parts != 0, axis=1), 1)
-    each = kept * (np.log(abs(whole)) - single / count) / np.log(BLOCK)
-    inverse = each.sum() / kept.sum()
-    errors = np.sum(each - inverse * kept, axis=1)
-    spread = (np.sum(errors**2) * len(errors) / (len(errors) - 1)) ** 0.5 / kept.sum()
-    return Estimate(float(1 / inverse), float(spread / inverse**2), len(errors) - 1)
+    blocks = x[:rows].reshape(-1, BLOCK, x.shape[1])
+    nonzero = (blocks != 0).any(1)  # of zeros alone no logarithm is taken
+    sums = np.where(nonzero, blocks.sum(1), 1)
+    log_terms = np.sum(np.log(np.where(blocks == 0, 1, abs(blocks))), axis=1)
+    count = np.maximum(np.sum(blocks != 0, axis=1), 1)
+    log_growth = nonzero * (np.log(abs(sums)) - log_terms / count) / np.log(BLOCK)
+    inverse = log_growth.sum() / nonzero.sum()
+    errors = np.sum(log_growth - inverse * nonzero, axis=1)
+    stderr = (np.sum(errors**2) * len(errors) / (len(errors) - 1)) ** 0.5 / nonzero.sum()
+    return Estimate(float(1 / inverse), float(stderr / inverse**2), len(errors) - 1)
 
 
 def _clustered(influence):

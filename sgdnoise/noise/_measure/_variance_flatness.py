@@ -52,7 +52,7 @@ def variance_flatness(
     if windows.shape[0] < 2:
         raise ValueError(f"an error needs at least 2 windows, not {windows.shape[0]}")
     pairs = [_of_window(windows[at], flatness, k) for at in range(windows.shape[0])]
-    variances, widths = (np.stack(part) for part in zip(*pairs, strict=True))
+    variances, widths = (np.stack(column) for column in zip(*pairs, strict=True))
     slopes = [-alignment_exponent(f, v).value for f, v in zip(widths, variances, strict=True)]
     return VarianceFlatness(variances, widths, mean(np.asarray(slopes)))
 
@@ -92,16 +92,20 @@ def loss_width(loss: Callable[..., Any], centre, direction, *, factor=math.e) ->
 
 def _crossing(excess):
     """The distance at which an excess turns positive."""
-    far = 2.0**-20
+    distance = 2.0**-20
     for _ in range(DOUBLINGS):
-        if excess(far) > 0:
-            return brentq(excess, 0.0 if far < 2.0**-19 else far / 2, far, rtol=1e-12)
-        far *= 2
-    raise ValueError(f"the loss stays below along a direction, as far as {far:.3g} from the centre")
+        if excess(distance) > 0:
+            return brentq(
+                excess, 0.0 if distance < 2.0**-19 else distance / 2, distance, rtol=1e-12
+            )
+        distance *= 2
+    raise ValueError(
+        f"the loss stays below along a direction, as far as {distance:.3g} from the centre"
+    )
 
 
 def _of_window(window, flatness, k):
     variances, directions = principal_directions(window, k)
     centre = namespace(window).mean(window, axis=0)
-    found = [float(flatness(centre, directions[at, :])) for at in range(k)]
-    return as_numpy(variances).astype(float), np.asarray(found)
+    values = [float(flatness(centre, directions[row, :])) for row in range(k)]
+    return as_numpy(variances).astype(float), np.asarray(values)
