@@ -1,4 +1,4 @@
-"""What is claimed of the shape of gradient noise, and the table beside it."""
+"""What is claimed of the shape of gradient noise, and the numbers beside it."""
 
 import numpy as np
 import xarray as xr
@@ -12,54 +12,47 @@ LEAD = (
     "information, which for softmax and cross-entropy is the Gauss-Newton matrix.",
     "Under labels drawn from the network's own softmax, E A = F and E |A − F|² are exact, with "
     "nothing fitted, at any point of training.",
-    "Under the labels of the data, or random ones, nothing makes A equal to F: what is seen there "
-    "is for contrast.",
+    "Under the labels of the data, or random ones, nothing makes A equal to F: they are measured "
+    "for contrast.",
 )
-ALLOWED = 0.03  # of a ratio that is 1 in theory
+TOLERANCE = 0.03  # of a ratio that is 1 in theory
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
-    """Drawn labels against what is exact; the data's and random ones beside, first and last."""
-    found = []
+    """Drawn labels against the exact values; the data's and random ones first and last."""
+    judged = []
     for net in results.net.values.tolist():
-        part = results.sel(net=net)
-        drawn = part.sel(kind="drawn")
-        off = drawn.distance / part.distance_predicted
-        error = part.distance_drawn_stderr / part.distance_predicted
-        found += [
-            _over(
-                f"{net}, drawn labels: Tr A / Tr F",
-                drawn.trace_ratio,
-                part.trace_ratio_drawn_stderr,
+        of_net = results.sel(net=net)
+        drawn, predicted = of_net.sel(kind="drawn"), of_net.distance_predicted
+        ratios = {
+            "Tr A / Tr F": (drawn.trace_ratio, of_net.trace_ratio_drawn_stderr),
+            "<A, F> / |F|²": (drawn.product_ratio, of_net.product_ratio_drawn_stderr),
+            "|A − F|² / predicted": (
+                drawn.distance / predicted,
+                of_net.distance_drawn_stderr / predicted,
             ),
-            _over(
-                f"{net}, drawn labels: <A, F> / |F|²",
-                drawn.product_ratio,
-                part.product_ratio_drawn_stderr,
-            ),
-            _over(f"{net}, drawn labels: |A − F|² / predicted", off, error),
-        ]
+        }
+        judged += [_mean_ratio(f"{net}, drawn labels: {k}", *v) for k, v in ratios.items()]
         for kind in ("data", "random"):
             for moment in (results.moment.values[0], results.moment.values[-1]):
-                ratio = part.product_ratio.sel(kind=kind, moment=moment)
+                ratio = of_net.product_ratio.sel(kind=kind, moment=moment)
                 name = f"{net}, {kind} labels, step {moment}: <A, F> / |F|²"
-                measured = Estimate(*(float(x) for x in nanmean(ratio.values)[:2]))
-                found.append(Verdict(name, 1.0, measured, False, ALLOWED))
-    return found
+                judged.append(Verdict(name, 1.0, nanmean(ratio.values), False, TOLERANCE))
+    return judged
 
 
-def _over(name, values, errors) -> Verdict:
-    """The mean over seeds and moments of what is 1 in theory, each with the error of its draws.
+def _mean_ratio(name, values, errors) -> Verdict:
+    """The mean over seeds and times of a ratio that is 1 in theory, with the error of its draws.
 
-    All count alike: where a mean of few draws is low by chance, so is the error found with it.
+    All have the same weight: where a mean of few draws is low by chance, so is its error.
     """
     error = float(np.sqrt(np.sum(errors.values**2))) / values.size
-    return Verdict(name, 1.0, Estimate(float(values.mean()), error), True, ALLOWED)
+    return Verdict(name, 1.0, Estimate(float(values.mean()), error), True, TOLERANCE)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
-    """What is seen at each moment, mean ± s.e. over seeds."""
-    shown = {
+    """The measures at each step, mean ± s.e. over seeds."""
+    variables = {
         "accuracy": results.accuracy,
         "cosine(A, F), data": results.cosine.sel(kind="data"),
         "cosine(A, F), drawn": results.cosine.sel(kind="drawn"),
@@ -72,15 +65,15 @@ def tables(results: xr.Dataset) -> list[Table]:
     rows = [
         (
             f"{net}, {moment}",
-            *(_pm(values.sel(net=net, moment=moment).values) for values in shown.values()),
+            *(_pm(values.sel(net=net, moment=moment).values) for values in variables.values()),
         )
         for net in results.net.values.tolist()
         for moment in results.moment.values.tolist()
     ]
     caption = f"mean ± s.e. over {results.sizes['seed']} seeds"
-    return [Table(caption, ("network, step", *shown), rows)]
+    return [Table(caption, ("network, step", *variables), rows)]
 
 
 def _pm(values) -> str:
-    found = nanmean(values)
-    return f"{float(found.value):.2f} ± {float(found.stderr):.2f}"
+    estimate = nanmean(values)
+    return f"{float(estimate.value):.2f} ± {float(estimate.stderr):.2f}"

@@ -1,75 +1,41 @@
 """The shape of gradient noise against curvature, through the training of two small networks.
 
-What is exact: labels drawn from the network's own softmax give gradients whose second moment is,
-on average, the Fisher information, that is the Gauss-Newton matrix; how far a draw lies from it is
-known too.  What is often said of the labels that the data have, and of random ones, stands beside.
+Labels drawn from the network's own softmax give gradients whose second moment is, on average,
+exactly the Fisher information, that is the Gauss-Newton matrix; the mean square of the difference
+is known too.  The labels of the data, and random ones, are measured for contrast.
 """
-
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
 
 import math
 from functools import partial
-from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
-from typer import Option
 
 from sgdnoise.core import Gram
 from sgdnoise.data import digits, rendered
-from sgdnoise.lab._terminal import (
-    Cluster,
-    Jobs,
-    Out,
-    Small,
-    command,
-    exit_on_error,
-    run_study,
-    sweep_one,
-)
+from sgdnoise.lab import Study, option
 from sgdnoise.nets import as_problem, per_example_gradients
 from sgdnoise.nets.models import convnet, mlp
 from sgdnoise.noise import alignment, fisher_inner_product, fisher_scatter, fisher_trace
-from simulations.gradient_noise.shape import claims
-from simulations.gradient_noise.shape import figure as picture
+from simulations.gradient_noise.shape import claims, figure
 
-OUT = Path("out/noise_shape")
 CLASSES = 10
-TRAINED = 1000  # examples to train on; the first of them are looked at
+TRAINED = 1000  # examples to train on; measures use the first of them
 RATE, BATCH = 0.1, 32
-KEPT = 60  # eigenvalues
+EIGENVALUES = 60  # that are stored
 KINDS = ("data", "drawn", "random")
 
 
-class Size(NamedTuple):
-    """How much is run."""
-
-    nets: tuple[str, ...]
-    seeds: int
-    moments: tuple[int, ...]  # steps of descent
-    examples: int
-    draws: int
-    probes: int
-
-
-FULL = Size(("mlp", "convnet"), 4, (0, 30, 100, 300, 1000, 3000), 100, 400, 100)
-SMALL = Size(("mlp",), 2, (0, 30), 20, 40, 20)
-
-
 def network(name: str, seed: int):
-    """A network, its inputs and its labels, to train."""
+    """A network, with the inputs and labels that it is trained on."""
     rng = np.random.default_rng([seed, 2])
     if name == "mlp":
         data = digits()
-        some = rng.permutation(len(data.inputs))[:TRAINED]
+        chosen = rng.permutation(len(data.inputs))[:TRAINED]
         net, inputs, targets = mlp((64, 32, CLASSES), seed=seed), data.inputs, data.targets
-        return net, *_torch(inputs[some], targets[some].argmax(1))
+        return net, *_torch(inputs[chosen], targets[chosen].argmax(1))
     data = rendered(TRAINED, size=16, rng=rng)
     return convnet((8, 8, 16, 16), CLASSES, 16, seed=seed), *_torch(data.inputs, data.targets)
 
@@ -78,46 +44,47 @@ def _torch(inputs, labels):
     return torch.asarray(inputs, dtype=torch.float32), torch.asarray(labels)
 
 
-def run(net: str, seed: int, *, size: Size) -> xr.Dataset:
-    """One training: at each moment, what labels make of the gradients, and how C lies to H."""
+def run(
+    net: str, seed: int, *, moments: list[int], examples: int, draws: int, n_probes: int
+) -> xr.Dataset:
+    """One training: at some steps, the gradients under each kind of labels, and C against H."""
     module, inputs, labels = network(net, seed)
     rng = np.random.default_rng([seed, 3])
-    descent = torch.optim.SGD(module.parameters(), RATE)
-    found, done = [], 0
-    for moment in size.moments:
-        for _ in range(moment - done):
-            some = torch.asarray(rng.integers(0, TRAINED, BATCH))
-            descent.zero_grad()
-            F.cross_entropy(module(inputs[some]), labels[some]).backward()
-            descent.step()
-        done = moment
-        found.append(looked_at(module, inputs, labels, size=size, rng=rng))
-    return xr.concat(found, xr.IndexVariable("moment", list(size.moments)))
+    optimizer = torch.optim.SGD(module.parameters(), RATE)
+    datasets, step = [], 0
+    for moment in moments:
+        for _ in range(moment - step):
+            batch = torch.asarray(rng.integers(0, TRAINED, BATCH))
+            optimizer.zero_grad()
+            F.cross_entropy(module(inputs[batch]), labels[batch]).backward()
+            optimizer.step()
+        step = moment
+        datasets.append(measure(module, inputs, labels, examples, draws, n_probes, rng))
+    return xr.concat(datasets, xr.IndexVariable("moment", moments))
 
 
-def looked_at(module, inputs, labels, *, size: Size, rng) -> xr.Dataset:
-    """Everything that is measured at one point of training, from the first of the examples."""
-    n = size.examples
+def measure(module, inputs, labels, n, draws, n_probes, rng) -> xr.Dataset:
+    """All measures at one point of training, from the first n of the examples."""
     with torch.no_grad():
         outputs = module(inputs)
-        right = float((outputs.argmax(1) == labels).double().mean())
+        accuracy = float((outputs.argmax(1) == labels).double().mean())
         laws = outputs[:n].double().softmax(1).numpy()
     gram = by_label(module, inputs[:n])
-    values = compared(gram, laws, labels[:n].numpy(), size=size, rng=rng)
-    values["accuracy"] = right
-    return xr.Dataset(values | against_hessian(module, inputs[:n], labels[:n], size=size, rng=rng))
+    values = under_labels(gram, laws, labels[:n].numpy(), draws, rng)
+    values["accuracy"] = accuracy
+    return xr.Dataset(values | against_hessian(module, inputs[:n], labels[:n], n_probes, rng))
 
 
 def by_label(module, inputs) -> np.ndarray:
     """Inner products of the gradients of each example under each label, (n y, n y)."""
     n = len(inputs)
     repeated = inputs.repeat_interleave(CLASSES, 0)
-    every = torch.arange(CLASSES).repeat(n)
+    labels = torch.arange(CLASSES).repeat(n)
     losses = partial(F.cross_entropy, reduction="none")
-    return per_example_gradients(module, losses, repeated, every).gram().double().numpy()
+    return per_example_gradients(module, losses, repeated, labels).gram().double().numpy()
 
 
-def compared(gram, laws, labels, *, size: Size, rng) -> dict:
+def under_labels(gram, laws, labels, draws, rng) -> dict:
     """A under each kind of labels against F: traces, inner products, and distances."""
     n = len(labels)
     fisher = laws.ravel() / n
@@ -128,15 +95,15 @@ def compared(gram, laws, labels, *, size: Size, rng) -> dict:
     shape = {
         kind: _ratios(gram, _ones(chosen), fisher, norm, total) for kind, chosen in kinds.items()
     }
-    uniform = rng.random((size.draws, n, 1))
+    uniform = rng.random((draws, n, 1))
     chosen = (uniform > laws.cumsum(1)[None]).sum(2).clip(max=CLASSES - 1)
-    drawn = np.stack([_ratios(gram, _ones(each), fisher, norm, total) for each in chosen])
+    drawn = np.stack([_ratios(gram, _ones(labels), fisher, norm, total) for labels in chosen])
     shape["drawn"] = drawn.mean(0)
     predicted = float(fisher_scatter(gram, laws)) / norm
-    error = drawn.std(0, ddof=1) / size.draws**0.5
+    error = drawn.std(0, ddof=1) / draws**0.5
     traces, products, cosines, distances = np.stack([shape[kind] for kind in KINDS], 1)
     root = (fisher**0.5)[:, None]
-    eigenvalues = np.linalg.eigvalsh(root * gram * root.T)[::-1][:KEPT]
+    eigenvalues = np.linalg.eigvalsh(root * gram * root.T)[::-1][:EIGENVALUES]
     return {
         "kind": list(KINDS),
         "trace_ratio": ("kind", traces),
@@ -147,7 +114,7 @@ def compared(gram, laws, labels, *, size: Size, rng) -> dict:
         "product_ratio_drawn_stderr": error[1],
         "distance_drawn_stderr": error[3],
         "distance_predicted": predicted,
-        "fisher_eigenvalues": ("mode", np.pad(eigenvalues, (0, KEPT - len(eigenvalues)))),
+        "fisher_eigenvalues": ("mode", np.pad(eigenvalues, (0, EIGENVALUES - len(eigenvalues)))),
         "fisher_participation": total**2 / norm,
     }
 
@@ -159,65 +126,60 @@ def _ones(chosen):
 
 def _ratios(gram, weights, fisher, norm, total):
     """Tr A / Tr F, <A, F> / |F|^2, the cosine, and |A - F|^2 / |F|^2."""
-    product, own = (
-        float(fisher_inner_product(gram, weights, fisher)),
-        float(fisher_inner_product(gram, weights, weights)),
-    )
+    product = float(fisher_inner_product(gram, weights, fisher))
+    square = float(fisher_inner_product(gram, weights, weights))
     return np.asarray(
         [
             float(fisher_trace(gram, weights)) / total,
             product / norm,
-            product / math.sqrt(norm * own),
-            (own + norm - 2 * product) / norm,
+            product / math.sqrt(norm * square),
+            (square + norm - 2 * product) / norm,
         ]
     )
 
 
-def against_hessian(module, inputs, labels, *, size: Size, rng) -> dict:
-    """The centred covariance under the data's labels, its spectrum, and how the Hessian lies."""
+def against_hessian(module, inputs, labels, n_probes, rng) -> dict:
+    """The centred covariance under the data's labels, its spectrum, and its alignment with H."""
     losses = partial(F.cross_entropy, reduction="none")
     problem, theta = as_problem(module, losses, inputs, labels)
     covariance = Gram(per_example_gradients(module, losses, inputs, labels), 1 / len(labels))
-    lies = alignment(
-        covariance, lambda v: problem.hvp(theta, v), 10, n_probes=size.probes, rng=rng
-    )
-    eigenvalues = covariance.eigenvalues().double().numpy()[:KEPT]
+    aligned = alignment(covariance, lambda v: problem.hvp(theta, v), 10, n_probes=n_probes, rng=rng)
+    eigenvalues = covariance.eigenvalues().double().numpy()[:EIGENVALUES]
     return {
-        "noise_eigenvalues": ("mode", np.pad(eigenvalues, (0, KEPT - len(eigenvalues)))),
+        "noise_eigenvalues": ("mode", np.pad(eigenvalues, (0, EIGENVALUES - len(eigenvalues)))),
         "noise_participation": float(covariance.participation_ratio()),
-        "hessian_cosine": lies.cosine.value,
-        "hessian_cosine_stderr": lies.cosine.stderr,
-        "overlap": lies.overlap,
-        "exponent": lies.exponent.value,
-        "exponent_stderr": lies.exponent.stderr,
+        "hessian_cosine": aligned.cosine.value,
+        "hessian_cosine_stderr": aligned.cosine.stderr,
+        "overlap": aligned.overlap,
+        "exponent": aligned.exponent.value,
+        "exponent_stderr": aligned.exponent.stderr,
     }
 
 
-def study(size: Size, *, jobs: int, folder, cluster: str | None = None) -> xr.Dataset:
-    """All networks and seeds, on `jobs` processes; what is finished is kept in `folder`."""
-    grid: dict[str, list] = {"net": list(size.nets), "seed": list(range(size.seeds))}
-    return sweep_one(partial(run, size=size), grid, folder, jobs=jobs, cluster=cluster)
-
-
-def main(
-    small: Small = False,
-    seeds: Annotated[
-        int | None, Option(help="trainings of each network", show_default="4, small 2")
-    ] = None,
-    jobs: Jobs = 2,
-    cluster: Cluster = None,
-    out: Out = OUT,
-) -> None:
-    """Train two networks, and hold the shape of their gradient noise against curvature."""
-    size = SMALL if small else FULL
-    size = size._replace(seeds=size.seeds if seeds is None else seeds)
-    with exit_on_error(f"run the same command again to go on from what is in {out}"):
-        if size.seeds < 2:
-            raise ValueError(f"an error needs at least 2 seeds, not {size.seeds}")
-        run_study(
-            partial(study, size, jobs=jobs, cluster=cluster), size._asdict(), claims, picture, out
-        )
-
+study = Study(
+    run,
+    grid={"net": ["mlp", "convnet"], "seed": lambda parameters: range(parameters["seeds"])},
+    sizes={
+        "full": {
+            "seeds": 4,
+            "moments": [0, 30, 100, 300, 1000, 3000],
+            "examples": 100,
+            "draws": 400,
+            "n_probes": 100,
+        },
+        "small": {
+            "net": ["mlp"],
+            "seeds": 2,
+            "moments": [0, 30],
+            "examples": 20,
+            "draws": 40,
+            "n_probes": 20,
+        },
+    },
+    options={"seeds": option(int, "trainings of each network", least=2)},
+    claims=claims,
+    figure=figure,
+)
 
 if __name__ == "__main__":
-    command(main)
+    study.main()

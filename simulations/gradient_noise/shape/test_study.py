@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from sgdnoise.lab import exit_status, read
+from sgdnoise.lab import exit_status, read_result
 from sgdnoise.noise import fisher_inner_product, fisher_scatter, fisher_trace
 from simulations.gradient_noise.shape import claims, study
 
@@ -26,9 +26,9 @@ def second_moment(weights):
 
 
 def test_inner_products_and_traces_are_those_of_the_matrices(gram, xp):
-    one, other = LAWS / EXAMPLES, np.random.default_rng(2).random(LAWS.shape)
-    flat = [xp.asarray(weights.ravel()) for weights in (one, other)]
-    a, b = second_moment(one), second_moment(other)
+    pair = LAWS / EXAMPLES, np.random.default_rng(2).random(LAWS.shape)
+    flat = [xp.asarray(weights.ravel()) for weights in pair]
+    a, b = map(second_moment, pair)
     assert_allclose(float(fisher_inner_product(gram, *flat)), np.trace(a @ b), rtol=1e-12)
     assert_allclose(float(fisher_trace(gram, flat[1])), np.trace(b), rtol=1e-12)
 
@@ -44,25 +44,21 @@ def test_scatter_is_the_mean_over_all_ways_to_label(gram, xp):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    size = study.SMALL._replace(moments=(0, 5), examples=12, probes=4)
-    return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
+def results():
+    return study.study.simulate("small", moments=[0, 5], examples=12, n_probes=4)
 
 
 def test_labels_that_the_network_draws_give_its_fisher_information(results):
-    found = claims.verdicts(results)
-    assert exit_status(found) == 0
-    assert sum(v.claimed for v in found) == 3
+    verdicts = study.study.judge(results)
+    assert exit_status(verdicts) == 0
+    assert sum(v.claimed for v in verdicts) == 3
 
 
-def test_the_study_draws_and_tells_all_it_found(results, tmp_path):
+def test_the_small_size_has_all_measures_and_can_be_stored(results, tmp_path):
     assert bool(np.isfinite(results.noise_eigenvalues).all())
     assert len(claims.tables(results)[0].rows) == 2
-    ((name, (caption, figure)),) = study.picture.figures(results).items()
-    figure.savefig(tmp_path / f"{name}.png")
-    assert caption.endswith(".")
     results.to_netcdf(tmp_path / "again.nc", engine="h5netcdf")
-    assert read(tmp_path / "again.nc").sizes["moment"] == 2
+    assert read_result(tmp_path / "again.nc").sizes["moment"] == 2
 
 
 def test_gradients_by_label_are_those_of_each_label_alone():
