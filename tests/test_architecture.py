@@ -128,6 +128,7 @@ def layers_table():
                 for name, places in LIBRARIES.items()
                 if any(place.startswith(folder) for place in places)
             ]
+            allowed = allowed if room.startswith("sgdnoise") else ["all"]
             rows.append(f"| `{room}` | {', '.join(allowed) or '-'} |")
     return "\n".join(rows)
 

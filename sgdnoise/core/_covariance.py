@@ -205,7 +205,7 @@ class Gram:
 
         Raises ValueError for a name that none of them has.
         """
-        return Gram(self.rows.part(name), self.var_within, self.var_mean)
+        return Gram(self.rows.layer(name), self.var_within, self.var_mean)
 
     @cached_property
     def _small(self):

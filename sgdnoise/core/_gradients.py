@@ -22,8 +22,8 @@ class PerExampleGradients(Protocol):
     def squares(self): ...  # (n,): |g_i|^2
     def column_squares(self): ...  # (p,): sum_i g_i^2, each parameter by itself
     def gram(self): ...  # (n, n): G G^T, made anew, for the caller to change
-    def part(self, name: str): ...  # the Rows of some of the parameters
-    def parts(self): ...  # name -> Rows, parameter by parameter
+    def layer(self, name: str): ...  # the Rows of some of the parameters
+    def by_parameter(self): ...  # name -> Rows, parameter by parameter
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class GradientMatrix:
     def gram(self):
         return self.rows @ self.rows.T
 
-    def part(self, name):
+    def layer(self, name):
         raise ValueError(f"these gradients come without names, so there is no {name!r} in them")
 
-    def parts(self):
+    def by_parameter(self):
         return {"theta": self}

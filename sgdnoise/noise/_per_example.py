@@ -90,10 +90,10 @@ class Implicit:
         ]
         return xp.concat(columns, axis=1)
 
-    def part(self, name):
+    def layer(self, name):
         raise ValueError(f"this theta comes without names, so there is no {name!r} in it")
 
-    def parts(self):
+    def by_parameter(self):
         return {"theta": self}
 
     def _forward(self, vector):

@@ -220,6 +220,6 @@ def test_there_are_as_many_eigenvalues_as_examples(k):
 def test_a_matrix_of_gradients_has_no_layers():
     rows = GradientMatrix(GRADIENTS)
     assert isinstance(rows, PerExampleGradients)
-    assert rows.parts() == {"theta": rows}
+    assert rows.by_parameter() == {"theta": rows}
     with pytest.raises(ValueError, match="come without names, so there is no 'first' in them"):
         gram(GRADIENTS, OWN_SHARED["svag"]).layer("first")

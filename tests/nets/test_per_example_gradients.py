@@ -60,7 +60,7 @@ def test_each_part_has_its_own_columns(case):
     with told(made.routes.values()):
         rows = per_example_gradients(made.net, made.losses, made.inputs, made.targets)
     sizes = [shape.numel() for shape in rows.shapes.values()]
-    parts = rows.parts()
+    parts = rows.by_parameter()
     assert list(parts) == list(rows.shapes) == [n for n, p in named(made.net) if p.requires_grad]
     for part, columns in zip(parts.values(), expected.split(sizes, dim=1), strict=True):
         v, w = numbers(part.p), numbers(part.n)
@@ -127,8 +127,8 @@ def test_the_answers_do_not_depend_on_how_the_examples_are_blocked_or_held(name,
     v, w = numbers(whole.p, 3), numbers(whole.n, 3)
     expected = asked(whole, v, w)
     for at_once, seen, block in HELD:
-        monkeypatch.setattr(HERE, "AT_ONCE", at_once)
-        monkeypatch.setattr(HERE, "SEEN", seen)
+        monkeypatch.setattr(HERE, "MAX_EXAMPLES", at_once)
+        monkeypatch.setattr(HERE, "MAX_LAYER_NUMBERS", seen)
         rows = per_example_gradients(*four, block=block)
         assert max(part.n for part in rows.blocks()) == min(block or min(at_once, seen), N)
         for one, other in zip(asked(rows, v, w), expected, strict=True):
@@ -138,7 +138,7 @@ def test_the_answers_do_not_depend_on_how_the_examples_are_blocked_or_held(name,
 def test_fewer_examples_go_into_a_pass_where_layers_see_more_of_each(monkeypatch):
     """4 + 6, 6 + 5 and 5 + 3 numbers go into its layers and out of them: 29, of 100 thrice."""
     made = ZOO["linear layers"]()
-    monkeypatch.setattr(HERE, "SEEN", 100)
+    monkeypatch.setattr(HERE, "MAX_LAYER_NUMBERS", 100)
     rows = per_example_gradients(made.net, made.losses, made.inputs, made.targets)
     assert [part.n for part in rows.blocks()] == [3, 3, 1]
 
@@ -155,7 +155,7 @@ def test_several_vectors_cost_no_more_passes_than_one():
 
 def test_more_examples_than_go_into_one_pass_or_one_tile(monkeypatch):
     """256 both, so that 300 take two of each and the second is not full."""
-    monkeypatch.setattr(HERE, "AT_ONCE", 256)
+    monkeypatch.setattr(HERE, "MAX_EXAMPLES", 256)
     net, losses, x, y = classifier(300)
     rows, expected = per_example_gradients(net, losses, x, y), dense(net, losses, x, y)
     v, w = numbers(rows.p, 2), numbers(300, 2)
@@ -180,10 +180,10 @@ def test_a_part_has_all_below_the_name_of_a_module_and_nothing_that_only_begins_
     net.head2, forward = lin(3, 3).double(), net.run
     net.run = lambda s, x: s.head2(forward(s, x))
     rows = per_example_gradients(net, losses, x, y)
-    assert list(rows.part("body").shapes) == [n for n, _ in named(net) if n.startswith("body.")]
-    assert list(rows.part("body.1").shapes) == ["body.1.weight", "body.1.bias"]
-    assert list(rows.part("head").shapes) == ["head.weight", "head.bias"]
-    assert rows.part("head.bias").routes == {"head.bias": "linear"}
+    assert list(rows.layer("body").shapes) == [n for n, _ in named(net) if n.startswith("body.")]
+    assert list(rows.layer("body.1").shapes) == ["body.1.weight", "body.1.bias"]
+    assert list(rows.layer("head").shapes) == ["head.weight", "head.bias"]
+    assert rows.layer("head.bias").routes == {"head.bias": "linear"}
     own = dense(net, losses, x, y)[:, rows.p - 12 - 18 : rows.p - 12]
     assert close(gradient_covariance(net, losses, x, y).layer("head").diagonal(), own.var(0, False))
 
@@ -464,6 +464,6 @@ def test_a_warning_names_a_few_parameters_and_counts_the_rest():
         UnusedWarning, match=r"more\.1\.weight and 3 more have no part in the losses"
     ):
         rows = asking(net.double())
-    assert not rows.part("more").squares().any()
-    assert not rows.part("more").column_squares().any()
-    assert rows.part("more").gram().shape == (N, N)
+    assert not rows.layer("more").squares().any()
+    assert not rows.layer("more").column_squares().any()
+    assert rows.layer("more").gram().shape == (N, N)

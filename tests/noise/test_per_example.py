@@ -136,4 +136,4 @@ def test_it_is_refused_in_one_sentence(call, message):
 def test_its_rows_are_rows():
     rows = gradient_covariance(PROBLEM, THETA).rows
     assert isinstance(rows, PerExampleGradients)
-    assert rows.parts() == {"theta": rows}
+    assert rows.by_parameter() == {"theta": rows}

@@ -10,8 +10,8 @@ from sgdnoise.nets._per_example._layers import (
     Convolution,
     EmbeddingRows,
     RankOne,
+    StoredGradients,
     SumOfOuters,
-    Table,
     patches,
     smaller,
     table,
@@ -39,52 +39,58 @@ class Layout(NamedTuple):
         return array.unflatten(0, (n, -1))
 
 
-def layout(one, other, n: int, changed: int, last: int) -> Layout | None:
+def find_layout(first, second, n: int, index: int, n_own_axes: int) -> Layout | None:
     """Where the examples are in what a layer saw, from two batches that differ in one of them.
 
-    The last `last` axes are the layer's own.  None where that example is nowhere to be found.
+    The last `n_own_axes` axes are the layer's own.  None where that example is nowhere to be found.
     """
-    different = (one != other).to(torch.uint8)
-    for axis in range(one.ndim - last):
-        if one.shape[axis] % n or not one.shape[axis]:
+    different = (first != second).to(torch.uint8)
+    for axis in range(first.ndim - n_own_axes):
+        if first.shape[axis] % n or not first.shape[axis]:
             continue
-        shared = one.shape[axis] != n
+        shared = first.shape[axis] != n
         for minor in (False, True) if shared else (False,):
-            found = Layout(axis, shared, minor)
-            moved = found.first(different, n).reshape(n, -1).any(1)
-            if moved[changed] and int(moved.sum()) == 1:
-                return found
+            candidate = Layout(axis, shared, minor)
+            differs = candidate.first(different, n).reshape(n, -1).any(1)
+            if differs[index] and int(differs.sum()) == 1:
+                return candidate
     return None
 
 
-def placed(use: LayerCall, changed: LayerCall, n: int) -> Layout | None:
+def layout_of(call: LayerCall, changed: LayerCall, n: int) -> Layout | None:
     """Where the examples are in a use, from another in which the second of them differs.
 
     Found in what it saw, or where that is the same in both, in the gradient to its output.
     """
-    if use.kind == "copies":
-        return Layout(0, False, False) if use.edge.shape[0] == n else None
-    own = _own_axes(use)
-    if not torch.equal(use.seen, changed.seen):
-        return layout(use.seen, changed.seen, n, 1, own)
-    return layout(use.edge, changed.edge, n, 1, own + use.edge.ndim - use.seen.ndim)
+    if call.kind == "copies":
+        return Layout(0, False, False) if call.output_gradient.shape[0] == n else None
+    n_own_axes = _own_axes(call)
+    if not torch.equal(call.inputs, changed.inputs):
+        return find_layout(call.inputs, changed.inputs, n, 1, n_own_axes)
+    return find_layout(
+        call.output_gradient,
+        changed.output_gradient,
+        n,
+        1,
+        n_own_axes + call.output_gradient.ndim - call.inputs.ndim,
+    )
 
 
-def _own_axes(use: LayerCall) -> int:
+def _own_axes(call: LayerCall) -> int:
     """How many of the last axes of what it saw are the layer's own."""
-    if use.kind in ("convolution", "group norm", "batch norm", "sum", "product"):
-        return use.seen.ndim - 1
-    return {"linear": 1, "matrix": 1, "embedding": 0}.get(use.kind, use.options.get("axes", 0))
+    if call.kind in ("convolution", "group norm", "batch norm", "sum", "product"):
+        return call.inputs.ndim - 1
+    return {"linear": 1, "matrix": 1, "embedding": 0}.get(call.kind, call.options.get("axes", 0))
 
 
-def overlapping(uses: list[LayerCall]) -> set[str]:
+def overlapping(calls: list[LayerCall]) -> set[str]:
     """Parameters of which some rows are used by themselves and with others too."""
-    found: dict = {}
-    for use in uses:
-        for place in (use.weight, use.bias):
-            if place:
-                found.setdefault(place.name, set()).add(_key(place)[1])
-    return {name for name, rows in found.items() if _meet(rows)}
+    row_ranges: dict = {}
+    for call in calls:
+        for parameter in (call.weight, call.bias):
+            if parameter:
+                row_ranges.setdefault(parameter.name, set()).add(_key(parameter)[1])
+    return {name for name, rows in row_ranges.items() if _meet(rows)}
 
 
 def _meet(rows):
@@ -92,190 +98,200 @@ def _meet(rows):
     if len(rows) > 1 and None in rows:
         return True
     ends = sorted(rows) if len(rows) > 1 else []
-    return any(one[1] > other[0] for one, other in pairwise(ends))
+    return any(lower[1] > upper[0] for lower, upper in pairwise(ends))
 
 
-def parts(uses: list[tuple[LayerCall, Layout]], n: int) -> list[Any]:
+def gradient_forms(calls: list[tuple[LayerCall, Layout]], n: int) -> list[Any]:
     """The gradients of n examples, parameter by parameter, from the uses of a network.
 
     Uses of the same parameter are added up; a bias goes with its weight where that is seen once.
     """
-    found: dict = {}
-    for use, where in uses:
-        for part in _MAKE[use.kind](use, where, n):
-            place = part.place if isinstance(part, Table) else part.weight
-            found.setdefault(_key(place), []).append(part)
-    several = {key for key, group in found.items() if len(group) > 1}
-    for use, _ in uses:
-        _marry(found, several, use)
-    return [smaller(_added(group)) for group in found.values()]
+    by_parameter: dict = {}
+    for call, layout in calls:
+        for form in _MAKE[call.kind](call, layout, n):
+            parameter = form.parameter if isinstance(form, StoredGradients) else form.weight
+            by_parameter.setdefault(_key(parameter), []).append(form)
+    repeated = {key for key, group in by_parameter.items() if len(group) > 1}
+    for call, _ in calls:
+        _marry(by_parameter, repeated, call)
+    return [smaller(_added(group)) for group in by_parameter.values()]
 
 
-def _key(place):
-    return place.name, place.rows and (place.rows.start, place.rows.stop)
+def _key(parameter):
+    return parameter.name, parameter.rows and (parameter.rows.start, parameter.rows.stop)
 
 
-def _marry(found, several, use):
+def _marry(by_parameter, repeated, call):
     """Weight and bias of a linear layer seen once an example, as one part."""
-    if not (use.weight and use.bias):
+    if not (call.weight and call.bias):
         return
-    keys = [_key(use.weight), _key(use.bias)]
-    if several & set(keys):
+    keys = [_key(call.weight), _key(call.bias)]
+    if repeated & set(keys):
         return
-    (outer,) = found[keys[0]]
+    (outer,) = by_parameter[keys[0]]
     if isinstance(outer, RankOne):
-        found[keys[0]] = [RankOne(outer.weight, use.bias, outer.left, outer.right)]
-        del found[keys[1]]
+        by_parameter[keys[0]] = [RankOne(outer.weight, call.bias, outer.left, outer.right)]
+        del by_parameter[keys[1]]
 
 
 def _added(group):
     """Several parts of the same parameter as one."""
     if len(group) == 1:
         return group[0]
-    group = [_as_sums(part) if isinstance(part, RankOne) else part for part in group]
-    if any(isinstance(part, Table) or _grouped(part) for part in group):
-        group = [part if isinstance(part, Table) else table(part) for part in group]
-        return Table(group[0].place, sum(part.each for part in group))
-    place, shape = group[0].weight, group[0].shape
-    if all(isinstance(part, EmbeddingRows) for part in group):
-        tokens, lefts = zip(*((part.tokens, part.left) for part in group), strict=True)
-        return EmbeddingRows(place, torch.cat(tokens, 1), torch.cat(lefts, 1), shape)
-    lefts, rights = zip(*(_as_products(part) for part in group), strict=True)
-    return SumOfOuters(place, torch.cat(lefts, 1), torch.cat(rights, 1), shape)
+    group = [_as_sums(form) if isinstance(form, RankOne) else form for form in group]
+    if any(isinstance(form, StoredGradients) or _grouped(form) for form in group):
+        group = [form if isinstance(form, StoredGradients) else table(form) for form in group]
+        return StoredGradients(group[0].parameter, sum(form.gradients for form in group))
+    parameter, shape = group[0].weight, group[0].shape
+    if all(isinstance(form, EmbeddingRows) for form in group):
+        tokens, lefts = zip(*((form.tokens, form.left) for form in group), strict=True)
+        return EmbeddingRows(parameter, torch.cat(tokens, 1), torch.cat(lefts, 1), shape)
+    lefts, rights = zip(*(_as_products(form) for form in group), strict=True)
+    return SumOfOuters(parameter, torch.cat(lefts, 1), torch.cat(rights, 1), shape)
 
 
-def _grouped(part):
-    return isinstance(part, Convolution) and part.options["groups"] > 1
+def _grouped(form):
+    return isinstance(form, Convolution) and form.options["groups"] > 1
 
 
-def _as_sums(part):
+def _as_sums(form):
     """A layer seen once an example as one seen at many positions, of which there is one."""
-    shape = torch.Size((part.left.shape[1], part.right.shape[1]))
-    return SumOfOuters(part.weight, part.left[:, None], part.right[:, None], shape)
+    shape = torch.Size((form.left.shape[1], form.right.shape[1]))
+    return SumOfOuters(form.weight, form.left[:, None], form.right[:, None], shape)
 
 
-def _as_products(part):
+def _as_products(form):
     """(n, T, o) and (n, T, i) whose products are the gradients of a part."""
-    match part:
+    match form:
         case EmbeddingRows():
-            return F.one_hot(part.tokens, part.shape[0]).to(part.left.dtype), part.left
+            return F.one_hot(form.tokens, form.shape[0]).to(form.left.dtype), form.left
         case Convolution():
-            return part.left.flatten(2).mT, patches(part).mT
+            return form.left.flatten(2).mT, patches(form).mT
         case _:
-            return part.left, part.right
+            return form.left, form.right
 
 
-def _linear(use, where, n):
-    left, right = (where.first(each, n) for each in (use.edge, use.seen))
+def _linear(call, layout, n):
+    left, right = (layout.first(array, n) for array in (call.output_gradient, call.inputs))
     left, right = left.reshape(n, -1, left.shape[-1]), right.reshape(n, -1, right.shape[-1])
-    once = left.shape[1] == 1
-    if use.bias:
-        yield Table(use.bias, left[:, 0] if once else left.sum(1))
-    if use.weight and once:
-        yield RankOne(use.weight, None, left[:, 0], right[:, 0])
-    elif use.weight:
-        yield SumOfOuters(use.weight, left, right, use.options["weight"].shape)
+    single = left.shape[1] == 1
+    if call.bias:
+        yield StoredGradients(call.bias, left[:, 0] if single else left.sum(1))
+    if call.weight and single:
+        yield RankOne(call.weight, None, left[:, 0], right[:, 0])
+    elif call.weight:
+        yield SumOfOuters(call.weight, left, right, call.options["weight"].shape)
 
 
-def _matrix(use, where, n):
+def _matrix(call, layout, n):
     """Something times a weight (i, o), rather than a weight (o, i) times something."""
-    left, right = (where.first(each, n) for each in (use.seen, use.edge))
+    left, right = (layout.first(array, n) for array in (call.inputs, call.output_gradient))
     left, right = left.reshape(n, -1, left.shape[-1]), right.reshape(n, -1, right.shape[-1])
-    place = use.weight
+    parameter = call.weight
     if left.shape[1] == 1:
-        yield RankOne(place, None, left[:, 0], right[:, 0])
+        yield RankOne(parameter, None, left[:, 0], right[:, 0])
     else:
-        yield SumOfOuters(place, left, right, use.options["weight"].shape)
+        yield SumOfOuters(parameter, left, right, call.options["weight"].shape)
 
 
-def _convolution(use, where, n):
-    if use.bias:
-        yield Table(use.bias, _summed(use.edge, where, n, 1))
-    if not use.weight:
+def _convolution(call, layout, n):
+    if call.bias:
+        yield StoredGradients(call.bias, _summed(call.output_gradient, layout, n, 1))
+    if not call.weight:
         return
-    options = {k: use.options[k] for k in ("stride", "padding", "dilation", "groups")}
-    part = Convolution(use.weight, use.edge, use.seen, use.options["weight"].shape, options)
-    if not where.shared:
-        yield part
-    elif _grouped(part):
-        yield Table(use.weight, where.first(table(part).each, n).sum(1))
+    options = {k: call.options[k] for k in ("stride", "padding", "dilation", "groups")}
+    form = Convolution(
+        call.weight, call.output_gradient, call.inputs, call.options["weight"].shape, options
+    )
+    if not layout.shared:
+        yield form
+    elif _grouped(form):
+        yield StoredGradients(call.weight, layout.first(table(form).gradients, n).sum(1))
     else:
-        left, right = (where.first(each, n).flatten(1, 2) for each in _as_products(part))
-        yield SumOfOuters(use.weight, left, right, part.shape)
+        left, right = (layout.first(array, n).flatten(1, 2) for array in _as_products(form))
+        yield SumOfOuters(call.weight, left, right, form.shape)
 
 
-def _embedding(use, where, n):
-    tokens, left = (where.first(each, n) for each in (use.seen, use.edge))
+def _embedding(call, layout, n):
+    tokens, left = (layout.first(array, n) for array in (call.inputs, call.output_gradient))
     tokens, left = tokens.reshape(n, -1), left.reshape(n, -1, left.shape[-1])
-    if use.options["padding"] is not None:
-        left = left * (tokens != use.options["padding"])[..., None]
-    yield EmbeddingRows(use.weight, tokens, left, use.options["weight"].shape)
+    if call.options["padding"] is not None:
+        left = left * (tokens != call.options["padding"])[..., None]
+    yield EmbeddingRows(call.weight, tokens, left, call.options["weight"].shape)
 
 
-def _layer_norm(use, where, n):
-    axes = tuple(range(-use.options["axes"], 0))
-    middle = use.seen.mean(axes, keepdim=True)
-    spread = (use.seen.var(axes, correction=0, keepdim=True) + use.options["eps"]).sqrt()
-    yield from _scale(use, where, n, (use.seen - middle) / spread, len(axes))
+def _layer_norm(call, layout, n):
+    axes = tuple(range(-call.options["axes"], 0))
+    mean = call.inputs.mean(axes, keepdim=True)
+    deviation = (call.inputs.var(axes, correction=0, keepdim=True) + call.options["eps"]).sqrt()
+    yield from _scale(call, layout, n, (call.inputs - mean) / deviation, len(axes))
 
 
-def _rms_norm(use, where, n):
-    axes = tuple(range(-use.options["axes"], 0))
-    spread = (use.seen.square().mean(axes, keepdim=True) + use.options["eps"]).sqrt()
-    yield from _scale(use, where, n, use.seen / spread, len(axes))
+def _rms_norm(call, layout, n):
+    axes = tuple(range(-call.options["axes"], 0))
+    deviation = (call.inputs.square().mean(axes, keepdim=True) + call.options["eps"]).sqrt()
+    yield from _scale(call, layout, n, call.inputs / deviation, len(axes))
 
 
-def _group_norm(use, where, n):
-    seen = use.seen.unflatten(1, (use.options["groups"], -1))
-    axes = tuple(range(2, seen.ndim))
-    middle = seen.mean(axes, keepdim=True)
-    spread = (seen.var(axes, correction=0, keepdim=True) + use.options["eps"]).sqrt()
-    normal = ((seen - middle) / spread).flatten(1, 2)
-    yield from _channels(use, where, n, normal)
+def _group_norm(call, layout, n):
+    inputs = call.inputs.unflatten(1, (call.options["groups"], -1))
+    axes = tuple(range(2, inputs.ndim))
+    mean = inputs.mean(axes, keepdim=True)
+    deviation = (inputs.var(axes, correction=0, keepdim=True) + call.options["eps"]).sqrt()
+    normal = ((inputs - mean) / deviation).flatten(1, 2)
+    yield from _channels(call, layout, n, normal)
 
 
-def _batch_norm(use, where, n):
-    shape = (1, -1) + (1,) * (use.seen.ndim - 2)
-    middle, spread = use.options["mean"].view(shape), (use.options["var"] + use.options["eps"])
-    yield from _channels(use, where, n, (use.seen - middle) / spread.sqrt().view(shape))
+def _batch_norm(call, layout, n):
+    shape = (1, -1) + (1,) * (call.inputs.ndim - 2)
+    mean, variance = call.options["mean"].view(shape), (call.options["var"] + call.options["eps"])
+    yield from _channels(call, layout, n, (call.inputs - mean) / variance.sqrt().view(shape))
 
 
-def _scale(use, where, n, normal, axes):
+def _scale(call, layout, n, normalised, axes):
     """Scale and shift of the last axes."""
-    for place, each in ((use.weight, use.edge * normal), (use.bias, use.edge)):
-        if place:
-            each = where.first(each, n)
-            yield Table(place, each.reshape(n, -1, *each.shape[-axes:]).sum(1))
+    for parameter, gradients in (
+        (call.weight, call.output_gradient * normalised),
+        (call.bias, call.output_gradient),
+    ):
+        if parameter:
+            gradients = layout.first(gradients, n)
+            yield StoredGradients(
+                parameter, gradients.reshape(n, -1, *gradients.shape[-axes:]).sum(1)
+            )
 
 
-def _channels(use, where, n, normal):
+def _channels(call, layout, n, normalised):
     """Scale and shift of the second axis."""
-    for place, each in ((use.weight, use.edge * normal), (use.bias, use.edge)):
-        if place:
-            yield Table(place, _summed(each, where, n, 1))
+    for parameter, gradients in (
+        (call.weight, call.output_gradient * normalised),
+        (call.bias, call.output_gradient),
+    ):
+        if parameter:
+            yield StoredGradients(parameter, _summed(gradients, layout, n, 1))
 
 
-def _summed(each, where, n, channel):
+def _summed(gradients, layout, n, channel):
     """(n, channels), the rest summed."""
-    each = where.first(each.movedim(channel, -1), n)
-    return each.reshape(n, -1, each.shape[-1]).sum(1)
+    gradients = layout.first(gradients.movedim(channel, -1), n)
+    return gradients.reshape(n, -1, gradients.shape[-1]).sum(1)
 
 
-def _sum(use, where, n):
-    yield _reduced(use, where.first(use.edge, n), n)
+def _sum(call, layout, n):
+    yield _reduced(call, layout.first(call.output_gradient, n), n)
 
 
-def _product(use, where, n):
-    yield _reduced(use, where.first(use.edge * use.seen, n), n)
+def _product(call, layout, n):
+    yield _reduced(call, layout.first(call.output_gradient * call.inputs, n), n)
 
 
-def _reduced(use, each, n):
+def _reduced(call, gradients, n):
     """(n, *shape of the parameter), summed over what it was repeated along."""
-    shape = use.options["weight"].shape
-    inner = shape[max(0, len(shape) - each.ndim + 1) :]
-    ones = (1,) * (each.ndim - 1 - len(inner))
-    each = each.sum_to_size(n, *ones, *inner)
-    return Table(use.weight, each.reshape(n, *(shape or (1,))))
+    shape = call.options["weight"].shape
+    inner = shape[max(0, len(shape) - gradients.ndim + 1) :]
+    ones = (1,) * (gradients.ndim - 1 - len(inner))
+    gradients = gradients.sum_to_size(n, *ones, *inner)
+    return StoredGradients(call.weight, gradients.reshape(n, *(shape or (1,))))
 
 
 _MAKE = {

@@ -13,16 +13,16 @@ def one_by_one(losses: Callable, tensors: dict, names: list[str], examples: tupl
     losses: (parameters by name, *examples) -> (n,).  By torch.func.vmap, or where that cannot
     follow the network, in a loop.
     """
-    rest = {name: tensor for name, tensor in tensors.items() if name not in names}
-    some = {name: tensors[name] for name in names}
+    fixed = {name: tensor for name, tensor in tensors.items() if name not in names}
+    free = {name: tensors[name] for name in names}
 
-    def alone(some, *example):
-        return losses({**rest, **some}, *(part[None] for part in example))[0]
+    def alone(free, *example):
+        return losses({**fixed, **free}, *(array[None] for array in example))[0]
 
     try:
         with warnings.catch_warnings():  # of operations that vmap can only do one by one
             warnings.simplefilter("ignore", UserWarning)
-            return vmap(grad(alone), (None, *[0] * len(examples)))(some, *examples)
+            return vmap(grad(alone), (None, *[0] * len(examples)))(free, *examples)
     except RuntimeError:  # an operation that vmap does not know
-        rows = [grad(alone)(some, *example) for example in zip(*examples, strict=True)]
+        rows = [grad(alone)(free, *example) for example in zip(*examples, strict=True)]
         return {name: torch.stack([row[name] for row in rows]) for name in names}

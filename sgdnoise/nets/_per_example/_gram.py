@@ -6,23 +6,23 @@ from typing import Any
 import torch
 
 from sgdnoise.nets._per_example._layers import Convolution, RankOne, SumOfOuters
-from sgdnoise.nets._per_example._lowrank import WIDE, few
+from sgdnoise.nets._per_example._lowrank import MAX_WIDE, few
 
 
-def gram(parts: Sequence[Any], out) -> None:
+def gram(forms: Sequence[Any], out) -> None:
     """Add the inner products of all gradients to the lower tiles of `out` (n, n).
 
     parts: one layer's, block by block of examples.
     """
-    part = parts[0] if len(parts) == 1 else _joined(parts)
-    cross = _cross(part)
+    form = forms[0] if len(forms) == 1 else _joined(forms)
+    cross = _cross(form)
     if cross:
         for tile in _tiles(out):
-            cross(part, tile, slice(0, tile.stop), out[tile, : tile.stop])
+            cross(form, tile, slice(0, tile.stop), out[tile, : tile.stop])
         return
-    for each in part.chunks():
+    for columns in form.chunks():
         for tile in _tiles(out):
-            out[tile, : tile.stop].addmm_(each[tile], each[: tile.stop].T)
+            out[tile, : tile.stop].addmm_(columns[tile], columns[: tile.stop].T)
 
 
 def mirrored(out):
@@ -39,31 +39,33 @@ def _tiles(out):
     return [slice(start, min(start + width, n)) for start in range(0, n, width)]
 
 
-def _cross(part):
+def _cross(form):
     """How the inner products of some gradients with others are had without the gradients."""
-    if isinstance(part, RankOne):
+    if isinstance(form, RankOne):
         return _of_outer
-    return _of_pairs if isinstance(part, (SumOfOuters, Convolution)) and few(part) else None
+    return _of_pairs if isinstance(form, (SumOfOuters, Convolution)) and few(form) else None
 
 
-def _of_outer(part, mine, other, out):
-    left = part.left[mine] @ part.left[other].T
-    if not part.weight:
+def _of_outer(form, tile, columns, out):
+    left = form.left[tile] @ form.left[columns].T
+    if not form.weight:
         out += left
         return
-    one = left.new_full((), float(bool(part.bias)))
-    out.addcmul_(left, torch.addmm(one, part.right[mine], part.right[other].T))
+    has_bias = left.new_full((), float(bool(form.bias)))
+    out.addcmul_(left, torch.addmm(has_bias, form.right[tile], form.right[columns].T))
 
 
-def _of_pairs(part, mine, other, out):
+def _of_pairs(form, tile, columns, out):
     """Summed over all pairs of positions, one of either."""
-    one, positions = part.factors(mine), part.factors(slice(0, 1))[0].shape[-1]
-    step = max(1, WIDE // (out.shape[0] * positions**2))
-    for start in range(other.start, other.stop, step):
-        some = slice(start, min(start + step, other.stop))
-        left, right = (_rows(a) @ _rows(b).mT for a, b in zip(one, part.factors(some), strict=True))
+    factors, positions = form.factors(tile), form.factors(slice(0, 1))[0].shape[-1]
+    step = max(1, MAX_WIDE // (out.shape[0] * positions**2))
+    for start in range(columns.start, columns.stop, step):
+        block = slice(start, min(start + step, columns.stop))
+        left, right = (
+            _rows(a) @ _rows(b).mT for a, b in zip(factors, form.factors(block), strict=True)
+        )
         pairs = left.mul_(right).sum(0).view(out.shape[0], positions, -1, positions)
-        out[:, some] += pairs.sum((1, 3))
+        out[:, block] += pairs.sum((1, 3))
 
 
 def _rows(factor):
@@ -71,13 +73,13 @@ def _rows(factor):
     return factor.permute(1, 0, 3, 2).flatten(1, 2)
 
 
-def _joined(parts):
+def _joined(forms):
     """The same layer's parts on several blocks of examples as one."""
-    first = parts[0]
+    first = forms[0]
     names = [
         n
-        for n in ("each", "left", "right", "tokens")
+        for n in ("gradients", "left", "right", "tokens")
         if isinstance(getattr(first, n, 0), torch.Tensor)
     ]
-    cat = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    cat = {name: torch.cat([getattr(form, name) for form in forms]) for name in names}
     return type(first)(**{**vars(first), **cat})

@@ -10,8 +10,8 @@ from torch.nn.grad import conv1d_weight, conv2d_weight
 
 from sgdnoise.nets._per_example._lowrank import (
     ALL,
-    HELD,
-    WIDE,
+    MAX_HELD,
+    MAX_WIDE,
     column_squares,
     patches,
     products,
@@ -27,16 +27,16 @@ class ParameterBlock(NamedTuple):
     rows: slice | None = None
 
     def of(self, views: dict):
-        whole = views[self.name]
-        return whole if self.rows is None else whole[self.rows]
+        view = views[self.name]
+        return view if self.rows is None else view[self.rows]
 
 
 @runtime_checkable
-class Part(Protocol):
+class GradientForm(Protocol):
     """Gradients (n, *shape of the parameter) of one use of one parameter, or of weight and bias."""
 
     def names(self) -> set[str]: ...
-    def only(self, names: set[str]) -> Any: ...  # a Part, or None where nothing is left
+    def restricted_to(self, names: set[str]) -> Any: ...  # a Part, or None where nothing is left
     def project(self, views: dict) -> Any: ...  # (n,)
     def combine(self, weights, views: dict) -> None: ...  # adds to the views
     def squares(self) -> Any: ...  # (n,)
@@ -45,35 +45,35 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class Table:
+class StoredGradients:
     """The gradients themselves, (n, *shape)."""
 
-    place: ParameterBlock
-    each: Any
+    parameter: ParameterBlock
+    gradients: Any
 
     def names(self):
-        return {self.place.name}
+        return {self.parameter.name}
 
-    def only(self, names):
-        return self if self.place.name in names else None
+    def restricted_to(self, names):
+        return self if self.parameter.name in names else None
 
     def project(self, views):
-        return self.each.flatten(1) @ self.place.of(views).reshape(-1)
+        return self.gradients.flatten(1) @ self.parameter.of(views).reshape(-1)
 
     def combine(self, weights, views):
-        found = weights @ self.each.flatten(1)
-        self.place.of(views).add_(found.view(self.each.shape[1:]))
+        total = weights @ self.gradients.flatten(1)
+        self.parameter.of(views).add_(total.view(self.gradients.shape[1:]))
 
     def squares(self):
-        some = steps(self.each.shape[0], self.each[0].numel(), HELD)
-        return torch.cat([self.each[rows].flatten(1).square().sum(1) for rows in some])
+        slices = steps(self.gradients.shape[0], self.gradients[0].numel(), MAX_HELD)
+        return torch.cat([self.gradients[rows].flatten(1).square().sum(1) for rows in slices])
 
     def column_squares(self, views):
-        for rows in steps(self.each.shape[0], self.each[0].numel(), HELD):
-            self.place.of(views).add_(self.each[rows].square().sum(0))
+        for rows in steps(self.gradients.shape[0], self.gradients[0].numel(), MAX_HELD):
+            self.parameter.of(views).add_(self.gradients[rows].square().sum(0))
 
     def chunks(self):
-        yield self.each.flatten(1)
+        yield self.gradients.flatten(1)
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,23 @@ class RankOne:
     right: Any  # (n, i)
 
     def names(self):
-        return {place.name for place in (self.weight, self.bias) if place}
+        return {parameter.name for parameter in (self.weight, self.bias) if parameter}
 
-    def only(self, names):
+    def restricted_to(self, names):
         weight, bias = (p if p and p.name in names else None for p in (self.weight, self.bias))
         return RankOne(weight, bias, self.left, self.right) if weight or bias else None
 
     def project(self, views):
-        found = torch.zeros_like(self.left[:, 0])
+        products = torch.zeros_like(self.left[:, 0])
         if self.weight:
             matrix = self.weight.of(views)
             if self.left.shape[1] <= self.right.shape[1]:
-                found += (self.right @ matrix.T * self.left).sum(1)
+                products += (self.right @ matrix.T * self.left).sum(1)
             else:
-                found += (self.left @ matrix * self.right).sum(1)
+                products += (self.left @ matrix * self.right).sum(1)
         if self.bias:
-            found += self.left @ self.bias.of(views)
-        return found
+            products += self.left @ self.bias.of(views)
+        return products
 
     def combine(self, weights, views):
         left = weights[:, None] * self.left
@@ -126,7 +126,7 @@ class RankOne:
         if self.bias:
             yield self.left
         if self.weight:
-            for rows in steps(self.left.shape[1], self.right.numel(), WIDE):
+            for rows in steps(self.left.shape[1], self.right.numel(), MAX_WIDE):
                 yield (self.left[:, rows, None] * self.right[:, None]).flatten(1)
 
 
@@ -142,7 +142,7 @@ class SumOfOuters:
     def names(self):
         return {self.weight.name}
 
-    def only(self, names):
+    def restricted_to(self, names):
         return self if self.weight.name in names else None
 
     def project(self, views):
@@ -153,9 +153,9 @@ class SumOfOuters:
 
     def combine(self, weights, views):
         left = (weights[:, None, None] * self.left).flatten(0, 1)
-        found = left.T @ self.right.flatten(0, 1)
-        place = self.weight.of(views)
-        place.add_(found.view(place.shape))
+        total = left.T @ self.right.flatten(0, 1)
+        parameter = self.weight.of(views)
+        parameter.add_(total.view(parameter.shape))
 
     def squares(self):
         return squares(self)
@@ -165,7 +165,7 @@ class SumOfOuters:
 
     def chunks(self):
         n, _, width = self.right.shape
-        for rows in steps(self.left.shape[2], n * width, WIDE):
+        for rows in steps(self.left.shape[2], n * width, MAX_WIDE):
             yield (self.left[:, :, rows].mT @ self.right).flatten(1)
 
     def factors(self, rows):
@@ -186,7 +186,7 @@ class Convolution:
     def names(self):
         return {self.weight.name}
 
-    def only(self, names):
+    def restricted_to(self, names):
         return self if self.weight.name in names else None
 
     def project(self, views):
@@ -208,8 +208,8 @@ class Convolution:
     def chunks(self):
         n, o, *_ = self.left.shape
         kernel, groups = self.shape[2:].numel(), self.options["groups"]
-        each = n * kernel * (o + groups * self.left[0, 0].numel())
-        for channels in steps(self.shape[1], each, WIDE):
+        numbers_per_channel = n * kernel * (o + groups * self.left[0, 0].numel())
+        for channels in steps(self.shape[1], numbers_per_channel, MAX_WIDE):
             left, right = self.factors(ALL, channels)
             yield (left @ right.mT).flatten(1)
 
@@ -232,7 +232,7 @@ class EmbeddingRows:
     def names(self):
         return {self.weight.name}
 
-    def only(self, names):
+    def restricted_to(self, names):
         return self if self.weight.name in names else None
 
     def project(self, views):
@@ -247,41 +247,41 @@ class EmbeddingRows:
 
     def column_squares(self, views):
         for tokens, _, times, total in self._added():
-            found = (total.square() / times).flatten(0, 1)
-            self.weight.of(views).index_add_(0, tokens.flatten(), found)
+            squares = (total.square() / times).flatten(0, 1)
+            self.weight.of(views).index_add_(0, tokens.flatten(), squares)
 
     def chunks(self):
         n, _, d = self.left.shape
         base = torch.arange(n, device=self.tokens.device)[:, None]
-        for rows in steps(self.shape[0], n * d, WIDE):
+        for rows in steps(self.shape[0], n * d, MAX_WIDE):
             count = rows.stop - rows.start
-            here = (self.tokens >= rows.start) & (self.tokens < rows.stop)
-            place = torch.where(here, base * count + self.tokens - rows.start, 0).flatten()
-            each = self.left.new_zeros(n * count, d)
-            each.index_add_(0, place, (here[..., None] * self.left).flatten(0, 1))
-            yield each.view(n, count * d)
+            inside = (self.tokens >= rows.start) & (self.tokens < rows.stop)
+            parameter = torch.where(inside, base * count + self.tokens - rows.start, 0).flatten()
+            block = self.left.new_zeros(n * count, d)
+            block.index_add_(0, parameter, (inside[..., None] * self.left).flatten(0, 1))
+            yield block.view(n, count * d)
 
     def _added(self):
         """For some examples at a time, at each place the sum of all slopes of its token."""
         positions = self.tokens.shape[1]
-        for rows in steps(len(self.tokens), positions * (positions + self.left.shape[2]), HELD):
+        for rows in steps(len(self.tokens), positions * (positions + self.left.shape[2]), MAX_HELD):
             tokens, left = self.tokens[rows], self.left[rows]
             same = (tokens[:, :, None] == tokens[:, None]).to(left.dtype)
             yield tokens, left, same.sum(2, keepdim=True), same @ left
 
 
-def smaller(part: Any) -> Any:
+def smaller(form: Any) -> Any:
     """The part, or its gradients themselves where these take less memory."""
-    if not isinstance(part, (SumOfOuters, Convolution)):
-        return part
-    if part.shape.numel() > part.left[0].numel() + part.right[0].numel():
-        return part
-    return table(part)
+    if not isinstance(form, (SumOfOuters, Convolution)):
+        return form
+    if form.shape.numel() > form.left[0].numel() + form.right[0].numel():
+        return form
+    return table(form)
 
 
-def table(part: Any) -> Table:
+def table(form: Any) -> StoredGradients:
     """The gradients of a part that has a weight alone, themselves."""
-    each = part.left.new_empty(part.left.shape[0], *part.shape)
-    for rows, found in products(part):
-        each[rows] = found
-    return Table(part.weight, each)
+    gradients = form.left.new_empty(form.left.shape[0], *form.shape)
+    for rows, block in products(form):
+        gradients[rows] = block
+    return StoredGradients(form.weight, gradients)

@@ -13,8 +13,8 @@ from sgdnoise.nets._per_example._gram import gram, mirrored
 from sgdnoise.nets._per_example._plan import Block, Network, Plan
 from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
 
-AT_ONCE = 512  # examples in one pass over the network, where all of it is kept
-SEEN = 1 << 23  # and fewer, where its layers would then see more numbers than these
+MAX_EXAMPLES = 512  # examples in one pass over the network, where all of it is kept
+MAX_LAYER_NUMBERS = 1 << 23  # and fewer, where its layers would then see more numbers than these
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,8 @@ class NetworkGradients:
 
     def project(self, vectors):
         views = self._views(vectors.t().contiguous())
-        found = torch.cat([self._seen(block, views) for block in self.blocks()])
-        return found.view(self.n, *vectors.shape[1:])
+        columns = torch.cat([self._products(block, views) for block in self.blocks()])
+        return columns.view(self.n, *vectors.shape[1:])
 
     def combine(self, weights):
         flat, views = self._empty(*weights.shape[1:])
@@ -55,64 +55,64 @@ class NetworkGradients:
 
     def normal(self, vectors, shift):
         flat, views = self._empty(*vectors.shape[1:])
-        given = self._views(vectors.t().contiguous())
+        directions = self._views(vectors.t().contiguous())
         for block in self.blocks():
-            _add(block, self._seen(block, given) - shift, views)
+            _add(block, self._products(block, directions) - shift, views)
         return flat
 
     def squares(self):
         """|g_i|^2, (n,), added up in float64."""
-        one = self.like.double()
-        return torch.cat([_total(b, one, lambda p: p.squares()) for b in self.blocks()])
+        zero = self.like.double()
+        return torch.cat([_total(b, zero, lambda p: p.squares()) for b in self.blocks()])
 
     def column_squares(self):
         flat, (views,) = self._empty()
         for block in self.blocks():
-            for part in block.parts:
-                part.column_squares(views)
+            for gradient_form in block.forms:
+                gradient_form.column_squares(views)
         return flat
 
     def gram(self):
         out = self.like.new_zeros(self.n, self.n)
-        for layer in zip(*(block.parts for block in self.blocks()), strict=True):
+        for layer in zip(*(block.forms for block in self.blocks()), strict=True):
             gram(layer, out)
         return mirrored(out)
 
-    def part(self, name: str) -> "NetworkGradients":
+    def layer(self, name: str) -> "NetworkGradients":
         """The same examples, of one parameter or of all below a module's name."""
-        kept = {key for key in self.shapes if key == name or key.startswith(f"{name}.")}
-        if not kept:
+        names = {key for key in self.shapes if key == name or key.startswith(f"{name}.")}
+        if not names:
             raise ValueError(f"no parameter is called {name!r}; there are {listed(self.shapes)}")
-        return self._of(kept)
+        return self._of(names)
 
-    def parts(self) -> dict[str, "NetworkGradients"]:
+    def by_parameter(self) -> dict[str, "NetworkGradients"]:
         """name -> the same examples, of that parameter alone."""
         return {name: self._of({name}) for name in self.shapes}
 
-    def _of(self, kept):
+    def _of(self, names):
         def blocks():
             for block in self.blocks():
-                some = (part.only(kept) for part in block.parts)
-                yield Block(block.n, [part for part in some if part is not None])
+                forms = (form.restricted_to(names) for form in block.forms)
+                yield Block(block.n, [form for form in forms if form is not None])
 
-        shapes, routes = ({k: d[k] for k in d if k in kept} for d in (self.shapes, self.routes))
+        shapes, routes = ({k: d[k] for k in d if k in names} for d in (self.shapes, self.routes))
         return replace(self, shapes=shapes, routes=routes, blocks=blocks)
 
-    def _seen(self, block, views):
+    def _products(self, block, views):
         """Inner products of the gradients of a block with each of some vectors, (b, k)."""
         like = self.like
         return torch.stack([_total(block, like, lambda p, v=v: p.project(v)) for v in views], 1)
 
-    def _empty(self, *several):
+    def _empty(self, *shape):
         """One vector (p,) or several (p, k), each of them in one piece, and their views."""
-        flat = self.like.new_zeros(*several, self.p)
+        flat = self.like.new_zeros(*shape, self.p)
         return flat.t(), self._views(flat)
 
     def _views(self, flat):
         """Of one vector (p,), or of each of (k, p), the parameters by name."""
         sizes = [shape.numel() for shape in self.shapes.values()]
         rows = (zip(self.shapes.items(), row.split(sizes), strict=True) for row in _several(flat))
-        return [{name: part.view(shape or 1) for (name, shape), part in row} for row in rows]
+        return [{name: form.view(shape or 1) for (name, shape), form in row} for row in rows]
 
 
 def _several(vectors):
@@ -121,16 +121,16 @@ def _several(vectors):
 
 def _add(block, weights, views):
     """To each view the sum of the gradients of a block, by weights (b,), or of (b, k) its own."""
-    for part in block.parts:
+    for gradient_form in block.forms:
         for column, view in zip(_several(weights.t()), views, strict=True):
-            part.combine(column, view)
+            gradient_form.combine(column, view)
 
 
-def _total(block, like, number):
+def _total(block, zero, measure):
     """A number of each example, summed over the parts of a block."""
-    total = like.new_zeros(block.n)
-    for part in block.parts:
-        total += number(part)
+    total = zero.new_zeros(block.n)
+    for form in block.forms:
+        total += measure(form)
     return total
 
 
@@ -183,24 +183,26 @@ def per_example_gradients(
     """
     if block is not None and block < 1:
         raise ValueError(f"a block holds at least one example, not {block}")
-    here = {name: tensor.detach().clone() for name, tensor in trainable(net).items()}
-    network = Network.of(net, losses, _as_tuple(inputs), targets, here)
+    tensors = {name: tensor.detach().clone() for name, tensor in trainable(net).items()}
+    network = Network.of(net, losses, _as_tuple(inputs), targets, tensors)
     return gradients_by_plan(network.plan(), block)
 
 
 def gradients_by_plan(plan: Plan, block: int | None = None) -> NetworkGradients:
     """As `gradients`, by routes that are known."""
     network, n = plan.network, len(plan.network)
-    step = block or max(1, min(AT_ONCE, SEEN // plan.each))
+    step = block or max(1, min(MAX_EXAMPLES, MAX_LAYER_NUMBERS // plan.numbers_per_example))
     spans = [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
     def blocks():
         return (plan.block(span) for span in spans)
 
-    kept = None if block else list(blocks())
+    stored = None if block else list(blocks())
     shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
     like = next(iter(network.tensors.values())).new_zeros(())
-    return NetworkGradients(n, shapes, plan.routes, blocks if kept is None else lambda: kept, like)
+    return NetworkGradients(
+        n, shapes, plan.routes, blocks if stored is None else lambda: stored, like
+    )
 
 
 def trainable(net: nn.Module) -> dict:

@@ -18,9 +18,9 @@ from sgdnoise.nets._checks import (
     check_tensors,
     listed,
 )
-from sgdnoise.nets._per_example._assembly import Layout, overlapping, parts, placed
+from sgdnoise.nets._per_example._assembly import Layout, gradient_forms, layout_of, overlapping
 from sgdnoise.nets._per_example._fallback import one_by_one
-from sgdnoise.nets._per_example._layers import ParameterBlock, Table
+from sgdnoise.nets._per_example._layers import ParameterBlock, StoredGradients
 from sgdnoise.nets._per_example._recorder import LayerCall, RandomState, record
 
 PROBE = 3  # examples on which routes are chosen; the second of them is changed
@@ -40,7 +40,7 @@ class Block(NamedTuple):
     """Some of the examples, and the parts that make up their gradients."""
 
     n: int
-    parts: list[Any]
+    forms: list[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,22 +65,22 @@ class Network:
     def __len__(self):
         return self.targets.shape[0]
 
-    def some(self, index) -> tuple:
+    def examples_at(self, index) -> tuple:
         """Inputs and targets of some of the examples."""
-        return tuple(part[index] for part in self.inputs), self.targets[index]
+        return tuple(array[index] for array in self.inputs), self.targets[index]
 
-    def uses(self, index, spread: frozenset = frozenset()) -> tuple[Any, list[LayerCall]]:
+    def calls(self, index, repeated: frozenset = frozenset()) -> tuple[Any, list[LayerCall]]:
         """Losses of some examples, and what the layers have seen of them: see `record`."""
-        inputs, targets = self.some(index)
-        before = [part._version for part in inputs]
+        inputs, targets = self.examples_at(index)
+        versions = [array._version for array in inputs]
 
         def losses(leaves):
             return self.value(leaves, inputs, targets)
 
-        found = record(losses, self.tensors, len(targets), spread)
-        if before != [part._version for part in inputs]:
+        recorded = record(losses, self.tensors, len(targets), repeated)
+        if versions != [array._version for array in inputs]:
             raise ValueError("the network changes its inputs in place; let it work on a copy")
-        return found
+        return recorded
 
     def value(self, tensors, inputs, targets):
         """The losses at other parameters."""
@@ -90,86 +90,94 @@ class Network:
     def plan(self) -> "Plan":
         """How to have the gradient of each parameter, tried on three examples."""
         index = torch.arange(PROBE) % len(self)
-        trial, truth = self._tried(index), self._truth(index)
-        plan = Plan(self, [], trial.places, _routes(trial), trial.spread, _each(trial))
-        found = plan.fast(trial.uses, PROBE)
-        for part in found:
-            check_finite(part, 0)
-        wrong = _disagreeing(found, truth)
-        routes = {n: _route(plan.routes.get(n), n in wrong, g) for n, g in truth.items()}
+        trial, expected = self._find_trial(index), self._autograd(index)
+        plan = Plan(
+            self, [], trial.layouts, _routes(trial), trial.repeated, _numbers_per_example(trial)
+        )
+        forms = plan.fast(trial.calls, PROBE)
+        for form in forms:
+            check_finite(form, 0)
+        disagreeing = _disagreeing(forms, expected)
+        routes = {n: _route(plan.routes.get(n), n in disagreeing, g) for n, g in expected.items()}
         _warn(routes)
-        return replace(plan, calls=[_call(use) for use in trial.uses], routes=routes)
+        return replace(plan, signatures=[_signature(call) for call in trial.calls], routes=routes)
 
-    def _tried(self, index) -> "Trial":
+    def _find_trial(self, index) -> "Trial":
         """What layers see of these examples, and where these are in it.
 
         An output in which they are nowhere is handed on for each of them, if the network takes it.
         """
         before = _generators(self.tensors)
-        each, uses = self.uses(index)
-        check_losses(each, PROBE)
+        losses, calls = self.calls(index)
+        check_losses(losses, PROBE)
         if not all(map(torch.equal, before, _generators(self.tensors))):
             raise ValueError("the network draws random numbers, as dropout does; call net.eval()")
-        other = self._other(index)
-        found, changed = self.uses(other)
-        self._check_alone(index, each, other, found)
-        trial, tried = _trial(uses, changed), frozenset[int]()
+        changed_index = self._changed_index(index)
+        changed_losses, changed = self.calls(changed_index)
+        self._check_alone(index, losses, changed_index, changed_losses)
+        trial, tried = _trial(calls, changed), frozenset[int]()
         while untried := trial.nowhere() - tried:
-            spread = trial.spread | {min(untried)}
-            tried |= spread
-            trial = self._spread(index, each, other, spread) or trial
+            repeated = trial.repeated | {min(untried)}
+            tried |= repeated
+            trial = self._repeated_trial(index, losses, changed_index, repeated) or trial
         return trial
 
-    def _spread(self, index, each, other, spread):
+    def _repeated_trial(self, index, losses, changed_index, repeated):
         """A trial where outputs are handed on for each example; None where that does not go."""
         try:
-            found, uses = self.uses(index, spread)
-            _, changed = self.uses(other, spread)
+            losses_again, calls = self.calls(index, repeated)
+            _, changed = self.calls(changed_index, repeated)
         except Exception:  # whatever a network says to what it has not been made for
             return None
-        same = found.shape == each.shape and _close(found, each)
-        return _trial(uses, changed, spread) if same else None
+        same = losses_again.shape == losses.shape and _equal_to_rounding(losses_again, losses)
+        return _trial(calls, changed, repeated) if same else None
 
-    def _other(self, index):
+    def _changed_index(self, index):
         """The same examples but for the second, now the one that differs from it the most."""
-        other, n = index.clone(), len(self)
-        differ = [(x != x[index[1]]).reshape(n, -1).float().mean(1) for x in self.inputs]
-        other[1] = int(sum(differ).argmax())
-        return other
+        index_with_change, n = index.clone(), len(self)
+        differences = [(x != x[index[1]]).reshape(n, -1).float().mean(1) for x in self.inputs]
+        index_with_change[1] = int(sum(differences).argmax())
+        return index_with_change
 
-    def _check_alone(self, index, each, other, found):
+    def _check_alone(self, index, losses, changed_index, changed_losses):
         """The loss of an example is the same, whichever and how many others are in its batch."""
-        kept = (index == other).to(each.device)
+        unchanged = (index == changed_index).to(losses.device)
         with torch.no_grad():
-            fewer = self.value(self.tensors, *self.some(index[:2]))
-            if _close(found[kept], each[kept]) and _close(fewer, each[:2]):
+            fewer = self.value(self.tensors, *self.examples_at(index[:2]))
+            if _equal_to_rounding(
+                changed_losses[unchanged], losses[unchanged]
+            ) and _equal_to_rounding(fewer, losses[:2]):
                 return
-            again = self.value(self.tensors, *self.some(index))
-        if torch.equal(again, each):
+            again = self.value(self.tensors, *self.examples_at(index))
+        if torch.equal(again, losses):
             raise ValueError("the loss of an example depends on the others in its batch")
         raise ValueError("the losses differ from one call to the next: is there dropout?")
 
-    def _truth(self, index) -> dict:
+    def _autograd(self, index) -> dict:
         """The gradient of a weighted sum of losses to each parameter, by autograd; else None."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.tensors.items()}
         with torch.enable_grad():
-            each = self.value(leaves, *self.some(index))
-            total = (_unequal(each) * each).sum()
-        if not each.requires_grad:
+            losses = self.value(leaves, *self.examples_at(index))
+            total = (_unequal_weights(losses) * losses).sum()
+        if not losses.requires_grad:
             raise ValueError("the losses have no gradient; is there a torch.no_grad or a detach?")
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-        return dict(zip(leaves, found, strict=True))
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        return dict(zip(leaves, gradients, strict=True))
 
 
 class Trial(NamedTuple):
     """Uses, where the examples are in each, and whose outputs are handed on for each example."""
 
-    uses: list[LayerCall]
-    places: list[Layout | None]
-    spread: frozenset
+    calls: list[LayerCall]
+    layouts: list[Layout | None]
+    repeated: frozenset
 
     def nowhere(self) -> set:
-        return {use.order for use, place in zip(self.uses, self.places, strict=True) if not place}
+        return {
+            call.order
+            for call, parameter in zip(self.calls, self.layouts, strict=True)
+            if not parameter
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,107 +188,136 @@ class Plan:
     """
 
     network: Network
-    calls: list[tuple]
-    places: list[Layout | None]
+    signatures: list[tuple]
+    layouts: list[Layout | None]
     routes: dict
-    spread: frozenset
-    each: int
+    repeated: frozenset
+    numbers_per_example: int
 
     def block(self, span: slice) -> Block:
         """The gradients of some examples; raises ValueError where one is not finite."""
-        each, uses = self.network.uses(span, self.spread)
-        n = each.shape[0]
-        check_losses(each, n, span.start)
-        if self.calls and [_call(use) for use in uses] != self.calls:
+        losses, calls = self.network.calls(span, self.repeated)
+        n = losses.shape[0]
+        check_losses(losses, n, span.start)
+        if self.signatures and [_signature(call) for call in calls] != self.signatures:
             raise ValueError(f"the network takes another path from example {span.start} on")
-        found = [*self.fast(uses, n), *self._slow(span)] if self.calls else self._slow(span)
-        for part in found:
-            check_finite(part, span.start)
-        return Block(n, found)
+        forms = [*self.fast(calls, n), *self._slow(span)] if self.signatures else self._slow(span)
+        for form in forms:
+            check_finite(form, span.start)
+        return Block(n, forms)
 
-    def fast(self, uses: list[LayerCall], n: int) -> list[Any]:
+    def fast(self, calls: list[LayerCall], n: int) -> list[Any]:
         """The parts that come from layers."""
-        known = {name for name, route in self.routes.items() if route not in (SLOW, UNUSED)}
-        some = [(_only(use, known), place) for use, place in zip(uses, self.places, strict=True)]
-        return parts([(use, place) for use, place in some if place and (use.weight or use.bias)], n)
+        names = {name for name, route in self.routes.items() if route not in (SLOW, UNUSED)}
+        known_calls = [
+            (_only(call, names), parameter)
+            for call, parameter in zip(calls, self.layouts, strict=True)
+        ]
+        return gradient_forms(
+            [
+                (call, parameter)
+                for call, parameter in known_calls
+                if parameter and (call.weight or call.bias)
+            ],
+            n,
+        )
 
-    def _slow(self, span) -> list[Table]:
+    def _slow(self, span) -> list[StoredGradients]:
         names = [name for name, route in self.routes.items() if route == SLOW]
         if not names:
             return []
-        inputs, targets = self.network.some(span)
+        inputs, targets = self.network.examples_at(span)
 
         def losses(tensors, *examples):
             return self.network.value(tensors, examples[:-1], examples[-1])
 
-        found = one_by_one(losses, self.network.tensors, names, (*inputs, targets))
-        return [Table(ParameterBlock(name), _held(each)) for name, each in found.items()]
+        gradients = one_by_one(losses, self.network.tensors, names, (*inputs, targets))
+        return [
+            StoredGradients(ParameterBlock(name), _at_least_one_axis(values))
+            for name, values in gradients.items()
+        ]
 
 
-def _held(each):
+def _at_least_one_axis(gradients):
     """Gradients to a lone number as those to one in a row."""
-    return each if each.ndim > 1 else each[:, None]
+    return gradients if gradients.ndim > 1 else gradients[:, None]
 
 
-def _trial(uses, changed, spread=frozenset()):
+def _trial(calls, changed, repeated=frozenset()):
     """Where the examples are in what each use saw: None where nowhere; no uses if these change."""
-    if [_call(use) for use in uses] != [_call(use) for use in changed]:
+    if [_signature(call) for call in calls] != [_signature(call) for call in changed]:
         return Trial([], [], frozenset())
-    pairs = zip(uses, changed, strict=True)
+    pairs = zip(calls, changed, strict=True)
     first = Layout(0, False, False)
     return Trial(
-        uses, [first if a.order in spread else placed(a, b, PROBE) for a, b in pairs], spread
+        calls,
+        [first if a.order in repeated else layout_of(a, b, PROBE) for a, b in pairs],
+        repeated,
     )
 
 
 def _routes(trial):
     """name -> the kind of layer it belongs to, of parameters all of whose uses are placed."""
-    found: dict = {}
-    for use, place in zip(trial.uses, trial.places, strict=True):
-        for at in (use.weight, use.bias):
-            if at:
-                found.setdefault(at.name, []).append(use.kind if place else None)
-    mixed = overlapping(trial.uses)
-    return {n: kinds[0] for n, kinds in found.items() if None not in kinds and n not in mixed}
+    kinds_of: dict = {}
+    for call, parameter in zip(trial.calls, trial.layouts, strict=True):
+        for parameter_block in (call.weight, call.bias):
+            if parameter_block:
+                kinds_of.setdefault(parameter_block.name, []).append(
+                    call.kind if parameter else None
+                )
+    mixed = overlapping(trial.calls)
+    return {
+        n: kind_list[0]
+        for n, kind_list in kinds_of.items()
+        if None not in kind_list and n not in mixed
+    }
 
 
-def _each(trial):
-    return sum(use.seen.numel() + use.edge.numel() for use in trial.uses) // PROBE + 1
+def _numbers_per_example(trial):
+    return (
+        sum(call.inputs.numel() + call.output_gradient.numel() for call in trial.calls) // PROBE + 1
+    )
 
 
-def _route(kind, wrong, truth):
-    if truth is None:
+def _route(kind, disagrees, expected):
+    if expected is None:
         return UNUSED
-    return SLOW if kind is None or wrong else kind
+    return SLOW if kind is None or disagrees else kind
 
 
-def _disagreeing(parts, truth) -> set:
+def _disagreeing(forms, expected) -> set:
     """Parameters of which the parts and autograd do not find the same."""
-    views = {n: torch.zeros_like(g.view(g.shape or 1)) for n, g in truth.items() if g is not None}
-    for part in parts:
-        part.combine(_unequal(part.squares()), views)
-    return {name for name, view in views.items() if not _close(view, truth[name])}
+    views = {
+        n: torch.zeros_like(g.view(g.shape or 1)) for n, g in expected.items() if g is not None
+    }
+    for form in forms:
+        form.combine(_unequal_weights(form.squares()), views)
+    return {name for name, view in views.items() if not _equal_to_rounding(view, expected[name])}
 
 
-def _close(one, other) -> bool:
+def _equal_to_rounding(first, second) -> bool:
     """The same but for rounding."""
-    close = torch.finfo(other.dtype).eps ** ROUNDING
-    return bool(vector_norm(one - other, torch.inf) <= close * vector_norm(other, torch.inf))
+    tolerance = torch.finfo(second.dtype).eps ** ROUNDING
+    return bool(
+        vector_norm(first - second, torch.inf) <= tolerance * vector_norm(second, torch.inf)
+    )
 
 
-def _unequal(each):
+def _unequal_weights(losses):
     """Weights by which examples cannot be confused."""
-    return torch.linspace(0.4, 1.7, len(each), dtype=each.dtype, device=each.device).square()
+    return torch.linspace(0.4, 1.7, len(losses), dtype=losses.dtype, device=losses.device).square()
 
 
-def _only(use, known):
+def _only(call, names):
     """A use of those of its parameters that are known."""
-    weight, bias = (at if at and at.name in known else None for at in (use.weight, use.bias))
-    return use._replace(weight=weight, bias=bias)
+    weight, bias = (
+        block if block and block.name in names else None for block in (call.weight, call.bias)
+    )
+    return call._replace(weight=weight, bias=bias)
 
 
-def _call(use):
-    return use.kind, use.weight, use.bias
+def _signature(call):
+    return call.kind, call.weight, call.bias
 
 
 def _generators(tensors):
@@ -295,6 +332,6 @@ def _warn(routes):
         (SLOW, FallbackWarning, "no fast route: their gradients are held, example by example"),
         (UNUSED, UnusedWarning, "no part in the losses: their gradients are zero"),
     ):
-        names = [name for name, found in routes.items() if found == route]
+        names = [name for name, chosen in routes.items() if chosen == route]
         if names:
             warnings.warn(f"{listed(names)} have {text}", kind, stacklevel=5)

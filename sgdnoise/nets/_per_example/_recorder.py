@@ -24,8 +24,8 @@ class LayerCall(NamedTuple):
     kind: str
     weight: ParameterBlock | None
     bias: ParameterBlock | None
-    seen: Any
-    edge: Any
+    inputs: Any
+    output_gradient: Any
     options: dict
     order: int
 
@@ -53,7 +53,7 @@ class RandomState(NamedTuple):
 
 
 def record(
-    losses: Callable[[dict], Any], tensors: dict, n: int, spread: frozenset = frozenset()
+    losses: Callable[[dict], Any], tensors: dict, n: int, repeated: frozenset = frozenset()
 ) -> tuple[Any, list[LayerCall]]:
     """The losses (n,), and each use of a parameter with the gradient to its output.
 
@@ -63,25 +63,27 @@ def record(
     as one for each of them, so that their gradients stay apart.
     """
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
-    with torch.enable_grad(), _Tape(leaves, spread, n) as tape:
-        each = losses(leaves)
-        total = each.sum()
-    if not tape.uses or not each.requires_grad:
-        return each.detach(), []
-    edges = [use.edge for use in tape.uses]
-    slopes = torch.autograd.grad(total, edges, allow_unused=True)
-    found = zip(tape.uses, slopes, strict=True)
-    return each.detach(), [use._replace(edge=slope) for use, slope in found if slope is not None]
+    with torch.enable_grad(), _Recorder(leaves, repeated, n) as tape:
+        values = losses(leaves)
+        total = values.sum()
+    if not tape.calls or not values.requires_grad:
+        return values.detach(), []
+    edges = [call.output_gradient for call in tape.calls]
+    gradients = torch.autograd.grad(total, edges, allow_unused=True)
+    pairs = zip(tape.calls, gradients, strict=True)
+    return values.detach(), [
+        call._replace(output_gradient=slope) for call, slope in pairs if slope is not None
+    ]
 
 
-class _Tape(TorchFunctionMode):
+class _Recorder(TorchFunctionMode):
     """Watches the calls by which layers use their parameters."""
 
-    def __init__(self, leaves, spread, n):
+    def __init__(self, leaves, repeated, n):
         super().__init__()
         self.names = {id(leaf): name for name, leaf in leaves.items()}
-        self.spread, self.n = spread, n
-        self.uses: list[LayerCall] = []
+        self.repeated, self.n = repeated, n
+        self.calls: list[LayerCall] = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -91,27 +93,31 @@ class _Tape(TorchFunctionMode):
         out = func(*args, **kwargs)
         if func in _CALLS and out.grad_fn is not None:
             kind, bound = _CALLS[func]
-            return self._noted(kind, out, **bound(*args, **kwargs))
+            return self._record(kind, out, **bound(*args, **kwargs))
         return out
 
-    def _noted(self, kind, out, seen=None, weight=None, bias=None, **options):
+    def _record(self, kind, out, inputs=None, weight=None, bias=None, **options):
         """The output, the call being noted if it is one of a parameter."""
         if kind in ("sum", "product") and not self._place(weight):
-            seen, weight = weight, seen
-        if kind in ("sum", "product") and seen is not None:
-            seen = seen.expand_as(out)
-        if kind in _TURNED and self._turned(weight):
-            kind, weight = _TURNED[kind], weight._base
-        place, bias_place = self._place(weight), self._place(bias)
-        if not (place or bias_place):
+            inputs, weight = weight, inputs
+        if kind in ("sum", "product") and inputs is not None:
+            inputs = inputs.expand_as(out)
+        if kind in _TRANSPOSED and self._transposed(weight):
+            kind, weight = _TRANSPOSED[kind], weight._base
+        parameter, bias_place = self._place(weight), self._place(bias)
+        if not (parameter or bias_place):
             return out
-        order = len(self.uses)
-        if order in self.spread:
-            out, seen = (each.expand(self.n, *_alone(each).shape) for each in (out, seen))
+        order = len(self.calls)
+        if order in self.repeated:
+            out, inputs = (
+                array.expand(self.n, *_without_example_axis(array).shape) for array in (out, inputs)
+            )
         options["weight"] = None if weight is None else weight.detach()
-        seen = (out if seen is None else seen).detach()
-        edge = get_gradient_edge(out)
-        self.uses.append(LayerCall(kind, place, bias_place, seen, edge, options, order))
+        inputs = (out if inputs is None else inputs).detach()
+        output_gradient = get_gradient_edge(out)
+        self.calls.append(
+            LayerCall(kind, parameter, bias_place, inputs, output_gradient, options, order)
+        )
         return out
 
     def _place(self, tensor) -> ParameterBlock | None:
@@ -126,7 +132,7 @@ class _Tape(TorchFunctionMode):
         start = tensor.storage_offset() // base.stride(0)
         return ParameterBlock(self.names[id(base)], slice(start, start + tensor.shape[0]))
 
-    def _turned(self, tensor) -> bool:
+    def _transposed(self, tensor) -> bool:
         """Whether this is a parameter transposed."""
         base = None if tensor is None else tensor._base
         if base is None or id(base) not in self.names or tensor.shape != base.shape[::-1]:
@@ -139,31 +145,31 @@ def _set(training):
         module.training = mode
 
 
-def _alone(array):
+def _without_example_axis(array):
     """What is the same for all examples, without an axis of length 1 for them."""
     return array[0] if array.shape[0] == 1 else array
 
 
 def _linear(input, weight, bias=None):
-    return {"seen": input, "weight": weight, "bias": bias}
+    return {"inputs": input, "weight": weight, "bias": bias}
 
 
 def _convolution(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Numbers as tuples, and padding in numbers; none of it where that cannot be."""
     size = weight.ndim - 2
-    stride, dilation, padding = (_each(x, size) for x in (stride, dilation, padding))
+    stride, dilation, padding = (_per_axis(x, size) for x in (stride, dilation, padding))
     if padding == ("valid",) * size:
         padding = (0,) * size
     if padding == ("same",) * size:
-        around = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        if any(total % 2 for total in around):
+        padding_sums = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        if any(total % 2 for total in padding_sums):
             return {}
-        padding = tuple(total // 2 for total in around)
-    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return {"seen": input, "weight": weight, "bias": bias, **how}
+        padding = tuple(total // 2 for total in padding_sums)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return {"inputs": input, "weight": weight, "bias": bias, **options}
 
 
-def _each(given, size):
+def _per_axis(given, size):
     return (
         tuple(given) * (size // len(given)) if isinstance(given, (tuple, list)) else (given,) * size
     )
@@ -172,11 +178,11 @@ def _each(given, size):
 def _pair(input, other, *, alpha=1, out=None):
     """Of two that are added or multiplied; which of them is a parameter is seen later."""
     plain = alpha == 1 and out is None and torch.is_tensor(input) and torch.is_tensor(other)
-    return {"seen": input, "weight": other} if plain else {}
+    return {"inputs": input, "weight": other} if plain else {}
 
 
 def _times(input, other, *, out=None):
-    return {} if out is not None or other.ndim != 2 else {"seen": input, "weight": other}
+    return {} if out is not None or other.ndim != 2 else {"inputs": input, "weight": other}
 
 
 def _expanded(input, *_, **__):
@@ -184,26 +190,26 @@ def _expanded(input, *_, **__):
 
 
 def _embedding(input, weight, padding_idx=None, *_, **__):
-    return {"seen": input, "weight": weight, "padding": padding_idx}
+    return {"inputs": input, "weight": weight, "padding": padding_idx}
 
 
 def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
-    how = {"axes": len(normalized_shape), "eps": eps}
-    return {"seen": input, "weight": weight, "bias": bias, **how}
+    options = {"axes": len(normalized_shape), "eps": eps}
+    return {"inputs": input, "weight": weight, "bias": bias, **options}
 
 
 def _rms_norm(input, normalized_shape, weight=None, eps=None):
     eps = torch.finfo(input.dtype).eps if eps is None else eps
-    return {"seen": input, "weight": weight, "axes": len(normalized_shape), "eps": eps}
+    return {"inputs": input, "weight": weight, "axes": len(normalized_shape), "eps": eps}
 
 
 def _group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
-    return {"seen": input, "weight": weight, "bias": bias, "groups": num_groups, "eps": eps}
+    return {"inputs": input, "weight": weight, "bias": bias, "groups": num_groups, "eps": eps}
 
 
 def _batch_norm(input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):  # noqa: ARG001 - torch's signature
-    how = {"mean": mean, "var": var, "eps": eps}
-    return {"seen": input, "weight": weight, "bias": bias, **how}
+    options = {"mean": mean, "var": var, "eps": eps}
+    return {"inputs": input, "weight": weight, "bias": bias, **options}
 
 
 _CALLS: dict[Any, tuple[str, Callable]] = {
@@ -220,7 +226,7 @@ _CALLS: dict[Any, tuple[str, Callable]] = {
     **dict.fromkeys((torch.matmul, Tensor.matmul), ("matrix", _times)),
     Tensor.expand: ("copies", _expanded),
 }
-_TURNED = {"linear": "matrix", "matrix": "linear"}
+_TRANSPOSED = {"linear": "matrix", "matrix": "linear"}
 
 
 def _unchecked(function):

@@ -47,7 +47,7 @@ def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
         "loss": _number(mean(each.double().numpy(force=True))),
         "noise_trace": noise_trace(rows),
         "noise_scale": gradient_noise_scale(rows),
-        "layer_noise_trace": {layer: noise_trace(rows.part(layer)) for layer in owned},
+        "layer_noise_trace": {layer: noise_trace(rows.layer(layer)) for layer in owned},
     }
     if n_probes:
         found["hessian_trace"] = hessian_trace(net, loss, inputs, targets, n_probes, rng)

@@ -19,10 +19,10 @@ def gradient_norm(rows) -> Estimate:
 
 
 def by_layer(rows, measure: Callable[..., Estimate] = signal_to_noise) -> dict[str, Estimate]:
-    """A measure of each parameter's own gradients, by name, in the order of `rows.parts()`.
+    """A measure of each parameter's own gradients, by name, in the order of `rows.by_parameter()`.
 
     measure: rows -> Estimate: `signal_to_noise`, |g|^2 / Tr C, `gradient_norm`, or `scale`.
     The layers share their examples, so their errors are not independent of one another.
     Raises ValueError as the measure does.
     """
-    return {name: measure(part) for name, part in n_gradients_in(rows).parts().items()}
+    return {name: measure(part) for name, part in n_gradients_in(rows).by_parameter().items()}
