@@ -1,4 +1,4 @@
-"""Proves every derived equation and writes them for the paper: `python -m derivations`."""
+"""Prove every derived equation and write them for the paper: `python -m derivations`."""
 
 import argparse
 import sys
@@ -13,36 +13,49 @@ __all__ = ["main"]
 
 
 def main(arguments=None) -> int:
-    """Exit status: 0 if all laws hold (and with --check the committed file is fresh), else 1."""
+    """Return 0 if all laws hold (and with --check the committed file is up to date), else 1."""
     parser = argparse.ArgumentParser(prog="python -m derivations", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if stale")
-    check = parser.parse_args(arguments).check
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if out of date")
+    parser.add_argument("--list", action="store_true", help="list the equations, prove nothing")
+    options = parser.parse_args(arguments)
     console = Console(emoji=False, markup=False)
+    if options.list:
+        console.print(_list())
+        return 0
     proofs = [prove(entry) for entry in entries()]
     console.print(_table(proofs))
-    failed = [f"{p.entry.label}: {name}" for p in proofs for name in p.failed]
-    for line in failed:
+    failures = [f"{p.equation.label}: {name}" for p in proofs for name in p.failed]
+    for line in failures:
         console.print(f"does not hold: {line}")
-    return 1 if failed else _written(console, check)
+    return 1 if failures else _write(console, options.check)
+
+
+def _list():
+    table = Table("equation", "derived in", "computed by", "laws")
+    for entry in entries():
+        place = f"{entry.derive.__module__}.{entry.derive.__name__}"
+        table.add_row(entry.label, place, entry.computed_by, str(len(entry.laws)))
+    return table
 
 
 def _table(proofs):
     table = Table("equation", "computed by", "laws", "seconds")
     for entry, failed, seconds in proofs:
-        held = len(entry.checks) - len(failed)
-        table.add_row(entry.label, entry.used, f"{held} of {len(entry.checks)}", f"{seconds:.2f}")
+        laws = f"{len(entry.laws) - len(failed)} of {len(entry.laws)}"
+        table.add_row(entry.label, entry.computed_by, laws, f"{seconds:.2f}")
     return table
 
 
-def _written(console, check):
-    fresh, path = latex.text(), latex.COMMITTED
+def _write(console, check):
+    text, path = latex.text(), latex.COMMITTED
     name = path.relative_to(path.parents[2])
     if check:
-        stale = not path.exists() or path.read_text() != fresh
-        console.print(f"{name} is {'stale: run python -m derivations' if stale else 'fresh'}")
+        stale = not path.exists() or path.read_text() != text
+        state = "out of date: run python -m derivations" if stale else "up to date"
+        console.print(f"{name} is {state}")
         return int(stale)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(fresh)
+    path.write_text(text)
     console.print(f"wrote {name}")
     return 0
 

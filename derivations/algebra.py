@@ -1,4 +1,4 @@
-"""The few moves that several derivations make."""
+"""Operations that several derivations share."""
 
 from functools import cache
 
@@ -13,26 +13,26 @@ def white(count):
 
 
 def mean(expression, numbers):
-    """Mean of a polynomial over independent standard normal numbers, one after the other."""
+    """The mean of a polynomial over independent standard normal numbers, in turn."""
     for z in numbers:
         terms = sp.Poly(expression, z).terms()
         expression = sum(coefficient * _moment(power) for (power,), coefficient in terms)
     return sp.expand(expression)
 
 
-def same(one, other):
+def same(left, right):
     """Whether two expressions, or two matrices, are equal for all values of their letters."""
-    gaps = sp.Matrix([one]) - sp.Matrix([other])
+    gaps = sp.Matrix([left]) - sp.Matrix([right])
     return all(sp.simplify(gap) == 0 for gap in gaps)
 
 
 def upright(expression):
-    """The same fraction, factored, with its sign inside the sum of the denominator."""
+    """The same fraction, factored, with its sign in the sum of the denominator."""
     above, below = sp.fraction(sp.factor(expression))
     if not above.could_extract_minus_sign():
         return above / below
-    turned = next(part for part in sp.Mul.make_args(below) if part.is_Add)
-    return -above / (below / turned * sp.expand(-turned))
+    factor = next(factor for factor in sp.Mul.make_args(below) if factor.is_Add)
+    return -above / (below / factor * sp.expand(-factor))
 
 
 @cache

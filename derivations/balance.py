@@ -5,9 +5,8 @@ from functools import cache
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.symbols import batch, outputs, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 decay, kappa, rho = sp.symbols("lambda kappa rho", positive=True)
 inputs, width = sp.symbols("d h", integer=True, positive=True)
@@ -17,6 +16,31 @@ HIDDEN, READOUT = sp.symbols(r"{\operatorname{Tr}K} |V|^{2}", positive=True)
 one, two = sp.symbols("w_1 w_2", positive=True)  # modes of the hidden layer without temperature
 
 
+def _its_pull_is_that_of_noisy_steps():
+    """E Tr(V G^T G V^T - W^T G G^T W), G = x e^T with label noise e: 2 inputs, 1 unit, 2 outputs.
+
+    A step adds rate^2 of it, rate = 4 B kappa / sigma^2 of it in a unit of time.
+    """
+    letters = white(4)
+    x = sp.Matrix([sp.sqrt(3) * letters[0], letters[1]])  # of variances 3 and 1
+    e = sigma / sp.sqrt(batch) * sp.Matrix(letters[2:])
+    W, V = (sp.Matrix(2, 1, sp.symbols(f"{name}_1:3", real=True)) for name in "wv")
+    G, V = x * e.T, V.T
+    change = (V * G.T * G * V.T - W.T * G * G.T * W)[0]
+    found = mean(sp.expand(change), letters) * 4 * batch * kappa / sigma**2
+    hidden, readout = 3 * W[0] ** 2 + W[1] ** 2, V[0] ** 2 + V[1] ** 2
+    return same(found, _pull(hidden, readout).subs({spread: 4, outputs: 2}))
+
+
+def _without_temperature_it_is_the_fixed_point():
+    return same(sum_rule().rhs.subs(rho, 0), spread * READOUT)
+
+
+@equation(
+    "eq:balance-sum-rule",
+    computed_by="sgdnoise.theory.sum_rule",
+    laws=(_its_pull_is_that_of_noisy_steps, _without_temperature_it_is_the_fixed_point),
+)
 def sum_rule():
     """Trace of the imbalance's speed under both noises, at rest: hidden power and readout."""
     push = 2 * rho * kappa * (inputs - outputs) * width  # as in `temperature`, T = rho kappa
@@ -24,11 +48,19 @@ def sum_rule():
     return sp.Eq(outputs * HIDDEN, sp.expand(outputs * rest))
 
 
-def _pull(hidden, readout):
-    """Speed that label noise gives the trace of the imbalance."""
-    return 4 * kappa * (spread * readout - outputs * hidden)
+def _the_law_of_readouts_obeys_the_sum_rule():
+    """By parts, the mean of Tr(Sigma) q - s^2 / q is rho (h - d) / 2."""
+    law = readout_law().rhs
+    gone = sp.simplify(sp.diff(q * law, q) / law)  # of mean zero
+    force = spread * q - s**2 / q
+    return same(gone, (rho * (width - inputs) / 2 - force) / rho)
 
 
+@equation(
+    "eq:readout-law",
+    computed_by="sgdnoise.theory.noise_balance",
+    laws=(_the_law_of_readouts_obeys_the_sum_rule,),
+)
 @cache
 def readout_law():
     """Law of the readout's squared length on the minima, up to a constant: one output.
@@ -43,6 +75,30 @@ def readout_law():
     return sp.Eq(sp.Symbol("p(q)"), sp.powsimp(shell * across * weight))
 
 
+def _one_output_has_bessels_mean():
+    """E s^2 / q = s Tr(Sigma)^1/2 K_(p-1)(z) / K_p(z) with p = (h - d) / 2, for large z."""
+    z, p = sp.symbols("z p", positive=True)
+
+    def hankel(order):  # K_order(z) over (pi / 2z)^1/2 exp(-z), two terms
+        return 1 + (4 * order**2 - 1) / (8 * z)
+
+    ratio = sp.series((hankel(p - 1) / hankel(p)).subs(z, 1 / c), c, 0, 2).removeO()
+    slope = sp.diff(ratio, c).subs(p, (width - inputs) / 2)  # 1 / z = c / w, one output
+    alone = sp.limit((mode_at_balance().rhs - one) / c, two, sp.oo)  # which is out of its reach
+    return same(slope, alone)
+
+
+def _two_modes_are_exchangeable():
+    """The total does not see which of them is which."""
+    total = _drifted(one, two) + _drifted(two, one) - one - two
+    return same(total / c, inputs - width + sp.Rational(3, 2))
+
+
+@equation(
+    "eq:mode-at-balance",
+    computed_by="sgdnoise.theory.noise_balance",
+    laws=(_one_output_has_bessels_mean, _two_modes_are_exchangeable),
+)
 @cache
 def mode_at_balance():
     """Mean of a mode of the hidden layer beside another one, to first order in temperature.
@@ -52,6 +108,30 @@ def mode_at_balance():
     return sp.Eq(sp.Symbol(r"\mathbb{E} A_{11}"), _drifted(one, two))
 
 
+def _pairs_are_those_of_small_matrices():
+    """The three pairings, against all moments of the entries."""
+
+    def alike(d, m):
+        letters = white(d * m)
+        Z = sp.Matrix(d, m, letters)
+        return same(mean(sp.expand(((Z * Z.T) ** 2).trace()), letters), _paired(d, m))
+
+    return all(alike(*size) for size in ((1, 1), (1, 3), (2, 1), (2, 2)))
+
+
+def _mixed_terms_have_the_mean_of_z():
+    """2 Tr A c Z Z^T has the mean 2 c m Tr A."""
+    letters = white(4)
+    Z, A = sp.Matrix(2, 2, letters), sp.Matrix(2, 2, sp.symbols("a_1:5"))
+    found = mean(sp.expand((2 * c * A * Z * Z.T).trace()), letters)
+    return same(found, 2 * c * 2 * A.trace())
+
+
+@equation(
+    "eq:free-square",
+    computed_by="sgdnoise.theory.noise_balance",
+    laws=(_pairs_are_those_of_small_matrices, _mixed_terms_have_the_mean_of_z),
+)
 @cache
 def free_square():
     """Mean square of all modes with the free units, whose weights are normal.
@@ -67,6 +147,19 @@ def free_square():
     )
 
 
+def _no_decay_leaves_the_mode():
+    return same(soft_threshold().rhs.subs(decay, 0), s)
+
+
+def _decay_above_a_mode_leaves_no_minimum():
+    return same(sp.solve(soft_threshold().rhs, decay)[0], s)
+
+
+@equation(
+    "eq:soft-threshold",
+    computed_by="sgdnoise.theory.soft_threshold",
+    laws=(_no_decay_leaves_the_mode, _decay_above_a_mode_leaves_no_minimum),
+)
 def soft_threshold():
     """The mode of the product that decay leaves.
 
@@ -78,6 +171,11 @@ def soft_threshold():
     least = sp.simplify((root**2 + (x / root) ** 2) / 2)
     (rest,) = sp.solve(sp.diff((x - s) ** 2 / 2 + decay * least, x), x)
     return sp.Eq(x, rest)
+
+
+def _pull(hidden, readout):
+    """Speed that label noise gives the trace of the imbalance."""
+    return 4 * kappa * (spread * readout - outputs * hidden)
 
 
 def _drifted(first, second):
@@ -104,105 +202,3 @@ def _paired(d, m):
     """E Tr (Z Z^T)^2 = E sum Z_ia Z_ja Z_jb Z_ib over the three ways to pair the four entries."""
     same_row, same_column, both = d * m**2, d**2 * m, d * m
     return same_row + same_column + both
-
-
-def _its_pull_is_that_of_noisy_steps():
-    """E Tr(V G^T G V^T - W^T G G^T W), G = x e^T with label noise e: 2 inputs, 1 unit, 2 outputs.
-
-    A step adds rate^2 of it, rate = 4 B kappa / sigma^2 of it in a unit of time.
-    """
-    letters = white(4)
-    x = sp.Matrix([sp.sqrt(3) * letters[0], letters[1]])  # of variances 3 and 1
-    e = sigma / sp.sqrt(batch) * sp.Matrix(letters[2:])
-    W, V = (sp.Matrix(2, 1, sp.symbols(f"{name}_1:3", real=True)) for name in "wv")
-    G, V = x * e.T, V.T
-    change = (V * G.T * G * V.T - W.T * G * G.T * W)[0]
-    found = mean(sp.expand(change), letters) * 4 * batch * kappa / sigma**2
-    hidden, readout = 3 * W[0] ** 2 + W[1] ** 2, V[0] ** 2 + V[1] ** 2
-    return same(found, _pull(hidden, readout).subs({spread: 4, outputs: 2}))
-
-
-def _without_temperature_it_is_the_fixed_point():
-    return same(sum_rule().rhs.subs(rho, 0), spread * READOUT)
-
-
-def _the_law_of_readouts_obeys_the_sum_rule():
-    """By parts, the mean of Tr(Sigma) q - s^2 / q is rho (h - d) / 2."""
-    law = readout_law().rhs
-    gone = sp.simplify(sp.diff(q * law, q) / law)  # of mean zero
-    force = spread * q - s**2 / q
-    return same(gone, (rho * (width - inputs) / 2 - force) / rho)
-
-
-def _one_output_has_bessels_mean():
-    """E s^2 / q = s Tr(Sigma)^1/2 K_(p-1)(z) / K_p(z) with p = (h - d) / 2, for large z."""
-    z, p = sp.symbols("z p", positive=True)
-
-    def hankel(order):  # K_order(z) over (pi / 2z)^1/2 exp(-z), two terms
-        return 1 + (4 * order**2 - 1) / (8 * z)
-
-    ratio = sp.series((hankel(p - 1) / hankel(p)).subs(z, 1 / c), c, 0, 2).removeO()
-    slope = sp.diff(ratio, c).subs(p, (width - inputs) / 2)  # 1 / z = c / w, one output
-    alone = sp.limit((mode_at_balance().rhs - one) / c, two, sp.oo)  # which is out of its reach
-    return same(slope, alone)
-
-
-def _two_modes_are_exchangeable():
-    """The total does not see which of them is which."""
-    total = _drifted(one, two) + _drifted(two, one) - one - two
-    return same(total / c, inputs - width + sp.Rational(3, 2))
-
-
-def _pairs_are_those_of_small_matrices():
-    """The three pairings, against all moments of the entries."""
-
-    def alike(d, m):
-        letters = white(d * m)
-        Z = sp.Matrix(d, m, letters)
-        return same(mean(sp.expand(((Z * Z.T) ** 2).trace()), letters), _paired(d, m))
-
-    return all(alike(*size) for size in ((1, 1), (1, 3), (2, 1), (2, 2)))
-
-
-def _mixed_terms_have_the_mean_of_z():
-    """2 Tr A c Z Z^T has the mean 2 c m Tr A."""
-    letters = white(4)
-    Z, A = sp.Matrix(2, 2, letters), sp.Matrix(2, 2, sp.symbols("a_1:5"))
-    found = mean(sp.expand((2 * c * A * Z * Z.T).trace()), letters)
-    return same(found, 2 * c * 2 * A.trace())
-
-
-def _no_decay_leaves_the_mode():
-    return same(soft_threshold().rhs.subs(decay, 0), s)
-
-
-def _decay_above_a_mode_leaves_no_minimum():
-    return same(sp.solve(soft_threshold().rhs, decay)[0], s)
-
-
-EQUATIONS = {
-    "eq:balance-sum-rule": sum_rule,
-    "eq:readout-law": readout_law,
-    "eq:mode-at-balance": mode_at_balance,
-    "eq:free-square": free_square,
-    "eq:soft-threshold": soft_threshold,
-}
-
-USED = {
-    "eq:balance-sum-rule": "theory.balance.sum_rule",
-    "eq:readout-law": "theory.balance.balance",
-    "eq:mode-at-balance": "theory.balance.balance",
-    "eq:free-square": "theory.balance.balance",
-    "eq:soft-threshold": "theory.balance.soft_threshold",
-}
-
-CHECKS = {
-    "eq:balance-sum-rule": (
-        _its_pull_is_that_of_noisy_steps,
-        _without_temperature_it_is_the_fixed_point,
-    ),
-    "eq:readout-law": (_the_law_of_readouts_obeys_the_sum_rule,),
-    "eq:mode-at-balance": (_one_output_has_bessels_mean, _two_modes_are_exchangeable),
-    "eq:free-square": (_pairs_are_those_of_small_matrices, _mixed_terms_have_the_mean_of_z),
-    "eq:soft-threshold": (_no_decay_leaves_the_mode, _decay_above_a_mode_leaves_no_minimum),
-}

@@ -7,11 +7,10 @@ whose coefficients are letters.
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.stationary import c as entry
 from derivations.stationary import continuous_entry, h_i, h_j, stationary_entry
 from derivations.symbols import curvature, rate
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 MOST = 4  # order of the series
 m = sp.Symbol("m", real=True)
@@ -39,12 +38,57 @@ def _second(expression):
     return sp.series(sp.expand(expression), small, 0, 3).removeO().subs(small, 1)
 
 
+def _mean_descends_the_trace():
+    """m - rate grad (L + Tr(H S) / 2), with S held."""
+    x, loss, spread, moved, z = _plane()
+    lifted = loss + (sp.hessian(loss, x) * spread).trace() / 2
+    middle = dict.fromkeys(x, 0)
+    claimed = [-rate * sp.diff(lifted, k).subs(middle) for k in x]
+    return same([_second(mean(one, z)) for one in moved], claimed)
+
+
+def _exact_for_quadratic_losses():
+    """Nothing is dropped where there are no third derivatives and no fourth."""
+    moved, numbers = _line()
+    flat = {_letter("L", 3): 0, _letter("L", 4): 0, small: 1}
+    middle = mean(moved.subs(flat), numbers)
+    spread = mean(sp.expand((moved.subs(flat) - middle) ** 2), numbers)
+    claimed = [side.rhs.subs(flat) for side in (closure_mean(), closure_spread())]
+    return same([middle, spread], claimed)
+
+
+@equation(
+    "eq:closure-mean",
+    computed_by="sgdnoise.theory.moment_closure",
+    laws=(_mean_descends_the_trace, _exact_for_quadratic_losses),
+)
 def closure_mean():
     """Mean after a step of descent from displacements of variance s."""
     moved, numbers = _line()
     return sp.Eq(sp.Symbol("m'"), sp.collect(_second(mean(moved, numbers)), rate))
 
 
+def _spread_is_carried_by_the_hessian():
+    """(1 - rate H) S (1 - rate H)."""
+    x, loss, spread, moved, z = _plane()
+    kept = sp.eye(2) - rate * sp.hessian(loss, x).subs(dict.fromkeys(x, 0))
+    middle = [mean(one, z) for one in moved]
+    off = [one - mid for one, mid in zip(moved, middle, strict=True)]
+    found = sp.Matrix(2, 2, lambda i, j: _second(mean(sp.expand(off[i] * off[j]), z)))
+    return same(found, kept * spread * kept)
+
+
+def _rest_is_that_of_a_bowl():
+    step = closure_spread().rhs.subs(_letter("L", 2), curvature)
+    rest = stationary_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})
+    return same(step.subs(s, rest), rest)
+
+
+@equation(
+    "eq:closure-spread",
+    computed_by="sgdnoise.theory.moment_closure",
+    laws=(_spread_is_carried_by_the_hessian, _rest_is_that_of_a_bowl),
+)
 def closure_spread():
     """Variance after that step."""
     moved, numbers = _line()
@@ -53,6 +97,17 @@ def closure_spread():
     return sp.Eq(sp.Symbol("s'"), sp.factor(spread) + rate**2 * c)
 
 
+def _flow_rests_as_langevin_does():
+    flow = closure_flow().rhs.subs(_letter("L", 2), curvature)
+    rest = continuous_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})
+    return same(flow.subs(s, rest), 0)
+
+
+@equation(
+    "eq:closure-flow",
+    computed_by="sgdnoise.theory.moment_closure",
+    laws=(_flow_rests_as_langevin_does,),
+)
 def closure_flow():
     """The same a unit of time, where steps are small and their noise as large as rate C."""
     change = (closure_spread().rhs - s) / rate
@@ -61,6 +116,26 @@ def closure_flow():
     return sp.Eq(sp.Symbol(r"\dot{s}"), flow)
 
 
+def _observable_in_the_plane_is_a_trace():
+    x, _, spread, _, z = _plane()
+    seen, middle = _series("f", *x), dict.fromkeys(x, 0)
+    at = dict(zip(x, (small * u[0] * z[0], small * (u[1] * z[0] + u[2] * z[1])), strict=True))
+    found = _second(mean(sp.expand(seen.subs(at, simultaneous=True)), z))
+    claimed = seen.subs(middle) + (sp.hessian(seen, x).subs(middle) * spread).trace() / 2
+    return same(found, claimed)
+
+
+def _mean_of_a_square_is_exact():
+    x = _letter("f", 0), _letter("f", 1), _letter("f", 2)
+    square = closure_observable().rhs.subs(dict(zip(x, (m**2, 2 * m, 2), strict=True)))
+    return same(square, m**2 + s)
+
+
+@equation(
+    "eq:closure-observable",
+    computed_by="sgdnoise.theory.second_order_mean",
+    laws=(_observable_in_the_plane_is_a_trace, _mean_of_a_square_is_exact),
+)
 def closure_observable():
     """Mean of an observable."""
     x, (z,) = sp.Symbol("x"), white(1)
@@ -68,6 +143,27 @@ def closure_observable():
     return sp.Eq(sp.Symbol(r"\mathbb{E} f"), _second(mean(seen, (z,))))
 
 
+def _strain_is_of_first_order_and_no_quadratic_loss_has_any():
+    found = closure_strain().rhs
+    return same(found.subs(s, 2 * s), 2 * found) and found.subs(_letter("L", 4), 0) == 0
+
+
+def _strain_is_what_the_first_neglected_term_of_the_loss_is():
+    """(E L - L - H s / 2) / (H s / 2) is half of it."""
+    x, (z,) = sp.Symbol("x"), white(1)
+    loss = mean(_series("L", x).subs(x, sp.sqrt(s) * z), (z,))
+    half = _letter("L", 2) * s / 2
+    return same((loss - _letter("L", 0) - half) / half, closure_strain().rhs / 2)
+
+
+@equation(
+    "eq:closure-strain",
+    computed_by="sgdnoise.theory.closure_error",
+    laws=(
+        _strain_is_of_first_order_and_no_quadratic_loss_has_any,
+        _strain_is_what_the_first_neglected_term_of_the_loss_is,
+    ),
+)
 def closure_strain():
     """Share by which the mean curvature differs from that of the middle."""
     x, (z,) = sp.Symbol("x"), white(1)
@@ -92,100 +188,3 @@ def _plane():
     moved = [at[k] - rate * sp.diff(loss, k).subs(at, simultaneous=True) for k in x]
     root = sp.Matrix([[u[0], 0], [u[1], u[2]]])
     return x, loss, root * root.T, moved, z
-
-
-def _mean_descends_the_trace():
-    """m - rate grad (L + Tr(H S) / 2), with S held."""
-    x, loss, spread, moved, z = _plane()
-    lifted = loss + (sp.hessian(loss, x) * spread).trace() / 2
-    middle = dict.fromkeys(x, 0)
-    claimed = [-rate * sp.diff(lifted, k).subs(middle) for k in x]
-    return same([_second(mean(one, z)) for one in moved], claimed)
-
-
-def _spread_is_carried_by_the_hessian():
-    """(1 - rate H) S (1 - rate H)."""
-    x, loss, spread, moved, z = _plane()
-    kept = sp.eye(2) - rate * sp.hessian(loss, x).subs(dict.fromkeys(x, 0))
-    middle = [mean(one, z) for one in moved]
-    off = [one - mid for one, mid in zip(moved, middle, strict=True)]
-    found = sp.Matrix(2, 2, lambda i, j: _second(mean(sp.expand(off[i] * off[j]), z)))
-    return same(found, kept * spread * kept)
-
-
-def _exact_for_quadratic_losses():
-    """Nothing is dropped where there are no third derivatives and no fourth."""
-    moved, numbers = _line()
-    flat = {_letter("L", 3): 0, _letter("L", 4): 0, small: 1}
-    middle = mean(moved.subs(flat), numbers)
-    spread = mean(sp.expand((moved.subs(flat) - middle) ** 2), numbers)
-    claimed = [side.rhs.subs(flat) for side in (closure_mean(), closure_spread())]
-    return same([middle, spread], claimed)
-
-
-def _rest_is_that_of_a_bowl():
-    step = closure_spread().rhs.subs(_letter("L", 2), curvature)
-    rest = stationary_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})
-    return same(step.subs(s, rest), rest)
-
-
-def _flow_rests_as_langevin_does():
-    flow = closure_flow().rhs.subs(_letter("L", 2), curvature)
-    rest = continuous_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})
-    return same(flow.subs(s, rest), 0)
-
-
-def _observable_in_the_plane_is_a_trace():
-    x, _, spread, _, z = _plane()
-    seen, middle = _series("f", *x), dict.fromkeys(x, 0)
-    at = dict(zip(x, (small * u[0] * z[0], small * (u[1] * z[0] + u[2] * z[1])), strict=True))
-    found = _second(mean(sp.expand(seen.subs(at, simultaneous=True)), z))
-    claimed = seen.subs(middle) + (sp.hessian(seen, x).subs(middle) * spread).trace() / 2
-    return same(found, claimed)
-
-
-def _mean_of_a_square_is_exact():
-    x = _letter("f", 0), _letter("f", 1), _letter("f", 2)
-    square = closure_observable().rhs.subs(dict(zip(x, (m**2, 2 * m, 2), strict=True)))
-    return same(square, m**2 + s)
-
-
-def _strain_is_of_first_order_and_no_quadratic_loss_has_any():
-    found = closure_strain().rhs
-    return same(found.subs(s, 2 * s), 2 * found) and found.subs(_letter("L", 4), 0) == 0
-
-
-def _strain_is_what_the_first_neglected_term_of_the_loss_is():
-    """(E L - L - H s / 2) / (H s / 2) is half of it."""
-    x, (z,) = sp.Symbol("x"), white(1)
-    loss = mean(_series("L", x).subs(x, sp.sqrt(s) * z), (z,))
-    half = _letter("L", 2) * s / 2
-    return same((loss - _letter("L", 0) - half) / half, closure_strain().rhs / 2)
-
-
-EQUATIONS = {
-    "eq:closure-mean": closure_mean,
-    "eq:closure-spread": closure_spread,
-    "eq:closure-flow": closure_flow,
-    "eq:closure-observable": closure_observable,
-    "eq:closure-strain": closure_strain,
-}
-
-USED = {
-    "eq:closure-mean": "theory.closure.closure",
-    "eq:closure-spread": "theory.closure.closure",
-    "eq:closure-flow": "theory.closure.closure",
-    "eq:closure-observable": "theory.closure.expected",
-    "eq:closure-strain": "theory.closure.strain",
-}
-
-CHECKS = {
-    "eq:closure-mean": (_mean_descends_the_trace, _exact_for_quadratic_losses),
-    "eq:closure-spread": (_spread_is_carried_by_the_hessian, _rest_is_that_of_a_bowl),
-    "eq:closure-flow": (_flow_rests_as_langevin_does,),
-    "eq:closure-observable": (_observable_in_the_plane_is_a_trace, _mean_of_a_square_is_exact),
-    "eq:closure-strain": (
-        _strain_is_of_first_order_and_no_quadratic_loss_has_any,
-        _strain_is_what_the_first_neglected_term_of_the_loss_is,
-    ),
-}

@@ -6,28 +6,100 @@ Near zero the weights of a product of layers follow linear steps, the same for a
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.symbols import batch, rate, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "slope", "width"]
 
 slope = sp.Symbol("s", positive=True)  # of the targets, y = s x + sigma eps
 width = sp.Symbol("d", integer=True, positive=True)  # inputs, and as many outputs
 growth = sp.Symbol("gamma", real=True)
 inward, outward = sp.symbols("a b", positive=True)  # norms of weights into and out of a unit
+_noise = sp.Symbol("sigma_2", positive=True)  # sigma^2
+_kick = sp.Symbol("k", positive=True)  # standard deviation of an entry of rate G
 
 
+def _exact_for_sure_numbers():
+    """With B large and no label noise z is s: the series of log(1 + rate s)."""
+    sure = sp.limit(unit_growth().rhs.subs(sigma, 0), batch, sp.oo)
+    return same(sp.series(sp.log(1 + rate * slope), rate, 0, 3).removeO(), sure)
+
+
+def _the_series_of_a_batch_of_one():
+    """The mean of the expanded logarithm, term by term."""
+    x, eps = white(2)
+    series = sp.series(sp.log(1 + rate * x * (slope * x + sigma * eps)), rate, 0, 3).removeO()
+    return same(mean(sp.expand(series), [x, eps]), unit_growth().rhs.subs(batch, 1))
+
+
+@equation(
+    "eq:unit-growth",
+    computed_by="sgdnoise.theory.lyapunov_of_unit_small_rate",
+    laws=(_exact_for_sure_numbers, _the_series_of_a_batch_of_one),
+)
 def unit_growth():
     """A unit y = w2 w1 x near zero, by the sum of its weights."""
     first, second = _moments_of_batch()
     return sp.Eq(growth, sp.collect(sp.expand(rate * first - rate**2 / 2 * second), rate))
 
 
+def _border_is_where_growth_vanishes():
+    there = unit_growth().rhs.subs(sigma**2, collapse_border().rhs)
+    return same(there, 0)
+
+
+def _more_noise_than_the_border_shrinks():
+    return sp.diff(unit_growth().rhs, sigma).is_negative is True
+
+
+def _signal_alone_may_collapse():
+    """Where rate s exceeds 2 B / (B + 2), curvature's own scatter is enough."""
+    at = collapse_border().rhs.subs(rate, 2 * batch / (batch + 2) / slope)
+    return same(at, 0)
+
+
+@equation(
+    "eq:collapse-border",
+    computed_by="sgdnoise.theory.lyapunov_of_unit_small_rate",
+    laws=(
+        _border_is_where_growth_vanishes,
+        _more_noise_than_the_border_shrinks,
+        _signal_alone_may_collapse,
+    ),
+)
 def collapse_border():
     """Noise below which such a unit is not drawn to zero."""
     (border,) = sp.solve(unit_growth().rhs.subs(sigma**2, _noise), _noise)
     return sp.Eq(sigma**2, sp.expand(border))
 
 
+def _three_dimensions_agree_with_the_line():
+    known = _log_growth(3).subs(outward, inward)
+    return same(known, _balanced_log_growth().subs(width, 3))
+
+
+def _a_layer_of_one_is_a_unit_without_signal():
+    alone = unit_growth().rhs.subs(slope, 0)
+    return same(layer_growth().rhs.subs(width, 1), alone)
+
+
+def _two_dimensions_are_even():
+    return layer_growth().rhs.subs(width, 2) == 0
+
+
+def _more_than_two_repel():
+    more = sp.Symbol("m", positive=True)
+    return layer_growth().rhs.subs(width, 2 + more).is_positive is True
+
+
+@equation(
+    "eq:layer-growth",
+    computed_by="sgdnoise.theory.origin_exponent",
+    laws=(
+        _three_dimensions_agree_with_the_line,
+        _a_layer_of_one_is_a_unit_without_signal,
+        _two_dimensions_are_even,
+        _more_than_two_repel,
+    ),
+)
 def layer_growth():
     """A unit of a layer near zero, under label noise and no signal."""
     terms = _balanced_log_growth()
@@ -35,15 +107,43 @@ def layer_growth():
     return sp.Eq(growth, sp.factor(terms.subs(_kick, strength)).subs(strength, _strength()))
 
 
+def _balance_has_no_noise():
+    """The part of the difference that is linear in the kick cancels, number by number."""
+    _, after_in, after_out = _kicked(2)
+    change = sum(x**2 for x in after_in) - sum(x**2 for x in after_out)
+    return same(sp.diff(sp.expand(change), _kick).subs(_kick, 0), 0)
+
+
+def _balanced_weights_stay():
+    return same(_difference(3).subs(outward, inward), 0)
+
+
+def _three_dimensions_lose_as_said():
+    return same(_difference(3), _any_width(_difference).subs(width, 3))
+
+
+def _balance_is_reached_before_weights_grow():
+    """Above one dimension |difference| falls against the squared norms, which grow by 2 gamma."""
+    more = sp.Symbol("m", positive=True)
+    change = balance_decay().rhs - 1 - 2 * layer_growth().rhs
+    return sp.simplify(change.subs(width, 1 + more)).is_negative is True
+
+
+@equation(
+    "eq:balance-decay",
+    computed_by="sgdnoise.theory.origin_exponent",
+    laws=(
+        _balance_has_no_noise,
+        _balanced_weights_stay,
+        _three_dimensions_lose_as_said,
+        _balance_is_reached_before_weights_grow,
+    ),
+)
 def balance_decay():
     """Share of the difference of the squared norms, in and out, that a step of noise leaves."""
     left = sp.simplify(_any_width(_difference) / (inward**2 - outward**2))
     name = sp.Symbol(r"\mathbb{E}\,\Delta' / \Delta")
     return sp.Eq(name, sp.expand(left).subs(_kick, _strength()))
-
-
-_noise = sp.Symbol("sigma_2", positive=True)  # sigma^2
-_kick = sp.Symbol("k", positive=True)  # standard deviation of an entry of rate G
 
 
 def _strength():
@@ -97,108 +197,3 @@ def _any_width(of_size):
 def _balanced_log_growth():
     """At equal norms in and out, which `balance_decay` brings about."""
     return sp.simplify(_any_width(_log_growth).subs(outward, inward))
-
-
-def _exact_for_sure_numbers():
-    """With B large and no label noise z is s: the series of log(1 + rate s)."""
-    sure = sp.limit(unit_growth().rhs.subs(sigma, 0), batch, sp.oo)
-    return same(sp.series(sp.log(1 + rate * slope), rate, 0, 3).removeO(), sure)
-
-
-def _the_series_of_a_batch_of_one():
-    """The mean of the expanded logarithm, term by term."""
-    x, eps = white(2)
-    series = sp.series(sp.log(1 + rate * x * (slope * x + sigma * eps)), rate, 0, 3).removeO()
-    return same(mean(sp.expand(series), [x, eps]), unit_growth().rhs.subs(batch, 1))
-
-
-def _border_is_where_growth_vanishes():
-    there = unit_growth().rhs.subs(sigma**2, collapse_border().rhs)
-    return same(there, 0)
-
-
-def _more_noise_than_the_border_shrinks():
-    return sp.diff(unit_growth().rhs, sigma).is_negative is True
-
-
-def _signal_alone_may_collapse():
-    """Where rate s exceeds 2 B / (B + 2), curvature's own scatter is enough."""
-    at = collapse_border().rhs.subs(rate, 2 * batch / (batch + 2) / slope)
-    return same(at, 0)
-
-
-def _three_dimensions_agree_with_the_line():
-    known = _log_growth(3).subs(outward, inward)
-    return same(known, _balanced_log_growth().subs(width, 3))
-
-
-def _a_layer_of_one_is_a_unit_without_signal():
-    alone = unit_growth().rhs.subs(slope, 0)
-    return same(layer_growth().rhs.subs(width, 1), alone)
-
-
-def _two_dimensions_are_even():
-    return layer_growth().rhs.subs(width, 2) == 0
-
-
-def _more_than_two_repel():
-    more = sp.Symbol("m", positive=True)
-    return layer_growth().rhs.subs(width, 2 + more).is_positive is True
-
-
-def _balance_is_reached_before_weights_grow():
-    """Above one dimension |difference| falls against the squared norms, which grow by 2 gamma."""
-    more = sp.Symbol("m", positive=True)
-    change = balance_decay().rhs - 1 - 2 * layer_growth().rhs
-    return sp.simplify(change.subs(width, 1 + more)).is_negative is True
-
-
-def _balance_has_no_noise():
-    """The part of the difference that is linear in the kick cancels, number by number."""
-    _, after_in, after_out = _kicked(2)
-    change = sum(x**2 for x in after_in) - sum(x**2 for x in after_out)
-    return same(sp.diff(sp.expand(change), _kick).subs(_kick, 0), 0)
-
-
-def _balanced_weights_stay():
-    return same(_difference(3).subs(outward, inward), 0)
-
-
-def _three_dimensions_lose_as_said():
-    return same(_difference(3), _any_width(_difference).subs(width, 3))
-
-
-EQUATIONS = {
-    "eq:unit-growth": unit_growth,
-    "eq:collapse-border": collapse_border,
-    "eq:layer-growth": layer_growth,
-    "eq:balance-decay": balance_decay,
-}
-
-USED = {
-    "eq:unit-growth": "theory.collapse.unit_exponent_small",
-    "eq:collapse-border": "theory.collapse.unit_exponent_small",
-    "eq:layer-growth": "theory.collapse.origin_exponent",
-    "eq:balance-decay": "theory.collapse.origin_exponent",
-}
-
-CHECKS = {
-    "eq:unit-growth": (_exact_for_sure_numbers, _the_series_of_a_batch_of_one),
-    "eq:collapse-border": (
-        _border_is_where_growth_vanishes,
-        _more_noise_than_the_border_shrinks,
-        _signal_alone_may_collapse,
-    ),
-    "eq:layer-growth": (
-        _three_dimensions_agree_with_the_line,
-        _a_layer_of_one_is_a_unit_without_signal,
-        _two_dimensions_are_even,
-        _more_than_two_repel,
-    ),
-    "eq:balance-decay": (
-        _balance_has_no_noise,
-        _balanced_weights_stay,
-        _three_dimensions_lose_as_said,
-        _balance_is_reached_before_weights_grow,
-    ),
-}

@@ -5,11 +5,10 @@ from functools import cache
 import sympy as sp
 
 from derivations.algebra import same
+from derivations.equation import equation
 from derivations.slow_flow import irrelevant_rate, mode_at_rest
 from derivations.stationary import c, h_i, h_j, stationary_entry
 from derivations.symbols import batch, outputs, rate, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "decay", "variance"]
 
 decay = sp.Symbol("lambda", positive=True)
 kappa = sp.Symbol("kappa", positive=True)
@@ -19,12 +18,42 @@ first, second = sp.symbols("w v", positive=True)  # the weights of a mode of the
 useless = sp.Symbol("e", positive=True)  # a weight from a useless input to a useless unit
 teacher = sp.Symbol("m", positive=True)  # what the data want a mode to be
 share = sp.Symbol("q", positive=True)  # w^2 over v^2
-
 # W = [[w_11, w_12], [w_21, w_22]] and V = [v_1, v_2]: two inputs, two units, one output
 THETA = sp.symbols("w_11 w_12 w_21 w_22 v_1 v_2", real=True)
 POINT = dict(zip(THETA, (first, 0, 0, useless, second, 0), strict=True))
 
 
+def _jitter_rests():
+    """S = (1 - rate H) S (1 - rate H) + rate^2 C, with decay in H and none in C."""
+    bends = sp.hessian(_loss(), THETA).subs(POINT)
+    bare = sp.hessian(_loss(False), THETA).subs(POINT)
+    step = sp.eye(len(THETA)) - rate * bends
+    after = step * _jitter() * step + rate**2 * sigma**2 / batch * bare
+    return (after - _jitter()).applyfunc(sp.cancel).is_zero_matrix
+
+
+def _without_noise_all_shrink_alike():
+    quiet = sp.limit(_rate(), sigma, 0)
+    return same(quiet, rate * decay)
+
+
+def _decay_weakens_noise_by_its_share_of_the_curvature():
+    """At small rates the force is h / (h + decay) of what it was."""
+    bend = variance * (second**2 + useless**2)
+    force = sp.limit((_rate() - rate * decay) / rate**2, rate, 0)
+    bare = sp.limit(force, decay, 0)
+    return same(force / bare, bend / (bend + decay))
+
+
+@equation(
+    "eq:decay-shrink-rate",
+    computed_by="sgdnoise.theory.shrink_rates",
+    laws=(
+        _jitter_rests,
+        _without_noise_all_shrink_alike,
+        _decay_weakens_noise_by_its_share_of_the_curvature,
+    ),
+)
 def shrink_rate():
     """Decay, a step, of a weight from a useless input to a useless unit, under both.
 
@@ -33,6 +62,18 @@ def shrink_rate():
     return sp.Eq(sp.Symbol("r"), _rate())
 
 
+def _without_decay_it_is_the_rate_of_noise():
+    noise = sp.limit(shrink_rate_small().rhs, decay, 0)
+    return same(
+        noise, irrelevant_rate().rhs.subs({outputs: 1, sp.Symbol("s_x", positive=True): variance})
+    )
+
+
+@equation(
+    "eq:decay-shrink-rate-small",
+    computed_by="sgdnoise.theory.equal_decay",
+    laws=(_without_decay_it_is_the_rate_of_noise,),
+)
 def shrink_rate_small():
     """The same at small rate and decay: both add, and only noise asks for the variance."""
     slow = _rate().subs(sp.Symbol("h"), variance * (first**2 + useless**2))
@@ -41,12 +82,75 @@ def shrink_rate_small():
     return sp.Eq(sp.Symbol(r"r^{\mathrm{small}}"), rate * decay + rate**2 * sp.simplify(small))
 
 
+def _slope_is_nothing_under_decay():
+    return sp.limit(variance_slope().rhs, sigma, 0) == 0
+
+
+def _slope_is_one_under_noise():
+    return sp.limit(variance_slope().rhs, decay, 0) == 1
+
+
+@equation(
+    "eq:decay-variance-slope",
+    computed_by="sgdnoise.theory.variance_slope",
+    laws=(_slope_is_nothing_under_decay, _slope_is_one_under_noise),
+)
 def variance_slope():
     """Slope of the logarithm of the rate against that of the variance: the share of noise."""
     small = shrink_rate_small().rhs
     return sp.Eq(sp.Symbol("b"), sp.factor(variance * sp.diff(sp.log(small), variance)))
 
 
+def _no_noise_of_first_order():
+    g = sp.Symbol("g", real=True)
+    return sp.Poly(imbalance_step().rhs, g).coeff_monomial(g) == 0
+
+
+def _without_a_gradient_imbalance_decays():
+    left = imbalance_step().rhs.subs(sp.Symbol("g", real=True), 0)
+    return same(left, (1 - rate * decay) ** 2 * (first**2 - second**2))
+
+
+@equation(
+    "eq:decay-imbalance-step",
+    computed_by="sgdnoise.theory.imbalance_after",
+    laws=(_no_noise_of_first_order, _without_a_gradient_imbalance_decays),
+)
+def imbalance_step():
+    """The imbalance of one mode after a step with decay along the gradient g in the product."""
+    g = sp.Symbol("g", real=True)
+    after = _stepped(first, second, g)
+    return sp.Eq(sp.Symbol(r"D'"), sp.collect(sp.expand(after), g, sp.factor))
+
+
+def _balance_under_decay_is_that_of_gradient_flow():
+    return sp.limit(balance().rhs, kappa, 0) == 1
+
+
+def _balance_under_noise_is_that_of_the_least_trace():
+    """w^2 over v^2 is a^2 / m^2 for a mode whose product is m and hidden power a."""
+    s = sp.Symbol("s", positive=True)
+    scaled = mode_at_rest().rhs.subs(s, sp.sqrt(variance) * teacher)
+    hidden = scaled / variance
+    return same(sp.limit(balance().rhs, decay, 0), hidden**2 / teacher**2)
+
+
+def _balance_is_where_the_effective_loss_rests():
+    """Both slopes vanish: the same ratio from the loss, from no step at all."""
+    one, other = (sp.diff(_effective_loss(), weight) * weight for weight in (first, second))
+    (found,) = sp.solve(sp.expand(one - other).subs(first, sp.sqrt(share) * second), share)
+    return same(found, balance().rhs)
+
+
+@equation(
+    "eq:decay-balance",
+    computed_by="sgdnoise.theory.mode_with_decay",
+    laws=(
+        _balance_under_decay_is_that_of_gradient_flow,
+        _balance_under_noise_is_that_of_the_least_trace,
+        _balance_is_where_the_effective_loss_rests,
+    ),
+)
 def balance():
     """Squares of the weights of a mode at rest, from the mean change of its imbalance in a step.
 
@@ -63,6 +167,39 @@ def balance():
     return sp.Eq(first**2 / second**2, sp.factor(priced))
 
 
+def _decay_thresholds_softly():
+    """By decay / s: the singular values of least nuclear norm."""
+    return same(sp.limit(threshold().rhs, kappa, 0), decay / variance)
+
+
+def _it_is_the_mean_product_that_falls_short():
+    """Of one mode with s_x = o = Tr Sx = 1: m for which the mean slopes vanish, less E w v."""
+    weights, jitter = (first, second), 2 * kappa  # variance along the slope of the product
+    along = sp.Matrix([second, first])
+    spread_out = jitter * along * along.T / (first**2 + second**2)
+    bent = sp.hessian(sp.diff((first * second - teacher) ** 2 / 2, first), weights)
+    slope = (first * second - teacher) * second + (bent * spread_out).trace() / 2
+    (wanted,) = sp.solve(slope.subs(first, second), teacher)  # balanced, without decay
+    short = wanted - (second**2 + spread_out[0, 1].subs(first, second))
+    alone = threshold().rhs.subs({outputs: 1, spread: 1, variance: 1})
+    return same(short, sp.limit(alone, decay, 0))
+
+
+def _noise_thresholds_by_the_slope_of_the_least_trace():
+    """2 kappa (o Tr Sx)^1/2 for s_x = 1."""
+    alone = sp.limit(threshold().rhs, decay, 0).subs(variance, 1)
+    return same(alone, 2 * kappa * sp.sqrt(outputs * spread))
+
+
+@equation(
+    "eq:decay-threshold",
+    computed_by="sgdnoise.theory.shrinkage",
+    laws=(
+        _decay_thresholds_softly,
+        _it_is_the_mean_product_that_falls_short,
+        _noise_thresholds_by_the_slope_of_the_least_trace,
+    ),
+)
 def threshold():
     """How much a mode falls short of what the data want.
 
@@ -78,13 +215,6 @@ def threshold():
         if root.could_extract_minus_sign() is False
     ]
     return sp.Eq(teacher - first * second, sp.sqrt(sp.factor(found**2)))
-
-
-def imbalance_step():
-    """The imbalance of one mode after a step with decay along the gradient g in the product."""
-    g = sp.Symbol("g", real=True)
-    after = _stepped(first, second, g)
-    return sp.Eq(sp.Symbol(r"D'"), sp.collect(sp.expand(after), g, sp.factor))
 
 
 def _loss(decayed=True):
@@ -150,133 +280,3 @@ def _effective_loss():
     fit = variance * (teacher - first * second) ** 2 / 2
     bend = outputs * variance * first**2 + spread * second**2
     return fit + decay * (first**2 + second**2) / 2 + kappa * bend
-
-
-def _jitter_rests():
-    """S = (1 - rate H) S (1 - rate H) + rate^2 C, with decay in H and none in C."""
-    bends = sp.hessian(_loss(), THETA).subs(POINT)
-    bare = sp.hessian(_loss(False), THETA).subs(POINT)
-    step = sp.eye(len(THETA)) - rate * bends
-    after = step * _jitter() * step + rate**2 * sigma**2 / batch * bare
-    return (after - _jitter()).applyfunc(sp.cancel).is_zero_matrix
-
-
-def _without_decay_it_is_the_rate_of_noise():
-    noise = sp.limit(shrink_rate_small().rhs, decay, 0)
-    return same(
-        noise, irrelevant_rate().rhs.subs({outputs: 1, sp.Symbol("s_x", positive=True): variance})
-    )
-
-
-def _without_noise_all_shrink_alike():
-    quiet = sp.limit(_rate(), sigma, 0)
-    return same(quiet, rate * decay)
-
-
-def _decay_weakens_noise_by_its_share_of_the_curvature():
-    """At small rates the force is h / (h + decay) of what it was."""
-    bend = variance * (second**2 + useless**2)
-    force = sp.limit((_rate() - rate * decay) / rate**2, rate, 0)
-    bare = sp.limit(force, decay, 0)
-    return same(force / bare, bend / (bend + decay))
-
-
-def _slope_is_nothing_under_decay():
-    return sp.limit(variance_slope().rhs, sigma, 0) == 0
-
-
-def _slope_is_one_under_noise():
-    return sp.limit(variance_slope().rhs, decay, 0) == 1
-
-
-def _balance_under_decay_is_that_of_gradient_flow():
-    return sp.limit(balance().rhs, kappa, 0) == 1
-
-
-def _balance_under_noise_is_that_of_the_least_trace():
-    """w^2 over v^2 is a^2 / m^2 for a mode whose product is m and hidden power a."""
-    s = sp.Symbol("s", positive=True)
-    scaled = mode_at_rest().rhs.subs(s, sp.sqrt(variance) * teacher)
-    hidden = scaled / variance
-    return same(sp.limit(balance().rhs, decay, 0), hidden**2 / teacher**2)
-
-
-def _balance_is_where_the_effective_loss_rests():
-    """Both slopes vanish: the same ratio from the loss, from no step at all."""
-    one, other = (sp.diff(_effective_loss(), weight) * weight for weight in (first, second))
-    (found,) = sp.solve(sp.expand(one - other).subs(first, sp.sqrt(share) * second), share)
-    return same(found, balance().rhs)
-
-
-def _decay_thresholds_softly():
-    """By decay / s: the singular values of least nuclear norm."""
-    return same(sp.limit(threshold().rhs, kappa, 0), decay / variance)
-
-
-def _noise_thresholds_by_the_slope_of_the_least_trace():
-    """2 kappa (o Tr Sx)^1/2 for s_x = 1."""
-    alone = sp.limit(threshold().rhs, decay, 0).subs(variance, 1)
-    return same(alone, 2 * kappa * sp.sqrt(outputs * spread))
-
-
-def _it_is_the_mean_product_that_falls_short():
-    """Of one mode with s_x = o = Tr Sx = 1: m for which the mean slopes vanish, less E w v."""
-    weights, jitter = (first, second), 2 * kappa  # variance along the slope of the product
-    along = sp.Matrix([second, first])
-    spread_out = jitter * along * along.T / (first**2 + second**2)
-    bent = sp.hessian(sp.diff((first * second - teacher) ** 2 / 2, first), weights)
-    slope = (first * second - teacher) * second + (bent * spread_out).trace() / 2
-    (wanted,) = sp.solve(slope.subs(first, second), teacher)  # balanced, without decay
-    short = wanted - (second**2 + spread_out[0, 1].subs(first, second))
-    alone = threshold().rhs.subs({outputs: 1, spread: 1, variance: 1})
-    return same(short, sp.limit(alone, decay, 0))
-
-
-def _no_noise_of_first_order():
-    g = sp.Symbol("g", real=True)
-    return sp.Poly(imbalance_step().rhs, g).coeff_monomial(g) == 0
-
-
-def _without_a_gradient_imbalance_decays():
-    left = imbalance_step().rhs.subs(sp.Symbol("g", real=True), 0)
-    return same(left, (1 - rate * decay) ** 2 * (first**2 - second**2))
-
-
-EQUATIONS = {
-    "eq:decay-shrink-rate": shrink_rate,
-    "eq:decay-shrink-rate-small": shrink_rate_small,
-    "eq:decay-variance-slope": variance_slope,
-    "eq:decay-imbalance-step": imbalance_step,
-    "eq:decay-balance": balance,
-    "eq:decay-threshold": threshold,
-}
-
-USED = {
-    "eq:decay-shrink-rate": "theory.decay.shrink_rates",
-    "eq:decay-shrink-rate-small": "theory.decay.equal_decay",
-    "eq:decay-variance-slope": "theory.decay.variance_slope",
-    "eq:decay-imbalance-step": "theory.decay.imbalance_after",
-    "eq:decay-balance": "theory.decay.mode_at_rest",
-    "eq:decay-threshold": "theory.decay.threshold",
-}
-
-CHECKS = {
-    "eq:decay-shrink-rate": (
-        _jitter_rests,
-        _without_noise_all_shrink_alike,
-        _decay_weakens_noise_by_its_share_of_the_curvature,
-    ),
-    "eq:decay-shrink-rate-small": (_without_decay_it_is_the_rate_of_noise,),
-    "eq:decay-variance-slope": (_slope_is_nothing_under_decay, _slope_is_one_under_noise),
-    "eq:decay-imbalance-step": (_no_noise_of_first_order, _without_a_gradient_imbalance_decays),
-    "eq:decay-balance": (
-        _balance_under_decay_is_that_of_gradient_flow,
-        _balance_under_noise_is_that_of_the_least_trace,
-        _balance_is_where_the_effective_loss_rests,
-    ),
-    "eq:decay-threshold": (
-        _decay_thresholds_softly,
-        _it_is_the_mean_product_that_falls_short,
-        _noise_thresholds_by_the_slope_of_the_least_trace,
-    ),
-}

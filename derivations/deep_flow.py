@@ -5,9 +5,8 @@ from functools import reduce
 import sympy as sp
 
 from derivations.algebra import same
+from derivations.equation import equation
 from derivations.symbols import batch, outputs, rate, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 spread = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of the inputs
 total = sp.Symbol("S", positive=True)  # sum of the modes s_j of the product
@@ -26,6 +25,31 @@ G = _letters("G", 2, 1)  # a noisy gradient of the product
 a, b, c = sp.symbols("a b c", real=True)  # one unit a layer
 
 
+def _trace_is_power_before_times_weight_after():
+    claimed = MOMENT.trace() * _squares(B * C)
+    claimed += (A.T * MOMENT * A).trace() * _squares(C)
+    claimed += ((A * B).T * MOMENT * (A * B)).trace()
+    return _alike(_trace(LAYERS, MOMENT), claimed)
+
+
+def _trace_is_that_of_second_derivatives_at_a_minimum():
+    """Of <(M - M_0) Sigma (M - M_0)> / 2, at M = M_0."""
+    goal, product = _letters("M", 2, 1), A * B * C
+    gap = product - goal
+    loss = (gap.T * MOMENT * gap)[0, 0] / 2
+    bends = sum(sp.diff(loss, t, 2) for layer in LAYERS for t in layer)
+    at = dict(zip(goal, product, strict=True))
+    return _alike(sp.expand(bends.subs(at)), _trace(LAYERS, MOMENT))
+
+
+@equation(
+    "eq:deep-trace",
+    computed_by="sgdnoise.theory.hessian_trace",
+    laws=(
+        _trace_is_power_before_times_weight_after,
+        _trace_is_that_of_second_derivatives_at_a_minimum,
+    ),
+)
 def deep_trace():
     """Trace of the Hessian at a minimum: three layers of one unit each."""
     units = [sp.Matrix([[letter]]) for letter in (a, b, c)]
@@ -33,6 +57,51 @@ def deep_trace():
     return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), sp.factor(_trace(units, moment)))
 
 
+def _gradients_are_those_of_the_loss():
+    """<G, W_1 W_2 W_3> has them, G fixed."""
+    along = (G.T * A * B * C)[0, 0]
+    found = _gradients(G)
+    return all(
+        _alike(slope, layer.applyfunc(lambda t: sp.diff(along, t)))
+        for slope, layer in zip(found, LAYERS, strict=True)
+    )
+
+
+def _identity_is_exact_at_any_place():
+    changes, claims = _both_imbalances()
+    return all(
+        _alike(change, rate**2 * claim) for change, claim in zip(changes, claims, strict=True)
+    )
+
+
+def _label_noise_moves_an_imbalance_to_rest():
+    """With E G_i G_j = sigma^2 Sigma_ij / B: |Sigma^1/2 A|^2 C C^T - |C'|^2 A'^T Sigma A'."""
+    kick = sigma**2 / batch
+    squares = {G[i] * G[j]: kick * MOMENT[i, j] for i in range(2) for j in range(2)}
+
+    def averaged(entry):
+        terms = sp.Poly(entry, *G).terms()
+        return sum(value * squares[G[0] ** p * G[1] ** q] for (p, q), value in terms)
+
+    first, second = _both_imbalances()[0]
+    after = B * C
+    laws = (
+        MOMENT.trace() * after * after.T - _squares(C) * A.T * MOMENT * A,
+        (A.T * MOMENT * A).trace() * C * C.T - (A * B).T * MOMENT * (A * B),
+    )
+    found = (first.applyfunc(averaged), second.applyfunc(averaged))
+    return all(_alike(one, rate**2 * kick * law) for one, law in zip(found, laws, strict=True))
+
+
+@equation(
+    "eq:deep-imbalance-step",
+    computed_by="sgdnoise.theory.imbalances",
+    laws=(
+        _gradients_are_those_of_the_loss,
+        _identity_is_exact_at_any_place,
+        _label_noise_moves_an_imbalance_to_rest,
+    ),
+)
 def deep_imbalance_step():
     """Change, in one step, of the imbalance of the first two of three layers of one unit each.
 
@@ -44,6 +113,23 @@ def deep_imbalance_step():
     return sp.Eq(sp.Symbol(r"\Delta D"), sp.factor(change))
 
 
+def _powers_at_rest_are_proportional_to_the_modes():
+    """Hence participation ratios of all layers are one."""
+    rest = deep_mode_at_rest().rhs
+    return sp.simplify(sp.diff(rest / mode, mode)) == 0
+
+
+def _rest_is_where_the_imbalance_stays():
+    """P_(l-1) s^2 / p = Q_(l+1) p."""
+    rest = deep_mode_at_rest().rhs
+    return same(power_before * mode**2 / rest, readout_after * rest)
+
+
+@equation(
+    "eq:deep-mode-at-rest",
+    computed_by="sgdnoise.theory.stationary_participation_ratio",
+    laws=(_powers_at_rest_are_proportional_to_the_modes, _rest_is_where_the_imbalance_stays),
+)
 def deep_mode_at_rest():
     """Power of a mode s in a hidden layer that no imbalance moves, between its neighbours' sums.
 
@@ -56,11 +142,58 @@ def deep_mode_at_rest():
     return sp.Eq(power, rest)
 
 
+def _product_of_terms_does_not_depend_on_scales():
+    """So that the mean of the terms is least where they are alike, and the least is `_term`."""
+    scales = sp.symbols("c_1:4", positive=True)
+    before = [spread, *[scale * total for scale in scales]]
+    after = [*[total / scale for scale in scales], outputs]
+    product = sp.prod(one * other for one, other in zip(before, after, strict=True))
+    return same(product, sp.simplify((_term() ** depth).subs(depth, 4)))
+
+
+def _two_layers_are_the_known_ones():
+    known = 2 * sp.sqrt(outputs * spread) * total
+    return same(deep_trace_at_rest().rhs.subs(depth, 2), known) and same(
+        deep_scale_at_rest().rhs.subs({depth: 2, place: 1}), sp.sqrt(spread / outputs)
+    )
+
+
+@equation(
+    "eq:deep-trace-at-rest",
+    computed_by="sgdnoise.theory.stationary_hessian_trace",
+    laws=(_product_of_terms_does_not_depend_on_scales, _two_layers_are_the_known_ones),
+)
 def deep_trace_at_rest():
     """The least trace, of any depth: all of its L terms are alike, and their product is given."""
     return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), depth * _term())
 
 
+def _all_terms_are_alike():
+    term = _term()
+    return all(
+        same(sp.powsimp(one / term.subs(depth, layers), force=True), 1)
+        for layers in (2, 3, 4, 5)
+        for one in _terms_at_rest(layers)
+    )
+
+
+def _one_mode_is_least_at_the_claimed_powers():
+    """One mode, three layers: both derivatives of Tr H vanish."""
+    first, second = sp.symbols("p_1 p_2", positive=True)
+    terms = spread * total**2 / first + first * total**2 / second + outputs * second
+    at = {
+        one: total * deep_scale_at_rest().rhs.subs({depth: 3, place: k})
+        for k, one in enumerate((first, second), 1)
+    }
+    slopes = [sp.diff(terms, one).subs(at) for one in (first, second)]
+    return all(sp.simplify(sp.powsimp(slope, force=True)) == 0 for slope in slopes)
+
+
+@equation(
+    "eq:deep-scale-at-rest",
+    computed_by="sgdnoise.theory.stationary_hidden_modes",
+    laws=(_all_terms_are_alike, _one_mode_is_least_at_the_claimed_powers),
+)
 def deep_scale_at_rest():
     """Power of a mode in hidden layer l at rest, over the mode."""
     first = spread * total  # over T, of the first term Tr Sigma S / c_1 = T
@@ -97,33 +230,6 @@ def _gradients(g):
     return [g * (B * C).T, A.T * g * C.T, (A * B).T * g]
 
 
-def _trace_is_power_before_times_weight_after():
-    claimed = MOMENT.trace() * _squares(B * C)
-    claimed += (A.T * MOMENT * A).trace() * _squares(C)
-    claimed += ((A * B).T * MOMENT * (A * B)).trace()
-    return _alike(_trace(LAYERS, MOMENT), claimed)
-
-
-def _trace_is_that_of_second_derivatives_at_a_minimum():
-    """Of <(M - M_0) Sigma (M - M_0)> / 2, at M = M_0."""
-    goal, product = _letters("M", 2, 1), A * B * C
-    gap = product - goal
-    loss = (gap.T * MOMENT * gap)[0, 0] / 2
-    bends = sum(sp.diff(loss, t, 2) for layer in LAYERS for t in layer)
-    at = dict(zip(goal, product, strict=True))
-    return _alike(sp.expand(bends.subs(at)), _trace(LAYERS, MOMENT))
-
-
-def _gradients_are_those_of_the_loss():
-    """<G, W_1 W_2 W_3> has them, G fixed."""
-    along = (G.T * A * B * C)[0, 0]
-    found = _gradients(G)
-    return all(
-        _alike(slope, layer.applyfunc(lambda t: sp.diff(along, t)))
-        for slope, layer in zip(found, LAYERS, strict=True)
-    )
-
-
 def _imbalance_step(one, other, down, across):
     """Change of W^T W - V V^T in a step."""
     first, second = one - rate * down, other - rate * across
@@ -144,122 +250,9 @@ def _both_imbalances():
     return (first, second), claims
 
 
-def _identity_is_exact_at_any_place():
-    changes, claims = _both_imbalances()
-    return all(
-        _alike(change, rate**2 * claim) for change, claim in zip(changes, claims, strict=True)
-    )
-
-
-def _label_noise_moves_an_imbalance_to_rest():
-    """With E G_i G_j = sigma^2 Sigma_ij / B: |Sigma^1/2 A|^2 C C^T - |C'|^2 A'^T Sigma A'."""
-    kick = sigma**2 / batch
-    squares = {G[i] * G[j]: kick * MOMENT[i, j] for i in range(2) for j in range(2)}
-
-    def averaged(entry):
-        terms = sp.Poly(entry, *G).terms()
-        return sum(value * squares[G[0] ** p * G[1] ** q] for (p, q), value in terms)
-
-    first, second = _both_imbalances()[0]
-    after = B * C
-    laws = (
-        MOMENT.trace() * after * after.T - _squares(C) * A.T * MOMENT * A,
-        (A.T * MOMENT * A).trace() * C * C.T - (A * B).T * MOMENT * (A * B),
-    )
-    found = (first.applyfunc(averaged), second.applyfunc(averaged))
-    return all(_alike(one, rate**2 * kick * law) for one, law in zip(found, laws, strict=True))
-
-
-def _powers_at_rest_are_proportional_to_the_modes():
-    """Hence participation ratios of all layers are one."""
-    rest = deep_mode_at_rest().rhs
-    return sp.simplify(sp.diff(rest / mode, mode)) == 0
-
-
-def _rest_is_where_the_imbalance_stays():
-    """P_(l-1) s^2 / p = Q_(l+1) p."""
-    rest = deep_mode_at_rest().rhs
-    return same(power_before * mode**2 / rest, readout_after * rest)
-
-
 def _terms_at_rest(layers):
     """The terms of Tr H at c_1, ..., c_(L-1): P_(l-1) Q_l, with P = c S and Q = S / c."""
     scales = [deep_scale_at_rest().rhs.subs(depth, layers).subs(place, k) for k in range(1, layers)]
     before = [spread, *[scale * total for scale in scales]]
     after = [*[total / scale for scale in scales], outputs]
     return [one * other for one, other in zip(before, after, strict=True)]
-
-
-def _all_terms_are_alike():
-    term = _term()
-    return all(
-        same(sp.powsimp(one / term.subs(depth, layers), force=True), 1)
-        for layers in (2, 3, 4, 5)
-        for one in _terms_at_rest(layers)
-    )
-
-
-def _product_of_terms_does_not_depend_on_scales():
-    """So that the mean of the terms is least where they are alike, and the least is `_term`."""
-    scales = sp.symbols("c_1:4", positive=True)
-    before = [spread, *[scale * total for scale in scales]]
-    after = [*[total / scale for scale in scales], outputs]
-    product = sp.prod(one * other for one, other in zip(before, after, strict=True))
-    return same(product, sp.simplify((_term() ** depth).subs(depth, 4)))
-
-
-def _two_layers_are_the_known_ones():
-    known = 2 * sp.sqrt(outputs * spread) * total
-    return same(deep_trace_at_rest().rhs.subs(depth, 2), known) and same(
-        deep_scale_at_rest().rhs.subs({depth: 2, place: 1}), sp.sqrt(spread / outputs)
-    )
-
-
-def _one_mode_is_least_at_the_claimed_powers():
-    """One mode, three layers: both derivatives of Tr H vanish."""
-    first, second = sp.symbols("p_1 p_2", positive=True)
-    terms = spread * total**2 / first + first * total**2 / second + outputs * second
-    at = {
-        one: total * deep_scale_at_rest().rhs.subs({depth: 3, place: k})
-        for k, one in enumerate((first, second), 1)
-    }
-    slopes = [sp.diff(terms, one).subs(at) for one in (first, second)]
-    return all(sp.simplify(sp.powsimp(slope, force=True)) == 0 for slope in slopes)
-
-
-EQUATIONS = {
-    "eq:deep-trace": deep_trace,
-    "eq:deep-imbalance-step": deep_imbalance_step,
-    "eq:deep-mode-at-rest": deep_mode_at_rest,
-    "eq:deep-trace-at-rest": deep_trace_at_rest,
-    "eq:deep-scale-at-rest": deep_scale_at_rest,
-}
-
-USED = {
-    "eq:deep-trace": "theory.deep_flow.trace",
-    "eq:deep-imbalance-step": "theory.deep_flow.imbalances",
-    "eq:deep-mode-at-rest": "theory.deep_flow.ratio_at_rest",
-    "eq:deep-trace-at-rest": "theory.deep_flow.trace_at_rest",
-    "eq:deep-scale-at-rest": "theory.deep_flow.modes_at_rest",
-}
-
-CHECKS = {
-    "eq:deep-trace": (
-        _trace_is_power_before_times_weight_after,
-        _trace_is_that_of_second_derivatives_at_a_minimum,
-    ),
-    "eq:deep-imbalance-step": (
-        _gradients_are_those_of_the_loss,
-        _identity_is_exact_at_any_place,
-        _label_noise_moves_an_imbalance_to_rest,
-    ),
-    "eq:deep-mode-at-rest": (
-        _powers_at_rest_are_proportional_to_the_modes,
-        _rest_is_where_the_imbalance_stays,
-    ),
-    "eq:deep-trace-at-rest": (
-        _product_of_terms_does_not_depend_on_scales,
-        _two_layers_are_the_known_ones,
-    ),
-    "eq:deep-scale-at-rest": (_all_terms_are_alike, _one_mode_is_least_at_the_claimed_powers),
-}

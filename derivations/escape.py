@@ -8,9 +8,8 @@ from functools import cache
 import sympy as sp
 
 from derivations.algebra import same
+from derivations.equation import equation
 from derivations.symbols import batch, curvature, rate, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 x, y, z = sp.symbols("x y z", real=True)
 low, end = sp.symbols("x_0 x_1", real=True)  # reflecting, absorbing
@@ -21,81 +20,7 @@ bottom, top = sp.symbols("a b", positive=True)  # curvatures, of the barrier dow
 quiet, loud = sp.symbols("D_a D_b", positive=True)  # noise at the two
 tau = sp.Symbol("tau", positive=True)  # mean time
 width = sp.Symbol("w", positive=True)
-
-
-def passage_time():
-    """Mean time from x up to an end, with a wall below."""
-    constant = sp.Function("K")
-    flux = sp.exp(phi(y)) * constant(y)  # -t', which obeys flux' = Phi' flux + 1 / D
-    gap = sp.diff(flux, y) - sp.diff(phi(y), y) * flux - 1 / noise(y)
-    (speed,) = sp.solve(sp.expand(gap), sp.diff(constant(y), y))
-    inner = sp.Integral(speed.subs(y, z), (z, low, y))  # no flux through the wall
-    return sp.Eq(tau, sp.Integral(sp.exp(phi(y)) * inner, (y, x, end)))
-
-
-def ito_density():
-    """Density at rest where noise depends on the place."""
-    flow = sp.Function("q")  # D p, which obeys q' = -Phi' q where nothing flows
-    level = sp.Symbol("c_0")
-    solved = sp.dsolve(sp.diff(flow(x), x) + sp.diff(phi(x), x) * flow(x), flow(x)).rhs
-    (free,) = solved.free_symbols - {x}
-    return sp.Eq(sp.Symbol("p(x)"), solved.subs(free, level) / noise(x))
-
-
-def shaped_kramers():
-    """Mean time over a high barrier where noise depends on the place."""
-    inside = _gauss(bottom / quiet) / quiet  # near the minimum, of exp(-Phi) / D
-    across = _gauss(top / loud)  # near the barrier, of exp(Phi - height)
-    return sp.Eq(tau, sp.exp(height) * sp.simplify(inside * across))
-
-
-def kramers():
-    """Mean time over a high barrier at a temperature."""
-    alike = {quiet: temperature, loud: temperature, height: barrier / temperature}
-    return sp.Eq(tau, sp.simplify(shaped_kramers().rhs.subs(alike)))
-
-
-def eyring_kramers():
-    """The same in two dimensions, one of them across the way over the saddle."""
-    inside, across = sp.symbols("a_2 b_2", positive=True)
-    people = _gauss(bottom / temperature) * _gauss(inside / temperature)
-    pass_ = _gauss(across / temperature)  # how wide the saddle is
-    flow = temperature * pass_ / (_gauss(top / temperature) * sp.exp(barrier / temperature))
-    return sp.Eq(tau, sp.simplify(people / flow))
-
-
-def boundary_time():
-    """Mean time out of a parabola by an end at its flank, where noise is the same."""
-    flat = curvature * width**2 / (2 * height)  # the noise of which the end is so high
-    inside = _gauss(curvature / flat) / flat
-    steep = sp.Symbol("s", positive=True)
-    across = sp.integrate(sp.exp(-steep * y), (y, 0, sp.oo)).subs(steep, curvature * width / flat)
-    return sp.Eq(tau, sp.exp(height) * sp.simplify(inside * across))
-
-
-def label_noise_height():
-    """Height of the flank of a parabola in units of label noise."""
-    diffusion = rate * sigma**2 * curvature / (2 * batch)
-    return sp.Eq(height, sp.integrate(curvature * x / diffusion, (x, 0, width)))
-
-
-def _gauss(stiffness):
-    """Integral of exp(-stiffness x^2 / 2)."""
-    return _bell().subs(_stiff, stiffness)
-
-
 _stiff = sp.Symbol("k", positive=True)
-
-
-@cache
-def _bell():
-    return sp.integrate(sp.exp(-_stiff * x**2 / 2), (x, -sp.oo, sp.oo))
-
-
-def _backward(time):
-    """D t'' - U' t' + 1, which is zero for a mean time."""
-    pull = noise(x) * sp.diff(phi(x), x)
-    return noise(x) * sp.diff(time, x, 2) - pull * sp.diff(time, x) + 1
 
 
 def _a_passage_solves_the_backward_equation():
@@ -113,6 +38,26 @@ def _nothing_flows_through_the_wall():
 def _free_motion_takes_the_square_of_the_way():
     free = passage_time().rhs.subs(phi(y), 0).subs(phi(z), 0).subs(noise(z), temperature)
     return same(free.doit(), ((end - low) ** 2 - (x - low) ** 2) / (2 * temperature))
+
+
+@equation(
+    "eq:passage-time",
+    computed_by="sgdnoise.theory.passage_time",
+    laws=(
+        _a_passage_solves_the_backward_equation,
+        _a_passage_from_the_end_takes_no_time,
+        _nothing_flows_through_the_wall,
+        _free_motion_takes_the_square_of_the_way,
+    ),
+)
+def passage_time():
+    """Mean time from x up to an end, with a wall below."""
+    constant = sp.Function("K")
+    flux = sp.exp(phi(y)) * constant(y)  # -t', which obeys flux' = Phi' flux + 1 / D
+    gap = sp.diff(flux, y) - sp.diff(phi(y), y) * flux - 1 / noise(y)
+    (speed,) = sp.solve(sp.expand(gap), sp.diff(constant(y), y))
+    inner = sp.Integral(speed.subs(y, z), (z, low, y))  # no flux through the wall
+    return sp.Eq(tau, sp.Integral(sp.exp(phi(y)) * inner, (y, x, end)))
 
 
 def _density_stands_still():
@@ -135,6 +80,20 @@ def _one_temperature_is_boltzmann():
     return same(ratio, sp.exp(phi(x) - phi(y)))
 
 
+@equation(
+    "eq:ito-density",
+    computed_by="sgdnoise.theory.ito_density",
+    laws=(_density_stands_still, _stratonovich_would_have_another, _one_temperature_is_boltzmann),
+)
+def ito_density():
+    """Density at rest where noise depends on the place."""
+    flow = sp.Function("q")  # D p, which obeys q' = -Phi' q where nothing flows
+    level = sp.Symbol("c_0")
+    solved = sp.dsolve(sp.diff(flow(x), x) + sp.diff(phi(x), x) * flow(x), flow(x)).rhs
+    (free,) = solved.free_symbols - {x}
+    return sp.Eq(sp.Symbol("p(x)"), solved.subs(free, level) / noise(x))
+
+
 def _louder_barriers_are_seldom_visited():
     """Ito noise drives away from where it is loud."""
     return sp.diff(shaped_kramers().rhs, loud).is_positive is True
@@ -145,6 +104,29 @@ def _time_scales_with_noise_and_slope():
     k = sp.Symbol("k", positive=True)
     faster = {letter: k * letter for letter in (bottom, top, quiet, loud)}
     return same(shaped_kramers().rhs.subs(faster, simultaneous=True) * k, shaped_kramers().rhs)
+
+
+def _log_slope_in_the_rate_is_the_height():
+    """With noise in proportion to the rate: -height, over a saddle."""
+    noisy = {quiet: rate * quiet, loud: rate * loud, height: height / rate}
+    law = shaped_kramers().rhs.subs(noisy, simultaneous=True)
+    return same(rate * sp.diff(sp.log(law), rate), -height / rate)
+
+
+@equation(
+    "eq:shaped-kramers",
+    computed_by="sgdnoise.theory.shaped_kramers_time",
+    laws=(
+        _louder_barriers_are_seldom_visited,
+        _time_scales_with_noise_and_slope,
+        _log_slope_in_the_rate_is_the_height,
+    ),
+)
+def shaped_kramers():
+    """Mean time over a high barrier where noise depends on the place."""
+    inside = _gauss(bottom / quiet) / quiet  # near the minimum, of exp(-Phi) / D
+    across = _gauss(top / loud)  # near the barrier, of exp(Phi - height)
+    return sp.Eq(tau, sp.exp(height) * sp.simplify(inside * across))
 
 
 def _kramers_has_its_known_form():
@@ -159,11 +141,15 @@ def _symmetric_double_integrals_tend_to_it():
     return sp.limit(part**2, k, sp.oo) == 1
 
 
-def _log_slope_in_the_rate_is_the_height():
-    """With noise in proportion to the rate: -height, over a saddle."""
-    noisy = {quiet: rate * quiet, loud: rate * loud, height: height / rate}
-    law = shaped_kramers().rhs.subs(noisy, simultaneous=True)
-    return same(rate * sp.diff(sp.log(law), rate), -height / rate)
+@equation(
+    "eq:kramers",
+    computed_by="sgdnoise.theory.kramers_time",
+    laws=(_kramers_has_its_known_form, _symmetric_double_integrals_tend_to_it),
+)
+def kramers():
+    """Mean time over a high barrier at a temperature."""
+    alike = {quiet: temperature, loud: temperature, height: barrier / temperature}
+    return sp.Eq(tau, sp.simplify(shaped_kramers().rhs.subs(alike)))
 
 
 def _equal_width_across_is_one_dimension():
@@ -174,6 +160,20 @@ def _equal_width_across_is_one_dimension():
 def _wider_saddles_are_found_sooner():
     b2 = sp.Symbol("b_2", positive=True)
     return sp.diff(eyring_kramers().rhs, b2).is_positive is True
+
+
+@equation(
+    "eq:eyring-kramers",
+    computed_by="sgdnoise.theory.eyring_kramers_time",
+    laws=(_equal_width_across_is_one_dimension, _wider_saddles_are_found_sooner),
+)
+def eyring_kramers():
+    """The same in two dimensions, one of them across the way over the saddle."""
+    inside, across = sp.symbols("a_2 b_2", positive=True)
+    people = _gauss(bottom / temperature) * _gauss(inside / temperature)
+    pass_ = _gauss(across / temperature)  # how wide the saddle is
+    flow = temperature * pass_ / (_gauss(top / temperature) * sp.exp(barrier / temperature))
+    return sp.Eq(tau, sp.simplify(people / flow))
 
 
 def _boundary_is_the_passage_of_a_parabola():
@@ -189,52 +189,46 @@ def _boundary_adds_half_to_the_log_slope():
     return same(rate * sp.diff(sp.log(law), rate), sp.Rational(1, 2) - height / rate)
 
 
+@equation(
+    "eq:boundary-time",
+    computed_by="sgdnoise.theory.boundary_time",
+    laws=(_boundary_is_the_passage_of_a_parabola, _boundary_adds_half_to_the_log_slope),
+)
+def boundary_time():
+    """Mean time out of a parabola by an end at its flank, where noise is the same."""
+    flat = curvature * width**2 / (2 * height)  # the noise of which the end is so high
+    inside = _gauss(curvature / flat) / flat
+    steep = sp.Symbol("s", positive=True)
+    across = sp.integrate(sp.exp(-steep * y), (y, 0, sp.oo)).subs(steep, curvature * width / flat)
+    return sp.Eq(tau, sp.exp(height) * sp.simplify(inside * across))
+
+
 def _curvature_drops_out():
     return curvature not in label_noise_height().rhs.free_symbols
 
 
-EQUATIONS = {
-    "eq:passage-time": passage_time,
-    "eq:ito-density": ito_density,
-    "eq:shaped-kramers": shaped_kramers,
-    "eq:kramers": kramers,
-    "eq:eyring-kramers": eyring_kramers,
-    "eq:boundary-time": boundary_time,
-    "eq:label-noise-height": label_noise_height,
-}
+@equation(
+    "eq:label-noise-height",
+    computed_by="sgdnoise.theory.label_noise_height",
+    laws=(_curvature_drops_out,),
+)
+def label_noise_height():
+    """Height of the flank of a parabola in units of label noise."""
+    diffusion = rate * sigma**2 * curvature / (2 * batch)
+    return sp.Eq(height, sp.integrate(curvature * x / diffusion, (x, 0, width)))
 
-USED = {
-    "eq:passage-time": "theory.escape.passage_time",
-    "eq:ito-density": "theory.escape.ito_density",
-    "eq:shaped-kramers": "theory.escape.shaped_kramers_time",
-    "eq:kramers": "theory.escape.kramers_time",
-    "eq:eyring-kramers": "theory.escape.eyring_kramers_time",
-    "eq:boundary-time": "theory.escape.boundary_time",
-    "eq:label-noise-height": "theory.escape.label_noise_height",
-}
 
-CHECKS = {
-    "eq:passage-time": (
-        _a_passage_solves_the_backward_equation,
-        _a_passage_from_the_end_takes_no_time,
-        _nothing_flows_through_the_wall,
-        _free_motion_takes_the_square_of_the_way,
-    ),
-    "eq:ito-density": (
-        _density_stands_still,
-        _stratonovich_would_have_another,
-        _one_temperature_is_boltzmann,
-    ),
-    "eq:shaped-kramers": (
-        _louder_barriers_are_seldom_visited,
-        _time_scales_with_noise_and_slope,
-        _log_slope_in_the_rate_is_the_height,
-    ),
-    "eq:kramers": (_kramers_has_its_known_form, _symmetric_double_integrals_tend_to_it),
-    "eq:eyring-kramers": (_equal_width_across_is_one_dimension, _wider_saddles_are_found_sooner),
-    "eq:boundary-time": (
-        _boundary_is_the_passage_of_a_parabola,
-        _boundary_adds_half_to_the_log_slope,
-    ),
-    "eq:label-noise-height": (_curvature_drops_out,),
-}
+def _gauss(stiffness):
+    """Integral of exp(-stiffness x^2 / 2)."""
+    return _bell().subs(_stiff, stiffness)
+
+
+@cache
+def _bell():
+    return sp.integrate(sp.exp(-_stiff * x**2 / 2), (x, -sp.oo, sp.oo))
+
+
+def _backward(time):
+    """D t'' - U' t' + 1, which is zero for a mean time."""
+    pull = noise(x) * sp.diff(phi(x), x)
+    return noise(x) * sp.diff(time, x, 2) - pull * sp.diff(time, x) + 1

@@ -3,8 +3,7 @@
 import sympy as sp
 
 from derivations.algebra import same
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "mean_square_distance", "second_moment_is_fisher"]
+from derivations.equation import equation
 
 LABELS = 3
 p = sp.symbols(f"p:{LABELS}", positive=True)
@@ -22,24 +21,18 @@ def _fisher():
     return _expected(lambda y: g[y] * g[y].T)
 
 
+def _is_the_quadratic_form_of_fisher():
+    return same((v.T * _fisher() * v)[0], second_moment_is_fisher().rhs)
+
+
+@equation(
+    "eq:fisher-moment",
+    computed_by="sgdnoise.noise.fisher_inner_product",
+    laws=(_is_the_quadratic_form_of_fisher,),
+)
 def second_moment_is_fisher():
     """Mean square of a gradient along a direction, its label drawn: the Fisher form."""
     return sp.Eq(sp.Symbol(r"\operatorname{E}(g^\top v)^2"), _expected(lambda y: g[y].dot(v) ** 2))
-
-
-def mean_square_distance():
-    """Mean square distance of the second moment of gradients from the Fisher information."""
-    fisher = _fisher()
-    off = _expected(lambda y: _square(g[y] * g[y].T - fisher))
-    return sp.Eq(sp.Symbol(r"n \operatorname{E}\,|A - F|^2"), sp.expand(off))
-
-
-def _square(matrix):
-    return sum(entry**2 for entry in matrix)
-
-
-def _is_the_quadratic_form_of_fisher():
-    return same((v.T * _fisher() * v)[0], second_moment_is_fisher().rhs)
 
 
 def _is_mean_fourth_power_less_the_square_of_fisher():
@@ -52,18 +45,17 @@ def _a_certain_label_leaves_no_distance():
     return same(mean_square_distance().rhs.subs({p[0]: 1, p[1]: 0, p[2]: 0}), 0)
 
 
-EQUATIONS = {
-    "eq:fisher-moment": second_moment_is_fisher,
-    "eq:fisher-distance": mean_square_distance,
-}
-CHECKS = {
-    "eq:fisher-moment": (_is_the_quadratic_form_of_fisher,),
-    "eq:fisher-distance": (
-        _is_mean_fourth_power_less_the_square_of_fisher,
-        _a_certain_label_leaves_no_distance,
-    ),
-}
-USED = {
-    "eq:fisher-moment": "noise.fisher.inner",
-    "eq:fisher-distance": "noise.fisher.scatter",
-}
+@equation(
+    "eq:fisher-distance",
+    computed_by="sgdnoise.noise.fisher_scatter",
+    laws=(_is_mean_fourth_power_less_the_square_of_fisher, _a_certain_label_leaves_no_distance),
+)
+def mean_square_distance():
+    """Mean square distance of the second moment of gradients from the Fisher information."""
+    fisher = _fisher()
+    off = _expected(lambda y: _square(g[y] * g[y].T - fisher))
+    return sp.Eq(sp.Symbol(r"n \operatorname{E}\,|A - F|^2"), sp.expand(off))
+
+
+def _square(matrix):
+    return sum(entry**2 for entry in matrix)

@@ -11,9 +11,8 @@ import sympy as sp
 from derivations.algebra import mean, same, white
 from derivations.collapse import layer_growth
 from derivations.collapse import width as n
+from derivations.equation import equation
 from derivations.symbols import batch, rate, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "c", "imbalance", "least", "n"]
 
 c = sp.Symbol("c", positive=True)  # strength of the kicks
 imbalance = sp.Symbol("D", real=True)  # in^2 - out^2, where in^2 + out^2 = 1
@@ -24,6 +23,23 @@ root = sp.Symbol("r", positive=True)
 SIZES = (1, 2, 3)  # widths that tell a parabola
 
 
+def _a_balanced_layer_grows_as_known():
+    even = unbalanced_growth().rhs.subs({imbalance: 0, c: rate * sigma / sp.sqrt(batch)})
+    return same(even, layer_growth().rhs)
+
+
+def _weights_of_one_layer_alone_feed_the_other():
+    """By c^2 for each unit they meet, to the logarithm half of it, and D = 1 - 2 out^2."""
+    fed = c**2 * n
+    grown, moved = unbalanced_growth().rhs, imbalance_drift().rhs
+    return same(grown.subs(imbalance, 1), fed / 2) and same(moved.subs(imbalance, 1), -2 * fed)
+
+
+@equation(
+    "eq:unbalanced-growth",
+    computed_by="sgdnoise.theory.lyapunov_of_layer",
+    laws=(_a_balanced_layer_grows_as_known, _weights_of_one_layer_alone_feed_the_other),
+)
 @cache
 def unbalanced_growth():
     """Mean growth of the logarithm of the weights of a unit, to second order in the kicks."""
@@ -31,12 +47,38 @@ def unbalanced_growth():
     return sp.Eq(growth, sp.factor(c**2 * _by_imbalance(second)))
 
 
+def _a_layer_of_one_has_the_fourth_order_of_a_unit():
+    """That of log(1 + c z) is -z^4 / 4, with E z^4 = 3 + 6 / B."""
+    return same(fourth_order().rhs.subs(n, 1), -(3 + 6 / batch) / 4)
+
+
+def _four_dimensions_have_the_fourth_order():
+    return same(_fourth(4), fourth_order().rhs.subs(n, 4))
+
+
+@equation(
+    "eq:layer-fourth",
+    computed_by="sgdnoise.theory.lyapunov_of_layer",
+    laws=(_a_layer_of_one_has_the_fourth_order_of_a_unit, _four_dimensions_have_the_fourth_order),
+)
 @cache
 def fourth_order():
     """What the fourth order in the kicks adds for balanced weights, over the fourth power of c."""
     return sp.Eq(sp.Symbol("k"), sp.collect(sp.expand(_parabola(_fourth)), batch))
 
 
+def _both_directions_are_alike():
+    turned = {imbalance: -imbalance}
+    return same(imbalance_drift().rhs.subs(turned), -imbalance_drift().rhs) and same(
+        imbalance_spread().rhs.subs(turned), imbalance_spread().rhs
+    )
+
+
+@equation(
+    "eq:imbalance-drift",
+    computed_by="sgdnoise.theory.stationary_squared_imbalance",
+    laws=(_weights_of_one_layer_alone_feed_the_other, _both_directions_are_alike),
+)
 @cache
 def imbalance_drift():
     """By how much a step moves the imbalance in the mean, to second order in the kicks."""
@@ -44,6 +86,25 @@ def imbalance_drift():
     return sp.Eq(_of_step(r"\mathbb{E}"), sp.factor(c**2 * _by_imbalance(second)))
 
 
+def _a_unit_of_one_input_keeps_its_balance():
+    """Each of its weights is the other's mirror image, and in^2 = out^2 stays."""
+    still = {n: 1, imbalance: 0}
+    return imbalance_drift().rhs.subs(still) == 0 == imbalance_spread().rhs.subs(still)
+
+
+def _four_dimensions_scatter_as_said():
+    return same(c**4 * _scatter(4), imbalance_spread().rhs.subs({n: 4, imbalance: 0}))
+
+
+@equation(
+    "eq:imbalance-spread",
+    computed_by="sgdnoise.theory.stationary_squared_imbalance",
+    laws=(
+        _a_unit_of_one_input_keeps_its_balance,
+        _both_directions_are_alike,
+        _four_dimensions_scatter_as_said,
+    ),
+)
 @cache
 def imbalance_spread():
     """How it scatters: to second order, and to fourth about zero, where the second vanishes."""
@@ -51,6 +112,24 @@ def imbalance_spread():
     return sp.Eq(_of_step(r"\operatorname{Var}"), second + c**4 * sp.factor(_parabola(_scatter)))
 
 
+def _nothing_flows_at_rest():
+    """drift p = (spread p)' / 2."""
+    spread = imbalance_spread().rhs.subs(n, 1) + c**2 * (root**2 - 1)
+    flow = imbalance_drift().rhs - sp.diff(spread, imbalance) / 2
+    return sp.cancel(imbalance * flow - spread / 2 * _slope_of_the_law()) == 0
+
+
+def _it_falls_as_the_power_of_the_width():
+    """From where the kicks about zero are forgotten."""
+    slope = sp.cancel(_slope_of_the_law().subs(root, 1))
+    return same(slope.subs(imbalance, 0), -n)
+
+
+@equation(
+    "eq:imbalance-law",
+    computed_by="sgdnoise.theory.stationary_squared_imbalance",
+    laws=(_nothing_flows_at_rest, _it_falls_as_the_power_of_the_width),
+)
 @cache
 def imbalance_law():
     """Density of the imbalance at rest over that of zero, where its spread is e times c squared.
@@ -149,96 +228,7 @@ def _parabola(of_size):
     return sp.interpolate([(size, of_size(size)) for size in SIZES], n)
 
 
-def _a_balanced_layer_grows_as_known():
-    even = unbalanced_growth().rhs.subs({imbalance: 0, c: rate * sigma / sp.sqrt(batch)})
-    return same(even, layer_growth().rhs)
-
-
-def _weights_of_one_layer_alone_feed_the_other():
-    """By c^2 for each unit they meet, to the logarithm half of it, and D = 1 - 2 out^2."""
-    fed = c**2 * n
-    grown, moved = unbalanced_growth().rhs, imbalance_drift().rhs
-    return same(grown.subs(imbalance, 1), fed / 2) and same(moved.subs(imbalance, 1), -2 * fed)
-
-
-def _a_layer_of_one_has_the_fourth_order_of_a_unit():
-    """That of log(1 + c z) is -z^4 / 4, with E z^4 = 3 + 6 / B."""
-    return same(fourth_order().rhs.subs(n, 1), -(3 + 6 / batch) / 4)
-
-
-def _four_dimensions_have_the_fourth_order():
-    return same(_fourth(4), fourth_order().rhs.subs(n, 4))
-
-
-def _four_dimensions_scatter_as_said():
-    return same(c**4 * _scatter(4), imbalance_spread().rhs.subs({n: 4, imbalance: 0}))
-
-
-def _both_directions_are_alike():
-    turned = {imbalance: -imbalance}
-    return same(imbalance_drift().rhs.subs(turned), -imbalance_drift().rhs) and same(
-        imbalance_spread().rhs.subs(turned), imbalance_spread().rhs
-    )
-
-
-def _a_unit_of_one_input_keeps_its_balance():
-    """Each of its weights is the other's mirror image, and in^2 = out^2 stays."""
-    still = {n: 1, imbalance: 0}
-    return imbalance_drift().rhs.subs(still) == 0 == imbalance_spread().rhs.subs(still)
-
-
 def _slope_of_the_law():
     """D d log p / dD, with r^2 = 1 + e for the root in it."""
     law = sp.expand_log(sp.log(imbalance_law().rhs.subs(least, root**2 - 1)), force=True)
     return sp.cancel(sp.together(imbalance * sp.diff(law, imbalance)))
-
-
-def _nothing_flows_at_rest():
-    """drift p = (spread p)' / 2."""
-    spread = imbalance_spread().rhs.subs(n, 1) + c**2 * (root**2 - 1)
-    flow = imbalance_drift().rhs - sp.diff(spread, imbalance) / 2
-    return sp.cancel(imbalance * flow - spread / 2 * _slope_of_the_law()) == 0
-
-
-def _it_falls_as_the_power_of_the_width():
-    """From where the kicks about zero are forgotten."""
-    slope = sp.cancel(_slope_of_the_law().subs(root, 1))
-    return same(slope.subs(imbalance, 0), -n)
-
-
-EQUATIONS = {
-    "eq:unbalanced-growth": unbalanced_growth,
-    "eq:layer-fourth": fourth_order,
-    "eq:imbalance-drift": imbalance_drift,
-    "eq:imbalance-spread": imbalance_spread,
-    "eq:imbalance-law": imbalance_law,
-}
-
-USED = {
-    "eq:unbalanced-growth": "theory.collapse.refined_exponent",
-    "eq:layer-fourth": "theory.collapse.refined_exponent",
-    "eq:imbalance-drift": "theory.collapse.imbalance_at_rest",
-    "eq:imbalance-spread": "theory.collapse.imbalance_at_rest",
-    "eq:imbalance-law": "theory.collapse.imbalance_at_rest",
-}
-
-CHECKS = {
-    "eq:unbalanced-growth": (
-        _a_balanced_layer_grows_as_known,
-        _weights_of_one_layer_alone_feed_the_other,
-    ),
-    "eq:layer-fourth": (
-        _a_layer_of_one_has_the_fourth_order_of_a_unit,
-        _four_dimensions_have_the_fourth_order,
-    ),
-    "eq:imbalance-drift": (
-        _weights_of_one_layer_alone_feed_the_other,
-        _both_directions_are_alike,
-    ),
-    "eq:imbalance-spread": (
-        _a_unit_of_one_input_keeps_its_balance,
-        _both_directions_are_alike,
-        _four_dimensions_scatter_as_said,
-    ),
-    "eq:imbalance-law": (_nothing_flows_at_rest, _it_falls_as_the_power_of_the_width),
-}

@@ -3,9 +3,8 @@
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.symbols import curvature, rate
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "dt"]
 
 dt = sp.Symbol("tau", positive=True)  # step of time
 theta = sp.Matrix(sp.symbols("theta_1:3", real=True))
@@ -13,45 +12,19 @@ g = sp.Matrix(sp.symbols("g_1:3", real=True))  # mean gradient
 k = sp.Matrix(2, 2, sp.symbols("k_11 k_12 k_21 k_22", real=True))  # C = k k^T
 
 
-def step_mean():
-    """Mean of a step of the Langevin equation that lasts one learning rate."""
-    return sp.Eq(sp.Symbol(r"\mathbb{E}\theta_1'"), mean(_euler()[0].subs(dt, rate), white(2)))
-
-
-def step_covariance():
-    """Covariance of two parameters after a step of the Langevin equation."""
-    z, after = white(2), _euler()
-    away = after - sp.Matrix([mean(part, z) for part in after])
-    name = sp.Symbol(r"\operatorname{Cov}(\theta_1', \theta_2')")
-    return sp.Eq(name, sp.factor(mean(away[0] * away[1], z)))
-
-
-def white_scale():
-    """How strongly the white numbers of a noisy gradient are scaled in a step of time."""
-    a = sp.Symbol("a", positive=True)
-    z = sp.Matrix(white(2))
-    coded = theta - dt * (g + k * (a * z))
-    (scale,) = sp.solve(sp.Eq(coded[0], _euler()[0]), a)
-    return sp.Eq(a, sp.simplify(scale))
-
-
-def _euler():
-    """Euler's step of d theta = -g dt - sqrt(eta) k dW, as likely as +; dW has variance dt."""
-    return theta - dt * g - sp.sqrt(rate) * k * (sp.sqrt(dt) * sp.Matrix(white(2)))
-
-
-def _descent(xi):
-    return theta - rate * (g + xi)
-
-
-def _tossed():
-    """Descent whose noise is k times two fair coins: not Gaussian, covariance k k^T."""
-    return [_descent(k * sp.Matrix([a, b])) for a in (-1, 1) for b in (-1, 1)]
-
-
 def _mean_is_that_of_descent():
     middle = sum(_tossed(), sp.zeros(2, 1)) / 4
     return same(step_mean().rhs, middle[0])
+
+
+@equation(
+    "eq:step-mean",
+    computed_by="sgdnoise.dynamics.langevin",
+    laws=(_mean_is_that_of_descent,),
+)
+def step_mean():
+    """Mean of a step of the Langevin equation that lasts one learning rate."""
+    return sp.Eq(sp.Symbol(r"\mathbb{E}\theta_1'"), mean(_euler()[0].subs(dt, rate), white(2)))
 
 
 def _covariance_is_that_of_descent():
@@ -64,6 +37,19 @@ def _covariance_is_that_of_descent():
 def _covariance_is_that_of_the_equation():
     """In a short time: covariance eta C a unit of time."""
     return same(sp.limit(step_covariance().rhs / dt, dt, 0), rate * (k * k.T)[0, 1])
+
+
+@equation(
+    "eq:step-covariance",
+    computed_by="sgdnoise.dynamics.langevin",
+    laws=(_covariance_is_that_of_descent, _covariance_is_that_of_the_equation),
+)
+def step_covariance():
+    """Covariance of two parameters after a step of the Langevin equation."""
+    z, after = white(2), _euler()
+    away = after - sp.Matrix([mean(part, z) for part in after])
+    name = sp.Symbol(r"\operatorname{Cov}(\theta_1', \theta_2')")
+    return sp.Eq(name, sp.factor(mean(away[0] * away[1], z)))
 
 
 def _steps_of_one_rate_are_not_scaled():
@@ -89,20 +75,33 @@ def _rests_between_equation_and_descent():
     return as_equation and as_descent
 
 
-EQUATIONS = {
-    "eq:step-mean": step_mean,
-    "eq:step-covariance": step_covariance,
-    "eq:white-scale": white_scale,
-}
-
-USED = dict.fromkeys(EQUATIONS, "dynamics.langevin.langevin")
-
-CHECKS = {
-    "eq:step-mean": (_mean_is_that_of_descent,),
-    "eq:step-covariance": (_covariance_is_that_of_descent, _covariance_is_that_of_the_equation),
-    "eq:white-scale": (
+@equation(
+    "eq:white-scale",
+    computed_by="sgdnoise.dynamics.langevin",
+    laws=(
         _steps_of_one_rate_are_not_scaled,
         _two_half_steps_scatter_like_one,
         _rests_between_equation_and_descent,
     ),
-}
+)
+def white_scale():
+    """How strongly the white numbers of a noisy gradient are scaled in a step of time."""
+    a = sp.Symbol("a", positive=True)
+    z = sp.Matrix(white(2))
+    coded = theta - dt * (g + k * (a * z))
+    (scale,) = sp.solve(sp.Eq(coded[0], _euler()[0]), a)
+    return sp.Eq(a, sp.simplify(scale))
+
+
+def _euler():
+    """Euler's step of d theta = -g dt - sqrt(eta) k dW, as likely as +; dW has variance dt."""
+    return theta - dt * g - sp.sqrt(rate) * k * (sp.sqrt(dt) * sp.Matrix(white(2)))
+
+
+def _descent(xi):
+    return theta - rate * (g + xi)
+
+
+def _tossed():
+    """Descent whose noise is k times two fair coins: not Gaussian, covariance k k^T."""
+    return [_descent(k * sp.Matrix([a, b])) for a in (-1, 1) for b in (-1, 1)]

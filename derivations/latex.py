@@ -1,4 +1,4 @@
-"""The derived equations as LaTeX, one labelled display each under the sentence that says it."""
+"""The derived equations as LaTeX, one labelled display each under its caption."""
 
 from pathlib import Path
 
@@ -8,12 +8,13 @@ from derivations.catalogue import SUBJECTS, entries
 
 __all__ = ["COMMITTED", "text"]
 
-LONG, WIDE, ORDER = 260, 170, "rev-lex"  # letters of LaTeX, of a display and of a line
+MAX_DISPLAY, MAX_LINE = 260, 170  # characters of LaTeX
+ORDER = "rev-lex"
 COMMITTED = Path(__file__).parents[1] / "paper" / "generated" / "equations.tex"
 
 
 def text():
-    """What the paper includes: `paper/generated/equations.tex`."""
+    """The text of `paper/generated/equations.tex`, which the paper includes."""
     return "% Written by `python -m derivations`.\n" + "".join(map(_section, SUBJECTS))
 
 
@@ -29,21 +30,21 @@ def _display(entry):
 
 
 def _body(equation):
-    """On one line, or a long sum on several."""
-    whole = sp.latex(equation, order=ORDER)
-    if len(whole) < LONG or not equation.rhs.is_Add:
-        return whole
+    """An equation on one line, or a long sum on several."""
+    display = sp.latex(equation, order=ORDER)
+    if len(display) < MAX_DISPLAY or not equation.rhs.is_Add:
+        return display
     lines = [""]
     for term in equation.rhs.as_ordered_terms(ORDER):
-        told = sp.latex(term, order=ORDER)
-        told = told if told.startswith("-") or not lines[0] else f"+ {told}"
-        if lines[-1] and len(lines[-1]) + len(told) > WIDE:
+        summand = sp.latex(term, order=ORDER)
+        summand = summand if summand.startswith("-") or not lines[0] else f"+ {summand}"
+        if lines[-1] and len(lines[-1]) + len(summand) > MAX_LINE:
             lines.append("")
-        lines[-1] += f"{told} "
+        lines[-1] += f"{summand} "
     rows = " \\\\\n  & ".join(lines)
     return f"\\begin{{split}}\n  {sp.latex(equation.lhs)} = {{}}& {rows}\n  \\end{{split}}"
 
 
 def _caption(described):
-    """The first line of a docstring, which holds words alone."""
+    """The first line of a docstring, which contains words only."""
     return described.__doc__.splitlines()[0]

@@ -3,40 +3,28 @@
 import sympy as sp
 
 from derivations.algebra import same
+from derivations.equation import equation
 from derivations.stationary import c, continuous_entry, h_i, h_j, stationary_entry
 from derivations.symbols import curvature, rate
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 time = sp.Symbol("t", nonnegative=True)
 kick = sp.Symbol("c", positive=True)  # variance of the noise along one mode
 
 
+def _small_steps_remember_as_the_flow():
+    ratio = rate * correlation_time_steps().rhs / correlation_time_flow().rhs
+    return sp.limit(ratio, rate, 0) == 1
+
+
+@equation(
+    "eq:correlation-time-flow",
+    computed_by="sgdnoise.theory.OrnsteinUhlenbeck.correlation_time",
+    laws=(_small_steps_remember_as_the_flow,),
+)
 def correlation_time_flow():
     """Integrated autocorrelation time of one mode of the Langevin equation."""
     fading = sp.exp(-curvature * time)
     return sp.Eq(sp.Symbol(r"\tau^{\mathrm{cont}}"), 2 * sp.integrate(fading, (time, 0, sp.oo)))
-
-
-def correlation_time_steps():
-    """Integrated autocorrelation time of one mode of descent, in steps."""
-    kept = sp.Symbol("a", real=True)
-    total = sp.Symbol("g")  # kept + kept^2 + ... without end, which kept shifts by one term
-    (tail,) = sp.solve(sp.Eq(kept * total, total - kept), total)
-    spoken = (1 + 2 * tail).subs(kept, 1 - rate * curvature)
-    return sp.Eq(sp.Symbol("tau"), sp.expand(sp.simplify(spoken)))
-
-
-def long_run():
-    """Sum over all lags of the autocovariance of one mode of descent."""
-    along = {h_i: curvature, h_j: curvature, c: kick}
-    rest = stationary_entry().rhs.subs(along)
-    return sp.Eq(sp.Symbol("L"), sp.simplify(rest * correlation_time_steps().rhs))
-
-
-def _small_steps_remember_as_the_flow():
-    ratio = rate * correlation_time_steps().rhs / correlation_time_flow().rhs
-    return sp.limit(ratio, rate, 0) == 1
 
 
 def _descent_remembers_one_step_less():
@@ -46,6 +34,20 @@ def _descent_remembers_one_step_less():
 
 def _newton_steps_are_independent():
     return same(correlation_time_steps().rhs.subs(rate, 1 / curvature), 1)
+
+
+@equation(
+    "eq:correlation-time-steps",
+    computed_by="sgdnoise.theory.LinearRecursion.correlation_time",
+    laws=(_descent_remembers_one_step_less, _newton_steps_are_independent),
+)
+def correlation_time_steps():
+    """Integrated autocorrelation time of one mode of descent, in steps."""
+    kept = sp.Symbol("a", real=True)
+    total = sp.Symbol("g")  # kept + kept^2 + ... without end, which kept shifts by one term
+    (tail,) = sp.solve(sp.Eq(kept * total, total - kept), total)
+    spoken = (1 + 2 * tail).subs(kept, 1 - rate * curvature)
+    return sp.Eq(sp.Symbol("tau"), sp.expand(sp.simplify(spoken)))
 
 
 def _mean_forgets_the_rate():
@@ -60,20 +62,13 @@ def _flow_has_the_same_sum():
     return same(flow / rate, long_run().rhs)
 
 
-EQUATIONS = {
-    "eq:correlation-time-flow": correlation_time_flow,
-    "eq:correlation-time-steps": correlation_time_steps,
-    "eq:long-run": long_run,
-}
-
-USED = {
-    "eq:correlation-time-flow": "theory.relaxation.OrnsteinUhlenbeck.correlation_time",
-    "eq:correlation-time-steps": "theory.relaxation.Recursion.correlation_time",
-    "eq:long-run": "theory.relaxation.Recursion.long_run",
-}
-
-CHECKS = {
-    "eq:correlation-time-flow": (_small_steps_remember_as_the_flow,),
-    "eq:correlation-time-steps": (_descent_remembers_one_step_less, _newton_steps_are_independent),
-    "eq:long-run": (_mean_forgets_the_rate, _flow_has_the_same_sum),
-}
+@equation(
+    "eq:long-run",
+    computed_by="sgdnoise.theory.LinearRecursion.long_run_covariance",
+    laws=(_mean_forgets_the_rate, _flow_has_the_same_sum),
+)
+def long_run():
+    """Sum over all lags of the autocovariance of one mode of descent."""
+    along = {h_i: curvature, h_j: curvature, c: kick}
+    rest = stationary_entry().rhs.subs(along)
+    return sp.Eq(sp.Symbol("L"), sp.simplify(rest * correlation_time_steps().rhs))

@@ -9,9 +9,8 @@ from itertools import permutations, product
 import sympy as sp
 
 from derivations.algebra import same
+from derivations.equation import equation
 from derivations.symbols import rate
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 loss, modified = sp.symbols(r"L \tilde{L}")
 square = sp.Symbol(r"{\left\|\nabla L\right\|}^2")
@@ -23,11 +22,71 @@ theta = sp.Symbol("theta", real=True)
 x, y = (sp.symbols(f"{letter}_1:3", real=True) for letter in "xy")  # two examples
 
 
+def _one_step_has_no_second_order():
+    return same(_flow_end(descent_loss(), 1), sp.zeros(2, 1))
+
+
+def _a_squared_slope_pulls_along_hessian_and_slope():
+    a, b = sp.symbols("a b")
+    any_loss = sp.Function("L")(a, b)
+    slope = sp.Matrix([sp.diff(any_loss, a), sp.diff(any_loss, b)])
+    pull = sp.Matrix([sp.diff(slope.dot(slope), w) for w in (a, b)])
+    return same(pull, 2 * sp.hessian(any_loss, (a, b)) * slope)
+
+
+def _two_steps_end_where_the_flow_does():
+    flow = _flow_end(descent_loss(), 1)  # of one step; two follow the same loss twice as long
+    slope, hessian = _taylor(0)
+    return same(_end([0, 0]), 2 * flow + hessian * slope)
+
+
+@equation(
+    "eq:descent-loss",
+    computed_by="sgdnoise.theory.sgd_loss",
+    laws=(
+        _one_step_has_no_second_order,
+        _a_squared_slope_pulls_along_hessian_and_slope,
+        _two_steps_end_where_the_flow_does,
+    ),
+)
 def descent_loss():
     """The loss that descent follows."""
     return _modified(_matched(second_order=0, count=1))
 
 
+def _all_orders_end_where_the_flow_does():
+    return all(
+        same(_mean_end(list(permutations(range(count)))), _flow_end(reshuffled_loss(), count))
+        for count in (2, 3)
+    )
+
+
+def _one_order_alone_does_not():
+    return not same(_end([0, 1]), _flow_end(reshuffled_loss(), 2))
+
+
+def _one_batch_is_plain_descent():
+    alone = {steps: 1, squares: square}
+    return same(reshuffled_loss().rhs.subs(alone), descent_loss().rhs)
+
+
+def _reshuffling_adds_a_trace_of_the_covariance():
+    """Mean of |g_k|^2 = |g|^2 + Tr C."""
+    trace = sp.Symbol("T")
+    extra = reshuffled_loss().rhs.subs(squares, steps * (square + trace)) - descent_loss().rhs
+    return same(extra, rate / 4 * trace)
+
+
+@equation(
+    "eq:reshuffled-loss",
+    computed_by="sgdnoise.theory.reshuffled_loss",
+    laws=(
+        _all_orders_end_where_the_flow_does,
+        _one_order_alone_does_not,
+        _one_batch_is_plain_descent,
+        _reshuffling_adds_a_trace_of_the_covariance,
+    ),
+)
 def reshuffled_loss():
     """The loss that epochs of steps follow, in the mean over all orders of their batches."""
     pairs = steps * (steps - 1)  # ordered pairs of different batches, alike over all orders
@@ -35,11 +94,59 @@ def reshuffled_loss():
     return _modified(_matched(pairs / 2 * of_pair, steps))
 
 
+def _all_sequences_end_where_the_flow_does():
+    return all(
+        same(
+            _mean_end(list(product(range(count), repeat=count))), _flow_end(replaced_loss(), count)
+        )
+        for count in (2, 3)
+    )
+
+
+def _replacing_is_as_if_there_were_no_noise():
+    return same(replaced_loss().rhs, descent_loss().rhs)
+
+
+@equation(
+    "eq:replaced-loss",
+    computed_by="sgdnoise.theory.sgd_loss",
+    laws=(_all_sequences_end_where_the_flow_does, _replacing_is_as_if_there_were_no_noise),
+)
 def replaced_loss():
     """The loss that as many steps follow in the mean if they draw with replacement."""
     return _modified(_matched(steps * (steps - 1) / 2 * met, steps))
 
 
+def _all_orders_rest_at_the_shift():
+    """The mean of an epoch in both orders, solved exactly, to first order in the rate."""
+    ends = []
+    for order in permutations(range(2)):
+        moved = theta
+        for k in order:
+            moved = moved - rate * x[k] * (x[k] * moved - y[k])
+        ends.append(moved)
+    mean = sp.expand(sum(ends) / 2)
+    still = sp.factor(mean.coeff(theta, 0) / (1 - mean.coeff(theta, 1)))
+    best = sp.solve(sp.diff(sum(_examples()), theta), theta)[0]
+    first = sp.diff(still, rate).subs(rate, 0)
+    return same(still.subs(rate, 0), best) and same(first * rate, minimum_shift().rhs)
+
+
+def _a_perfect_fit_stays():
+    w = sp.Symbol("w")
+    fit = {b: w * a for a, b in zip(x, y, strict=True)}
+    return same(minimum_shift().rhs.subs(fit, simultaneous=True), 0)
+
+
+def _equal_inputs_do_not_shift():
+    return same(minimum_shift().rhs.subs(dict.fromkeys(x[1:], x[0])), 0)
+
+
+@equation(
+    "eq:minimum-shift",
+    computed_by="sgdnoise.theory.reshuffled_shift",
+    laws=(_all_orders_rest_at_the_shift, _a_perfect_fit_stays, _equal_inputs_do_not_shift),
+)
 def minimum_shift():
     """Shift of least squares under reshuffling, one parameter and two examples."""
     losses = _examples()
@@ -104,120 +211,3 @@ def _flow_end(equation, count):
     shares = [equation.rhs.coeff(part).subs(steps, count) / rate for part in (square, squares)]
     force = 2 * shares[0] * hessian * slope + 2 * shares[1] * each
     return count**2 * hessian * slope / 2 - count * force
-
-
-def _one_step_has_no_second_order():
-    return same(_flow_end(descent_loss(), 1), sp.zeros(2, 1))
-
-
-def _a_squared_slope_pulls_along_hessian_and_slope():
-    a, b = sp.symbols("a b")
-    any_loss = sp.Function("L")(a, b)
-    slope = sp.Matrix([sp.diff(any_loss, a), sp.diff(any_loss, b)])
-    pull = sp.Matrix([sp.diff(slope.dot(slope), w) for w in (a, b)])
-    return same(pull, 2 * sp.hessian(any_loss, (a, b)) * slope)
-
-
-def _two_steps_end_where_the_flow_does():
-    flow = _flow_end(descent_loss(), 1)  # of one step; two follow the same loss twice as long
-    slope, hessian = _taylor(0)
-    return same(_end([0, 0]), 2 * flow + hessian * slope)
-
-
-def _all_orders_end_where_the_flow_does():
-    return all(
-        same(_mean_end(list(permutations(range(count)))), _flow_end(reshuffled_loss(), count))
-        for count in (2, 3)
-    )
-
-
-def _one_order_alone_does_not():
-    return not same(_end([0, 1]), _flow_end(reshuffled_loss(), 2))
-
-
-def _all_sequences_end_where_the_flow_does():
-    return all(
-        same(
-            _mean_end(list(product(range(count), repeat=count))), _flow_end(replaced_loss(), count)
-        )
-        for count in (2, 3)
-    )
-
-
-def _one_batch_is_plain_descent():
-    alone = {steps: 1, squares: square}
-    return same(reshuffled_loss().rhs.subs(alone), descent_loss().rhs)
-
-
-def _replacing_is_as_if_there_were_no_noise():
-    return same(replaced_loss().rhs, descent_loss().rhs)
-
-
-def _reshuffling_adds_a_trace_of_the_covariance():
-    """Mean of |g_k|^2 = |g|^2 + Tr C."""
-    trace = sp.Symbol("T")
-    extra = reshuffled_loss().rhs.subs(squares, steps * (square + trace)) - descent_loss().rhs
-    return same(extra, rate / 4 * trace)
-
-
-def _all_orders_rest_at_the_shift():
-    """The mean of an epoch in both orders, solved exactly, to first order in the rate."""
-    ends = []
-    for order in permutations(range(2)):
-        moved = theta
-        for k in order:
-            moved = moved - rate * x[k] * (x[k] * moved - y[k])
-        ends.append(moved)
-    mean = sp.expand(sum(ends) / 2)
-    still = sp.factor(mean.coeff(theta, 0) / (1 - mean.coeff(theta, 1)))
-    best = sp.solve(sp.diff(sum(_examples()), theta), theta)[0]
-    first = sp.diff(still, rate).subs(rate, 0)
-    return same(still.subs(rate, 0), best) and same(first * rate, minimum_shift().rhs)
-
-
-def _a_perfect_fit_stays():
-    w = sp.Symbol("w")
-    fit = {b: w * a for a, b in zip(x, y, strict=True)}
-    return same(minimum_shift().rhs.subs(fit, simultaneous=True), 0)
-
-
-def _equal_inputs_do_not_shift():
-    return same(minimum_shift().rhs.subs(dict.fromkeys(x[1:], x[0])), 0)
-
-
-EQUATIONS = {
-    "eq:descent-loss": descent_loss,
-    "eq:reshuffled-loss": reshuffled_loss,
-    "eq:replaced-loss": replaced_loss,
-    "eq:minimum-shift": minimum_shift,
-}
-
-USED = {
-    "eq:descent-loss": "theory.modified_loss.descent_loss",
-    "eq:reshuffled-loss": "theory.modified_loss.reshuffled_loss",
-    "eq:replaced-loss": "theory.modified_loss.descent_loss",
-    "eq:minimum-shift": "theory.modified_loss.reshuffled_shift",
-}
-
-CHECKS = {
-    "eq:descent-loss": (
-        _one_step_has_no_second_order,
-        _a_squared_slope_pulls_along_hessian_and_slope,
-        _two_steps_end_where_the_flow_does,
-    ),
-    "eq:reshuffled-loss": (
-        _all_orders_end_where_the_flow_does,
-        _one_order_alone_does_not,
-        _one_batch_is_plain_descent,
-        _reshuffling_adds_a_trace_of_the_covariance,
-    ),
-    "eq:replaced-loss": (
-        _all_sequences_end_where_the_flow_does,
-        _replacing_is_as_if_there_were_no_noise,
-    ),
-    "eq:minimum-shift": (
-        _all_orders_rest_at_the_shift,
-        _a_perfect_fit_stays,
-        _equal_inputs_do_not_shift,
-    ),
-}

@@ -9,9 +9,8 @@ from functools import cache
 import sympy as sp
 
 from derivations.algebra import same
+from derivations.equation import equation
 from derivations.symbols import d, n
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "far", "k", "mu", "near", "rho", "s"]
 
 mu, rho, s = sp.symbols("mu rho s", positive=True)  # ratios of distances, a sum of logarithms
 near, far = sp.symbols("n_1 n_2", integer=True, positive=True)  # ranks of two neighbours
@@ -21,6 +20,19 @@ share = sp.Symbol("p", positive=True)
 volume, more, speed = sp.symbols("v w lambda", positive=True)
 
 
+def _ratios_are_normalised():
+    return _total(pareto_law().rhs, mu, 1, sp.oo) == 1
+
+
+def _logarithms_are_exponential():
+    return same(_law_of_logarithm(), d * sp.exp(-d * s))
+
+
+@equation(
+    "eq:pareto",
+    computed_by="sgdnoise.dimension.twonn",
+    laws=(_ratios_are_normalised, _logarithms_are_exponential),
+)
 @cache
 def pareto_law():
     """Law of the distance to the second neighbour over that to the first."""
@@ -29,6 +41,21 @@ def pareto_law():
     return sp.Eq(_law(r"r_2 / r_1 = \mu"), sp.powsimp(-sp.diff(longer, mu)))
 
 
+def _unbiased_by_the_law_of_the_sum():
+    """The sum of n logarithms has the law of that before neighbour k = n + 1."""
+    law = log_sum_law().rhs.subs(k, n + 1)
+    return same(_total(pareto_exponent().rhs * law, s, 0, sp.oo), d)
+
+
+def _one_logarithm_leaves_no_estimate():
+    return pareto_exponent().rhs.subs(n, 1) == 0
+
+
+@equation(
+    "eq:pareto-exponent",
+    computed_by="sgdnoise.dimension.twonn",
+    laws=(_unbiased_by_the_law_of_the_sum, _one_logarithm_leaves_no_estimate),
+)
 def pareto_exponent():
     """Likeliest exponent of n such ratios with logarithms of sum s, made unbiased."""
     likelihood = n * sp.log(d) - (d + 1) * s
@@ -37,6 +64,15 @@ def pareto_exponent():
     return sp.Eq(sp.Symbol(r"\hat{d}"), likeliest * d / mean)
 
 
+def _log_log_mean_is_an_integral():
+    return same(_total(sp.log(s) * _law_of_logarithm(), s, 0, sp.oo), log_log_mean().rhs)
+
+
+@equation(
+    "eq:log-log",
+    computed_by="sgdnoise.dimension.l2n2",
+    laws=(_log_log_mean_is_an_integral,),
+)
 def log_log_mean():
     """Mean logarithm of the logarithm of such a ratio."""
     power = sp.Symbol("t", positive=True)
@@ -45,6 +81,31 @@ def log_log_mean():
     return sp.Eq(sp.Symbol(r"\mathbb{E}\log\log(r_2 / r_1)"), sp.expand(mean))
 
 
+def _rank_ratios_are_normalised():
+    """By the ratio of volumes less one, for all ranks a few apart."""
+    laws = (rank_ratio_law().rhs.subs({near: a, far: a + b}) for a in (1, 3) for b in (1, 2, 4))
+    return all(_over_volumes(law) == 1 for law in laws)
+
+
+def _neighbours_one_and_two_are_pareto():
+    return same(rank_ratio_law().rhs.subs({near: 1, far: 2}), pareto_law().rhs)
+
+
+def _steps_of_one_rank_are_steeper():
+    """v_(j+1) / v_j is Pareto(j), as is known of order statistics."""
+    law = rank_ratio_law().rhs.subs(far, near + 1)
+    return same(law, near * d * mu ** (-near * d - 1))
+
+
+@equation(
+    "eq:rank-ratio",
+    computed_by="sgdnoise.dimension.gride",
+    laws=(
+        _rank_ratios_are_normalised,
+        _neighbours_one_and_two_are_pareto,
+        _steps_of_one_rank_are_steeper,
+    ),
+)
 @cache
 def rank_ratio_law():
     """Law of the distance to a neighbour of one rank over that to one of a lower rank."""
@@ -56,12 +117,44 @@ def rank_ratio_law():
     return sp.Eq(_law(r"r_{n_2} / r_{n_1} = \mu"), sp.powsimp(sp.powdenest(law)))
 
 
+def _nearest_over_farthest_is_normalised():
+    return _total(sp.expand(nearest_over_farthest().rhs.subs(k, 3)), rho, 0, 1) == 1
+
+
+def _nearest_over_farthest_is_a_rank_ratio():
+    turned = rank_ratio_law().rhs.subs({near: 1, far: k + 1}).subs(mu, 1 / rho) / rho**2
+    gaps = [(nearest_over_farthest().rhs - turned).subs(k, value) for value in (1, 2, 5)]
+    return all(sp.simplify(sp.expand_power_base(gap)) == 0 for gap in gaps)
+
+
+@equation(
+    "eq:nearest-over-farthest",
+    computed_by="sgdnoise.dimension.mind_ml",
+    laws=(_nearest_over_farthest_is_normalised, _nearest_over_farthest_is_a_rank_ratio),
+)
 def nearest_over_farthest():
     """Law of the distance to the first neighbour over that to neighbour k + 1."""
     none_nearer = (1 - _volume_share(rho)) ** k
     return sp.Eq(_law(r"r_1 / r_{k + 1} = \rho"), sp.powsimp(-sp.diff(none_nearer, rho)))
 
 
+def _log_sums_are_normalised():
+    return _total(log_sum_law().rhs, s, 0, sp.oo) == 1
+
+
+def _log_sums_are_those_of_steps():
+    """The sum over j < k of log(r_k / r_j) is that of i log(r_(i+1) / r_i), all alike."""
+    i = sp.Symbol("i", integer=True, positive=True)
+    step = rank_ratio_law().rhs.subs({near: i, far: i + 1})
+    of_step = step.subs(mu, sp.exp(s / i)) * sp.diff(sp.exp(s / i), s)
+    return same(sp.expand(sp.powdenest(of_step, force=True)), log_sum_law().rhs.subs(k, 2))
+
+
+@equation(
+    "eq:log-sum",
+    computed_by="sgdnoise.dimension.levina_bickel",
+    laws=(_log_sums_are_normalised, _log_sums_are_those_of_steps),
+)
 @cache
 def log_sum_law():
     """Law of the summed logarithms of the distance to neighbour k over those before it."""
@@ -70,6 +163,16 @@ def log_sum_law():
     return sp.Eq(_law(r"\sum_{j < k}\log(r_k / r_j) = s"), sp.simplify(law))
 
 
+def _an_inverse_mean_is_too_large_by_one_in_k():
+    mean = _total((k - 1) / s * log_sum_law().rhs, s, 0, sp.oo)
+    return same(mean, d * (k - 1) / (k - 2))
+
+
+@equation(
+    "eq:inverse-dimension",
+    computed_by="sgdnoise.dimension.levina_bickel",
+    laws=(_an_inverse_mean_is_too_large_by_one_in_k,),
+)
 def inverse_dimension():
     """Mean of the same logarithms, without bias for the inverse of the dimension."""
     mean = sp.integrate(s / (k - 1) * log_sum_law().rhs, (s, 0, sp.oo))
@@ -77,18 +180,59 @@ def inverse_dimension():
     return sp.Eq(name, sp.gammasimp(mean))
 
 
+def _half_way_on_a_line_and_at_the_edge_in_high_dimension():
+    radius = mean_radius().rhs
+    return radius.subs(d, 1) == sp.Rational(1, 2) and sp.limit(radius, d, sp.oo) == 1
+
+
+@equation(
+    "eq:mean-radius",
+    computed_by="sgdnoise.dimension.mom",
+    laws=(_half_way_on_a_line_and_at_the_edge_in_high_dimension,),
+)
 def mean_radius():
     """Mean distance to the neighbours before the k-th, in units of that to the k-th."""
     density = sp.diff(_volume_share(rho), rho)
     return sp.Eq(sp.Symbol(r"\mathbb{E}\,r_j / r_k"), sp.integrate(rho * density, (rho, 0, 1)))
 
 
+def _counts_are_binomial():
+    mark, total = sp.Symbol("t"), 3
+    chance = inner_share().rhs
+    return same(_counts(mark, total), (1 - chance + chance * mark) ** total)
+
+
+def _equal_radii_hold_all():
+    return inner_share().rhs.subs(inner, outer) == 1
+
+
+@equation(
+    "eq:inner-share",
+    computed_by="sgdnoise.dimension.binomial",
+    laws=(_counts_are_binomial, _equal_radii_hold_all),
+)
 def inner_share():
     """Share of the points within one radius that lie within a smaller one."""
     mark = sp.Symbol("t")
     return sp.Eq(share, sp.simplify(sp.diff(_counts(mark, 1), mark).subs(mark, 1)))
 
 
+def _best_share_is_a_minimum():
+    bend = sp.diff(_variance_of_dimension(), share, 2).subs(share, best_share().rhs)
+    return bool(sp.N(bend.subs(d, 1)) > 0)
+
+
+def _best_share_is_a_fifth():
+    """Solves log p = 2 (p - 1) below one half."""
+    p = best_share().rhs
+    return bool(abs(sp.N(sp.log(p) - 2 * (p - 1))) < 1e-12 and 0 < sp.N(p) < 0.5)
+
+
+@equation(
+    "eq:best-share",
+    computed_by="sgdnoise.dimension.binomial",
+    laws=(_best_share_is_a_minimum, _best_share_is_a_fifth),
+)
 @cache
 def best_share():
     """The share from which the dimension is known best."""
@@ -153,145 +297,7 @@ def _total(law, letter, *ends):
     return sp.simplify(sp.integrate(law, (letter, *ends), conds="none"))
 
 
-def _ratios_are_normalised():
-    return _total(pareto_law().rhs, mu, 1, sp.oo) == 1
-
-
-def _logarithms_are_exponential():
-    return same(_law_of_logarithm(), d * sp.exp(-d * s))
-
-
-def _one_logarithm_leaves_no_estimate():
-    return pareto_exponent().rhs.subs(n, 1) == 0
-
-
-def _unbiased_by_the_law_of_the_sum():
-    """The sum of n logarithms has the law of that before neighbour k = n + 1."""
-    law = log_sum_law().rhs.subs(k, n + 1)
-    return same(_total(pareto_exponent().rhs * law, s, 0, sp.oo), d)
-
-
-def _log_log_mean_is_an_integral():
-    return same(_total(sp.log(s) * _law_of_logarithm(), s, 0, sp.oo), log_log_mean().rhs)
-
-
-def _rank_ratios_are_normalised():
-    """By the ratio of volumes less one, for all ranks a few apart."""
-    laws = (rank_ratio_law().rhs.subs({near: a, far: a + b}) for a in (1, 3) for b in (1, 2, 4))
-    return all(_over_volumes(law) == 1 for law in laws)
-
-
 def _over_volumes(law, weight=1):
     """Integral of a law of mu, by w = mu^d - 1."""
     by = (1 + more) ** (1 / d)
     return _total(sp.simplify((law * weight).subs(mu, by) * sp.diff(by, more)), more, 0, sp.oo)
-
-
-def _neighbours_one_and_two_are_pareto():
-    return same(rank_ratio_law().rhs.subs({near: 1, far: 2}), pareto_law().rhs)
-
-
-def _steps_of_one_rank_are_steeper():
-    """v_(j+1) / v_j is Pareto(j), as is known of order statistics."""
-    law = rank_ratio_law().rhs.subs(far, near + 1)
-    return same(law, near * d * mu ** (-near * d - 1))
-
-
-def _nearest_over_farthest_is_normalised():
-    return _total(sp.expand(nearest_over_farthest().rhs.subs(k, 3)), rho, 0, 1) == 1
-
-
-def _nearest_over_farthest_is_a_rank_ratio():
-    turned = rank_ratio_law().rhs.subs({near: 1, far: k + 1}).subs(mu, 1 / rho) / rho**2
-    gaps = [(nearest_over_farthest().rhs - turned).subs(k, value) for value in (1, 2, 5)]
-    return all(sp.simplify(sp.expand_power_base(gap)) == 0 for gap in gaps)
-
-
-def _log_sums_are_normalised():
-    return _total(log_sum_law().rhs, s, 0, sp.oo) == 1
-
-
-def _log_sums_are_those_of_steps():
-    """The sum over j < k of log(r_k / r_j) is that of i log(r_(i+1) / r_i), all alike."""
-    i = sp.Symbol("i", integer=True, positive=True)
-    step = rank_ratio_law().rhs.subs({near: i, far: i + 1})
-    of_step = step.subs(mu, sp.exp(s / i)) * sp.diff(sp.exp(s / i), s)
-    return same(sp.expand(sp.powdenest(of_step, force=True)), log_sum_law().rhs.subs(k, 2))
-
-
-def _an_inverse_mean_is_too_large_by_one_in_k():
-    mean = _total((k - 1) / s * log_sum_law().rhs, s, 0, sp.oo)
-    return same(mean, d * (k - 1) / (k - 2))
-
-
-def _half_way_on_a_line_and_at_the_edge_in_high_dimension():
-    radius = mean_radius().rhs
-    return radius.subs(d, 1) == sp.Rational(1, 2) and sp.limit(radius, d, sp.oo) == 1
-
-
-def _counts_are_binomial():
-    mark, total = sp.Symbol("t"), 3
-    chance = inner_share().rhs
-    return same(_counts(mark, total), (1 - chance + chance * mark) ** total)
-
-
-def _equal_radii_hold_all():
-    return inner_share().rhs.subs(inner, outer) == 1
-
-
-def _best_share_is_a_minimum():
-    bend = sp.diff(_variance_of_dimension(), share, 2).subs(share, best_share().rhs)
-    return bool(sp.N(bend.subs(d, 1)) > 0)
-
-
-def _best_share_is_a_fifth():
-    """Solves log p = 2 (p - 1) below one half."""
-    p = best_share().rhs
-    return bool(abs(sp.N(sp.log(p) - 2 * (p - 1))) < 1e-12 and 0 < sp.N(p) < 0.5)
-
-
-EQUATIONS = {
-    "eq:pareto": pareto_law,
-    "eq:pareto-exponent": pareto_exponent,
-    "eq:log-log": log_log_mean,
-    "eq:rank-ratio": rank_ratio_law,
-    "eq:nearest-over-farthest": nearest_over_farthest,
-    "eq:log-sum": log_sum_law,
-    "eq:inverse-dimension": inverse_dimension,
-    "eq:mean-radius": mean_radius,
-    "eq:inner-share": inner_share,
-    "eq:best-share": best_share,
-}
-
-USED = {
-    "eq:pareto": "dimension.ratios.twonn",
-    "eq:pareto-exponent": "dimension.ratios.pareto_exponent",
-    "eq:log-log": "dimension.ratios.l2n2",
-    "eq:rank-ratio": "dimension.ratios.gride",
-    "eq:nearest-over-farthest": "dimension.ratios.mind_ml",
-    "eq:log-sum": "dimension.ratios.levina_bickel",
-    "eq:inverse-dimension": "dimension.ratios.levina_bickel",
-    "eq:mean-radius": "dimension.radii.mom",
-    "eq:inner-share": "dimension.counts.binomial",
-    "eq:best-share": "dimension.counts.binomial",
-}
-
-CHECKS = {
-    "eq:pareto": (_ratios_are_normalised, _logarithms_are_exponential),
-    "eq:pareto-exponent": (_unbiased_by_the_law_of_the_sum, _one_logarithm_leaves_no_estimate),
-    "eq:log-log": (_log_log_mean_is_an_integral,),
-    "eq:rank-ratio": (
-        _rank_ratios_are_normalised,
-        _neighbours_one_and_two_are_pareto,
-        _steps_of_one_rank_are_steeper,
-    ),
-    "eq:nearest-over-farthest": (
-        _nearest_over_farthest_is_normalised,
-        _nearest_over_farthest_is_a_rank_ratio,
-    ),
-    "eq:log-sum": (_log_sums_are_normalised, _log_sums_are_those_of_steps),
-    "eq:inverse-dimension": (_an_inverse_mean_is_too_large_by_one_in_k,),
-    "eq:mean-radius": (_half_way_on_a_line_and_at_the_edge_in_high_dimension,),
-    "eq:inner-share": (_counts_are_binomial, _equal_radii_hold_all),
-    "eq:best-share": (_best_share_is_a_minimum, _best_share_is_a_fifth),
-}

@@ -5,10 +5,9 @@ from itertools import combinations, product
 import sympy as sp
 
 from derivations.algebra import mean, same, upright, white
+from derivations.equation import equation
 from derivations.sampling import own_with_replacement, own_without_replacement
 from derivations.symbols import batch, n, rate, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 a_i, a_j = sp.symbols("a_i a_j", positive=True)  # variances of the inputs
 t_i, t_j = sp.symbols("theta_i theta_j", real=True)
@@ -19,11 +18,55 @@ share = sp.Symbol("f", positive=True)
 second = sp.Symbol("S", real=True)
 
 
+def _batches_of_two_by_hand():
+    """Two examples a step, all eight numbers white, theta given."""
+    z = white(6)
+    batch_mean = (_gradient(z[:3]) + _gradient(z[3:])) / 2
+    after = mean(sp.expand((t_i - rate * batch_mean) ** 2), z)
+    return same(_over_theta(after), online_step().rhs.subs(batch, 2))
+
+
+def _other_pairs_of_modes_stay_out():
+    return s_ij not in online_step().rhs.free_symbols
+
+
+@equation(
+    "eq:online-step",
+    computed_by="sgdnoise.theory.online_moments",
+    laws=(_batches_of_two_by_hand, _other_pairs_of_modes_stay_out),
+)
 def online_step():
     """Second moment of theta along one input after one step on fresh normal examples."""
     return sp.Eq(sp.Symbol("S_i'"), sp.collect(_one_step(), (s_i, s_j), sp.factor))
 
 
+def _one_step_leaves_the_rest():
+    """With q made up of both modes."""
+    rest = {s_i: online_rest().rhs, s_j: online_rest().rhs.subs({a_i: a_j})}
+    made = {s: r.subs(q, online_residual().rhs) for s, r in rest.items()}
+    total = a_i * made[s_i] + a_j * made[s_j]
+    closed = online_residual().rhs.subs(u, feedback().rhs)
+    moved = online_step().rhs.subs(made).subs(u, feedback().rhs)
+    return same(moved, made[s_i].subs(u, feedback().rhs)) and same(
+        total.subs(u, feedback().rhs), closed
+    )
+
+
+def _no_label_noise_no_rest():
+    return online_rest().rhs.subs(q, online_residual().rhs).subs(sigma, 0) == 0
+
+
+def _large_batches_leave_full_descent():
+    """As the batch grows, noise of the label alone: eta sigma^2 / (B (2 - eta a))."""
+    here = batch * online_rest().rhs.subs(q, 0)
+    return same(sp.limit(here, batch, sp.oo), rate * sigma**2 / (2 - rate * a_i))
+
+
+@equation(
+    "eq:online-rest",
+    computed_by="sgdnoise.theory.online_covariance",
+    laws=(_one_step_leaves_the_rest, _no_label_noise_no_rest, _large_batches_leave_full_descent),
+)
 def online_rest():
     """Resting variance along one input, for a mean squared residual q of its own making."""
     fed = _one_step().subs(s_j, (q - a_i * s_i) / a_j)
@@ -31,18 +74,76 @@ def online_rest():
     return sp.Eq(s_i, _by_rate(rest))
 
 
+def _share_is_that_of_small_rates():
+    """u tends to eta Tr A / 2 B."""
+    return same(sp.limit(feedback().rhs / rate, rate, 0), (a_i + a_j) / (2 * batch))
+
+
+def _one_input_diverges_with_its_fourth_moment():
+    """Kesten: E(1 - eta a chi^2_B / B)^2 = 1 at eta a = 2 B / (B + 2)."""
+    alone = rate / batch * a_i / (2 - rate * (1 + 1 / batch) * a_i)
+    (edge,) = sp.solve(sp.Eq(alone, 1), rate)
+    growth = 1 - 2 * rate * a_i + rate**2 * a_i**2 * (1 + 2 / batch)
+    return same(edge * a_i, 2 * batch / (batch + 2)) and same(growth.subs(rate, edge), 1)
+
+
+@equation(
+    "eq:feedback",
+    computed_by="sgdnoise.theory.noise_feedback",
+    laws=(_share_is_that_of_small_rates, _one_input_diverges_with_its_fourth_moment),
+)
 def feedback():
     """Share of the noise that the spread makes, for inputs along two directions."""
     made = [a * online_rest().rhs.subs(a_i, a) for a in (a_i, a_j)]
     return sp.Eq(u, sum(_by_rate(sp.cancel(part / (q + sigma**2))) for part in made))
 
 
+def _residual_diverges_at_one():
+    return sp.limit(online_residual().rhs, u, 1, "-") == sp.oo
+
+
+@equation(
+    "eq:online-residual",
+    computed_by="sgdnoise.theory.online_covariance",
+    laws=(_residual_diverges_at_one,),
+)
 def online_residual():
     """Squared residual of the spread at rest, from the share that it makes of itself."""
     (rest,) = sp.solve(sp.Eq(q, u * (q + sigma**2)), q)
     return sp.Eq(q, upright(rest))
 
 
+def _with_replacement_by_enumeration():
+    return _all_batches_leave_the_rest(list(product(range(3), repeat=2)), 1)
+
+
+def _without_replacement_by_enumeration():
+    kept = share_without_replacement().rhs.subs({n: 3, batch: 2})
+    return _all_batches_leave_the_rest(list(combinations(range(3), 2)), kept)
+
+
+def _perfect_fit_rests_still():
+    return finite_rest().rhs.subs(noise, 0) == 0
+
+
+def _many_normal_examples_are_online():
+    """Fourth moment 3 a^2, noise sigma^2 a: the rest of one input."""
+    normal = {square: a_i, fourth: 3 * a_i**2, noise: sigma**2 * a_i, share: 1}
+    alone = online_rest().rhs.subs(q, online_residual().rhs)
+    made = alone.subs(u, rate / batch * a_i / (2 - rate * (1 + 1 / batch) * a_i))
+    return same(finite_rest().rhs.subs(normal), made)
+
+
+@equation(
+    "eq:finite-rest",
+    computed_by="sgdnoise.theory.finite_covariance",
+    laws=(
+        _with_replacement_by_enumeration,
+        _without_replacement_by_enumeration,
+        _perfect_fit_rests_still,
+        _many_normal_examples_are_online,
+    ),
+)
 def finite_rest():
     """Resting variance of one parameter for minibatches of given examples."""
     theta, x, r = sp.symbols("theta x r", real=True)
@@ -57,6 +158,19 @@ def finite_rest():
     return sp.Eq(second, _by_rate(rest))
 
 
+def _all_examples_make_no_noise():
+    return share_without_replacement().rhs.subs(batch, n) == 0
+
+
+def _one_example_is_drawn_as_it_is():
+    return same(share_without_replacement().rhs.subs(batch, 1), 1)
+
+
+@equation(
+    "eq:share-without",
+    computed_by="sgdnoise.theory.finite_covariance",
+    laws=(_all_examples_make_no_noise, _one_example_is_drawn_as_it_is),
+)
 def share_without_replacement():
     """What drawing without replacement leaves of the noise."""
     left = own_without_replacement().rhs / own_with_replacement().rhs
@@ -98,57 +212,6 @@ def _over_theta(polynomial):
     return sum(part * moments[power] for power, part in terms)
 
 
-def _batches_of_two_by_hand():
-    """Two examples a step, all eight numbers white, theta given."""
-    z = white(6)
-    batch_mean = (_gradient(z[:3]) + _gradient(z[3:])) / 2
-    after = mean(sp.expand((t_i - rate * batch_mean) ** 2), z)
-    return same(_over_theta(after), online_step().rhs.subs(batch, 2))
-
-
-def _other_pairs_of_modes_stay_out():
-    return s_ij not in online_step().rhs.free_symbols
-
-
-def _one_step_leaves_the_rest():
-    """With q made up of both modes."""
-    rest = {s_i: online_rest().rhs, s_j: online_rest().rhs.subs({a_i: a_j})}
-    made = {s: r.subs(q, online_residual().rhs) for s, r in rest.items()}
-    total = a_i * made[s_i] + a_j * made[s_j]
-    closed = online_residual().rhs.subs(u, feedback().rhs)
-    moved = online_step().rhs.subs(made).subs(u, feedback().rhs)
-    return same(moved, made[s_i].subs(u, feedback().rhs)) and same(
-        total.subs(u, feedback().rhs), closed
-    )
-
-
-def _no_label_noise_no_rest():
-    return online_rest().rhs.subs(q, online_residual().rhs).subs(sigma, 0) == 0
-
-
-def _large_batches_leave_full_descent():
-    """As the batch grows, noise of the label alone: eta sigma^2 / (B (2 - eta a))."""
-    here = batch * online_rest().rhs.subs(q, 0)
-    return same(sp.limit(here, batch, sp.oo), rate * sigma**2 / (2 - rate * a_i))
-
-
-def _share_is_that_of_small_rates():
-    """u tends to eta Tr A / 2 B."""
-    return same(sp.limit(feedback().rhs / rate, rate, 0), (a_i + a_j) / (2 * batch))
-
-
-def _residual_diverges_at_one():
-    return sp.limit(online_residual().rhs, u, 1, "-") == sp.oo
-
-
-def _one_input_diverges_with_its_fourth_moment():
-    """Kesten: E(1 - eta a chi^2_B / B)^2 = 1 at eta a = 2 B / (B + 2)."""
-    alone = rate / batch * a_i / (2 - rate * (1 + 1 / batch) * a_i)
-    (edge,) = sp.solve(sp.Eq(alone, 1), rate)
-    growth = 1 - 2 * rate * a_i + rate**2 * a_i**2 * (1 + 2 / batch)
-    return same(edge * a_i, 2 * batch / (batch + 2)) and same(growth.subs(rate, edge), 1)
-
-
 def _examples():
     """Three examples, their residuals orthogonal to the inputs."""
     x, r = sp.symbols("x_1:4", positive=True), list(sp.symbols("r_1:3", real=True))
@@ -172,69 +235,3 @@ def _all_batches_leave_the_rest(batches, kept):
     ]
     step = sp.expand(sum(after) / len(after)).subs(spread**2, second)
     return same(step.subs(second, rest), rest)
-
-
-def _with_replacement_by_enumeration():
-    return _all_batches_leave_the_rest(list(product(range(3), repeat=2)), 1)
-
-
-def _without_replacement_by_enumeration():
-    kept = share_without_replacement().rhs.subs({n: 3, batch: 2})
-    return _all_batches_leave_the_rest(list(combinations(range(3), 2)), kept)
-
-
-def _perfect_fit_rests_still():
-    return finite_rest().rhs.subs(noise, 0) == 0
-
-
-def _many_normal_examples_are_online():
-    """Fourth moment 3 a^2, noise sigma^2 a: the rest of one input."""
-    normal = {square: a_i, fourth: 3 * a_i**2, noise: sigma**2 * a_i, share: 1}
-    alone = online_rest().rhs.subs(q, online_residual().rhs)
-    made = alone.subs(u, rate / batch * a_i / (2 - rate * (1 + 1 / batch) * a_i))
-    return same(finite_rest().rhs.subs(normal), made)
-
-
-def _all_examples_make_no_noise():
-    return share_without_replacement().rhs.subs(batch, n) == 0
-
-
-def _one_example_is_drawn_as_it_is():
-    return same(share_without_replacement().rhs.subs(batch, 1), 1)
-
-
-EQUATIONS = {
-    "eq:online-step": online_step,
-    "eq:online-rest": online_rest,
-    "eq:feedback": feedback,
-    "eq:online-residual": online_residual,
-    "eq:finite-rest": finite_rest,
-    "eq:share-without": share_without_replacement,
-}
-
-USED = {
-    "eq:online-step": "theory.regression.online_moments",
-    "eq:online-rest": "theory.regression.online_covariance",
-    "eq:feedback": "theory.regression.feedback",
-    "eq:online-residual": "theory.regression.online_covariance",
-    "eq:finite-rest": "theory.regression.finite_covariance",
-    "eq:share-without": "theory.regression.finite_covariance",
-}
-
-CHECKS = {
-    "eq:online-step": (_batches_of_two_by_hand, _other_pairs_of_modes_stay_out),
-    "eq:online-rest": (
-        _one_step_leaves_the_rest,
-        _no_label_noise_no_rest,
-        _large_batches_leave_full_descent,
-    ),
-    "eq:feedback": (_share_is_that_of_small_rates, _one_input_diverges_with_its_fourth_moment),
-    "eq:online-residual": (_residual_diverges_at_one,),
-    "eq:finite-rest": (
-        _with_replacement_by_enumeration,
-        _without_replacement_by_enumeration,
-        _perfect_fit_rests_still,
-        _many_normal_examples_are_online,
-    ),
-    "eq:share-without": (_all_examples_make_no_noise, _one_example_is_drawn_as_it_is),
-}

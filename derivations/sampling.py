@@ -5,35 +5,125 @@ from itertools import combinations, product
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.symbols import batch, n
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 t, u = sp.symbols("t u")  # count the draws of two different examples
 stretch = sp.Symbol("ell", positive=True)
 own, shared = sp.symbols(r"\lambda_{\perp} \lambda_{\parallel}", nonnegative=True)
 
 
+def _all_sequences_agree():
+    """Three examples, two draws: all nine sequences by hand."""
+    listed = _listed([(sp.Rational(1, 9), _weights(d)) for d in product(range(3), repeat=2)])
+    return same(listed, _exchangeable(_small(own_with_replacement().rhs), 0))
+
+
+def _generating_functions_are_normalised():
+    laws = _counts_with_replacement(), _counts_without_replacement(), _counts_bernoulli()
+    return all(_at_one(law) == 1 for law in laws)
+
+
+def _weights_have_mean_one_over_n():
+    laws = _counts_with_replacement(), _counts_without_replacement(), _counts_bernoulli()
+    return all(same(_at_one(sp.diff(law, t)) / batch, 1 / n) for law in laws)
+
+
+@equation(
+    "eq:own-with-replacement",
+    computed_by="sgdnoise.noise.with_replacement",
+    laws=(
+        _all_sequences_agree,
+        _generating_functions_are_normalised,
+        _weights_have_mean_one_over_n,
+    ),
+)
 def own_with_replacement():
     """Drawing with replacement, variance of the weights across the mean direction."""
     return sp.Eq(_named("perp", "with"), _across(*_pair(_counts_with_replacement())))
 
 
+def _all_subsets_agree():
+    """Three examples, two distinct draws: all three pairs by hand."""
+    listed = _listed([(sp.Rational(1, 3), _weights(d)) for d in combinations(range(3), 2)])
+    return same(listed, _exchangeable(_small(own_without_replacement().rhs), 0))
+
+
+def _one_draw_needs_no_replacement():
+    return same(
+        own_without_replacement().rhs.subs(batch, 1), own_with_replacement().rhs.subs(batch, 1)
+    )
+
+
+def _the_whole_set_has_no_noise():
+    return all(law().rhs.subs(batch, n) == 0 for law in (own_without_replacement, own_bernoulli))
+
+
+def _replacement_does_not_matter_for_many_examples():
+    return sp.limit(own_without_replacement().rhs / own_with_replacement().rhs, n, sp.oo) == 1
+
+
+@equation(
+    "eq:own-without-replacement",
+    computed_by="sgdnoise.noise.without_replacement",
+    laws=(
+        _all_subsets_agree,
+        _one_draw_needs_no_replacement,
+        _the_whole_set_has_no_noise,
+        _replacement_does_not_matter_for_many_examples,
+    ),
+)
 def own_without_replacement():
     """Drawing without replacement, variance of the weights across the mean direction."""
     return sp.Eq(_named("perp", "without"), _across(*_pair(_counts_without_replacement())))
 
 
+def _all_coins_agree():
+    """Three examples, each drawn or not: all eight outcomes by hand."""
+    chances = (sp.Rational(1, 3), sp.Rational(2, 3))
+    listed = _listed(
+        [
+            (chances[a] * chances[b] * chances[c], sp.Matrix([a, b, c]) / 2)
+            for a, b, c in product((0, 1), repeat=3)
+        ]
+    )
+    return same(listed, _exchangeable(_small(own_bernoulli().rhs), _small(shared_bernoulli().rhs)))
+
+
+@equation(
+    "eq:own-bernoulli",
+    computed_by="sgdnoise.noise.bernoulli",
+    laws=(_all_coins_agree, _the_whole_set_has_no_noise),
+)
 def own_bernoulli():
     """Drawing each example by itself, variance of the weights across the mean direction."""
     return sp.Eq(_named("perp", "Bernoulli"), _across(*_pair(_counts_bernoulli())))
 
 
+def _independent_weights_scatter_alike_in_all_directions():
+    return same(shared_bernoulli().rhs, own_bernoulli().rhs)
+
+
+@equation(
+    "eq:shared-bernoulli",
+    computed_by="sgdnoise.noise.bernoulli",
+    laws=(_all_coins_agree, _independent_weights_scatter_alike_in_all_directions),
+)
 def shared_bernoulli():
     """Drawing each example by itself, variance of the weights along the mean direction."""
     return sp.Eq(_named("parallel", "Bernoulli"), _along(*_pair(_counts_bernoulli())))
 
 
+def _both_fixed_batches_have_no_shared_part():
+    laws = _counts_with_replacement(), _counts_without_replacement()
+    return all(_along(*_pair(law)) == 0 for law in laws)
+
+
+@equation(
+    "eq:shared-fixed",
+    computed_by="sgdnoise.noise.with_replacement",
+    laws=(_both_fixed_batches_have_no_shared_part,),
+)
 def shared_of_a_fixed_batch():
     """Weights that always sum to one do not vary along the mean direction."""
     variance, covariance = sp.symbols("v c")
@@ -42,6 +132,22 @@ def shared_of_a_fixed_batch():
     return sp.Eq(_named("parallel", "fixed"), _along(variance, needed))
 
 
+def _stretch_one_changes_nothing():
+    return own_svag().rhs.subs(stretch, 1) == own
+
+
+def _the_mix_is_the_only_one():
+    """Shares a and b of two draws that keep the mean and stretch the variance."""
+    a, b = sp.symbols("a b")
+    mixes = sp.solve([a + b - 1, a**2 + b**2 - stretch], [a, b])
+    return any(same(2 * a_ - 1, sp.sqrt(2 * stretch - 1)) for a_, _ in mixes)
+
+
+@equation(
+    "eq:own-svag",
+    computed_by="sgdnoise.noise.svag_weights",
+    laws=(_stretch_one_changes_nothing, _the_mix_is_the_only_one),
+)
 def own_svag():
     """Two draws mixed so that the mean stays multiply the variance by the stretch."""
     s = sp.sqrt(2 * stretch - 1)
@@ -49,11 +155,30 @@ def own_svag():
     return sp.Eq(_named("perp", "SVAG"), sp.simplify((first**2 + second**2) * own))
 
 
+def _three_white_numbers_agree():
+    """The twin of three examples, its moments integrated."""
+    z = white(3)
+    middle = sum(z) / 3
+    w = [sp.sqrt(own) * (z_i - middle) + sp.sqrt(shared) * middle for z_i in z]
+    seen = sp.Matrix(3, 3, lambda i, j: mean(w[i] * w[j], z))
+    return same(seen, _exchangeable(own_twin().rhs, shared_twin().rhs))
+
+
+@equation(
+    "eq:own-twin",
+    computed_by="sgdnoise.noise.gaussian_weights",
+    laws=(_three_white_numbers_agree,),
+)
 def own_twin():
     """The Gaussian twin keeps the variance across the mean direction."""
     return sp.Eq(_named("perp", "twin"), _across(*_twin_pair()))
 
 
+@equation(
+    "eq:shared-twin",
+    computed_by="sgdnoise.noise.gaussian_weights",
+    laws=(_three_white_numbers_agree,),
+)
 def shared_twin():
     """The Gaussian twin keeps the variance along the mean direction."""
     return sp.Eq(_named("parallel", "twin"), _along(*_twin_pair()))
@@ -129,126 +254,3 @@ def _small(expression):
 
 def _weights(drawn):
     return sp.Matrix([sp.Rational(list(drawn).count(i), 2) for i in range(3)])
-
-
-def _all_sequences_agree():
-    """Three examples, two draws: all nine sequences by hand."""
-    listed = _listed([(sp.Rational(1, 9), _weights(d)) for d in product(range(3), repeat=2)])
-    return same(listed, _exchangeable(_small(own_with_replacement().rhs), 0))
-
-
-def _all_subsets_agree():
-    """Three examples, two distinct draws: all three pairs by hand."""
-    listed = _listed([(sp.Rational(1, 3), _weights(d)) for d in combinations(range(3), 2)])
-    return same(listed, _exchangeable(_small(own_without_replacement().rhs), 0))
-
-
-def _all_coins_agree():
-    """Three examples, each drawn or not: all eight outcomes by hand."""
-    chances = (sp.Rational(1, 3), sp.Rational(2, 3))
-    listed = _listed(
-        [
-            (chances[a] * chances[b] * chances[c], sp.Matrix([a, b, c]) / 2)
-            for a, b, c in product((0, 1), repeat=3)
-        ]
-    )
-    return same(listed, _exchangeable(_small(own_bernoulli().rhs), _small(shared_bernoulli().rhs)))
-
-
-def _generating_functions_are_normalised():
-    laws = _counts_with_replacement(), _counts_without_replacement(), _counts_bernoulli()
-    return all(_at_one(law) == 1 for law in laws)
-
-
-def _weights_have_mean_one_over_n():
-    laws = _counts_with_replacement(), _counts_without_replacement(), _counts_bernoulli()
-    return all(same(_at_one(sp.diff(law, t)) / batch, 1 / n) for law in laws)
-
-
-def _one_draw_needs_no_replacement():
-    return same(
-        own_without_replacement().rhs.subs(batch, 1), own_with_replacement().rhs.subs(batch, 1)
-    )
-
-
-def _the_whole_set_has_no_noise():
-    return all(law().rhs.subs(batch, n) == 0 for law in (own_without_replacement, own_bernoulli))
-
-
-def _replacement_does_not_matter_for_many_examples():
-    return sp.limit(own_without_replacement().rhs / own_with_replacement().rhs, n, sp.oo) == 1
-
-
-def _independent_weights_scatter_alike_in_all_directions():
-    return same(shared_bernoulli().rhs, own_bernoulli().rhs)
-
-
-def _both_fixed_batches_have_no_shared_part():
-    laws = _counts_with_replacement(), _counts_without_replacement()
-    return all(_along(*_pair(law)) == 0 for law in laws)
-
-
-def _stretch_one_changes_nothing():
-    return own_svag().rhs.subs(stretch, 1) == own
-
-
-def _the_mix_is_the_only_one():
-    """Shares a and b of two draws that keep the mean and stretch the variance."""
-    a, b = sp.symbols("a b")
-    mixes = sp.solve([a + b - 1, a**2 + b**2 - stretch], [a, b])
-    return any(same(2 * a_ - 1, sp.sqrt(2 * stretch - 1)) for a_, _ in mixes)
-
-
-def _three_white_numbers_agree():
-    """The twin of three examples, its moments integrated."""
-    z = white(3)
-    middle = sum(z) / 3
-    w = [sp.sqrt(own) * (z_i - middle) + sp.sqrt(shared) * middle for z_i in z]
-    seen = sp.Matrix(3, 3, lambda i, j: mean(w[i] * w[j], z))
-    return same(seen, _exchangeable(own_twin().rhs, shared_twin().rhs))
-
-
-EQUATIONS = {
-    "eq:own-with-replacement": own_with_replacement,
-    "eq:own-without-replacement": own_without_replacement,
-    "eq:own-bernoulli": own_bernoulli,
-    "eq:shared-bernoulli": shared_bernoulli,
-    "eq:shared-fixed": shared_of_a_fixed_batch,
-    "eq:own-svag": own_svag,
-    "eq:own-twin": own_twin,
-    "eq:shared-twin": shared_twin,
-}
-
-USED = {
-    "eq:own-with-replacement": "noise.sampling.with_replacement",
-    "eq:own-without-replacement": "noise.sampling.without_replacement",
-    "eq:own-bernoulli": "noise.sampling.bernoulli",
-    "eq:shared-bernoulli": "noise.sampling.bernoulli",
-    "eq:shared-fixed": "noise.sampling.with_replacement",
-    "eq:own-svag": "noise.sampling.svag",
-    "eq:own-twin": "noise.sampling.gaussian",
-    "eq:shared-twin": "noise.sampling.gaussian",
-}
-
-CHECKS = {
-    "eq:own-with-replacement": (
-        _all_sequences_agree,
-        _generating_functions_are_normalised,
-        _weights_have_mean_one_over_n,
-    ),
-    "eq:own-without-replacement": (
-        _all_subsets_agree,
-        _one_draw_needs_no_replacement,
-        _the_whole_set_has_no_noise,
-        _replacement_does_not_matter_for_many_examples,
-    ),
-    "eq:own-bernoulli": (_all_coins_agree, _the_whole_set_has_no_noise),
-    "eq:shared-bernoulli": (
-        _all_coins_agree,
-        _independent_weights_scatter_alike_in_all_directions,
-    ),
-    "eq:shared-fixed": (_both_fixed_batches_have_no_shared_part,),
-    "eq:own-svag": (_stretch_one_changes_nothing, _the_mix_is_the_only_one),
-    "eq:own-twin": (_three_white_numbers_agree,),
-    "eq:shared-twin": (_three_white_numbers_agree,),
-}

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 import sympy as sp
 
 from derivations.algebra import same, upright
+from derivations.equation import equation
 from derivations.stationary import label_noise_rest
 from derivations.symbols import batch, curvature, outputs, rate, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 s, a, w = sp.symbols("s a w", positive=True)  # a mode of the product, and its share in W
 spread = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of the inputs
@@ -52,11 +51,49 @@ def _net(d):
 SHOWN, PROVED = _net(1), _net(2)
 
 
+def _trace_is_hidden_power_and_readout():
+    """o Tr(W^T Sigma W) + Tr(Sigma) |V|^2 at o = 1."""
+    W, V, moment, *_ = PROVED
+    power = (W.T * moment * W).trace() + moment.trace() * (V.T * V)[0, 0]
+    return same(_trace(PROVED), power)
+
+
+@equation(
+    "eq:linear-trace",
+    computed_by="sgdnoise.theory.hessian_trace",
+    laws=(_trace_is_hidden_power_and_readout,),
+)
 def trace_of_hessian():
     """Trace of the Hessian of half the mean squared error: one input, two units, one output."""
     return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), sp.factor(_trace(SHOWN)))
 
 
+def _identity_is_exact():
+    """rate^2 (V G^T G V^T - W^T G G^T W), and nothing of first order."""
+    W, V, _, G, _ = PROVED
+    claimed = rate**2 * (V * G.T * G * V.T - W.T * G * G.T * W)
+    return same(_imbalance_step(PROVED), claimed)
+
+
+def _label_noise_moves_the_imbalance_to_rest():
+    """With E G G^T = sigma^2 Sigma / B and E G^T G = sigma^2 Tr(Sigma) / B, o = 1."""
+    W, V, moment, G, _ = PROVED
+    kick = sigma**2 / batch
+    squares = {G[i] * G[j]: kick * moment[i, j] for i in range(2) for j in range(2)}
+
+    def averaged(entry):
+        terms = sp.Poly(entry, *G).terms()
+        return sum(value * squares[G[0] ** p * G[1] ** q] for (p, q), value in terms)
+
+    law = rate**2 * kick * (moment.trace() * V * V.T - W.T * moment * W)
+    return same(_imbalance_step(PROVED).applyfunc(averaged), law)
+
+
+@equation(
+    "eq:imbalance-step",
+    computed_by="sgdnoise.theory.imbalances",
+    laws=(_identity_is_exact, _label_noise_moves_the_imbalance_to_rest),
+)
 def imbalance_step():
     """Change of the imbalance in one step along any noisy gradient of the product.
 
@@ -65,6 +102,27 @@ def imbalance_step():
     return sp.Eq(sp.MatrixSymbol(r"\Delta D", 2, 2), _imbalance_step(SHOWN))
 
 
+def _right_side_is_that_of_the_product():
+    """-2 kappa (o Sigma M + Tr(Sigma) M)."""
+    product, moment = PROVED.W * PROVED.V, PROVED.moment
+    claimed = -2 * kappa * (moment * product + moment.trace() * product)
+    return same(_multiplier(PROVED)[1], claimed)
+
+
+def _multiplier_only_takes_what_lies_across():
+    """(Lambda V^T, W^T Lambda) is orthogonal to every dW, dV with dW V + W dV = 0."""
+    W, V, _, _, across = PROVED
+    dw = _letters("dW", 2, 2)
+    dv = -W.inv() * dw * V  # a tangent, where W has an inverse
+    taken = [*(across * V.T), *(W.T * across)]
+    return sp.simplify(sum(a * b for a, b in zip(taken, [*dw, *dv], strict=True))) == 0
+
+
+@equation(
+    "eq:flow-multiplier",
+    computed_by="sgdnoise.theory.label_noise_flow",
+    laws=(_right_side_is_that_of_the_product, _multiplier_only_takes_what_lies_across),
+)
 def multiplier():
     """The part across the minima that the flow down Tr H gives up: a Sylvester equation.
 
@@ -74,18 +132,58 @@ def multiplier():
     return sp.Eq(sp.factor(left[0]), sp.factor(right[0]))
 
 
+def _rest_is_a_minimum():
+    return sp.simplify(sp.diff(_trace_of_mode(), a, 2)).is_positive is True
+
+
+def _at_rest_both_layers_weigh_alike():
+    """o a = Tr(Sigma) s^2 / a, the fixed point of the imbalance."""
+    least = mode_at_rest().rhs
+    return same(outputs * least, spread * s**2 / least)
+
+
+@equation(
+    "eq:mode-at-rest",
+    computed_by="sgdnoise.theory.stationary_hidden_modes",
+    laws=(_rest_is_a_minimum, _at_rest_both_layers_weigh_alike),
+)
 def mode_at_rest():
     """The share a of a mode s of the product in the hidden layer where Tr H is least."""
     (least,) = sp.solve(sp.diff(_trace_of_mode(), a), a)
     return sp.Eq(a, least)
 
 
+def _least_trace_is_linear_in_the_mode():
+    return same(trace_at_rest().rhs, 2 * sp.sqrt(outputs * spread) * s)
+
+
+@equation(
+    "eq:trace-at-rest",
+    computed_by="sgdnoise.theory.stationary_hidden_modes",
+    laws=(_least_trace_is_linear_in_the_mode,),
+)
 def trace_at_rest():
     """That least trace, of one mode."""
     least = sp.simplify(_trace_of_mode().subs(a, mode_at_rest().rhs))
     return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), least)
 
 
+def _decay_is_of_second_order_in_the_rate():
+    return same(irrelevant_rate().rhs.subs(rate, 2 * rate), 4 * irrelevant_rate().rhs)
+
+
+def _weight_decays_exponentially():
+    decay = irrelevant_rate().rhs / rate  # a unit of time
+    path = w * sp.exp(-decay * time)
+    strength = rate * sigma**2 / (4 * batch)
+    return same(sp.diff(path, time), -strength * 2 * outputs * variance * path)
+
+
+@equation(
+    "eq:irrelevant-rate",
+    computed_by="sgdnoise.theory.irrelevant_rate",
+    laws=(_decay_is_of_second_order_in_the_rate, _weight_decays_exponentially),
+)
 def irrelevant_rate():
     """Decay, a step, of a weight from a useless input to a useless unit.
 
@@ -97,6 +195,21 @@ def irrelevant_rate():
     return sp.Eq(sp.Symbol("r"), sp.simplify(per_step.subs(kappa, rate * sigma**2 / (4 * batch))))
 
 
+def _small_steps_feel_no_correction():
+    return sp.limit(discrete_force().rhs, rate, 0) == 1
+
+
+def _it_is_the_slope_of_the_logarithm():
+    """Of -(2 / rate) log(1 - rate h / 2), which stands in the place of h."""
+    dressed = -2 / rate * sp.log(1 - rate * curvature / 2)
+    return same(sp.diff(dressed, curvature), discrete_force().rhs)
+
+
+@equation(
+    "eq:discrete-force",
+    computed_by="sgdnoise.theory.label_noise_flow",
+    laws=(_small_steps_feel_no_correction, _it_is_the_slope_of_the_logarithm),
+)
 def discrete_force():
     """How a discrete step's wider jitter strengthens the force along a mode of curvature h."""
     force = label_noise_rest().rhs / 2
@@ -133,116 +246,3 @@ def _multiplier(net):
 def _trace_of_mode():
     """o a + Tr(Sigma) s^2 / a: the hidden power of a mode, and the readout it leaves."""
     return outputs * a + spread * s**2 / a
-
-
-def _trace_is_hidden_power_and_readout():
-    """o Tr(W^T Sigma W) + Tr(Sigma) |V|^2 at o = 1."""
-    W, V, moment, *_ = PROVED
-    power = (W.T * moment * W).trace() + moment.trace() * (V.T * V)[0, 0]
-    return same(_trace(PROVED), power)
-
-
-def _identity_is_exact():
-    """rate^2 (V G^T G V^T - W^T G G^T W), and nothing of first order."""
-    W, V, _, G, _ = PROVED
-    claimed = rate**2 * (V * G.T * G * V.T - W.T * G * G.T * W)
-    return same(_imbalance_step(PROVED), claimed)
-
-
-def _label_noise_moves_the_imbalance_to_rest():
-    """With E G G^T = sigma^2 Sigma / B and E G^T G = sigma^2 Tr(Sigma) / B, o = 1."""
-    W, V, moment, G, _ = PROVED
-    kick = sigma**2 / batch
-    squares = {G[i] * G[j]: kick * moment[i, j] for i in range(2) for j in range(2)}
-
-    def averaged(entry):
-        terms = sp.Poly(entry, *G).terms()
-        return sum(value * squares[G[0] ** p * G[1] ** q] for (p, q), value in terms)
-
-    law = rate**2 * kick * (moment.trace() * V * V.T - W.T * moment * W)
-    return same(_imbalance_step(PROVED).applyfunc(averaged), law)
-
-
-def _right_side_is_that_of_the_product():
-    """-2 kappa (o Sigma M + Tr(Sigma) M)."""
-    product, moment = PROVED.W * PROVED.V, PROVED.moment
-    claimed = -2 * kappa * (moment * product + moment.trace() * product)
-    return same(_multiplier(PROVED)[1], claimed)
-
-
-def _multiplier_only_takes_what_lies_across():
-    """(Lambda V^T, W^T Lambda) is orthogonal to every dW, dV with dW V + W dV = 0."""
-    W, V, _, _, across = PROVED
-    dw = _letters("dW", 2, 2)
-    dv = -W.inv() * dw * V  # a tangent, where W has an inverse
-    taken = [*(across * V.T), *(W.T * across)]
-    return sp.simplify(sum(a * b for a, b in zip(taken, [*dw, *dv], strict=True))) == 0
-
-
-def _rest_is_a_minimum():
-    return sp.simplify(sp.diff(_trace_of_mode(), a, 2)).is_positive is True
-
-
-def _at_rest_both_layers_weigh_alike():
-    """o a = Tr(Sigma) s^2 / a, the fixed point of the imbalance."""
-    least = mode_at_rest().rhs
-    return same(outputs * least, spread * s**2 / least)
-
-
-def _least_trace_is_linear_in_the_mode():
-    return same(trace_at_rest().rhs, 2 * sp.sqrt(outputs * spread) * s)
-
-
-def _decay_is_of_second_order_in_the_rate():
-    return same(irrelevant_rate().rhs.subs(rate, 2 * rate), 4 * irrelevant_rate().rhs)
-
-
-def _weight_decays_exponentially():
-    decay = irrelevant_rate().rhs / rate  # a unit of time
-    path = w * sp.exp(-decay * time)
-    strength = rate * sigma**2 / (4 * batch)
-    return same(sp.diff(path, time), -strength * 2 * outputs * variance * path)
-
-
-def _small_steps_feel_no_correction():
-    return sp.limit(discrete_force().rhs, rate, 0) == 1
-
-
-def _it_is_the_slope_of_the_logarithm():
-    """Of -(2 / rate) log(1 - rate h / 2), which stands in the place of h."""
-    dressed = -2 / rate * sp.log(1 - rate * curvature / 2)
-    return same(sp.diff(dressed, curvature), discrete_force().rhs)
-
-
-EQUATIONS = {
-    "eq:linear-trace": trace_of_hessian,
-    "eq:imbalance-step": imbalance_step,
-    "eq:flow-multiplier": multiplier,
-    "eq:mode-at-rest": mode_at_rest,
-    "eq:trace-at-rest": trace_at_rest,
-    "eq:irrelevant-rate": irrelevant_rate,
-    "eq:discrete-force": discrete_force,
-}
-
-USED = {
-    "eq:linear-trace": "theory.slow_flow.trace",
-    "eq:imbalance-step": "theory.slow_flow.imbalance",
-    "eq:flow-multiplier": "theory.slow_flow.slow_flow",
-    "eq:mode-at-rest": "theory.slow_flow.modes_at_rest",
-    "eq:trace-at-rest": "theory.slow_flow.modes_at_rest",
-    "eq:irrelevant-rate": "theory.slow_flow.irrelevant_rate",
-    "eq:discrete-force": "theory.slow_flow.slow_flow",
-}
-
-CHECKS = {
-    "eq:linear-trace": (_trace_is_hidden_power_and_readout,),
-    "eq:imbalance-step": (_identity_is_exact, _label_noise_moves_the_imbalance_to_rest),
-    "eq:flow-multiplier": (
-        _right_side_is_that_of_the_product,
-        _multiplier_only_takes_what_lies_across,
-    ),
-    "eq:mode-at-rest": (_rest_is_a_minimum, _at_rest_both_layers_weigh_alike),
-    "eq:trace-at-rest": (_least_trace_is_linear_in_the_mode,),
-    "eq:irrelevant-rate": (_decay_is_of_second_order_in_the_rate, _weight_decays_exponentially),
-    "eq:discrete-force": (_small_steps_feel_no_correction, _it_is_the_slope_of_the_logarithm),
-}

@@ -6,9 +6,8 @@ from itertools import product
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.symbols import d, n
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "m", "seen_spread", "seen_square", "spread", "square"]
 
 r, u = sp.symbols("r u", positive=True)  # radius of a ball, and of a smaller one
 m = sp.Symbol("m", positive=True)  # n - 1
@@ -20,6 +19,22 @@ seen_spread = sp.Symbol(r"\operatorname{Tr}(S^2)", positive=True)
 variances = sp.symbols("l_1:3", positive=True)  # of normal rows, along two axes
 
 
+def _lines_discs_and_balls_are_known():
+    angle = sp.Symbol("phi")
+    disc = sp.integrate((u * sp.cos(angle)) ** 2 * u, (u, 0, r), (angle, 0, 2 * sp.pi))
+    variance = ball_variance().rhs
+    return same(variance.subs(d, 1), r**2 / 3) and same(variance.subs(d, 2), disc / (sp.pi * r**2))
+
+
+def _all_lie_at_the_edge_in_high_dimension():
+    return sp.limit(d * ball_variance().rhs, d, sp.oo) == r**2
+
+
+@equation(
+    "eq:ball-variance",
+    computed_by="sgdnoise.dimension.local_pca",
+    laws=(_lines_discs_and_balls_are_known, _all_lie_at_the_edge_in_high_dimension),
+)
 @cache
 def ball_variance():
     """Variance along any axis of an even ball of radius r."""
@@ -27,28 +42,109 @@ def ball_variance():
     return sp.Eq(sp.Symbol("l"), sp.factor(sp.integrate(u**2 * law, (u, 0, r)) / d))
 
 
+def _two_rows_of_three_axes_agree():
+    """Three variances, all products by hand: two of them stand for any number."""
+    z, scale = white(6), sp.symbols("l_1:4", positive=True)
+    colour = sp.diag(*map(sp.sqrt, scale))
+    rows = [colour * sp.Matrix(z[:3]), colour * sp.Matrix(z[3:])]
+    return _agree(_traces(rows, 2), scale, 2)
+
+
+def _three_centred_rows_have_two_degrees():
+    z = white(6)
+    rows = [sp.Matrix(z[i : i + 2]) for i in (0, 2, 4)]
+    middle = sum(rows, sp.zeros(2, 1)) / 3
+    return _agree(_traces([row - middle for row in rows], 2), (1, 1), 2)
+
+
+def _large_samples_tell_the_truth():
+    limits = [sp.limit(law().rhs, m, sp.oo) for law in (mean_square, mean_spread)]
+    return limits == [square, spread]
+
+
+@equation(
+    "eq:mean-square",
+    computed_by="sgdnoise.dimension.participation_ratio",
+    laws=(
+        _two_rows_of_three_axes_agree,
+        _three_centred_rows_have_two_degrees,
+        _large_samples_tell_the_truth,
+    ),
+)
 @cache
 def mean_square():
     """Mean squared trace of the sample covariance of normal rows, of m degrees of freedom."""
     return sp.Eq(_mean_of(seen_square), _in_traces(_over_rows(_trace_of_both)))
 
 
+def _one_axis_has_one_trace():
+    """A variance of m degrees of freedom, whose square is too large by 2 / m."""
+    one = [law().rhs.subs(square, spread) for law in (mean_square, mean_spread)]
+    return all(same(value, spread * (1 + 2 / m)) for value in one)
+
+
+@equation(
+    "eq:mean-spread",
+    computed_by="sgdnoise.dimension.participation_ratio",
+    laws=(
+        _two_rows_of_three_axes_agree,
+        _three_centred_rows_have_two_degrees,
+        _one_axis_has_one_trace,
+    ),
+)
 @cache
 def mean_spread():
     """Mean trace of its square."""
     return sp.Eq(_mean_of(seen_spread), _in_traces(_over_rows(_product_of_both)))
 
 
+def _debiased_means_are_the_truth():
+    means = {seen_square: mean_square().rhs, seen_spread: mean_spread().rhs}
+    laws = debiased_square(), debiased_spread()
+    return all(same(law.rhs.subs(means, simultaneous=True), law.lhs) for law in laws)
+
+
+def _large_samples_need_no_debiasing():
+    limits = [sp.limit(law().rhs, m, sp.oo) for law in (debiased_square, debiased_spread)]
+    return limits == [seen_square, seen_spread]
+
+
+@equation(
+    "eq:debiased-square",
+    computed_by="sgdnoise.dimension.debiased",
+    laws=(_debiased_means_are_the_truth, _large_samples_need_no_debiasing),
+)
 def debiased_square():
     """The squared trace that the covariance must have had."""
     return sp.Eq(square, _solved()[square])
 
 
+@equation(
+    "eq:debiased-spread",
+    computed_by="sgdnoise.dimension.debiased",
+    laws=(_debiased_means_are_the_truth, _large_samples_need_no_debiasing),
+)
 def debiased_spread():
     """The trace of its square that the covariance must have had."""
     return sp.Eq(spread, _solved()[spread])
 
 
+def _more_axes_than_rows_leave_the_rows():
+    """Of infinitely many axes alike, m rows see m."""
+    axes = sp.Symbol("D", positive=True)
+    exact = (mean_spread().rhs / mean_square().rhs).subs(spread, square / axes)
+    return same(sp.limit(exact, axes, sp.oo), 1 / m)
+
+
+def _naive_ratio_is_true_of_many_rows():
+    return sp.limit(naive_ratio().rhs, n, sp.oo) == 1 / ratio
+
+
+@equation(
+    "eq:naive-ratio",
+    computed_by="sgdnoise.dimension.participation_ratio",
+    laws=(_more_axes_than_rows_leave_the_rows, _naive_ratio_is_true_of_many_rows),
+)
 def naive_ratio():
     """Inverse participation ratio of a large sample, where both are large alike."""
     few = sp.Symbol("epsilon", positive=True)
@@ -59,6 +155,25 @@ def naive_ratio():
     )
 
 
+def _rows_of_three_outcomes_agree():
+    """Far from normal, and correlated: all ways to draw four rows."""
+    outcomes = [sp.Matrix(row) for row in ((0, 0), (1, 0), (1, 3))]
+    middle = sum(outcomes, sp.zeros(2, 1)) / 3
+    scatter = sum(((x - middle) * (x - middle).T for x in outcomes), sp.zeros(2)) / 3
+    truth = {square: scatter.trace() ** 2, spread: (scatter**2).trace()}
+    pairs = [(x - y, z - w) for x, y, z, w in product(outcomes, repeat=4)]
+    lengths = sum(a.dot(a) * b.dot(b) for a, b in pairs) / (4 * len(pairs))
+    angles = sum(a.dot(b) ** 2 for a, b in pairs) / (4 * len(pairs))
+    return lengths == unbiased_square().rhs.subs(truth) and angles == unbiased_spread().rhs.subs(
+        truth
+    )
+
+
+@equation(
+    "eq:unbiased-square",
+    computed_by="sgdnoise.dimension.participation_ratio",
+    laws=(_rows_of_three_outcomes_agree,),
+)
 def unbiased_square():
     """Mean over four independent rows of any law, the squared lengths of two differences."""
     first, second = _difference("w"), _difference("y")
@@ -67,6 +182,11 @@ def unbiased_square():
     return sp.Eq(name, _in_traces(found))
 
 
+@equation(
+    "eq:unbiased-spread",
+    computed_by="sgdnoise.dimension.participation_ratio",
+    laws=(_rows_of_three_outcomes_agree,),
+)
 def unbiased_spread():
     """Mean over four independent rows of any law, the squared product of two differences."""
     found = _any_law(sp.expand(_difference("w").dot(_difference("y")) ** 2 / 4))
@@ -136,17 +256,6 @@ def _any_law(expression):
     )
 
 
-def _lines_discs_and_balls_are_known():
-    angle = sp.Symbol("phi")
-    disc = sp.integrate((u * sp.cos(angle)) ** 2 * u, (u, 0, r), (angle, 0, 2 * sp.pi))
-    variance = ball_variance().rhs
-    return same(variance.subs(d, 1), r**2 / 3) and same(variance.subs(d, 2), disc / (sp.pi * r**2))
-
-
-def _all_lie_at_the_edge_in_high_dimension():
-    return sp.limit(d * ball_variance().rhs, d, sp.oo) == r**2
-
-
 def _traces(rows, freedom):
     """Mean (Tr S)^2 and Tr S^2 of given rows made of white numbers."""
     sample = sum((row * row.T for row in rows), sp.zeros(len(rows[0]))) / freedom
@@ -159,107 +268,3 @@ def _agree(means, scale, freedom):
     letters = {square: sum(scale) ** 2, spread: sum(v**2 for v in scale), m: freedom}
     pairs = zip(means, (mean_square(), mean_spread()), strict=True)
     return all(same(seen, derived.rhs.subs(letters)) for seen, derived in pairs)
-
-
-def _two_rows_of_three_axes_agree():
-    """Three variances, all products by hand: two of them stand for any number."""
-    z, scale = white(6), sp.symbols("l_1:4", positive=True)
-    colour = sp.diag(*map(sp.sqrt, scale))
-    rows = [colour * sp.Matrix(z[:3]), colour * sp.Matrix(z[3:])]
-    return _agree(_traces(rows, 2), scale, 2)
-
-
-def _three_centred_rows_have_two_degrees():
-    z = white(6)
-    rows = [sp.Matrix(z[i : i + 2]) for i in (0, 2, 4)]
-    middle = sum(rows, sp.zeros(2, 1)) / 3
-    return _agree(_traces([row - middle for row in rows], 2), (1, 1), 2)
-
-
-def _one_axis_has_one_trace():
-    """A variance of m degrees of freedom, whose square is too large by 2 / m."""
-    one = [law().rhs.subs(square, spread) for law in (mean_square, mean_spread)]
-    return all(same(value, spread * (1 + 2 / m)) for value in one)
-
-
-def _large_samples_tell_the_truth():
-    limits = [sp.limit(law().rhs, m, sp.oo) for law in (mean_square, mean_spread)]
-    return limits == [square, spread]
-
-
-def _debiased_means_are_the_truth():
-    means = {seen_square: mean_square().rhs, seen_spread: mean_spread().rhs}
-    laws = debiased_square(), debiased_spread()
-    return all(same(law.rhs.subs(means, simultaneous=True), law.lhs) for law in laws)
-
-
-def _large_samples_need_no_debiasing():
-    limits = [sp.limit(law().rhs, m, sp.oo) for law in (debiased_square, debiased_spread)]
-    return limits == [seen_square, seen_spread]
-
-
-def _more_axes_than_rows_leave_the_rows():
-    """Of infinitely many axes alike, m rows see m."""
-    axes = sp.Symbol("D", positive=True)
-    exact = (mean_spread().rhs / mean_square().rhs).subs(spread, square / axes)
-    return same(sp.limit(exact, axes, sp.oo), 1 / m)
-
-
-def _naive_ratio_is_true_of_many_rows():
-    return sp.limit(naive_ratio().rhs, n, sp.oo) == 1 / ratio
-
-
-def _rows_of_three_outcomes_agree():
-    """Far from normal, and correlated: all ways to draw four rows."""
-    outcomes = [sp.Matrix(row) for row in ((0, 0), (1, 0), (1, 3))]
-    middle = sum(outcomes, sp.zeros(2, 1)) / 3
-    scatter = sum(((x - middle) * (x - middle).T for x in outcomes), sp.zeros(2)) / 3
-    truth = {square: scatter.trace() ** 2, spread: (scatter**2).trace()}
-    pairs = [(x - y, z - w) for x, y, z, w in product(outcomes, repeat=4)]
-    lengths = sum(a.dot(a) * b.dot(b) for a, b in pairs) / (4 * len(pairs))
-    angles = sum(a.dot(b) ** 2 for a, b in pairs) / (4 * len(pairs))
-    return lengths == unbiased_square().rhs.subs(truth) and angles == unbiased_spread().rhs.subs(
-        truth
-    )
-
-
-EQUATIONS = {
-    "eq:ball-variance": ball_variance,
-    "eq:mean-square": mean_square,
-    "eq:mean-spread": mean_spread,
-    "eq:debiased-square": debiased_square,
-    "eq:debiased-spread": debiased_spread,
-    "eq:naive-ratio": naive_ratio,
-    "eq:unbiased-square": unbiased_square,
-    "eq:unbiased-spread": unbiased_spread,
-}
-
-USED = {
-    "eq:ball-variance": "dimension.principal.local_pca",
-    "eq:mean-square": "dimension.spectral.trace_moments",
-    "eq:mean-spread": "dimension.spectral.trace_moments",
-    "eq:debiased-square": "dimension.spectral.debiased",
-    "eq:debiased-spread": "dimension.spectral.debiased",
-    "eq:naive-ratio": "dimension.spectral.participation_ratio",
-    "eq:unbiased-square": "dimension.spectral.trace_moments",
-    "eq:unbiased-spread": "dimension.spectral.trace_moments",
-}
-
-CHECKS = {
-    "eq:ball-variance": (_lines_discs_and_balls_are_known, _all_lie_at_the_edge_in_high_dimension),
-    "eq:mean-square": (
-        _two_rows_of_three_axes_agree,
-        _three_centred_rows_have_two_degrees,
-        _large_samples_tell_the_truth,
-    ),
-    "eq:mean-spread": (
-        _two_rows_of_three_axes_agree,
-        _three_centred_rows_have_two_degrees,
-        _one_axis_has_one_trace,
-    ),
-    "eq:debiased-square": (_debiased_means_are_the_truth, _large_samples_need_no_debiasing),
-    "eq:debiased-spread": (_debiased_means_are_the_truth, _large_samples_need_no_debiasing),
-    "eq:naive-ratio": (_more_axes_than_rows_leave_the_rows, _naive_ratio_is_true_of_many_rows),
-    "eq:unbiased-square": (_rows_of_three_outcomes_agree,),
-    "eq:unbiased-spread": (_rows_of_three_outcomes_agree,),
-}

@@ -6,9 +6,8 @@ from itertools import permutations
 import sympy as sp
 
 from derivations.algebra import mean, same, upright, white
+from derivations.equation import equation
 from derivations.symbols import batch, curvature, rate, sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "c", "h_i", "h_j", "label_noise_rest_small"]
 
 h_i, h_j = sp.symbols("h_i h_j", positive=True)
 c = sp.Symbol("C_ij", real=True)
@@ -19,11 +18,46 @@ epoch = sp.Symbol("m", integer=True, positive=True)  # batches
 temperature = sp.Symbol("T", positive=True)
 
 
+def _one_step_changes_nothing():
+    rest = stationary_entry().rhs
+    return same(_one_step().subs(s, rest), rest)
+
+
+def _modes_are_alike():
+    swapped = {h_i: h_j, h_j: h_i}
+    return same(stationary_entry().rhs.subs(swapped, simultaneous=True), stationary_entry().rhs)
+
+
+def _newton_steps_forget_the_past():
+    """At rate h = 1 each step lands on the minimum, give or take one kick."""
+    landed = stationary_entry().rhs.subs({h_i: 1 / rate, h_j: 1 / rate})
+    return same(landed, rate**2 * c)
+
+
+@equation(
+    "eq:stationary",
+    computed_by="sgdnoise.theory.stationary_covariance",
+    laws=(_one_step_changes_nothing, _modes_are_alike, _newton_steps_forget_the_past),
+)
 def stationary_entry():
     """Resting covariance of descent, an entry in the eigenbasis of the Hessian."""
     return sp.Eq(s, _rest(_one_step()))
 
 
+def _flow_changes_nothing():
+    rest = continuous_entry().rhs
+    return same(-(h_i + h_j) * rest + rate * c, 0)
+
+
+def _small_steps_follow_the_equation():
+    return sp.limit(stationary_entry().rhs / continuous_entry().rhs, rate, 0) == 1
+
+
+@equation(
+    "eq:stationary-continuous",
+    computed_by="sgdnoise.theory.langevin_covariance",
+    laws=(_flow_changes_nothing, _small_steps_follow_the_equation),
+)
 def continuous_entry():
     """The same for the Langevin equation, whose diffusion stays as its steps shrink."""
     diffusion = sp.Symbol("D_ij", real=True)  # rate C
@@ -32,6 +66,29 @@ def continuous_entry():
     return sp.Eq(sp.Symbol(r"S_{ij}^{\mathrm{cont}}"), solution.subs(diffusion, rate * c))
 
 
+def _ratio_is_one_for_small_steps():
+    return sp.limit(discretisation_ratio().rhs, rate, 0) == 1
+
+
+def _ratio_diverges_where_descent_does():
+    return sp.limit(discretisation_ratio().rhs, rate, 2 / curvature, "-") == sp.oo
+
+
+def _ratio_exceeds_one_where_stable():
+    share = sp.Symbol("epsilon", positive=True)  # rate h = 2 / (1 + share) < 2
+    excess = discretisation_ratio().rhs.subs(rate, 2 / (1 + share) / curvature) - 1
+    return sp.simplify(excess).is_positive is True
+
+
+@equation(
+    "eq:stationary-ratio",
+    computed_by="sgdnoise.theory.langevin_covariance",
+    laws=(
+        _ratio_is_one_for_small_steps,
+        _ratio_diverges_where_descent_does,
+        _ratio_exceeds_one_where_stable,
+    ),
+)
 def discretisation_ratio():
     """How much wider descent rests than its Langevin equation, along one mode."""
     one_mode = {h_i: curvature, h_j: curvature}
@@ -40,18 +97,79 @@ def discretisation_ratio():
     return sp.Eq(name, 1 / sp.expand(sp.simplify(1 / ratio)))
 
 
+def _label_noise_changes_nothing_more():
+    rest, kick = label_noise_rest().rhs, sigma**2 * curvature / batch
+    return same((1 - rate * curvature) ** 2 * rest + rate**2 * kick, rest)
+
+
+def _sharp_modes_spread_wider():
+    share = sp.Symbol("epsilon", positive=True)
+    slope = sp.diff(label_noise_rest().rhs, curvature).subs(rate, 2 / (1 + share) / curvature)
+    return sp.simplify(slope).is_positive is True
+
+
+@equation(
+    "eq:label-noise-rest",
+    computed_by="sgdnoise.theory.stationary_covariance",
+    laws=(_label_noise_changes_nothing_more, _sharp_modes_spread_wider),
+)
 def label_noise_rest():
     """Resting variance along one mode where label noise alone kicks."""
     along = {h_i: curvature, h_j: curvature, c: sigma**2 * curvature / batch}
     return sp.Eq(variance, upright(stationary_entry().rhs.subs(along)))
 
 
+def _small_is_the_limit():
+    return sp.limit(label_noise_rest().rhs / label_noise_rest_small().rhs, rate, 0) == 1
+
+
+def _no_curvature_is_left():
+    return curvature not in label_noise_rest_small().rhs.free_symbols
+
+
+@equation(
+    "eq:label-noise-rest-small",
+    computed_by="sgdnoise.theory.label_noise_strength",
+    laws=(_small_is_the_limit, _no_curvature_is_left),
+)
 def label_noise_rest_small():
     """At small learning rate label noise spreads alike in all directions."""
     exact = label_noise_rest().rhs
     return sp.Eq(sp.Symbol(r"S^{\mathrm{small}}"), sp.series(exact, rate, 0, 2).removeO())
 
 
+def _two_batches_by_hand():
+    """Noises x and -x: an epoch adds rate^2 (a - 1)^2 x^2."""
+    kept = 1 - rate * curvature
+    by_hand = rate**2 * (kept - 1) ** 2 * kick / (1 - kept**4)
+    return same(reshuffled_rest().rhs.subs(epoch, 2), by_hand)
+
+
+def _three_batches_in_all_orders():
+    """One epoch of each of the six orders, of noises that sum to zero, leaves the variance."""
+    first, second = sp.symbols("x_1 x_2", real=True)
+    noises, kept = (first, second, -first - second), 1 - rate * curvature
+    ends = []
+    for order in permutations(noises):
+        theta = sp.Integer(0)
+        for xi in order:
+            theta = kept * theta - rate * xi
+        ends.append(theta)
+    scatter = sum(end**2 for end in ends) / len(ends)
+    rest = reshuffled_rest().rhs.subs(epoch, 3).subs(kick, sum(x**2 for x in noises) / 3)
+    return same(kept**6 * rest + scatter, rest)
+
+
+def _newton_steps_leave_the_last_noise():
+    landed = sp.cancel(reshuffled_rest().rhs.subs(epoch, 4)).subs(rate, 1 / curvature)
+    return same(landed, kick / curvature**2)
+
+
+@equation(
+    "eq:reshuffled-rest",
+    computed_by="sgdnoise.theory.reshuffled_covariance",
+    laws=(_two_batches_by_hand, _three_batches_in_all_orders, _newton_steps_leave_the_last_noise),
+)
 @cache
 def reshuffled_rest():
     """Resting variance along one mode after epochs of batches in random order."""
@@ -67,18 +185,63 @@ def reshuffled_rest():
     return sp.Eq(sp.Symbol(r"S^{\mathrm{epoch}}"), tidy)
 
 
+def _small_epochs_are_the_limit():
+    for count in (2, 3, 5):
+        exact, small = (
+            eq().rhs.subs(epoch, count) for eq in (reshuffled_rest, reshuffled_rest_small)
+        )
+        if sp.limit(sp.cancel(exact / small), rate, 0) != 1:
+            return False
+    return True
+
+
+def _epochs_rest_far_below_independent_batches():
+    ratio = reshuffled_rest_small().rhs / (rate * kick / (2 * curvature))
+    return same(ratio, (rate * curvature) ** 2 * epoch * (epoch + 1) / 12)
+
+
+@equation(
+    "eq:reshuffled-rest-small",
+    computed_by="sgdnoise.theory.reshuffled_covariance",
+    laws=(_small_epochs_are_the_limit, _epochs_rest_far_below_independent_batches),
+)
 def reshuffled_rest_small():
     """The same where an epoch moves theta little: the noises of an epoch cancel."""
     leading = _leading_in_rate(reshuffled_rest().rhs)
     return sp.Eq(sp.Symbol(r"S^{\mathrm{epoch,small}}"), sp.factor(leading))
 
 
+def _temperature_knows_no_curvature():
+    return same(langevin_temperature().rhs, rate * kick / 2)
+
+
+@equation(
+    "eq:temperature",
+    computed_by="sgdnoise.theory.effective_temperature",
+    laws=(_temperature_knows_no_curvature,),
+)
 def langevin_temperature():
     """Temperature of one mode of the Langevin equation, twice the energy in it."""
     along = {h_i: curvature, h_j: curvature, c: kick}
     return sp.Eq(temperature, sp.simplify(curvature * continuous_entry().rhs.subs(along)))
 
 
+def _gibbs_noise_makes_gibbs_rest():
+    """T / h is left as it is by one step."""
+    rest, kept = temperature / curvature, 1 - rate * curvature
+    return same(kept**2 * rest + rate**2 * gibbs_noise().rhs, rest)
+
+
+def _gibbs_noise_of_small_steps_is_that_of_the_equation():
+    ratio = gibbs_noise().rhs / (2 * temperature / rate)
+    return sp.limit(ratio, rate, 0) == 1
+
+
+@equation(
+    "eq:gibbs-noise",
+    computed_by="sgdnoise.theory.effective_temperature",
+    laws=(_gibbs_noise_makes_gibbs_rest, _gibbs_noise_of_small_steps_is_that_of_the_equation),
+)
 def gibbs_noise():
     """Noise with which descent rests in the law of Gibbs, along each mode of the Hessian."""
     along = {h_i: curvature, h_j: curvature, c: kick}
@@ -132,169 +295,3 @@ def _whites():
 def _rest(step):
     (solution,) = sp.solve(sp.Eq(s, step), s)
     return upright(solution)
-
-
-def _one_step_changes_nothing():
-    rest = stationary_entry().rhs
-    return same(_one_step().subs(s, rest), rest)
-
-
-def _modes_are_alike():
-    swapped = {h_i: h_j, h_j: h_i}
-    return same(stationary_entry().rhs.subs(swapped, simultaneous=True), stationary_entry().rhs)
-
-
-def _newton_steps_forget_the_past():
-    """At rate h = 1 each step lands on the minimum, give or take one kick."""
-    landed = stationary_entry().rhs.subs({h_i: 1 / rate, h_j: 1 / rate})
-    return same(landed, rate**2 * c)
-
-
-def _small_steps_follow_the_equation():
-    return sp.limit(stationary_entry().rhs / continuous_entry().rhs, rate, 0) == 1
-
-
-def _flow_changes_nothing():
-    rest = continuous_entry().rhs
-    return same(-(h_i + h_j) * rest + rate * c, 0)
-
-
-def _ratio_is_one_for_small_steps():
-    return sp.limit(discretisation_ratio().rhs, rate, 0) == 1
-
-
-def _ratio_diverges_where_descent_does():
-    return sp.limit(discretisation_ratio().rhs, rate, 2 / curvature, "-") == sp.oo
-
-
-def _ratio_exceeds_one_where_stable():
-    share = sp.Symbol("epsilon", positive=True)  # rate h = 2 / (1 + share) < 2
-    excess = discretisation_ratio().rhs.subs(rate, 2 / (1 + share) / curvature) - 1
-    return sp.simplify(excess).is_positive is True
-
-
-def _label_noise_changes_nothing_more():
-    rest, kick = label_noise_rest().rhs, sigma**2 * curvature / batch
-    return same((1 - rate * curvature) ** 2 * rest + rate**2 * kick, rest)
-
-
-def _sharp_modes_spread_wider():
-    share = sp.Symbol("epsilon", positive=True)
-    slope = sp.diff(label_noise_rest().rhs, curvature).subs(rate, 2 / (1 + share) / curvature)
-    return sp.simplify(slope).is_positive is True
-
-
-def _no_curvature_is_left():
-    return curvature not in label_noise_rest_small().rhs.free_symbols
-
-
-def _small_is_the_limit():
-    return sp.limit(label_noise_rest().rhs / label_noise_rest_small().rhs, rate, 0) == 1
-
-
-def _three_batches_in_all_orders():
-    """One epoch of each of the six orders, of noises that sum to zero, leaves the variance."""
-    first, second = sp.symbols("x_1 x_2", real=True)
-    noises, kept = (first, second, -first - second), 1 - rate * curvature
-    ends = []
-    for order in permutations(noises):
-        theta = sp.Integer(0)
-        for xi in order:
-            theta = kept * theta - rate * xi
-        ends.append(theta)
-    scatter = sum(end**2 for end in ends) / len(ends)
-    rest = reshuffled_rest().rhs.subs(epoch, 3).subs(kick, sum(x**2 for x in noises) / 3)
-    return same(kept**6 * rest + scatter, rest)
-
-
-def _two_batches_by_hand():
-    """Noises x and -x: an epoch adds rate^2 (a - 1)^2 x^2."""
-    kept = 1 - rate * curvature
-    by_hand = rate**2 * (kept - 1) ** 2 * kick / (1 - kept**4)
-    return same(reshuffled_rest().rhs.subs(epoch, 2), by_hand)
-
-
-def _newton_steps_leave_the_last_noise():
-    landed = sp.cancel(reshuffled_rest().rhs.subs(epoch, 4)).subs(rate, 1 / curvature)
-    return same(landed, kick / curvature**2)
-
-
-def _small_epochs_are_the_limit():
-    for count in (2, 3, 5):
-        exact, small = (
-            eq().rhs.subs(epoch, count) for eq in (reshuffled_rest, reshuffled_rest_small)
-        )
-        if sp.limit(sp.cancel(exact / small), rate, 0) != 1:
-            return False
-    return True
-
-
-def _epochs_rest_far_below_independent_batches():
-    ratio = reshuffled_rest_small().rhs / (rate * kick / (2 * curvature))
-    return same(ratio, (rate * curvature) ** 2 * epoch * (epoch + 1) / 12)
-
-
-def _temperature_knows_no_curvature():
-    return same(langevin_temperature().rhs, rate * kick / 2)
-
-
-def _gibbs_noise_makes_gibbs_rest():
-    """T / h is left as it is by one step."""
-    rest, kept = temperature / curvature, 1 - rate * curvature
-    return same(kept**2 * rest + rate**2 * gibbs_noise().rhs, rest)
-
-
-def _gibbs_noise_of_small_steps_is_that_of_the_equation():
-    ratio = gibbs_noise().rhs / (2 * temperature / rate)
-    return sp.limit(ratio, rate, 0) == 1
-
-
-EQUATIONS = {
-    "eq:stationary": stationary_entry,
-    "eq:stationary-continuous": continuous_entry,
-    "eq:stationary-ratio": discretisation_ratio,
-    "eq:label-noise-rest": label_noise_rest,
-    "eq:label-noise-rest-small": label_noise_rest_small,
-    "eq:reshuffled-rest": reshuffled_rest,
-    "eq:reshuffled-rest-small": reshuffled_rest_small,
-    "eq:temperature": langevin_temperature,
-    "eq:gibbs-noise": gibbs_noise,
-}
-
-USED = {
-    "eq:stationary": "theory.stationary.stationary_covariance",
-    "eq:stationary-continuous": "theory.stationary.langevin_covariance",
-    "eq:stationary-ratio": "theory.stationary.langevin_covariance",
-    "eq:label-noise-rest": "theory.stationary.stationary_covariance",
-    "eq:label-noise-rest-small": "theory.modified_loss.label_noise_strength",
-    "eq:reshuffled-rest": "theory.stationary.reshuffled_covariance",
-    "eq:reshuffled-rest-small": "theory.stationary.reshuffled_covariance",
-    "eq:temperature": "theory.stationary.effective_temperature",
-    "eq:gibbs-noise": "theory.stationary.effective_temperature",
-}
-
-CHECKS = {
-    "eq:stationary": (_one_step_changes_nothing, _modes_are_alike, _newton_steps_forget_the_past),
-    "eq:stationary-continuous": (_flow_changes_nothing, _small_steps_follow_the_equation),
-    "eq:stationary-ratio": (
-        _ratio_is_one_for_small_steps,
-        _ratio_diverges_where_descent_does,
-        _ratio_exceeds_one_where_stable,
-    ),
-    "eq:label-noise-rest": (_label_noise_changes_nothing_more, _sharp_modes_spread_wider),
-    "eq:label-noise-rest-small": (_small_is_the_limit, _no_curvature_is_left),
-    "eq:reshuffled-rest": (
-        _two_batches_by_hand,
-        _three_batches_in_all_orders,
-        _newton_steps_leave_the_last_noise,
-    ),
-    "eq:reshuffled-rest-small": (
-        _small_epochs_are_the_limit,
-        _epochs_rest_far_below_independent_batches,
-    ),
-    "eq:temperature": (_temperature_knows_no_curvature,),
-    "eq:gibbs-noise": (
-        _gibbs_noise_makes_gibbs_rest,
-        _gibbs_noise_of_small_steps_is_that_of_the_equation,
-    ),
-}

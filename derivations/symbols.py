@@ -1,4 +1,4 @@
-"""The letters that mean the same in every derivation."""
+"""The symbols that all derivations share."""
 
 import sympy as sp
 

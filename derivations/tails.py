@@ -10,9 +10,8 @@ from itertools import permutations
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.symbols import batch, curvature, d, rate
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "alpha", "lag", "m", "q", "w"]
 
 alpha = sp.Symbol("alpha", positive=True)
 q, w = sp.symbols("q w", positive=True)
@@ -22,6 +21,30 @@ pull = sp.Symbol("c", positive=True)  # rate x curvature
 FACTOR = 1 - rate * curvature * q / batch
 
 
+def _the_law_is_normalised():
+    moments = [sp.integrate(q**j * _chi_squared().subs(batch, 3), (q, 0, sp.oo)) for j in range(3)]
+    return [sp.simplify(x) for x in moments] == [1, 3, 15]
+
+
+def _order_two_is_the_variance():
+    """At the learning rate of infinite variance two solves the equation, batches of three."""
+    at = infinite_variance().rhs
+    integral = kesten().lhs.subs({alpha: 2, batch: 3}).subs(rate, at.subs(batch, 3))
+    integrand = sp.powdenest(integral.function.replace(sp.Abs, lambda x: x), force=True)
+    return same(sp.integrate(sp.expand(integrand), (q, 0, sp.oo)), 1)
+
+
+def _gaussian_steps_of_order_one():
+    """Batches of two: E|1 - c g| = 1 - c + 2 c e^(-1/c) for exponential g."""
+    expected = 1 - pull + 2 * pull * sp.exp(-1 / pull)
+    return same(_moment_of_two(1), expected)
+
+
+@equation(
+    "eq:kesten",
+    computed_by="sgdnoise.theory.kesten_index",
+    laws=(_the_law_is_normalised, _order_two_is_the_variance, _gaussian_steps_of_order_one),
+)
 def kesten():
     """A power law of the size of theta that one step leaves as it is."""
     size, tail = sp.Symbol("a", positive=True), t**-alpha  # chance to be larger than t, far out
@@ -30,6 +53,26 @@ def kesten():
     return sp.Eq(sp.Integral(ratio * _chi_squared(), (q, 0, sp.oo)), 1)
 
 
+def _growth_is_the_slope_at_order_zero():
+    """A mean of logarithms is the derivative of moments, here by numbers on both sides of 0."""
+    gaps = []
+    for size in (sp.Rational(1, 2), sp.Integer(1), sp.Integer(3)):
+        zero, density = 2 / size, sp.exp(-q / 2) / 2
+        sides = ((1 - q / zero, 0, zero), (q / zero - 1, zero, zero + 80))
+        parts = [sp.Integral(sp.log(side) * density, (q, *ends)).evalf() for side, *ends in sides]
+        gaps.append(sum(parts) - growth().rhs.subs({rate: size, curvature: 1}).evalf())
+    return all(bool(abs(gap) < 1e-8) for gap in gaps)
+
+
+def _small_steps_come_to_rest():
+    return bool(growth().rhs.subs({rate: sp.Rational(1, 10), curvature: 1}).evalf() < 0)
+
+
+@equation(
+    "eq:kesten-growth",
+    computed_by="sgdnoise.theory.kesten_index",
+    laws=(_growth_is_the_slope_at_order_zero, _small_steps_come_to_rest),
+)
 def growth():
     """By how much the logarithm of the size of theta grows in a step, far out, batch of two."""
     x = batch / (rate * curvature)  # where the factor vanishes, in units of q; q / 2 is exponential
@@ -39,6 +82,15 @@ def growth():
     return sp.Eq(name, from_zero.subs(point, (x / 2).subs(batch, 2)))
 
 
+def _large_batches_lose_the_bound_of_gradient_descent():
+    return sp.limit(infinite_variance().rhs, batch, sp.oo) == 2 / curvature
+
+
+@equation(
+    "eq:kesten-variance",
+    computed_by="sgdnoise.theory.kesten_index",
+    laws=(_large_batches_lose_the_bound_of_gradient_descent,),
+)
 def infinite_variance():
     """Learning rate from which the variance is infinite."""
     second = sp.expand(_mean(FACTOR**2))
@@ -47,6 +99,16 @@ def infinite_variance():
     return sp.Eq(rate, found)
 
 
+def _small_index_solves_its_equation():
+    s = kesten_small().rhs * 2 * rate * curvature / batch
+    return bool(abs(sp.N(s * (sp.log(s) - 1) - 1)) < 1e-12)
+
+
+@equation(
+    "eq:kesten-small",
+    computed_by="sgdnoise.theory.kesten_index_small",
+    laws=(_small_index_solves_its_equation,),
+)
 def kesten_small():
     """Tail index at a small learning rate, by the peak of its integral."""
     s, y = sp.symbols("s y", positive=True)  # alpha in units of B / 2 c, q in units of B / c
@@ -57,6 +119,40 @@ def kesten_small():
     return sp.Eq(name, solution * batch / (2 * rate * curvature))
 
 
+def _one_input_is_that_of_kesten():
+    """Nothing is left across; of both lengths the squares are compared."""
+    both = radial().lhs.function.subs(alpha, 2) / (_chi_squared() * _chi_squared(w, d - 1))
+    alone = kesten().lhs.function.subs(alpha, 2) / _chi_squared()
+    return same(sp.simplify(both).subs(w, 0), alone)
+
+
+def _two_inputs_by_hand():
+    """Order four of two examples, all products of white numbers averaged."""
+    length, z = _length_after((1, 0), 2)
+    return same(mean(sp.expand(length**2), z), _by_the_law(2, 2, 2))
+
+
+def _three_inputs_by_hand():
+    length, z = _length_after((1, 0, 0), 1)
+    return same(mean(sp.expand(length**2), z), _by_the_law(2, 3, 1))
+
+
+def _another_direction_has_the_same_law():
+    """Moments of order four from (3, 4) / 5."""
+    length, z = _length_after((sp.Rational(3, 5), sp.Rational(4, 5)), 1)
+    return same(mean(sp.expand(length**2), z), _by_the_law(2, 2, 1))
+
+
+@equation(
+    "eq:radial",
+    computed_by="sgdnoise.theory.radial_index",
+    laws=(
+        _one_input_is_that_of_kesten,
+        _two_inputs_by_hand,
+        _three_inputs_by_hand,
+        _another_direction_has_the_same_law,
+    ),
+)
 def radial():
     """A power law of the length of theta that one step leaves as it is, d inputs alike."""
     along, across = _moved()
@@ -65,6 +161,26 @@ def radial():
     return sp.Eq(sp.Integral(length * law, (q, 0, sp.oo), (w, 0, sp.oo)), 1)
 
 
+def _radial_variance_of_one_input_is_that_of_kesten():
+    return same(radial_variance().rhs.subs(d, 1), infinite_variance().rhs)
+
+
+def _second_moments_of_regression_grow_as_known():
+    """By 1 - 2 c + c^2 (B + d + 1) / B: three inputs, batches of two."""
+    length, z = _length_after((1, 0, 0), 2)
+    grown = mean(length, z)
+    at = radial_variance().rhs.subs({curvature: 1, d: 3, batch: 2})
+    return same(grown, 1 - 2 * pull + 3 * pull**2) and same(grown.subs(pull, at), 1)
+
+
+@equation(
+    "eq:radial-variance",
+    computed_by="sgdnoise.theory.radial_index",
+    laws=(
+        _radial_variance_of_one_input_is_that_of_kesten,
+        _second_moments_of_regression_grow_as_known,
+    ),
+)
 def radial_variance():
     """Learning rate from which the variance of d inputs alike is infinite."""
     along, across = _moved()
@@ -74,6 +190,35 @@ def radial_variance():
     return sp.Eq(rate, found)
 
 
+def _lag_one_of_two_batches_is_opposite():
+    """Two batches: always opposite inside an epoch, which half of the neighbours are."""
+    return reshuffled_correlation().rhs.subs({m: 2, lag: 1}) == -sp.Rational(1, 2)
+
+
+def _reshuffling_leaves_no_correlation_time():
+    total = sp.summation(sp.expand(reshuffled_correlation().rhs), (lag, 1, m - 1))
+    return same(1 + 2 * total, 0)
+
+
+def _all_orders_of_an_epoch_agree():
+    """Three noises that sum to zero, all six orders, three epochs in a row by their ends."""
+    noises = [sp.Integer(1), sp.Integer(4), sp.Integer(-5)]
+    orders = list(permutations(noises))
+    variance = sum(x**2 for x in noises) / 3
+    inside = sum(a * b + b * c for a, b, c in orders) / len(orders)
+    across = sum(o[-1] * p[0] for o in orders for p in orders) / len(orders) ** 2
+    return same((inside + across) / 3 / variance, reshuffled_correlation().rhs.subs({m: 3, lag: 1}))
+
+
+@equation(
+    "eq:reshuffled-correlation",
+    computed_by="sgdnoise.noise.reshuffled_autocorrelation",
+    laws=(
+        _lag_one_of_two_batches_is_opposite,
+        _reshuffling_leaves_no_correlation_time,
+        _all_orders_of_an_epoch_agree,
+    ),
+)
 def reshuffled_correlation():
     """Correlation of additive noise a few steps apart, fewer than an epoch has, by reshuffling."""
     one, two = sp.symbols("v r", real=True)  # variance of a batch's noise, correlation of a pair
@@ -115,49 +260,6 @@ def _moment_of_two(order):
     )
 
 
-def _the_law_is_normalised():
-    moments = [sp.integrate(q**j * _chi_squared().subs(batch, 3), (q, 0, sp.oo)) for j in range(3)]
-    return [sp.simplify(x) for x in moments] == [1, 3, 15]
-
-
-def _order_two_is_the_variance():
-    """At the learning rate of infinite variance two solves the equation, batches of three."""
-    at = infinite_variance().rhs
-    integral = kesten().lhs.subs({alpha: 2, batch: 3}).subs(rate, at.subs(batch, 3))
-    integrand = sp.powdenest(integral.function.replace(sp.Abs, lambda x: x), force=True)
-    return same(sp.integrate(sp.expand(integrand), (q, 0, sp.oo)), 1)
-
-
-def _gaussian_steps_of_order_one():
-    """Batches of two: E|1 - c g| = 1 - c + 2 c e^(-1/c) for exponential g."""
-    expected = 1 - pull + 2 * pull * sp.exp(-1 / pull)
-    return same(_moment_of_two(1), expected)
-
-
-def _growth_is_the_slope_at_order_zero():
-    """A mean of logarithms is the derivative of moments, here by numbers on both sides of 0."""
-    gaps = []
-    for size in (sp.Rational(1, 2), sp.Integer(1), sp.Integer(3)):
-        zero, density = 2 / size, sp.exp(-q / 2) / 2
-        sides = ((1 - q / zero, 0, zero), (q / zero - 1, zero, zero + 80))
-        parts = [sp.Integral(sp.log(side) * density, (q, *ends)).evalf() for side, *ends in sides]
-        gaps.append(sum(parts) - growth().rhs.subs({rate: size, curvature: 1}).evalf())
-    return all(bool(abs(gap) < 1e-8) for gap in gaps)
-
-
-def _small_steps_come_to_rest():
-    return bool(growth().rhs.subs({rate: sp.Rational(1, 10), curvature: 1}).evalf() < 0)
-
-
-def _large_batches_lose_the_bound_of_gradient_descent():
-    return sp.limit(infinite_variance().rhs, batch, sp.oo) == 2 / curvature
-
-
-def _small_index_solves_its_equation():
-    s = kesten_small().rhs * 2 * rate * curvature / batch
-    return bool(abs(sp.N(s * (sp.log(s) - 1) - 1)) < 1e-12)
-
-
 def _length_after(start, examples):
     """Squared length of a vector after a step, of inputs made of white numbers, and these."""
     z = white(examples * len(start))
@@ -173,106 +275,3 @@ def _by_the_law(power, dimension, examples):
     moments = [sp.prod([dimension - 1 + 2 * i for i in range(k)]) for (k,), _ in terms]
     found = sum(_mean(c) * known for (_, c), known in zip(terms, moments, strict=True))
     return sp.expand(found.subs(batch, examples))
-
-
-def _two_inputs_by_hand():
-    """Order four of two examples, all products of white numbers averaged."""
-    length, z = _length_after((1, 0), 2)
-    return same(mean(sp.expand(length**2), z), _by_the_law(2, 2, 2))
-
-
-def _three_inputs_by_hand():
-    length, z = _length_after((1, 0, 0), 1)
-    return same(mean(sp.expand(length**2), z), _by_the_law(2, 3, 1))
-
-
-def _another_direction_has_the_same_law():
-    """Moments of order four from (3, 4) / 5."""
-    length, z = _length_after((sp.Rational(3, 5), sp.Rational(4, 5)), 1)
-    return same(mean(sp.expand(length**2), z), _by_the_law(2, 2, 1))
-
-
-def _one_input_is_that_of_kesten():
-    """Nothing is left across; of both lengths the squares are compared."""
-    both = radial().lhs.function.subs(alpha, 2) / (_chi_squared() * _chi_squared(w, d - 1))
-    alone = kesten().lhs.function.subs(alpha, 2) / _chi_squared()
-    return same(sp.simplify(both).subs(w, 0), alone)
-
-
-def _radial_variance_of_one_input_is_that_of_kesten():
-    return same(radial_variance().rhs.subs(d, 1), infinite_variance().rhs)
-
-
-def _second_moments_of_regression_grow_as_known():
-    """By 1 - 2 c + c^2 (B + d + 1) / B: three inputs, batches of two."""
-    length, z = _length_after((1, 0, 0), 2)
-    grown = mean(length, z)
-    at = radial_variance().rhs.subs({curvature: 1, d: 3, batch: 2})
-    return same(grown, 1 - 2 * pull + 3 * pull**2) and same(grown.subs(pull, at), 1)
-
-
-def _lag_one_of_two_batches_is_opposite():
-    """Two batches: always opposite inside an epoch, which half of the neighbours are."""
-    return reshuffled_correlation().rhs.subs({m: 2, lag: 1}) == -sp.Rational(1, 2)
-
-
-def _reshuffling_leaves_no_correlation_time():
-    total = sp.summation(sp.expand(reshuffled_correlation().rhs), (lag, 1, m - 1))
-    return same(1 + 2 * total, 0)
-
-
-def _all_orders_of_an_epoch_agree():
-    """Three noises that sum to zero, all six orders, three epochs in a row by their ends."""
-    noises = [sp.Integer(1), sp.Integer(4), sp.Integer(-5)]
-    orders = list(permutations(noises))
-    variance = sum(x**2 for x in noises) / 3
-    inside = sum(a * b + b * c for a, b, c in orders) / len(orders)
-    across = sum(o[-1] * p[0] for o in orders for p in orders) / len(orders) ** 2
-    return same((inside + across) / 3 / variance, reshuffled_correlation().rhs.subs({m: 3, lag: 1}))
-
-
-EQUATIONS = {
-    "eq:kesten": kesten,
-    "eq:kesten-growth": growth,
-    "eq:kesten-variance": infinite_variance,
-    "eq:kesten-small": kesten_small,
-    "eq:radial": radial,
-    "eq:radial-variance": radial_variance,
-    "eq:reshuffled-correlation": reshuffled_correlation,
-}
-
-USED = {
-    "eq:kesten": "theory.tails.kesten_index",
-    "eq:kesten-growth": "theory.tails.kesten_index",
-    "eq:kesten-variance": "theory.tails.kesten_index",
-    "eq:kesten-small": "theory.tails.kesten_index_small",
-    "eq:radial": "theory.tails.radial_index",
-    "eq:radial-variance": "theory.tails.radial_index",
-    "eq:reshuffled-correlation": "noise.memory.reshuffled_autocorrelation",
-}
-
-CHECKS = {
-    "eq:kesten": (
-        _the_law_is_normalised,
-        _order_two_is_the_variance,
-        _gaussian_steps_of_order_one,
-    ),
-    "eq:kesten-growth": (_growth_is_the_slope_at_order_zero, _small_steps_come_to_rest),
-    "eq:kesten-variance": (_large_batches_lose_the_bound_of_gradient_descent,),
-    "eq:kesten-small": (_small_index_solves_its_equation,),
-    "eq:radial": (
-        _one_input_is_that_of_kesten,
-        _two_inputs_by_hand,
-        _three_inputs_by_hand,
-        _another_direction_has_the_same_law,
-    ),
-    "eq:radial-variance": (
-        _radial_variance_of_one_input_is_that_of_kesten,
-        _second_moments_of_regression_grow_as_known,
-    ),
-    "eq:reshuffled-correlation": (
-        _lag_one_of_two_batches_is_opposite,
-        _reshuffling_leaves_no_correlation_time,
-        _all_orders_of_an_epoch_agree,
-    ),
-}

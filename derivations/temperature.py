@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.symbols import outputs, rate
-
-__all__ = ["CHECKS", "EQUATIONS", "USED"]
 
 T, decay = sp.symbols("T lambda", positive=True)
 time = sp.Symbol("t", positive=True)
@@ -32,6 +31,32 @@ def _net(d, h, o):
     return Net(_letters("W", d, h), _letters("V", h, o), _letters("G", d, o))
 
 
+def _other_nets_follow_the_same_rule():
+    """(1 - eta lambda)^2 D + eta^2 (V G^T G V^T - W^T G G^T W) + 2 eta T (d - o) 1."""
+
+    def rule(d, h, o):
+        net = _net(d, h, o)
+        W, V, G = net
+        before = (1 - rate * decay) ** 2 * (W.T * W - V * V.T)
+        kick = rate**2 * (V * G.T * G * V.T - W.T * G * G.T * W)
+        return same(_after(net), before + kick + 2 * rate * T * (d - o) * sp.eye(h))
+
+    return all(rule(*size) for size in ((2, 2, 1), (1, 2, 2), (3, 1, 1), (1, 1, 3)))
+
+
+def _equal_fans_without_decay_leave_only_the_second_order():
+    kept = _after(_net(1, 1, 1))[0].subs(decay, 0)
+    W, V, _ = _net(1, 1, 1)
+    return same(sp.diff(kept, rate).subs(rate, 0), 0) and same(
+        kept.subs(rate, 0), W[0] ** 2 - V[0] ** 2
+    )
+
+
+@equation(
+    "eq:imbalance-langevin",
+    computed_by="sgdnoise.theory.imbalance_after",
+    laws=(_other_nets_follow_the_same_rule, _equal_fans_without_decay_leave_only_the_second_order),
+)
 def langevin_step():
     """Mean of the imbalance after a step with decay and isotropic noise: two inputs, one unit.
 
@@ -41,6 +66,28 @@ def langevin_step():
     return sp.Eq(sp.Symbol(r"\mathbb{E} D'"), sp.collect(sp.expand(after), (rate, T)))
 
 
+def _rest_is_where_the_step_leaves_the_mean():
+    """To first order in eta, of the exact step without the gradient's own square."""
+    W, V, G = _net(3, 1, 1)
+    speed = sp.diff(_after(Net(W, V, G))[0], rate).subs(rate, 0)
+    middle = sp.Symbol("D")
+    length = middle + sum(entry**2 for entry in V)
+    rest = imbalance_at_rest().rhs.subs({inputs: 3, outputs: 1})
+    by_length = sp.expand(speed).subs(W[0] ** 2, length - W[1] ** 2 - W[2] ** 2)
+    return same(by_length.subs(middle, rest), 0)
+
+
+def _the_path_to_rest_is_exponential():
+    rest = imbalance_at_rest().rhs
+    path = rest * (1 - sp.exp(-2 * decay * time))
+    return same(sp.diff(path, time), -2 * decay * path + 2 * T * (inputs - outputs))
+
+
+@equation(
+    "eq:imbalance-at-rest",
+    computed_by="sgdnoise.theory.stationary_imbalance",
+    laws=(_rest_is_where_the_step_leaves_the_mean, _the_path_to_rest_is_exponential),
+)
 def imbalance_at_rest():
     """Where the mean imbalance of a unit stays as it is, from its speed at small steps."""
     middle = sp.Symbol("D")
@@ -49,6 +96,23 @@ def imbalance_at_rest():
     return sp.Eq(sp.Symbol(r"\mathbb{E} D"), rest)
 
 
+def _units_of_any_fans_balance_likewise():
+    """-2 lambda D + 2 T (d + 1 - o), whatever the data, the errors and the slope."""
+
+    def rule(d, o):
+        found = sp.expand(_homogeneous(d, o))
+        free = found.free_symbols
+        loss = {symbol for symbol in free if str(symbol)[0] in "xr" or "phi" in str(symbol)}
+        return not loss and same(found.subs(decay, 0), 2 * T * (d + 1 - o))
+
+    return all(rule(*fans) for fans in ((1, 1), (3, 2), (1, 4)))
+
+
+@equation(
+    "eq:homogeneous-speed",
+    computed_by="sgdnoise.theory.stationary_imbalance",
+    laws=(_units_of_any_fans_balance_likewise,),
+)
 def homogeneous_speed():
     """Speed of the weights into a ReLU unit, squared, less those out: one input and its bias.
 
@@ -57,6 +121,27 @@ def homogeneous_speed():
     return sp.Eq(sp.Symbol(r"\dot{\mathbb{E} D}"), _homogeneous(1, 1))
 
 
+def _marginal_pays_a_root_of_the_determinant():
+    """log p(W) = -log(K + lambda) / 2 + a^2 / (2 T (K + lambda)) and a constant."""
+    claimed = sp.exp(pull**2 / (2 * T * (curve + decay))) / sp.sqrt(curve + decay)
+    return same(sp.diff(sp.simplify(marginal().rhs / claimed), curve), 0)
+
+
+def _two_units_pay_the_determinant():
+    """By the square that is left when V is measured from its best value."""
+    K = sp.Matrix(2, 2, sp.symbols("k_1 k_2 k_2 k_3", positive=True)) + decay * sp.eye(2)
+    A, V = _letters("A", 2, 1), _letters("V", 2, 1)
+    whole = (V.T * K * V)[0] / 2 - (A.T * V)[0]
+    best = K.inv() * A
+    away = ((V - best).T * K * (V - best))[0] / 2
+    return same(whole, away - (A.T * K.inv() * A)[0] / 2)
+
+
+@equation(
+    "eq:log-marginal",
+    computed_by="sgdnoise.theory.log_marginal",
+    laws=(_marginal_pays_a_root_of_the_determinant, _two_units_pay_the_determinant),
+)
 @cache
 def marginal():
     """Law of the first layer once the readout is integrated out: one unit, one output.
@@ -101,97 +186,3 @@ def _homogeneous(d, o):
 def _potential(at):
     """Loss and decay of a readout: K v^2 / 2 - a v + lambda v^2 / 2."""
     return (curve + decay) * at**2 / 2 - pull * at
-
-
-def _other_nets_follow_the_same_rule():
-    """(1 - eta lambda)^2 D + eta^2 (V G^T G V^T - W^T G G^T W) + 2 eta T (d - o) 1."""
-
-    def rule(d, h, o):
-        net = _net(d, h, o)
-        W, V, G = net
-        before = (1 - rate * decay) ** 2 * (W.T * W - V * V.T)
-        kick = rate**2 * (V * G.T * G * V.T - W.T * G * G.T * W)
-        return same(_after(net), before + kick + 2 * rate * T * (d - o) * sp.eye(h))
-
-    return all(rule(*size) for size in ((2, 2, 1), (1, 2, 2), (3, 1, 1), (1, 1, 3)))
-
-
-def _equal_fans_without_decay_leave_only_the_second_order():
-    kept = _after(_net(1, 1, 1))[0].subs(decay, 0)
-    W, V, _ = _net(1, 1, 1)
-    return same(sp.diff(kept, rate).subs(rate, 0), 0) and same(
-        kept.subs(rate, 0), W[0] ** 2 - V[0] ** 2
-    )
-
-
-def _rest_is_where_the_step_leaves_the_mean():
-    """To first order in eta, of the exact step without the gradient's own square."""
-    W, V, G = _net(3, 1, 1)
-    speed = sp.diff(_after(Net(W, V, G))[0], rate).subs(rate, 0)
-    middle = sp.Symbol("D")
-    length = middle + sum(entry**2 for entry in V)
-    rest = imbalance_at_rest().rhs.subs({inputs: 3, outputs: 1})
-    by_length = sp.expand(speed).subs(W[0] ** 2, length - W[1] ** 2 - W[2] ** 2)
-    return same(by_length.subs(middle, rest), 0)
-
-
-def _the_path_to_rest_is_exponential():
-    rest = imbalance_at_rest().rhs
-    path = rest * (1 - sp.exp(-2 * decay * time))
-    return same(sp.diff(path, time), -2 * decay * path + 2 * T * (inputs - outputs))
-
-
-def _units_of_any_fans_balance_likewise():
-    """-2 lambda D + 2 T (d + 1 - o), whatever the data, the errors and the slope."""
-
-    def rule(d, o):
-        found = sp.expand(_homogeneous(d, o))
-        free = found.free_symbols
-        loss = {symbol for symbol in free if str(symbol)[0] in "xr" or "phi" in str(symbol)}
-        return not loss and same(found.subs(decay, 0), 2 * T * (d + 1 - o))
-
-    return all(rule(*fans) for fans in ((1, 1), (3, 2), (1, 4)))
-
-
-def _marginal_pays_a_root_of_the_determinant():
-    """log p(W) = -log(K + lambda) / 2 + a^2 / (2 T (K + lambda)) and a constant."""
-    claimed = sp.exp(pull**2 / (2 * T * (curve + decay))) / sp.sqrt(curve + decay)
-    return same(sp.diff(sp.simplify(marginal().rhs / claimed), curve), 0)
-
-
-def _two_units_pay_the_determinant():
-    """By the square that is left when V is measured from its best value."""
-    K = sp.Matrix(2, 2, sp.symbols("k_1 k_2 k_2 k_3", positive=True)) + decay * sp.eye(2)
-    A, V = _letters("A", 2, 1), _letters("V", 2, 1)
-    whole = (V.T * K * V)[0] / 2 - (A.T * V)[0]
-    best = K.inv() * A
-    away = ((V - best).T * K * (V - best))[0] / 2
-    return same(whole, away - (A.T * K.inv() * A)[0] / 2)
-
-
-EQUATIONS = {
-    "eq:imbalance-langevin": langevin_step,
-    "eq:imbalance-at-rest": imbalance_at_rest,
-    "eq:homogeneous-speed": homogeneous_speed,
-    "eq:log-marginal": marginal,
-}
-
-USED = {
-    "eq:imbalance-langevin": "theory.balance.imbalance_after",
-    "eq:imbalance-at-rest": "theory.balance.imbalance_at_rest",
-    "eq:homogeneous-speed": "theory.balance.imbalance_at_rest",
-    "eq:log-marginal": "theory.balance.log_marginal",
-}
-
-CHECKS = {
-    "eq:imbalance-langevin": (
-        _other_nets_follow_the_same_rule,
-        _equal_fans_without_decay_leave_only_the_second_order,
-    ),
-    "eq:imbalance-at-rest": (
-        _rest_is_where_the_step_leaves_the_mean,
-        _the_path_to_rest_is_exponential,
-    ),
-    "eq:homogeneous-speed": (_units_of_any_fans_balance_likewise,),
-    "eq:log-marginal": (_marginal_pays_a_root_of_the_determinant, _two_units_pay_the_determinant),
-}

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import sympy as sp
 
 from derivations.algebra import mean, same, white
+from derivations.equation import equation
 from derivations.symbols import sigma
-
-__all__ = ["CHECKS", "EQUATIONS", "USED", "Net", "phi", "phi_slope"]
 
 phi_bend = sp.Function("phi''")
 
@@ -53,6 +52,36 @@ class Net(NamedTuple):
         return self.outputs().jacobian(self.theta)
 
 
+def _other_sizes_follow_the_same_rule():
+    sizes = ((1, 1, 1), (2, 2, 3), (3, 2, 1), (1, 3, 2), (2, 1, 2))
+    return all(_is_the_sum_of_two_layers(*size) for size in sizes)
+
+
+def _trace_is_that_of_the_hessian():
+    """Second derivatives of the loss, added up where all targets are met."""
+    net = _sized(2, 2, 3)
+    return same(_lettered(net, _hessian(net).trace()), squared_jacobian().rhs)
+
+
+def _linear_networks_have_the_known_trace():
+    """o |x W|^2 + |x|^2 |V|^2 where phi is the identity."""
+    net = _sized(2, 2, 3)
+    hidden = net.x * net.W
+    values, slopes = _units(net)
+    linear = dict(zip(values, hidden, strict=True)) | dict.fromkeys(slopes, 1)
+    expected = 3 * _squares(hidden) + _squares(net.x) * _squares(net.V)
+    return same(squared_jacobian().rhs.subs(linear), expected)
+
+
+@equation(
+    "eq:squared-jacobian",
+    computed_by="sgdnoise.theory.MLP.traces",
+    laws=(
+        _other_sizes_follow_the_same_rule,
+        _trace_is_that_of_the_hessian,
+        _linear_networks_have_the_known_trace,
+    ),
+)
 def squared_jacobian():
     """Squared Jacobian of one example, whose mean over the examples is the trace of H."""
     net = _sized(2, 2, 3)
@@ -60,18 +89,73 @@ def squared_jacobian():
     return sp.Eq(sp.Symbol("|J|^2"), _by_unit(net, squared))
 
 
+def _weights_of_a_unit_share_its_gate():
+    """Rows of W are to each other as the squared inputs."""
+    diagonal, x = first_diagonal().rhs, _sized(2, 2, 3).x
+    return all(same(diagonal[0, a] * x[1] ** 2, diagonal[1, a] * x[0] ** 2) for a in range(2))
+
+
+def _diagonal_adds_up_to_the_trace():
+    both = sum(first_diagonal().rhs) + sum(second_diagonal().rhs)
+    return same(both, squared_jacobian().rhs)
+
+
+@equation(
+    "eq:first-diagonal",
+    computed_by="sgdnoise.theory.MLP.diagonal",
+    laws=(_weights_of_a_unit_share_its_gate, _diagonal_adds_up_to_the_trace),
+)
 def first_diagonal():
     """Diagonal of the Gauss-Newton matrix of one example, the entries of W."""
     net = _sized(2, 2, 3)
     return sp.Eq(sp.MatrixSymbol("G_W", 2, 2), _diagonal(net)[: len(net.W), 0].reshape(2, 2))
 
 
+def _readouts_of_a_unit_are_alike():
+    diagonal = second_diagonal().rhs
+    return all(same(diagonal[a, 0], diagonal[a, k]) for a in range(2) for k in range(3))
+
+
+@equation(
+    "eq:second-diagonal",
+    computed_by="sgdnoise.theory.MLP.diagonal",
+    laws=(_readouts_of_a_unit_are_alike, _diagonal_adds_up_to_the_trace),
+)
 def second_diagonal():
     """Diagonal of the Gauss-Newton matrix of one example, the entries of V."""
     net = _sized(2, 2, 3)
     return sp.Eq(sp.MatrixSymbol("G_V", 2, 3), _diagonal(net)[len(net.W) :, 0].reshape(2, 3))
 
 
+def _label_noise_has_the_shape_of_the_hessian():
+    """C = sigma^2 H at zero residual, entry by entry."""
+    sizes = ((1, 1, 1), (2, 1, 2), (1, 2, 2))
+    return all(
+        same(_label_covariance(net), sigma**2 * _hessian(net))
+        for net in (_sized(*size) for size in sizes)
+    )
+
+
+def _label_noise_has_the_shape_of_the_gauss_newton_matrix():
+    net = _sized(1, 2, 2)
+    return same(_label_covariance(net), sigma**2 * net.jacobian().T * net.jacobian())
+
+
+def _residuals_would_bend_the_hessian():
+    """Off zero residual the Hessian is another matrix: the condition is needed."""
+    net = _sized(1, 1, 1)
+    return not same(_hessian(net, sp.Symbol("r", positive=True)), _hessian(net))
+
+
+@equation(
+    "eq:label-noise-covariance",
+    computed_by="sgdnoise.noise.label_noise",
+    laws=(
+        _label_noise_has_the_shape_of_the_hessian,
+        _label_noise_has_the_shape_of_the_gauss_newton_matrix,
+        _residuals_would_bend_the_hessian,
+    ),
+)
 def label_noise_covariance():
     """Gradient covariance of label noise at zero residual, in a chain of one unit a layer."""
     net = _sized(1, 1, 1)
@@ -158,90 +242,3 @@ def _is_the_sum_of_two_layers(d, h, o):
     gates = sum(slopes[a] ** 2 * _squares(net.V.row(a)) for a in range(h))
     expected = o * _squares(values) + _squares(net.x) * gates
     return same(_lettered(net, _squares(net.jacobian())), expected)
-
-
-def _other_sizes_follow_the_same_rule():
-    sizes = ((1, 1, 1), (2, 2, 3), (3, 2, 1), (1, 3, 2), (2, 1, 2))
-    return all(_is_the_sum_of_two_layers(*size) for size in sizes)
-
-
-def _trace_is_that_of_the_hessian():
-    """Second derivatives of the loss, added up where all targets are met."""
-    net = _sized(2, 2, 3)
-    return same(_lettered(net, _hessian(net).trace()), squared_jacobian().rhs)
-
-
-def _linear_networks_have_the_known_trace():
-    """o |x W|^2 + |x|^2 |V|^2 where phi is the identity."""
-    net = _sized(2, 2, 3)
-    hidden = net.x * net.W
-    values, slopes = _units(net)
-    linear = dict(zip(values, hidden, strict=True)) | dict.fromkeys(slopes, 1)
-    expected = 3 * _squares(hidden) + _squares(net.x) * _squares(net.V)
-    return same(squared_jacobian().rhs.subs(linear), expected)
-
-
-def _diagonal_adds_up_to_the_trace():
-    both = sum(first_diagonal().rhs) + sum(second_diagonal().rhs)
-    return same(both, squared_jacobian().rhs)
-
-
-def _weights_of_a_unit_share_its_gate():
-    """Rows of W are to each other as the squared inputs."""
-    diagonal, x = first_diagonal().rhs, _sized(2, 2, 3).x
-    return all(same(diagonal[0, a] * x[1] ** 2, diagonal[1, a] * x[0] ** 2) for a in range(2))
-
-
-def _readouts_of_a_unit_are_alike():
-    diagonal = second_diagonal().rhs
-    return all(same(diagonal[a, 0], diagonal[a, k]) for a in range(2) for k in range(3))
-
-
-def _label_noise_has_the_shape_of_the_hessian():
-    """C = sigma^2 H at zero residual, entry by entry."""
-    sizes = ((1, 1, 1), (2, 1, 2), (1, 2, 2))
-    return all(
-        same(_label_covariance(net), sigma**2 * _hessian(net))
-        for net in (_sized(*size) for size in sizes)
-    )
-
-
-def _label_noise_has_the_shape_of_the_gauss_newton_matrix():
-    net = _sized(1, 2, 2)
-    return same(_label_covariance(net), sigma**2 * net.jacobian().T * net.jacobian())
-
-
-def _residuals_would_bend_the_hessian():
-    """Off zero residual the Hessian is another matrix: the condition is needed."""
-    net = _sized(1, 1, 1)
-    return not same(_hessian(net, sp.Symbol("r", positive=True)), _hessian(net))
-
-
-EQUATIONS = {
-    "eq:squared-jacobian": squared_jacobian,
-    "eq:first-diagonal": first_diagonal,
-    "eq:second-diagonal": second_diagonal,
-    "eq:label-noise-covariance": label_noise_covariance,
-}
-
-USED = {
-    "eq:squared-jacobian": "theory.two_layer.TwoLayer.traces",
-    "eq:first-diagonal": "theory.two_layer.TwoLayer.diagonal",
-    "eq:second-diagonal": "theory.two_layer.TwoLayer.diagonal",
-    "eq:label-noise-covariance": "noise.models.label",
-}
-
-CHECKS = {
-    "eq:squared-jacobian": (
-        _other_sizes_follow_the_same_rule,
-        _trace_is_that_of_the_hessian,
-        _linear_networks_have_the_known_trace,
-    ),
-    "eq:first-diagonal": (_weights_of_a_unit_share_its_gate, _diagonal_adds_up_to_the_trace),
-    "eq:second-diagonal": (_readouts_of_a_unit_are_alike, _diagonal_adds_up_to_the_trace),
-    "eq:label-noise-covariance": (
-        _label_noise_has_the_shape_of_the_hessian,
-        _label_noise_has_the_shape_of_the_gauss_newton_matrix,
-        _residuals_would_bend_the_hessian,
-    ),
-}

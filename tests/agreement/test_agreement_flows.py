@@ -14,12 +14,12 @@ from sgdnoise import noise
 from sgdnoise.core import Factor, Problem
 from sgdnoise.theory import (
     closure_error,
-    deep_hessian_trace,
-    deep_imbalances,
-    deep_modes_at_rest,
-    deep_trace_at_rest,
+    hessian_trace,
+    imbalances,
     moment_closure,
     second_order_mean,
+    stationary_hessian_trace,
+    stationary_hidden_modes,
 )
 
 SLOPES = {"L_{1}": 0.7, "L_{2}": 1.3, "L_{3}": -0.8, "L_{4}": 0.5}
@@ -33,17 +33,17 @@ def quartic():
         x = theta - MIDDLE  # (1,), a loss of the one example
         return sum(s * x ** (k + 1) / math.factorial(k + 1) for k, s in enumerate(SLOPES.values()))
 
-    return Problem(losses, (torch.zeros(1, 1, dtype=torch.float64),), torch.func)
+    return Problem(losses, (torch.zeros(1, 1, dtype=torch.float64),))
 
 
 def stepped(rate, kick=KICK):
     """Middle and spread after one step from SPREAD about MIDDLE."""
     rows = torch.full((1, 1), kick**0.5, dtype=torch.float64)
-    model = noise.additive(quartic(), lambda _: Factor(rows), 1)
+    model = noise.additive(quartic(), lambda _: Factor(rows))
     start = torch.tensor([MIDDLE], dtype=torch.float64)
     spread = torch.full((1, 1), SPREAD, dtype=torch.float64)
     found = moment_closure(model, start, spread, learning_rate=rate, steps=1)
-    return float(found.mean[0, 0]), float(found.spread[0][0, 0])
+    return float(found.mean[0, 0]), float(found.covariance[0][0, 0])
 
 
 def test_a_step_of_the_closure_is_the_derived_one():
@@ -77,11 +77,11 @@ def test_the_trace_and_the_imbalance_of_three_layers_are_the_derived_ones():
     layers = [np.asarray([[x]]) for x in (a, b, c)]
     letters = {"a": a, "b": b, "c": c, "G": g, "eta": rate, r"\Sigma": 1.7}
     assert_allclose(
-        deep_hessian_trace(np.asarray([[1.7]]), layers), number(deep.deep_trace(), **letters)
+        hessian_trace(np.asarray([[1.7]]), layers), number(deep.deep_trace(), **letters)
     )
     slopes = (g * b * c, a * g * c, a * b * g)
     after = [x - rate * slope for x, slope in zip(layers, slopes, strict=True)]
-    change = deep_imbalances(after)[0] - deep_imbalances(layers)[0]
+    change = imbalances(after)[0] - imbalances(layers)[0]
     assert_allclose(change[0, 0], number(deep.deep_imbalance_step(), **letters), rtol=1e-12)
 
 
@@ -90,9 +90,9 @@ def test_deep_networks_rest_where_derived(depth):
     moment, product = np.diag([1.0, 0.6, 0.3]), np.asarray([[1.1, 0.2], [0.3, -0.7], [0.0, 0.4]])
     s = np.linalg.svd(moment**0.5 @ product, compute_uv=False)
     letters = {"o": 2, r"{\operatorname{Tr} \Sigma}": 1.9, "S": s.sum(), "L": depth}
-    least = deep_trace_at_rest(moment, product, depth)
+    least = stationary_hessian_trace(moment, product, depth)
     assert_allclose(least, number(deep.deep_trace_at_rest(), **letters), rtol=1e-12)
-    modes = deep_modes_at_rest(moment, product, depth)
+    modes = stationary_hidden_modes(moment, product, depth)
     scales = [number(deep.deep_scale_at_rest(), **letters, l=k + 1) for k in range(depth - 1)]
     assert_allclose(modes, np.outer(scales, s), rtol=1e-12)
     powers = [1.9, *modes.sum(1)]  # of the layer before each

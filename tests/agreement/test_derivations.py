@@ -3,6 +3,7 @@
 import ast
 import importlib
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import sympy as sp
 
 from derivations import __main__ as command
 from derivations import algebra, latex
-from derivations.catalogue import SUBJECTS, Entry, entries
+from derivations.catalogue import SUBJECTS, entries
+from derivations.equation import EQUATIONS, Equation
 
 ENTRIES = entries()
-LAWS = [(entry.label, law) for entry in ENTRIES for law in entry.checks]
+LAWS = [(entry.label, law) for entry in ENTRIES for law in entry.laws]
 FILES = sorted(Path(algebra.__file__).parent.glob("*.py"))
 
 
@@ -33,18 +35,16 @@ def test_derivations_are_equations_that_say_something(entry):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.label)
 def test_equations_have_laws_and_are_used(entry):
-    room, *names = _resolved(entry.used)
-    assert entry.checks
-    for name in names:
-        room = getattr(room, name)
-    assert callable(room)
+    assert entry.laws
+    assert callable(_resolve(entry.computed_by))
 
 
-def _resolved(used):
-    """The module of sgdnoise in which a dotted name begins, and what is left of the name."""
-    parts = used.split(".")
-    rooms = min(2, len(parts) - 1)
-    return importlib.import_module(".".join(["sgdnoise", *parts[:rooms]])), *parts[rooms:]
+def _resolve(name):
+    """The public function or method of a subpackage, by its name."""
+    package, subpackage, *names = name.split(".")
+    value = importlib.import_module(f"{package}.{subpackage}")
+    assert names[0] in value.__all__
+    return reduce(getattr, names, value)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -64,12 +64,10 @@ def _imported(path):
 
 
 def test_every_subject_is_proved():
-    written = {path.stem for path in FILES if "EQUATIONS = {" in path.read_text()}
+    written = {path.stem for path in FILES if "@equation(" in path.read_text()}
     assert written == {subject.__name__.split(".")[-1] for subject in SUBJECTS}
     labels = [entry.label for entry in ENTRIES]
-    assert len(set(labels)) == len(labels)
-    for subject in SUBJECTS:
-        assert subject.EQUATIONS.keys() == subject.CHECKS.keys() == subject.USED.keys()
+    assert len(set(labels)) == len(labels) == sum(map(len, EQUATIONS.values()))
 
 
 @pytest.mark.parametrize("power", [0, 1, 2, 3, 4, 6])
@@ -94,7 +92,7 @@ def test_upright_changes_no_value():
 def one(holds):
     """A catalogue of one equation whose law holds or does not."""
     law = (lambda: True) if holds else (lambda: False)
-    return lambda: [Entry("eq:one", lambda: sp.Eq(sp.Symbol("x"), 1), (law,), "nowhere")]
+    return lambda: [Equation("eq:one", lambda: sp.Eq(sp.Symbol("x"), 1), "nowhere", (law,))]
 
 
 @pytest.fixture
@@ -134,6 +132,13 @@ def test_the_check_passes_where_the_paper_is_fresh(monkeypatch):
     monkeypatch.setattr(command, "entries", one(holds=True))
     command.main([])
     assert command.main(["--check"]) == 0
+
+
+def test_the_list_names_every_equation_and_proves_nothing(committed, monkeypatch, capsys):
+    monkeypatch.setattr(command, "entries", one(holds=False))
+    assert command.main(["--list"]) == 0
+    assert not committed.exists()
+    assert "eq:one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("described", [*SUBJECTS, *(e.derive for e in ENTRIES)], ids=latex._caption)

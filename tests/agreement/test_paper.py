@@ -8,11 +8,11 @@ import pytest
 
 from derivations import latex
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "paper"
 EQUATIONS = PAPER / "generated" / "equations.tex"
 SOURCES = sorted((ROOT / "sgdnoise").rglob("*.py"))
-NAME = r"(?:Di |de )?[A-Z][\w'-]*"
+NAME = r"(?:Di |de |Van )?[A-Z][\w'-]*"
 CITATION = re.compile(rf"((?:{NAME}, )*{NAME}(?: & {NAME}| et al\.)?),? \(?((?:19|20)\d\d)\)")
 
 

@@ -190,7 +190,7 @@ def test_matrices_near_zero_grow_under_label_noise_while_units_shrink(rng):
     value, error = grown[6]
     exact = origin_exponent(6, 1.0, rate, batch)
     assert abs(value - exact) < SURE * error + 6 / steps  # the start is forgotten in a few units
-    assert grown[1].value < 0 < value
+    assert grown[1][0] < 0 < value
 
 
 # --- a layer at finite rates ---
@@ -321,7 +321,7 @@ def test_imbalance_vanishes_for_one_input_and_falls_as_the_rate_allows():
         (lambda: lyapunov_exponent(np.ones((70, 2, 2)), 0.1), "70 batches do not make 20 segments"),
         (lambda: lyapunov_exponent(np.ones((70, 2, 2)), 0.1, segments=1), "do not make 1 segments"),
         (lambda: lyapunov_of_unit(0.1, 1.0, 0.1, 0), "at least one example, not 0"),
-        (lambda: lyapunov_of_unit(0.1, -1.0, 0.1, 1), "label_noise must be 0 or more and finite, not -1.0"),
+        (lambda: lyapunov_of_unit(0.1, -1.0, 0.1, 1), "label_noise must be 0 or more and finite"),
     ],
 )
 def test_what_has_no_exponent_is_refused(call, sentence):
