@@ -103,7 +103,7 @@ def look(net: nn.Module, inputs, labels, times: int, **options) -> float:
     seen = watch(net, inputs[:HELD], targets, **options)
     began = process_time()
     for _ in range(times):
-        seen.look()
+        seen.measure()
     return (process_time() - began) / times
 
 

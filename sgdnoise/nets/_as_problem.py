@@ -38,21 +38,21 @@ def as_problem(net, loss, inputs, targets, *, autocast=None):
     passing = nullcontext if autocast is None else partial(torch.autocast, kind, autocast)
 
     def named(theta):
-        parts = zip(names, theta.split(sizes), tensors, forms, strict=True)
+        pieces = zip(names, theta.split(sizes), tensors, forms, strict=True)
         return {
-            name: part.view_as(tensor).contiguous(memory_format=form)
-            for name, part, tensor, form in parts
+            name: piece.view_as(tensor).contiguous(memory_format=memory_format)
+            for name, piece, tensor, memory_format in pieces
         }
 
     def losses(theta, x, y):
         return losses_of(named(theta).values(), x, y)
 
-    def losses_of(parts, x, y):
+    def losses_of(tensors_, x, y):
         with passing():
-            outputs = functional_call(net, dict(zip(names, parts, strict=True)), (x,))
-        each = loss(outputs if autocast is None else outputs.to(tensors[0].dtype), y)
-        check_shape(each, len(x))
-        return each
+            outputs = functional_call(net, dict(zip(names, tensors_, strict=True)), (x,))
+        values = loss(outputs if autocast is None else outputs.to(tensors[0].dtype), y)
+        check_shape(values, len(x))
+        return values
 
     theta = torch.cat([t.detach().reshape(-1) for t in tensors])
 
@@ -65,24 +65,30 @@ def as_problem(net, loss, inputs, targets, *, autocast=None):
         return gradients_by_plan(replace(plan, network=Network.of(net, loss, (x,), y, named(at))))
 
     def backward(at, weights, shift, x, y):
-        plain = Problem(losses, (x, y), len(at))
+        problem = Problem(losses, (x, y), len(at))
         if shift is not None:
-            return plain.weighted_gradient(at, weights, shift)
+            return problem.weighted_gradient(at, weights, shift)
         if any(map(_transformed, (at, weights, x, y))):
-            return plain.weighted_gradient(at, weights)
+            return problem.weighted_gradient(at, weights)
         with torch.enable_grad():
-            leaves = [part.requires_grad_() for part in named(at.detach()).values()]
-            each = losses_of(leaves, x, y)
-            found = torch.autograd.grad((weights * each).sum(), leaves, materialize_grads=True)
-        return torch.cat([part.reshape(-1) for part in found])
+            leaves = [tensor.requires_grad_() for tensor in named(at.detach()).values()]
+            values = losses_of(leaves, x, y)
+            gradients = torch.autograd.grad(
+                (weights * values).sum(), leaves, materialize_grads=True
+            )
+        return torch.cat([tensor.reshape(-1) for tensor in gradients])
 
     return Problem(losses, (inputs, targets), len(theta), rows, backward), theta
 
 
 def _form(tensor):
     """How the numbers of a weight lie in memory."""
-    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last and not tensor.is_contiguous() else torch.contiguous_format
+    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return (
+        torch.channels_last
+        if channels_last and not tensor.is_contiguous()
+        else torch.contiguous_format
+    )
 
 
 def _transformed(tensor):

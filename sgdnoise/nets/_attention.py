@@ -110,8 +110,8 @@ class _Words(nn.Module):
         super().__init__()
         self.words = nn.Embedding(vocabulary, width)
         self.places = nn.Parameter(torch.empty(length, width))
-        for part in self.parameters():
-            nn.init.normal_(part, std=width**-0.5)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=width**-0.5)
 
     def forward(self, x):
         if x.shape[1] > len(self.places):
@@ -136,8 +136,8 @@ class _Attention(nn.Module):
         if self.causal:
             later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
             match = match.masked_fill(later, -math.inf)
-        seen = match.softmax(3) @ value
-        return self.out(seen.transpose(1, 2).reshape(n, length, width))
+        attended = match.softmax(3) @ value
+        return self.out(attended.transpose(1, 2).reshape(n, length, width))
 
 
 class _Mean(nn.Module):

@@ -11,8 +11,8 @@ NAMED = 3  # names in a message; of more, how many there are
 def listed(names: Iterable[str]) -> str:
     """Some names for a message, no more than a reader reads."""
     names = list(names)
-    rest = len(names) - NAMED
-    return ", ".join(names) if rest < 2 else f"{', '.join(names[:NAMED])} and {rest} more"
+    n_more = len(names) - NAMED
+    return ", ".join(names) if n_more < 2 else f"{', '.join(names[:NAMED])} and {n_more} more"
 
 
 def check_tensors(net, tensors: dict):
@@ -24,37 +24,41 @@ def check_tensors(net, tensors: dict):
         if tensor.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} is {tensor.dtype}, too coarse for covariances; use float32")
         for kind in ("dtype", "device"):
-            one, other = getattr(tensors[first], kind), getattr(tensor, kind)
-            if one != other:
-                raise ValueError(f"{first} is in {one} and {name} in {other}; have all in one")
+            expected, actual = getattr(tensors[first], kind), getattr(tensor, kind)
+            if expected != actual:
+                raise ValueError(
+                    f"{first} is in {expected} and {name} in {actual}; have all in one"
+                )
 
 
 def check_fit(net, loss, inputs, targets, device):
     """Examples are whole and finite, and two of them pass through network and loss."""
     check_examples((inputs,), targets, device, least=1)
-    for part in (inputs, targets):
-        check_finite_inputs(part)
-    other = int(targets.double().argmax()) if targets.ndim == 1 else -1  # of the highest class
-    x, y = inputs[[0, other]], targets[[0, other]]
+    for array in (inputs, targets):
+        check_finite_inputs(array)
+    second = int(targets.double().argmax()) if targets.ndim == 1 else -1  # of the highest class
+    x, y = inputs[[0, second]], targets[[0, second]]
     cuda = [device] if device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(cuda):
-        with _said(f"{type(net).__name__} does not take inputs {_told(x)}"):
+        with _refused_as(f"{type(net).__name__} does not take inputs {_described(x)}"):
             outputs = net(x)
-        with _said(f"the loss does not take outputs {_told(outputs)} and targets {_told(y)}"):
-            each = loss(outputs, y)
-    check_shape(each, len(x))
+        with _refused_as(
+            f"the loss does not take outputs {_described(outputs)} and targets {_described(y)}"
+        ):
+            losses = loss(outputs, y)
+    check_shape(losses, len(x))
 
 
-def _told(part) -> str:
+def _described(value) -> str:
     """The shape and type of a tensor, for a message."""
-    if not torch.is_tensor(part):
-        return f"of type {type(part).__name__}"
-    reach = "" if part.is_floating_point() else f" up to {part.max()}"
-    return f"{tuple(part.shape)} of {str(part.dtype).removeprefix('torch.')}{reach}"
+    if not torch.is_tensor(value):
+        return f"of type {type(value).__name__}"
+    largest = "" if value.is_floating_point() else f" up to {value.max()}"
+    return f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}{largest}"
 
 
 @contextmanager
-def _said(what: str):
+def _refused_as(what: str):
     """What torch refuses is refused by a sentence that says of what."""
     try:
         yield
@@ -62,34 +66,34 @@ def _said(what: str):
         raise ValueError(what) from refused
 
 
-def check_finite_inputs(part: torch.Tensor) -> None:
+def check_finite_inputs(examples: torch.Tensor) -> None:
     """Raises ValueError where some of the examples (n, ...) are not finite."""
-    bad = ~part.isfinite().reshape(len(part), -1).all(1)
+    bad = ~examples.isfinite().reshape(len(examples), -1).all(1)
     if bool(bad.any()):
         first = int(bad.nonzero()[0])
         raise ValueError(
-            f"{int(bad.sum())} of {len(part)} examples are not finite, first number {first}"
+            f"{int(bad.sum())} of {len(examples)} examples are not finite, first number {first}"
         )
 
 
-def check_examples(inputs: tuple, targets, device, least: int = 2):
+def check_examples(inputs: tuple, targets, device, smallest: int = 2):
     """At least so many, all in tensors on the device of the network."""
-    for part in (*inputs, targets):
-        if not torch.is_tensor(part) or not part.ndim:
+    for array in (*inputs, targets):
+        if not torch.is_tensor(array) or not array.ndim:
             raise ValueError(
                 "inputs and targets are tensors, or inputs a tuple of them, examples first, not "
-                f"{'a number' if torch.is_tensor(part) else type(part).__name__}"
+                f"{'a number' if torch.is_tensor(array) else type(array).__name__}"
             )
-        if part.device != device:
+        if array.device != device:
             raise ValueError(
-                f"the network is on {device}, and some of the examples on {part.device}"
+                f"the network is on {device}, and some of the examples on {array.device}"
             )
-    lengths = {part.shape[0] for part in (*inputs, targets)}
+    lengths = {array.shape[0] for array in (*inputs, targets)}
     if len(lengths) > 1:
         raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
-    if min(lengths) < least:
-        some = f"{least} example{'s' * (least > 1)}"
-        raise ValueError(f"this needs at least {some}, not {min(lengths)}")
+    if min(lengths) < smallest:
+        needed = f"{smallest} example{'s' * (smallest > 1)}"
+        raise ValueError(f"this needs at least {needed}, not {min(lengths)}")
 
 
 def check_mode(net):
@@ -102,32 +106,34 @@ def check_mode(net):
             raise ValueError(f"{name} ({kind}) mixes examples in training; call net.eval() first")
 
 
-def check_shape(each, n: int):
+def check_shape(losses, n: int):
     """One number an example."""
-    if each.shape != (n,):
+    if losses.shape != (n,):
         raise ValueError(
-            f"the losses must be one number an example, ({n},), not {tuple(each.shape)}; "
+            f"the losses must be one number an example, ({n},), not {tuple(losses.shape)}; "
             'with torch losses use reduction="none"'
         )
 
 
-def check_losses(each, n: int, start: int = 0):
+def check_losses(losses, n: int, start: int = 0):
     """One number an example, and a finite one."""
-    check_shape(each, n)
-    if not bool(each.isfinite().all()):
-        first = start + int((~each.isfinite()).nonzero()[0])
+    check_shape(losses, n)
+    if not bool(losses.isfinite().all()):
+        first = start + int((~losses.isfinite()).nonzero()[0])
         raise ValueError(f"the loss of example {first} is not finite")
 
 
-def check_finite(part, start: int):
+def check_finite(form, start: int):
     """The gradients of one part, of examples from `start` on, are finite."""
-    held = [
-        each for each in vars(part).values() if torch.is_tensor(each) and each.is_floating_point()
+    tensors = [
+        tensor
+        for tensor in vars(form).values()
+        if torch.is_tensor(tensor) and tensor.is_floating_point()
     ]
-    if all(bool(each.sum().isfinite()) for each in held):
+    if all(bool(tensor.sum().isfinite()) for tensor in tensors):
         return
-    squares = part.squares()
+    squares = form.squares()
     if not bool(squares.isfinite().all()):
         first = start + int((~squares.isfinite()).nonzero()[0])
-        names = " and ".join(sorted(part.names()))
+        names = " and ".join(sorted(form.names()))
         raise ValueError(f"the gradient of example {first} in {names} is not finite")

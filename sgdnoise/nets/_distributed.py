@@ -11,8 +11,8 @@ from torch.func import vmap as vmap
 from sgdnoise.core._problem import Problem
 
 
-def shared(part: Problem) -> Problem:
-    """The Problem of the examples of all ranks, in the order of ranks; `part` is this rank's.
+def shared(problem: Problem) -> Problem:
+    """The Problem of the examples of all ranks, in the order of ranks; `problem` is this rank's.
 
     Its examples are their numbers 0, ..., n - 1: weights and minibatches are of all n, as if one
     process held them.  Each rank runs forward and back over those that are its own, and what
@@ -24,22 +24,22 @@ def shared(part: Problem) -> Problem:
     if not dist.is_initialized():
         raise ValueError("torch.distributed has not begun: call init_process_group first")
     counts = [torch.zeros(1, dtype=torch.int64) for _ in range(dist.get_world_size())]
-    device = part.examples[0].device
+    device = problem.examples[0].device
     counts = [count.to(device) for count in counts]
-    dist.all_gather(counts, torch.tensor([len(part)], device=device))
+    dist.all_gather(counts, torch.tensor([len(problem)], device=device))
     ends = list(accumulate(int(count) for count in counts))
-    first = ends[dist.get_rank()] - len(part)
+    first = ends[dist.get_rank()] - len(problem)
 
     def losses(theta, numbers):
-        own = (numbers >= first) & (numbers < first + len(part))
-        each = theta.new_zeros(numbers.shape)
-        if own.any():
-            mine = part.subset(numbers[own] - first)
-            each = each.masked_scatter(own, mine.losses(theta, *mine.examples))
-        return _Summed.apply(each)
+        on_this_rank = (numbers >= first) & (numbers < first + len(problem))
+        losses_ = theta.new_zeros(numbers.shape)
+        if on_this_rank.any():
+            mine = problem.subset(numbers[on_this_rank] - first)
+            losses_ = losses_.masked_scatter(on_this_rank, mine.losses(theta, *mine.examples))
+        return _Summed.apply(losses_)
 
     numbers = torch.arange(ends[-1], device=device)
-    return Problem(losses, (numbers,), part.size, autodiff=sys.modules[__name__])
+    return Problem(losses, (numbers,), problem.size, autodiff=sys.modules[__name__])
 
 
 def grad(function):

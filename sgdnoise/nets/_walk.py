@@ -23,11 +23,11 @@ def walk(process: Process, theta, generator):
 
     generator: a torch.Generator on theta's device, or an int to seed one.
     """
-    one = next(iter(theta.values())) if isinstance(theta, dict) else theta
+    first = next(iter(theta.values())) if isinstance(theta, dict) else theta
     if isinstance(generator, int):
-        generator = torch.Generator(one.device).manual_seed(generator)
+        generator = torch.Generator(first.device).manual_seed(generator)
     state = process.begin(theta)
-    for drawn in draws(with_sizes(process.draw, theta), generator, one.dtype):
+    for drawn in draws(with_sizes(process.draw, theta), generator, first.dtype):
         state = process.step(state, drawn)
         yield process.theta(state)
 

@@ -60,8 +60,8 @@ def convnet(
             layers += [weighted(nn.Conv2d(*ends, 3, padding=1), gain(f) if i else 1.0), f()]
             layers += [nn.AvgPool2d(2)] if i % 2 else []
         head = [nn.Linear(last * small**2, last), nn.Linear(last, classes)]
-        one, two = (weighted(part, gain(f)) for part in head)
-    return nn.Sequential(*layers, nn.Flatten(), one, f(), two)
+        before, two = (weighted(module, gain(f)) for module in head)
+    return nn.Sequential(*layers, nn.Flatten(), before, f(), two)
 
 
 def vgg(

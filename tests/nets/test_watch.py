@@ -22,7 +22,7 @@ from witnesses import SURE
 
 from sgdnoise.core import GradientMatrix, mean
 from sgdnoise.nets import FallbackWarning, UnmeasuredWarning, watch
-from sgdnoise.nets._watch._activations import USUAL, points
+from sgdnoise.nets._watch._activations import DEFAULT_ESTIMATORS, points_of
 from sgdnoise.nets._watch._loss_traces import hessian_trace, noise_trace
 from sgdnoise.nets._watch._watch import doubling
 from sgdnoise.noise import gradient_noise_scale
@@ -70,7 +70,7 @@ def some(*shape, n=N):
 
 def test_each_layer_is_seen_as_by_hand_and_errors_ride_along():
     net, (x, _) = mlp(4, 8, 6, 3), some(4)
-    usual = USUAL | {"width": lambda points: mean(points.std(axis=0))}
+    usual = DEFAULT_ESTIMATORS | {"width": lambda points: mean(points.std(axis=0))}
     seen = watch(net, x, layers=["1", "2"], every=1, estimators=usual)
     with torch.no_grad():
         net[2].weight.mul_(1.5)
@@ -82,7 +82,7 @@ def test_each_layer_is_seen_as_by_hand_and_errors_ride_along():
         rows = {"1": net[:2](x).numpy(), "2": net[:3](x).numpy()}
     for layer, row in rows.items():
         last = found.sel(step=1, layer=layer)
-        for name, estimator in USUAL.items():
+        for name, estimator in DEFAULT_ESTIMATORS.items():
             assert float(last[name]) == estimator(row)
         assert float(last.width) == float(usual["width"](row).value)
         assert float(last.width_stderr) == float(usual["width"](row).stderr)
@@ -107,7 +107,7 @@ def test_images_and_sequences_are_laid_out_or_pooled():
         (image[:, 0, 0, 0], layer, True, image[:, :1, 0, 0]),
     ]
     for output, module, pooled, expected in cases:
-        found = points("0", module, output, 5, pooled)
+        found = points_of("0", module, output, 5, pooled)
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -233,7 +233,7 @@ def test_who_counts_steps_may_say_so_and_nothing_is_seen_twice():
     assert seen.results().step.values.tolist() == [100, 102, 104] == [step for _, step in told]
     assert seen.count == 104
     seen.step()
-    seen.look()
+    seen.measure()
     assert seen.results().step.values.tolist() == [100, 102, 104, 105]
 
 
@@ -357,7 +357,7 @@ def test_a_look_that_raises_leaves_modes_hooks_and_random_numbers_as_they_were()
         seen.step()
     net[5].register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        seen.look()
+        seen.measure()
     assert modes == [module.training for module in net.modules()]
     assert torch.equal(state, torch.get_rng_state())
     assert len(net[5]._forward_hooks) == 1  # its owner's
@@ -658,14 +658,15 @@ SETUP = """
 import torch
 from torch import nn
 from sgdnoise.nets import watch
-from sgdnoise.nets.probes import USUAL
+from sgdnoise.nets._watch._activations import DEFAULT_ESTIMATORS
 
 SPLIT = 0, 10, 24  # of the examples, unequal, the first of them too few
 entropy = nn.CrossEntropyLoss(reduction="none")
 torch.manual_seed(0)
 inputs, labels = torch.randn(24, 4), torch.arange(24) % 3
 net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
-own = USUAL | {"first": lambda points: points[0].sum()}  # which asks in what order they come
+# the order of the ranks shows in the first point
+own = DEFAULT_ESTIMATORS | {"first": lambda points: points[0].sum()}
 """
 SCRIPT = """
 import json, sys

@@ -17,13 +17,13 @@ from sgdnoise.dimension._distance_ratios import levina_bickel, twonn
 from sgdnoise.dimension._points import check_points, find_neighbours
 from sgdnoise.dimension._spectral import participation_ratio
 
-USUAL: dict[str, Callable] = {
+DEFAULT_ESTIMATORS: dict[str, Callable] = {
     "participation_ratio": participation_ratio,
     "twonn": twonn,
     "levina_bickel": levina_bickel,
 }
-NEAR = 10  # neighbours, found once for those two of the usual that need any
-FAILED = ValueError, ArithmeticError, torch.linalg.LinAlgError
+N_NEIGHBORS = 10  # neighbours, found once for those two of the usual that need any
+FAILURES = ValueError, ArithmeticError, torch.linalg.LinAlgError
 
 
 class UnmeasuredWarning(UserWarning):
@@ -31,7 +31,7 @@ class UnmeasuredWarning(UserWarning):
 
 
 @contextmanager
-def untouched(net: nn.Module, training: bool):
+def preserved(net: nn.Module, training: bool):
     """Within, a network in eval, or if `training` in the modes it is in; after it, all as it was.
 
     Put back, whatever happens: the mode of each module, the random numbers of torch (of CUDA where
@@ -40,7 +40,7 @@ def untouched(net: nn.Module, training: bool):
     """
     modes = {module: module.training for module in net.modules()}
     cached = torch.is_autocast_cache_enabled()
-    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002 - what others draw from
+    random_states = random.getstate(), np.random.get_state()  # noqa: NPY002 - what others draw from
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices), torch.inference_mode(False), _uncompiled():
         try:
@@ -52,8 +52,8 @@ def untouched(net: nn.Module, training: bool):
             for module, mode in modes.items():
                 module.training = mode
             torch.set_autocast_cache_enabled(cached)
-            random.setstate(drawn[0])
-            np.random.set_state(drawn[1])  # noqa: NPY002 - as above
+            random.setstate(random_states[0])
+            np.random.set_state(random_states[1])  # noqa: NPY002 - as above
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
@@ -67,12 +67,12 @@ def unwrapped(net: nn.Module) -> nn.Module:
             return net
 
 
-def weighty(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+def with_weights(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """Of modules by name those with a parameter of two axes or more of their own."""
     return {
         name: module
         for name, module in modules.items()
-        if any(each.ndim > 1 for each in module.parameters(recurse=False))
+        if any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
         and "parametrizations" not in name.split(".")
     }
 
@@ -82,24 +82,24 @@ def activations(net: nn.Module, inputs: tuple, layers: dict[str, nn.Module], kee
 
     One pass forward without autograd, on copies of inputs and buffers; the hooks go with it.
     """
-    seen: dict[str, Any] = {}
+    kept_outputs: dict[str, Any] = {}
 
     def hook(name, module, _, output):
-        seen[name] = keep(name, module, output)
+        kept_outputs[name] = keep(name, module, output)
 
     with ExitStack() as hooks, torch.no_grad():
         for name, module in layers.items():
             hooks.callback(module.register_forward_hook(partial(hook, name)).remove)
-        return called(net, inputs), seen
+        return call_network(net, inputs), kept_outputs
 
 
-def called(net: nn.Module, inputs: tuple, tensors: dict | None = None):
+def call_network(net: nn.Module, inputs: tuple, tensors: dict | None = None):
     """What the network makes of copies of inputs, with copies of its buffers, and these tensors."""
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     return functional_call(net, {**buffers, **(tensors or {})}, tuple(x.clone() for x in inputs))
 
 
-def points(name: str, module: nn.Module, output, n: int, pooled: bool = False) -> np.ndarray:
+def points_of(name: str, module: nn.Module, output, n: int, pooled: bool = False) -> np.ndarray:
     """What a layer hands on, one row an example (n, d), in numpy, in float32 at least.
 
     pooled: the mean over places, all axes after channels, and of a sequence (n, l, d) those of l.
@@ -119,10 +119,10 @@ def points(name: str, module: nn.Module, output, n: int, pooled: bool = False) -
             f"of {n} examples, which come first"
         )
     if pooled and output.ndim > 2:
-        words = output.ndim == 3 and not isinstance(module, nn.Conv1d)
-        output = output.mean(1) if words else output.flatten(2).mean(2)
-    wide = torch.promote_types(output.dtype, torch.float32)
-    return output.detach().to("cpu", wide, copy=True).reshape(n, -1).numpy()
+        sequence = output.ndim == 3 and not isinstance(module, nn.Conv1d)
+        output = output.mean(1) if sequence else output.flatten(2).mean(2)
+    dtype = torch.promote_types(output.dtype, torch.float32)
+    return output.detach().to("cpu", dtype, copy=True).reshape(n, -1).numpy()
 
 
 def dimensions(rows: dict[str, np.ndarray], estimators: dict[str, Callable]) -> dict[str, dict]:
@@ -130,15 +130,17 @@ def dimensions(rows: dict[str, np.ndarray], estimators: dict[str, Callable]) -> 
 
     What has no dimension, as where all rows coincide, is nan and warned of as `Unmeasured`.
     """
-    found: dict[str, dict] = {name: {} for name in estimators}
-    n = min((len(row) for row in rows.values()), default=NEAR + 1)
-    if n <= NEAR and levina_bickel in estimators.values():
-        raise ValueError(f"levina_bickel needs {NEAR + 1} examples, {NEAR} beside each, not {n}")
-    for layer, row in rows.items():
-        of = _sharing(row, estimators)
-        for name, estimator in of.items():
-            found[name][layer] = _attempted(f"{name} of layer {layer!r}", estimator, row)
-    return found
+    results: dict[str, dict] = {name: {} for name in estimators}
+    n = min((len(points_of_layer) for points_of_layer in rows.values()), default=N_NEIGHBORS + 1)
+    if n <= N_NEIGHBORS and levina_bickel in estimators.values():
+        raise ValueError(
+            f"levina_bickel needs {N_NEIGHBORS + 1} examples, {N_NEIGHBORS} beside each, not {n}"
+        )
+    for layer, points_of_layer in rows.items():
+        sharing = _sharing_neighbours(points_of_layer, estimators)
+        for name, estimator in sharing.items():
+            results[name][layer] = _or_nan(f"{name} of layer {layer!r}", estimator, points_of_layer)
+    return results
 
 
 def _uncompiled():
@@ -147,19 +149,25 @@ def _uncompiled():
     return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
-def _sharing(row, estimators):
+def _sharing_neighbours(row, estimators):
     """The estimators, those of a few neighbours with the same neighbours."""
-    several = [name for name, each in estimators.items() if each in (twonn, levina_bickel)]
+    neighbour_estimators = [
+        name for name, estimator in estimators.items() if estimator in (twonn, levina_bickel)
+    ]
     try:
-        near = find_neighbours(check_points(row), NEAR) if several else None
+        neighbours = (
+            find_neighbours(check_points(row), N_NEIGHBORS) if neighbour_estimators else None
+        )
     except ValueError:  # which each of them will say in its turn
         return estimators
-    return estimators | {name: partial(estimators[name], neighbours=near) for name in several}
+    return estimators | {
+        name: partial(estimators[name], neighbours=neighbours) for name in neighbour_estimators
+    }
 
 
-def _attempted(what, measure, *given):
+def _or_nan(what, measure, *given):
     try:
         return measure(*given)
-    except FAILED as error:
+    except FAILURES as error:
         warnings.warn(f"{what} is not to be had: {error}", UnmeasuredWarning, stacklevel=2)
         return float("nan")

@@ -11,24 +11,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sgdnoise.core._estimate import Estimate, mean
 from sgdnoise.nets._checks import check_losses
 from sgdnoise.nets._per_example._operator import per_example_gradients, trainable
-from sgdnoise.nets._watch._activations import called
+from sgdnoise.nets._watch._activations import call_network
 from sgdnoise.noise._measure._gradient_noise_scale import gradient_noise_scale
 
 
-def judged(loss: Callable, outputs, targets) -> torch.Tensor:
+def losses_of(loss: Callable, outputs, targets) -> torch.Tensor:
     """The losses (n,); one sentence for outputs and targets that do not suit the loss."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Using a target size")
-            each = loss(outputs, targets)
+            losses = loss(outputs, targets)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shape = tuple(outputs.shape) if torch.is_tensor(outputs) else type(outputs).__name__
         raise ValueError(
             f"the loss does not take outputs {shape} with targets {tuple(targets.shape)} "
             f"of {targets.dtype}"
         ) from error
-    check_losses(each, len(targets))
-    return each
+    check_losses(losses, len(targets))
+    return losses
 
 
 def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
@@ -38,20 +38,22 @@ def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
     0.  Raises ValueError as `gradients` does.
     """
     inputs, targets = examples
-    with torch.no_grad(), _exactly(targets):
-        each = judged(loss, called(net, inputs), targets)
-    with _exactly(targets):
+    with torch.no_grad(), _without_autocast(targets):
+        losses = losses_of(loss, call_network(net, inputs), targets)
+    with _without_autocast(targets):
         rows = per_example_gradients(net, loss, inputs, targets)
-    owned = [layer for layer in layers if any(key.startswith(f"{layer}.") for key in rows.shapes)]
-    found = {
-        "loss": _number(mean(each.double().numpy(force=True))),
+    with_parameters = [
+        layer for layer in layers if any(key.startswith(f"{layer}.") for key in rows.shapes)
+    ]
+    record = {
+        "loss": _as_floats(mean(losses.double().numpy(force=True))),
         "noise_trace": noise_trace(rows),
         "noise_scale": gradient_noise_scale(rows),
-        "layer_noise_trace": {layer: noise_trace(rows.layer(layer)) for layer in owned},
+        "layer_noise_trace": {layer: noise_trace(rows.layer(layer)) for layer in with_parameters},
     }
     if n_probes:
-        found["hessian_trace"] = hessian_trace(net, loss, inputs, targets, n_probes, rng)
-    return found
+        record["hessian_trace"] = hessian_trace(net, loss, inputs, targets, n_probes, rng)
+    return record
 
 
 def noise_trace(rows) -> Estimate:
@@ -59,10 +61,10 @@ def noise_trace(rows) -> Estimate:
 
     A minibatch of B has Tr C / B.
     """
-    middle = rows.combine(rows.ones() / rows.n)
-    along, wide = rows.project(middle).double(), middle.double()
-    apart = (rows.squares() - 2 * along + wide @ wide).clamp(min=0)
-    return _number(mean(apart.numpy(force=True) * rows.n / (rows.n - 1)))
+    mean_gradient = rows.combine(rows.ones() / rows.n)
+    along, mean_wide = rows.project(mean_gradient).double(), mean_gradient.double()
+    squared_distances = (rows.squares() - 2 * along + mean_wide @ mean_wide).clamp(min=0)
+    return _as_floats(mean(squared_distances.numpy(force=True) * rows.n / (rows.n - 1)))
 
 
 def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_probes: int, rng):
@@ -74,12 +76,12 @@ def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_prob
     """
     leaves = {n: t.detach().clone().requires_grad_() for n, t in trainable(net).items()}
     signs = [_signs(leaves, rng) for _ in range(n_probes)]
-    with torch.enable_grad(), _exactly(targets), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), _without_autocast(targets), sdpa_kernel(SDPBackend.MATH):
         try:
-            total = loss(called(net, inputs, leaves), targets).mean()
-            slopes = torch.autograd.grad(total, [*leaves.values()], None, None, True, True)
-            _check_derivable(slopes)
-            values = [_curvature(slopes, [*leaves.values()], z) for z in signs]
+            total = loss(call_network(net, inputs, leaves), targets).mean()
+            gradients = torch.autograd.grad(total, [*leaves.values()], None, None, True, True)
+            _check_derivable(gradients)
+            values = [_curvature(gradients, [*leaves.values()], z) for z in signs]
         except RuntimeError as error:
             if "not implemented" not in str(error):
                 raise
@@ -87,14 +89,14 @@ def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_prob
                 "the network has no second derivatives, and so no trace of its Hessian; "
                 "probes=0 goes without"
             ) from error
-    return _number(mean(np.asarray(values)))
+    return _as_floats(mean(np.asarray(values)))
 
 
-def _number(found):
-    return Estimate(float(found.value), float(found.stderr), found.dof)
+def _as_floats(estimate):
+    return Estimate(float(estimate.value), float(estimate.stderr), estimate.dof)
 
 
-def _exactly(tensor):
+def _without_autocast(tensor):
     """Without autocast: covariances want all digits."""
     return torch.autocast(tensor.device.type, enabled=False)
 
@@ -103,29 +105,29 @@ def _signs(leaves, rng):
     return [torch.as_tensor(rng.choice([-1.0, 1.0], t.shape)).to(t) for t in leaves.values()]
 
 
-def _curvature(slopes, leaves, signs):
+def _curvature(gradients, leaves, signs):
     """z^T H z, from a gradient that can be derived once more."""
-    pairs = zip(slopes, signs, strict=True)
-    along = sum((s * z).sum() for s, z in pairs if s is not None and s.requires_grad)
-    if not torch.is_tensor(along):
+    pairs = zip(gradients, signs, strict=True)
+    directional = sum((s * z).sum() for s, z in pairs if s is not None and s.requires_grad)
+    if not torch.is_tensor(directional):
         return 0.0
-    found = torch.autograd.grad(along, leaves, retain_graph=True, allow_unused=True)
-    pairs = zip(found, signs, strict=True)
+    products = torch.autograd.grad(directional, leaves, retain_graph=True, allow_unused=True)
+    pairs = zip(products, signs, strict=True)
     return float(sum((h * z).double().sum() for h, z in pairs if h is not None))
 
 
-def _check_derivable(slopes):
+def _check_derivable(gradients):
     """Raises RuntimeError for what may be derived once alone, which torch would take for constant.
 
     It puts a node, Error, where such a function ends the graph, and looks at it only on the way to
     what is asked for.
     """
-    left = [slope.grad_fn for slope in slopes if slope is not None]
-    seen = set(left)
-    while left:
-        node = left.pop()
+    pending = [gradient.grad_fn for gradient in gradients if gradient is not None]
+    visited = set(pending)
+    while pending:
+        node = pending.pop()
         if type(node).__name__ == "Error":
             raise RuntimeError("a second derivative is not implemented")
-        fresh = {after for after, _ in getattr(node, "next_functions", ())} - seen
-        left += fresh
-        seen |= fresh
+        unvisited = {after for after, _ in getattr(node, "next_functions", ())} - visited
+        pending += unvisited
+        visited |= unvisited

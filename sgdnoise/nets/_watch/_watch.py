@@ -16,19 +16,19 @@ from torch.nn.parameter import is_lazy
 from sgdnoise.nets._checks import check_examples, check_finite_inputs, listed
 from sgdnoise.nets._per_example._plan import FallbackWarning, UnusedWarning
 from sgdnoise.nets._watch._activations import (
-    FAILED,
-    USUAL,
+    DEFAULT_ESTIMATORS,
+    FAILURES,
     UnmeasuredWarning,
     activations,
     dimensions,
-    points,
-    untouched,
+    points_of,
+    preserved,
     unwrapped,
-    weighty,
+    with_weights,
 )
-from sgdnoise.nets._watch._loss_traces import judged, loss_and_noise
+from sgdnoise.nets._watch._loss_traces import loss_and_noise, losses_of
 
-TRIED = 3  # examples on which it is found what the layers hand on
+N_TRIED = 3  # examples on which it is found what the layers hand on
 
 
 def watch(
@@ -67,18 +67,18 @@ def watch(
     below 1; for fewer than 11 examples for the usual estimators, any not finite, or on another
     device than the network; for a loss that does not take the targets; and as `gradients` does.
     """
-    due, net = _schedule(every), unwrapped(net)
-    estimators = USUAL if estimators is None else estimators
-    begun = dist.is_available() and dist.is_initialized()
-    ranks = dist.get_world_size() if gather and begun else 1
-    look = Probe(
+    is_due, net = _schedule(every), unwrapped(net)
+    estimators = DEFAULT_ESTIMATORS if estimators is None else estimators
+    initialised = dist.is_available() and dist.is_initialized()
+    ranks = dist.get_world_size() if gather and initialised else 1
+    probe = Probe(
         net, _as_tuple(inputs), targets, loss, {}, estimators, pooled, n_probes, rng, ranks
     )
-    _in_step(look.check, ranks)
-    with untouched(net, training):
-        look = _in_step(partial(look.at_layers, layers), ranks).joined()
-        first = _in_step(partial(look, start), ranks)
-        return Watch(look, training, due, log, start, first)
+    _on_all_ranks(probe.check, ranks)
+    with preserved(net, training):
+        probe = _on_all_ranks(partial(probe.at_layers, layers), ranks).with_all_examples()
+        first_record = _on_all_ranks(partial(probe, start), ranks)
+        return Watch(probe, training, is_due, log, start, first_record)
 
 
 def doubling(step: int) -> bool:
@@ -92,27 +92,27 @@ def doubling(step: int) -> bool:
 class Watch:
     """What was seen of a network, at the start and at some steps of its training."""
 
-    def __init__(self, look, training, due, log, start, first):
+    def __init__(self, probe, training, is_due, log, start, first_record):
         self.count = self._last = start
-        self._look, self._training, self._due, self._log = look, training, due, log
-        self._seen: dict[int, dict] = {}
-        self._keep(first)
+        self._probe, self._training, self._is_due, self._log = probe, training, is_due, log
+        self._records: dict[int, dict] = {}
+        self._store(first_record)
 
     def step(self, at: int | None = None) -> None:
         """One more step was made, or `at` in all; where that is due, look, but not twice."""
         self.count = self.count + 1 if at is None else at
-        if self.count != self._last and self._due(self.count):
-            self.look()
+        if self.count != self._last and self._is_due(self.count):
+            self.measure()
 
-    def look(self) -> None:
+    def measure(self) -> None:
         """Look now, whether or not it is due.
 
         What cannot be measured, because a layer has died or the loss is not finite, is nan, with a
         warning, `Unmeasured`: training goes on.
         """
         self._last = self.count
-        with untouched(self._look.net, self._training):
-            self._keep(self._look(self.count, forgiving=True))
+        with preserved(self._probe.net, self._training):
+            self._store(self._probe(self.count, tolerant=True))
 
     def results(self):
         """All that was seen, an xarray Dataset along step and layer, with errors as NAME_stderr.
@@ -121,23 +121,23 @@ class Watch:
         """
         from sgdnoise.core._dataset import as_dataset
 
-        return as_dataset(self._seen)
+        return as_dataset(self._records)
 
     def __enter__(self) -> "Watch":
         return self
 
     def __exit__(self, *_) -> None:
-        self._due = _never
+        self._is_due = _never
 
-    def _keep(self, record):
+    def _store(self, record):
         if record is None:
             return
-        self._seen[self.count] = record
+        self._records[self.count] = record
         if self._log is not None:
             from sgdnoise.core._dataset import as_numbers
 
-            found = as_numbers(record)
-            named = {n if layer is None else f"{layer}/{n}": x for (n, layer), x in found.items()}
+            numbers = as_numbers(record)
+            named = {n if layer is None else f"{layer}/{n}": x for (n, layer), x in numbers.items()}
             self._log(named, self.count)
 
 
@@ -153,28 +153,31 @@ class Probe:
     estimators: dict
     pooled: bool
     n_probes: int
-    root: int
+    seed: int
     ranks: int
     examples: tuple | None = None  # inputs and targets of all ranks, where gradients are measured
 
-    def __call__(self, step: int, *, forgiving: bool = False) -> dict | None:
+    def __call__(self, step: int, *, tolerant: bool = False) -> dict | None:
         """What is seen after a step; None on ranks that do not measure."""
         _, rows = activations(self.net, self.inputs, self.layers, self._rows)
-        parts = _gathered(rows, self.ranks)
-        if parts is None:
+        rows_of_ranks = _gathered(rows, self.ranks)
+        if rows_of_ranks is None:
             return None
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in self.layers}
-        record = dimensions(whole, self.estimators)
+        rows_of_all = {
+            name: np.concatenate([rows_of_rank[name] for rows_of_rank in rows_of_ranks])
+            for name in self.layers
+        }
+        record = dimensions(rows_of_all, self.estimators)
         if self.examples is None:
             return record
-        return record | self._noise(np.random.default_rng([self.root, step]), forgiving)
+        return record | self._noise(np.random.default_rng([self.seed, step]), tolerant)
 
     def check(self) -> None:
         """Raises ValueError for examples, and for settings, that cannot be."""
         if not self.inputs:
             raise ValueError("the inputs are an empty tuple, and a network is seen at examples")
         first = next(self.net.parameters(), self.inputs[0])
-        if any(is_lazy(each) for each in self.net.parameters()):
+        if any(is_lazy(parameter) for parameter in self.net.parameters()):
             raise ValueError("some layers have no size before a first batch: run one through them")
         if (self.targets is None) != (self.loss is None):
             raise ValueError("targets and a loss are given both, or neither of them")
@@ -182,58 +185,64 @@ class Probe:
             raise ValueError(f"Tr H takes 2 probes or more, or 0 for none, not {self.n_probes}")
         targets = self.inputs[0] if self.targets is None else self.targets
         check_examples(self.inputs, targets, first.device)
-        for part in self.inputs:
-            check_finite_inputs(part)
+        for array in self.inputs:
+            check_finite_inputs(array)
 
     def at_layers(self, names) -> "Probe":
         """The same at these layers, or at all with a weight; raises ValueError as `watch` says."""
         modules = dict(self.net.named_modules())
         names = [names] if isinstance(names, str) else names
         if unknown := [name for name in names or () if name not in modules]:
-            there = listed(name for name in modules if name)
-            raise ValueError(f"no layer is called {unknown[0]!r}; there are {there}")
-        few = tuple(part[:TRIED] for part in self.inputs)
-        tried = weighty(modules) if names is None else {name: modules[name] for name in names}
-        outputs, seen = activations(self.net, few, tried, partial(self._tried, names is None))
-        if unreached := [name for name in names or () if name not in seen]:
+            names_there = listed(name for name in modules if name)
+            raise ValueError(f"no layer is called {unknown[0]!r}; there are {names_there}")
+        first_examples = tuple(array[:N_TRIED] for array in self.inputs)
+        candidates = (
+            with_weights(modules) if names is None else {name: modules[name] for name in names}
+        )
+        outputs, reached = activations(
+            self.net, first_examples, candidates, partial(self._has_points, names is None)
+        )
+        if unreached := [name for name in names or () if name not in reached]:
             raise ValueError(f"the forward pass does not reach layer {unreached[0]!r}")
         if self.loss is not None:
-            judged(self.loss, outputs, self.targets[:TRIED])
-        return replace(self, layers={name: tried[name] for name in tried if seen.get(name)})
+            losses_of(self.loss, outputs, self.targets[:N_TRIED])
+        return replace(
+            self, layers={name: candidates[name] for name in candidates if reached.get(name)}
+        )
 
-    def joined(self) -> "Probe":
+    def with_all_examples(self) -> "Probe":
         """The same with the examples of all ranks where gradients of a loss are measured."""
         if self.loss is None:
             return self
         if self.ranks == 1:
             return replace(self, examples=(self.inputs, self.targets))
-        parts = _gathered([part.cpu() for part in (*self.inputs, self.targets)], self.ranks)
-        if parts is None:
+        of_ranks = _gathered([tensor.cpu() for tensor in (*self.inputs, self.targets)], self.ranks)
+        if of_ranks is None:
             return self
         device = self.targets.device
-        *inputs, targets = (torch.cat(part).to(device) for part in zip(*parts, strict=True))
+        *inputs, targets = (torch.cat(tensor).to(device) for tensor in zip(*of_ranks, strict=True))
         return replace(self, examples=(tuple(inputs), targets))
 
-    def _tried(self, leave_out, name, module, output):
+    def _has_points(self, leave_out, name, module, output):
         try:
-            return points(name, module, output, min(TRIED, len(self.inputs[0]))) is not None
+            return points_of(name, module, output, min(N_TRIED, len(self.inputs[0]))) is not None
         except ValueError:
             if not leave_out:
                 raise
 
     def _rows(self, name, module, output):
-        return points(name, module, output, len(self.inputs[0]), self.pooled)
+        return points_of(name, module, output, len(self.inputs[0]), self.pooled)
 
-    def _noise(self, rng, forgiving):
+    def _noise(self, rng, tolerant):
         with warnings.catch_warnings():
-            if forgiving:  # what was said at the start is known
+            if tolerant:  # what was said at the start is known
                 warnings.simplefilter("ignore", FallbackWarning)
                 warnings.simplefilter("ignore", UnusedWarning)
-            given = self.net, self.loss, self.examples, self.layers, self.n_probes
+            arguments = self.net, self.loss, self.examples, self.layers, self.n_probes
             try:
-                return loss_and_noise(*given, rng)
-            except FAILED as error:
-                if not forgiving:
+                return loss_and_noise(*arguments, rng)
+            except FAILURES as error:
+                if not tolerant:
                     raise
                 warnings.warn(f"no gradient noise: {error}", UnmeasuredWarning, stacklevel=4)
                 return {}
@@ -262,27 +271,27 @@ def _as_tuple(inputs):
     return inputs if isinstance(inputs, tuple) else (inputs,)
 
 
-def _in_step(task, ranks):
+def _on_all_ranks(task, ranks):
     """What a task gives on this rank; where one of the ranks refuses, all do."""
-    found, problem = None, None
+    result, problem = None, None
     try:
-        found = task()
+        result = task()
     except ValueError as error:
         if ranks == 1:
             raise
         problem = f"rank {dist.get_rank()}: {error}"
     if ranks > 1:
-        said: list[Any] = [None] * ranks
-        dist.all_gather_object(said, problem)
-        if problems := [each for each in said if each]:
+        problems_of_ranks: list[Any] = [None] * ranks
+        dist.all_gather_object(problems_of_ranks, problem)
+        if problems := [message for message in problems_of_ranks if message]:
             raise ValueError(problems[0])
-    return found
+    return result
 
 
-def _gathered(part, ranks):
+def _gathered(value, ranks):
     """What all ranks have, in their order, on rank 0; None on the others."""
     if ranks == 1:
-        return [part]
-    parts = [None] * ranks if dist.get_rank() == 0 else None
-    dist.gather_object(part, parts)
-    return parts
+        return [value]
+    values = [None] * ranks if dist.get_rank() == 0 else None
+    dist.gather_object(value, values)
+    return values
