@@ -51,11 +51,11 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def coverage(results, name) -> Verdict:
     """Percentage of intervals that contain the estimator's own mean, over all samples."""
-    part = results.sel(estimator=name)
-    count = float(part.repeats.sum())
+    data = results.sel(estimator=name)
+    count = float(data.repeats.sum())
     if not count:
         return Verdict(f"{name}: intervals of 95%", 95.0, Estimate(np.nan, np.nan), False, 1.0)
-    fraction = float((part.covered * part.repeats).sum()) / count
+    fraction = float((data.covered * data.repeats).sum()) / count
     error = 100 * (max(fraction * (1 - fraction), 1 / count) / count) ** 0.5
     measured, claimed = Estimate(100 * fraction, error), name not in INTEGER_VALUED
     return Verdict(f"{name}: intervals of 95%", 95.0, measured, claimed, 1.5)
@@ -72,13 +72,13 @@ def tables(results: xr.Dataset) -> list[Table]:
     variants = ", ".join(f"{name}: {DESCRIPTIONS[name]}" for name in results.change.values.tolist())
     caption = f"mean percentage error over 24 manifolds (mean ± s.e. over seeds); {variants}"
     first = Table(caption, ("method", *(f"{n}, {change}" for n, change in kinds)), rows)
-    return [first, *(_error_bars(part, name) for name, part in settings_of(results, "cloud"))]
+    return [first, *(_error_bars(data, name) for name, data in settings_of(results, "cloud"))]
 
 
 def _error_bars(results, cloud):
     rows = [
-        (name, *(_error_bar(cell) for _, cell in settings_of(part, "d")))
-        for name, part in settings_of(results, "estimator")
+        (name, *(_error_bar(cell) for _, cell in settings_of(data, "d")))
+        for name, data in settings_of(results, "estimator")
     ]
     caption = (
         f"{cloud}: mean value, claimed over true error, share of 95% intervals that hold the mean"
@@ -86,8 +86,8 @@ def _error_bars(results, cloud):
     return Table(caption, ("estimator", *(f"d = {d}" for d in results.d.values.tolist())), rows)
 
 
-def _error_bar(part):
-    if not int(part.repeats):
+def _error_bar(data):
+    if not int(data.repeats):
         return "-"
-    ratio = float(part.claimed_error / part.spread) if float(part.spread) else float("nan")
-    return f"{float(part['mean']):.3g}, {ratio:.2f}, {100 * float(part.covered):.0f}%"
+    ratio = float(data.claimed_error / data.spread) if float(data.spread) else float("nan")
+    return f"{float(data['mean']):.3g}, {ratio:.2f}, {100 * float(data.covered):.0f}%"

@@ -35,22 +35,22 @@ def figures(results) -> dict[str, tuple[str, Figure]]:
 @mpl.rc_context(STYLE)
 def draw(results) -> Figure:
     """Estimated over true for each manifold, in the order of the true dimension."""
-    part = results.sel(points=results.points.max(), change="clean").sortby("true")
+    data = results.sel(points=results.points.max(), change="clean").sortby("true")
     figure = Figure(figsize=(7.2, 3.8))
     ax = figure.subplots()
     ax.axhline(1, color="black", linewidth=0.7)
-    positions = np.arange(part.sizes["manifold"])
-    names = [name for name in MARKERS if name in part.by]
+    positions = np.arange(data.sizes["manifold"])
+    names = [name for name in MARKERS if name in data.by]
     for shift, name in zip(np.linspace(-0.22, 0.22, len(names)), names, strict=True):
         label, color, marker = MARKERS[name]
-        ratio = part.found.sel(by=name) / part.true
+        ratio = data.found.sel(by=name) / data.true
         mean, deviation = ratio.mean("seed"), 2 * ratio.std("seed", ddof=1)
         style: dict = {"fmt": marker, "markersize": 3.5, "linewidth": 0.8}
         ax.errorbar(positions + shift, mean, deviation, label=label, color=COLOURS[color], **style)
-    pairs = zip(part.manifold.values, part.true.values, strict=True)
+    pairs = zip(data.manifold.values, data.true.values, strict=True)
     ax.set_xticks(positions, [f"{m} ({d:.0f})" for m, d in pairs], rotation=60, ha="right")
     ax.set_ylabel("dimension estimated / true")
-    ax.set_title(f"n = {int(part.points)}, {part.sizes['seed']} sets; true dimension in brackets")
+    ax.set_title(f"n = {int(data.points)}, {data.sizes['seed']} sets; true dimension in brackets")
     ax.set_xlim(-0.6, positions[-1] + 0.6)
     figure.legend(ncols=3, loc="outside upper right")
     return figure
@@ -67,10 +67,10 @@ def draw_coverage(results) -> Figure:
     ax.axvspan(95 - reach, min(100, 95 + reach), color=COLOURS["grey"], alpha=0.2, linewidth=0)
     rows = -np.arange(len(names))
     for shift, (cloud, (color, marker)) in zip((0.22, 0, -0.22), MANIFOLDS.items(), strict=True):
-        for d, part in settings_of(results.sel(cloud=cloud), "d"):
+        for d, data in settings_of(results.sel(cloud=cloud), "d"):
             style: dict = {"s": 4 + 2.2 * d, "marker": marker, "color": COLOURS[color]}
             label = f"{cloud}, d = {d}"
-            ax.scatter(100 * part.covered, rows + shift, linewidth=0, label=label, **style)
+            ax.scatter(100 * data.covered, rows + shift, linewidth=0, label=label, **style)
     ax.set_yticks(rows, names)
     ax.set_ylim(rows[-1] - 0.7, 0.7)
     ax.set_xlabel("95% intervals that contain the estimator's own mean (%)")

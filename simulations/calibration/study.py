@@ -14,7 +14,7 @@ import xarray as xr
 from sgdnoise import dimension
 from sgdnoise.core import with_group_error
 from sgdnoise.data import BENCHMARK, benchmark, embedded, gaussian, noisy, sphere, torus
-from sgdnoise.lab import Study, option, read_result
+from sgdnoise.lab import Study, merge_sweeps, option, read_result
 from simulations.calibration import claims, figure
 
 COMMITTED = Path(__file__).with_name("result.nc")
@@ -171,27 +171,29 @@ def execute(parameters: dict, session) -> xr.Dataset:
         "block": list(range(-(-p["repeats"] // BLOCK))),
     }
     measure = partial(coverage, repeats=p["repeats"], size=p["sample"], names=names)
-    parts = []
+    accuracies = None
     if methods_of(names, p["calibrated"]):
         run = partial(accuracy, calibrated=p["calibrated"], names=names)
-        parts.append(session.sweep(run, benchmarks, name="accuracy"))
+        accuracies = session.sweep(run, benchmarks, name="accuracy")
     bars = summary(session.sweep(measure, samples, name="coverage"))
     if only:
-        return renewed(read_result(COMMITTED), *(parts or [None]), bars.sel(estimator=only))
-    return xr.merge([*parts, bars], join="outer", compat="no_conflicts")
+        return renewed(read_result(COMMITTED), accuracies, bars.sel(estimator=only))
+    return merge_sweeps({"accuracy": accuracies, "coverage": bars})
 
 
 def renewed(committed: xr.Dataset, accuracies: xr.Dataset | None, bars: xr.Dataset) -> xr.Dataset:
     """The committed results with these methods and these estimators replaced."""
-    parts = []
+    datasets = []
     for axis, new in (("by", accuracies), ("estimator", bars)):
         old = committed[[name for name, v in committed.data_vars.items() if axis in v.dims]]
         if new is not None:
             others = old.drop_sel({axis: new[axis].values})
             order = {axis: old[axis].values}
             old = xr.concat([others, new], axis, join="exact", data_vars="minimal").sel(order)
-        parts.append(old)
-    merged = xr.merge([part.drop_attrs() for part in parts], join="outer", compat="no_conflicts")
+        datasets.append(old)
+    merged = xr.merge(
+        [dataset.drop_attrs() for dataset in datasets], join="outer", compat="no_conflicts"
+    )
     return merged.assign_attrs({f"before_{name}": v for name, v in committed.attrs.items()})
 
 
@@ -217,7 +219,10 @@ SMALL = {
 
 
 def check(parameters: dict) -> None:
-    """Raises ValueError where some estimators alone are to be measured at another size."""
+    """Raises ValueError for an unknown estimator, or one to be measured at another size."""
+    for name in parameters["only"]:
+        if name not in ALL:
+            raise ValueError(f"there is no estimator {name!r}; there are {', '.join(ALL)}")
     full = {name: parameters[name] for name in FULL if name != "only"}
     if parameters["only"] and full != {name: v for name, v in FULL.items() if name != "only"}:
         raise ValueError("--only measures again at the full size, that of the committed results")
@@ -230,9 +235,7 @@ study = Study(
     options={
         "seeds": option(int, "benchmark sets of each kind", least=2),
         "repeats": option(int, "samples of each manifold, fewer of slow estimators", least=2),
-        "only": option(
-            list, "an estimator to measure again, all others as committed", choices=list(ALL)
-        ),
+        "only": option(list, "an estimator to measure again, all others as committed"),
     },
     claims=claims,
     figure=figure,

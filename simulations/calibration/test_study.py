@@ -4,17 +4,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import typer
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
-from typer.testing import CliRunner
 from witnesses import SURE
 
 from sgdnoise.core import mean, with_group_error
 from sgdnoise.dimension import ERROR_GROUPS, ESTIMATORS
+from sgdnoise.lab import Session
 from simulations.calibration import claims, study
-from simulations.calibration import figure as picture
+from simulations.calibration import figure as drawing
 
 
 def found(values, true):
@@ -40,7 +39,7 @@ def bars(rng, reach):
 @pytest.mark.parametrize("reach", [1.0, 1.96])
 def test_intervals_hold_as_often_as_they_would_about_the_true_mean(reach, rng):
     """Though the mean over 10 repeats is nearer to each than the true one by 5%."""
-    summed = claims.summarised(bars(rng, reach))
+    summed = study.summary(bars(rng, reach))
     expected = 2 * norm.cdf(reach) - 1
     assert abs(mean(summed.covered.values).z(expected)) < SURE
     assert set(summed.repeats.values) == {10}
@@ -52,7 +51,7 @@ def test_repeats_that_were_not_run_count_for_nothing(rng):
     full = bars(rng, 1.0)
     full.value[:, 1, :] = np.nan
     full.reach[1, 0, 1:] = np.nan  # one is left, of which there is no spread
-    summed = claims.summarised(full)
+    summed = study.summary(full)
     assert summed.repeats.values[:3].tolist() == [5, 0, 5]
     assert np.isnan(summed.covered.values[1])
 
@@ -64,7 +63,7 @@ def test_the_share_of_an_estimator_counts_every_interval_once():
         {"repeats": (axes, [[100, 20, 0]]), "covered": (axes, [[0.9, 0.4, np.nan]])},
         {"estimator": ["twonn"]},
     )
-    found = claims._covered(results, "twonn")
+    found = claims.coverage(results, "twonn")
     share = 98 / 120
     np.testing.assert_allclose(found.measured.value, 100 * share, rtol=1e-12)
     np.testing.assert_allclose(found.measured.stderr, 100 * (share * (1 - share) / 120) ** 0.5)
@@ -74,32 +73,35 @@ def test_the_share_of_an_estimator_counts_every_interval_once():
 def test_sharing_neighbours_changes_no_value_and_no_error(rng):
     points = rng.normal(size=(250, 3))
     names = ("twonn", "levina_bickel", "ess", "participation_ratio", "stable_rank")
-    values = dict(zip(ESTIMATORS, study._measured(points, names), strict=True))
+    values = dict(zip(ESTIMATORS, study._bars_of(points, names), strict=True))
     for name in names:
         expected = with_group_error(ESTIMATORS[name], points, **ERROR_GROUPS.get(name, {}))
         reach = expected.interval()[1] - expected.value
-        np.testing.assert_allclose(values[name], [*expected[:2], reach], rtol=1e-9)
+        np.testing.assert_allclose(
+            values[name], [expected.value, expected.stderr, reach], rtol=1e-9
+        )
     assert np.isnan(values["danco"]).all()  # was not asked for
 
 
 @pytest.mark.parametrize("repeats", [2, 8, 240])
 def test_every_estimator_is_measured_in_two_repeats_at_least_and_quick_ones_in_all(repeats):
-    times = Counter(name for repeat in range(repeats) for name in study._due(repeat, repeats))
+    times = Counter(
+        name for repeat in range(repeats) for name in study._measured_in(repeat, repeats)
+    )
     assert set(times) == set(ESTIMATORS)
-    assert set(study.ONE_IN) < set(ESTIMATORS)
+    assert set(study.REPEAT_INTERVAL) < set(ESTIMATORS)
     for name in ESTIMATORS:
-        assert times[name] == max(2, -(-repeats // study.ONE_IN.get(name, 1)))
+        assert times[name] == max(2, -(-repeats // study.REPEAT_INTERVAL.get(name, 1)))
 
 
 @pytest.fixture(scope="module")
 def small():
     """The smallest run, in this process, one cloud standing for all."""
-    size = study.SMALL._replace(repeats=2, cloud=210)
     near = study.accuracy(300, "clean", 0, calibrated=False)
     sets = xr.concat([near, near], "seed").expand_dims(points=[300], change=["clean"])
-    part = xr.concat([study.coverage("torus", 2, 0, size=size)], "block")
-    parts = [part.expand_dims(cloud=[cloud], d=[2]) for cloud in study.CLOUDS]
-    repeated = claims.summarised(xr.combine_by_coords(parts))
+    part = xr.concat([study.coverage("torus", 2, 0, repeats=2, size=210)], "block")
+    parts = [part.expand_dims(cloud=[cloud], d=[2]) for cloud in study.MANIFOLDS]
+    repeated = study.summary(xr.combine_by_coords(parts))
     return xr.merge([sets, repeated])
 
 
@@ -112,13 +114,13 @@ def test_the_methods_of_an_estimator_are_those_that_use_it():
 
 @pytest.mark.slow
 def test_estimators_measured_again_are_as_in_a_whole_run_and_the_others_as_before(small):
-    size, names = study.SMALL._replace(repeats=2, cloud=210), ["twonn", "stable_rank"]
+    names = ["twonn", "stable_rank"]
     again = study.accuracy(300, "clean", 0, calibrated=False, names=("twonn",))
     assert again.by.values.tolist() == ["twonn"]
     again = xr.concat([again, again], "seed").expand_dims(points=[300], change=["clean"])
-    part = study.coverage("torus", 2, 0, size=size, names=names)
-    parts = [part.expand_dims(cloud=[cloud], d=[2], block=[0]) for cloud in study.CLOUDS]
-    repeated = claims.summarised(xr.combine_by_coords(parts)).sel(estimator=names)
+    part = study.coverage("torus", 2, 0, repeats=2, size=210, names=names)
+    parts = [part.expand_dims(cloud=[cloud], d=[2], block=[0]) for cloud in study.MANIFOLDS]
+    repeated = study.summary(xr.combine_by_coords(parts)).sel(estimator=names)
     before = small.copy(deep=True)
     before["mean"].loc[{"estimator": names}] = np.nan
     before["found"].loc[{"by": "twonn"}] = np.nan
@@ -130,19 +132,22 @@ def test_estimators_measured_again_are_as_in_a_whole_run_and_the_others_as_befor
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("changes", "words"),
     [
-        (["--only", "kaiser"], "'kaiser'"),
-        (["--only", "twonn", "--small"], "at the full size"),
-        (["--only", "twonn", "--repeats", "10"], "at the full size"),
+        ({"only": ["kaiser"]}, "there is no estimator 'kaiser'; there are"),
+        ({"only": ["twonn"], "repeats": 10}, "at the full size"),
+        ({"seeds": 1}, "seeds must be at least 2, not 1"),
+        ({"repeats": 0}, "repeats must be at least 2, not 0"),
     ],
 )
-def test_what_cannot_be_measured_again_alone_is_refused(words, said, tmp_path):
-    app = typer.Typer()
-    app.command()(study.main)
-    found = CliRunner().invoke(app, [*words, "--out", str(tmp_path)])
-    assert found.exit_code == 2
-    assert said in found.stderr
+def test_what_cannot_be_measured_is_refused(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("full", Session(tmp_path), changes)
+
+
+def test_one_estimator_is_measured_again_at_the_full_size_alone(tmp_path):
+    with pytest.raises(ValueError, match="at the full size"):
+        study.study.parameters("small", Session(tmp_path), {"only": ["twonn"]})
 
 
 def test_the_smallest_run_is_judged_and_drawn(small):
@@ -150,21 +155,9 @@ def test_the_smallest_run_is_judged_and_drawn(small):
     assert len(verdicts) == 1 + len(ESTIMATORS)
     told = [v.measured.value for v in verdicts if "geodesic" not in v.name]  # refuses few points
     assert np.isfinite(told).all()
-    for caption, figure in picture.figures(small).values():
+    for caption, figure in drawing.figures(small).values():
         assert caption.endswith(".")
         assert isinstance(figure, Figure)
         assert all(ax.get_xlabel() or ax.get_ylabel() for ax in figure.axes)
     for table in claims.tables(small):
         assert all(len(row) == len(table.headings) for row in table.rows)
-
-
-@pytest.mark.parametrize("word", ["--seeds", "--repeats"])
-@pytest.mark.parametrize("number", [1, 0, -3])
-def test_too_few_to_have_an_error_are_refused_in_one_sentence(word, number, tmp_path):
-    app = typer.Typer()
-    app.command()(study.main)
-    words = ["--small", word, str(number), "--out", str(tmp_path)]
-    found = CliRunner().invoke(app, words)
-    assert found.exit_code == 2
-    (sentence,) = found.stderr.splitlines()
-    assert sentence == f"error: an error needs at least 2 seeds and 2 repeats, not {number}"

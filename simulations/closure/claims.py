@@ -28,20 +28,20 @@ MOMENTS = {"a third": 1, "two thirds": 3, "the end": 5}  # indices of the record
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """Ratio and loss at three moments of every case; without noise, gradient descent."""
     rows = []
-    for name, part in settings_of(results, "case"):
-        rows += _control(part) if name == CONTROL else _claims(part, name)
+    for name, data in settings_of(results, "case"):
+        rows += _control(data) if name == CONTROL else _claims(data, name)
     return rows
 
 
-def in_regime(part: xr.Dataset) -> bool:
+def in_regime(data: xr.Dataset) -> bool:
     """Whether both neglected effects stay below their bounds at all moments of this part."""
-    error, feedback = (float(abs(part[name]).max()) for name in ("strain", "feedback"))
+    error, feedback = (float(abs(data[name]).max()) for name in ("strain", "feedback"))
     return error <= MAX_CLOSURE_ERROR and feedback <= MAX_FEEDBACK
 
 
-def _control(part):
+def _control(data):
     """Runs without noise against the closure without noise, which is gradient descent."""
-    end = part.isel(watch=-1)
+    end = data.isel(watch=-1)
     ratio, loss = mean_of(end["ratio"]), mean_of(end["loss"])
     predicted = end.sel(how="closure")
     trace = Estimate(float(end.spread), 0.0)
@@ -64,10 +64,10 @@ def _control(part):
     ]
 
 
-def _claims(part, name):
+def _claims(data, name):
     rows = []
     for moment, watch in MOMENTS.items():
-        at, inside = part.isel(watch=watch), in_regime(part.isel(watch=slice(watch + 1)))
+        at, inside = data.isel(watch=watch), in_regime(data.isel(watch=slice(watch + 1)))
         for label, key in (("PR", "ratio"), ("loss", "loss")):
             predicted = float(at.sel(how="closure")[f"{key}_by"])
             tolerance = TOLERANCE[key] * abs(predicted)
@@ -81,16 +81,16 @@ def tables(results: xr.Dataset) -> list[Table]:
     return [_methods(results), _ranks(results)]
 
 
-def last_in_regime(part: xr.Dataset) -> int:
+def last_in_regime(data: xr.Dataset) -> int:
     """Index of the last moment in regime, or of the first moment."""
-    inside = [k for k in range(part.sizes["watch"]) if in_regime(part.isel(watch=slice(k + 1)))]
+    inside = [k for k in range(data.sizes["watch"]) if in_regime(data.isel(watch=slice(k + 1)))]
     return inside[-1] if inside else 0
 
 
 def _methods(results):
     methods, rows = ("closure", "middle", "descent"), []
-    for name, part in settings_of(results, "case"):
-        at = part.isel(watch=last_in_regime(part))
+    for name, data in settings_of(results, "case"):
+        at = data.isel(watch=last_in_regime(data))
         shift = mean_of(at["shift"])
         row = [
             name,
@@ -115,9 +115,9 @@ def _methods(results):
     return Table(caption, (*headings, "shift of the mean", "Tr S"), rows)
 
 
-def deviation_by_rank(part: xr.Dataset, key: str, watch: int) -> dict[int, float]:
+def deviation_by_rank(data: xr.Dataset, key: str, watch: int) -> dict[int, float]:
     """Deviation of each rank from the dense closure at a moment, in per cent."""
-    at, deviations = part[f"{key}_by"].isel(watch=watch), {}
+    at, deviations = data[f"{key}_by"].isel(watch=watch), {}
     for method in (m for m in at.how.values.tolist() if m.startswith("rank")):
         value = 100 * float(at.sel(how=method) / at.sel(how="closure") - 1)
         if np.isfinite(value):
@@ -127,10 +127,10 @@ def deviation_by_rank(part: xr.Dataset, key: str, watch: int) -> dict[int, float
 
 def _ranks(results):
     rows = []
-    for name, part in settings_of(results, "case"):
-        watch = last_in_regime(part)
-        ratio, loss = (deviation_by_rank(part, key, watch) for key in ("ratio", "loss"))
-        size = str(int(part.parameters))
+    for name, data in settings_of(results, "case"):
+        watch = last_in_regime(data)
+        ratio, loss = (deviation_by_rank(data, key, watch) for key in ("ratio", "loss"))
+        size = str(int(data.parameters))
         rows += [(name, size, str(r), f"{ratio[r]:+.3f}", f"{loss[r]:+.3f}") for r in ratio]
     caption = "What a covariance of low rank costs: deviation from the dense closure, then"
     headings = ("case", "parameters", "rank", "PR deviation, %", "loss deviation, %")

@@ -30,9 +30,9 @@ def draw(results) -> Figure:
     names = [n for n in results.case.values.tolist() if n.startswith("minibatch")]
     names = [n for n in names if not n.endswith("wide")]
     for name, color in zip(names, RATE_COLOURS, strict=False):
-        part = results.sel(case=name)
-        _path(ratio, part, "ratio", COLOURS[color], name.split(", ")[1])
-        _path(loss, part, "loss", COLOURS[color], None)
+        data = results.sel(case=name)
+        _path(ratio, data, "ratio", COLOURS[color], name.split(", ")[1])
+        _path(loss, data, "loss", COLOURS[color], None)
     ratio.set(xlabel="time", ylabel="PR over that of descent")
     loss.set(xlabel="time", ylabel="loss over that of descent")
     handles = ratio.get_legend_handles_labels()
@@ -41,23 +41,23 @@ def draw(results) -> Figure:
     return figure
 
 
-def _path(ax, part, key, color, label):
-    descent = part[f"{key}_by"].sel(how="descent")
-    error = part[key].std("run", ddof=1) / part.sizes["run"] ** 0.5
-    mean = part[key].mean("run") / descent
-    ax.errorbar(part.time, mean, error / descent, fmt="o", markersize=3, color=color, label=label)
-    inside = np.maximum.accumulate(np.abs(part.strain.values)) <= BOUND
-    line = (part[f"{key}_by"].sel(how="closure") / descent).values
-    ax.plot(np.r_[0, part.time.values[inside]], np.r_[1, line[inside]], color=color)
+def _path(ax, data, key, color, label):
+    descent = data[f"{key}_by"].sel(how="descent")
+    error = data[key].std("run", ddof=1) / data.sizes["run"] ** 0.5
+    mean = data[key].mean("run") / descent
+    ax.errorbar(data.time, mean, error / descent, fmt="o", markersize=3, color=color, label=label)
+    inside = np.maximum.accumulate(np.abs(data.strain.values)) <= BOUND
+    line = (data[f"{key}_by"].sel(how="closure") / descent).values
+    ax.plot(np.r_[0, data.time.values[inside]], np.r_[1, line[inside]], color=color)
 
 
 def _deviations(ax, results):
     for kind, color, marker in (("minibatch", "blue", "o"), ("label", "vermilion", "s")):
         names = [n for n in results.case.values.tolist() if n.startswith(kind)]
         if names:
-            part = results.sel(case=names)
-            gap = 100 * abs(part.loss_by.sel(how="closure") / part.loss.mean("run") - 1)
-            x, y = abs(part.strain).values.ravel(), gap.values.ravel()
+            data = results.sel(case=names)
+            gap = 100 * abs(data.loss_by.sel(how="closure") / data.loss.mean("run") - 1)
+            x, y = abs(data.strain).values.ravel(), gap.values.ravel()
             ax.plot(x, y, marker, color=COLOURS[color], markersize=3, label=kind)
     ax.axvline(BOUND, linestyle="--", color=COLOURS["grey"])
     ax.axhline(1, linestyle=":", color=COLOURS["grey"])

@@ -54,8 +54,9 @@ def task(case: Case):
 
 
 def _initial(rng, net):
-    first = rng.normal(size=net.d * net.h) / net.d**0.5
-    return np.concatenate([first, rng.normal(size=net.h * net.o) / net.h**0.5])
+    d, h, o = net.widths
+    first = rng.normal(size=d * h) / d**0.5
+    return np.concatenate([first, rng.normal(size=h * o) / h**0.5])
 
 
 def noise_of(case: Case, problem: Problem):
@@ -105,8 +106,8 @@ def run(case: str, *, runs: int, duration: float, ranks: tuple[int, ...]) -> xr.
 
 def _expected(problem, observe, closure):
     """The mean of the observed numbers to second order, at each moment.  -> (watch, 2)"""
-    low_rank = isinstance(closure.spread[0], Factor)
-    matrices = [s.rows if low_rank else s for s in closure.spread]
+    low_rank = isinstance(closure.covariance[0], Factor)
+    matrices = [s.rows if low_rank else s for s in closure.covariance]
 
     @jax.jit
     def at(mean, matrix):
@@ -132,7 +133,7 @@ def neglected(problem, model, closure):
         feedback = second_order_mean(problem, trace, mean, Factor(rows)) / trace(mean) - 1
         return jnp.stack([closure_error(problem, mean, Factor(rows)), feedback])
 
-    pairs = zip(closure.mean, closure.spread, strict=True)
+    pairs = zip(closure.mean, closure.covariance, strict=True)
     return np.stack([np.asarray(at(*pair)) for pair in pairs])
 
 
@@ -151,7 +152,7 @@ def _dataset(closure, predictions, noiseless, theta, values, errors):
             "loss_by": (("how", "watch"), table[..., 1]),
             "strain": ("watch", errors[:, 0]),
             "feedback": ("watch", errors[:, 1]),
-            "spread": ("watch", np.asarray([np.trace(s) for s in closure.spread])),
+            "spread": ("watch", np.asarray([np.trace(s) for s in closure.covariance])),
             "spread_runs": ("watch", theta.var(0, ddof=1).sum(-1)),
             "time": ("watch", np.asarray(closure.time)),
             "parameters": theta.shape[-1],

@@ -1,28 +1,22 @@
 """The study of the closure: its task, its smallest run, and what it says of made-up ones."""
 
-import sys
-
 import jax
 import numpy as np
 import pytest
-import xarray as xr
 from matplotlib.figure import Figure
 
-from sgdnoise.lab import exit_status
-from sgdnoise.lab._terminal import command
+from sgdnoise.lab import Session, exit_status
 from simulations.closure import claims, study
-from simulations.closure import figure as picture
-
-TINY = study.SMALL
+from simulations.closure import figure as drawing
 
 
 @pytest.fixture(scope="module")
 def results():
     """A case and its control for an eighth of their time, in this process, quick to compile."""
     jax.config.update("jax_disable_most_optimizations", True)
-    parts = [study.run(name, size=TINY) for name in TINY.cases]
+    results = study.study.simulate("small")
     jax.config.update("jax_disable_most_optimizations", False)
-    return xr.concat(parts, "case").assign_coords(case=list(TINY.cases))
+    return results
 
 
 def test_the_cases_have_the_sizes_that_are_claimed():
@@ -34,30 +28,30 @@ def test_the_smallest_run_holds_and_is_drawn(results):
     verdicts = claims.verdicts(results)
     assert exit_status(verdicts) == 0
     assert any(v.claimed and v.holds for v in verdicts if not v.name.startswith("no noise"))
-    assert all(isinstance(figure, Figure) for _, figure in picture.figures(results).values())
+    assert all(isinstance(figure, Figure) for _, figure in drawing.figures(results).values())
     assert [len(table.rows) for table in claims.tables(results)] == [2, 1]
     assert not any(len(row) != len(t.headings) for t in claims.tables(results) for row in t.rows)
 
 
 def test_without_noise_the_mean_is_descent_and_nothing_spreads(results):
-    part = results.sel(case="no noise")
-    assert not np.any(part.spread)
-    claimed = part.ratio_by.sel(how="closure").values
-    np.testing.assert_allclose(part.ratio.values, np.tile(claimed, (512, 1)), rtol=1e-4)  # float32
+    data = results.sel(case="no noise")
+    assert not np.any(data.spread)
+    claimed = data.ratio_by.sel(how="closure").values
+    np.testing.assert_allclose(data.ratio.values, np.tile(claimed, (512, 1)), rtol=1e-4)  # float32
 
 
 def test_the_loss_of_the_mean_alone_would_fail(results):
-    part = results.sel(case=["minibatch, 0.1"])
-    middle = part.loss_by.sel(how="middle", drop=True).expand_dims(how=["closure"])
+    data = results.sel(case=["minibatch, 0.1"])
+    middle = data.loss_by.sel(how="middle", drop=True).expand_dims(how=["closure"])
     assert exit_status(
-        claims.verdicts(part.drop_dims("how").assign(loss_by=middle, ratio_by=0 * middle))
+        claims.verdicts(data.drop_dims("how").assign(loss_by=middle, ratio_by=0 * middle))
     )
 
 
 @pytest.mark.parametrize(("name", "factor"), [("ratio", 1.05), ("loss", 1.05)])
 def test_what_is_otherwise_than_predicted_fails(results, name, factor):
-    part = results.sel(case=["minibatch, 0.1"])
-    assert exit_status(claims.verdicts(part.assign({name: factor * part[name]}))) == 1
+    data = results.sel(case=["minibatch, 0.1"])
+    assert exit_status(claims.verdicts(data.assign({name: factor * data[name]}))) == 1
 
 
 @pytest.mark.parametrize(
@@ -71,25 +65,22 @@ def test_what_is_otherwise_than_predicted_fails(results, name, factor):
     ],
 )
 def test_the_regime_has_its_borders_and_is_not_entered_again(results, name, value, expected):
-    part = 0 * results.sel(case="minibatch, 0.1", drop=True)[["strain", "feedback"]]
-    assert claims.claimed(part.assign({name: ("watch", [0, value, 0, 0, 0, 0])})) is expected
+    data = 0 * results.sel(case="minibatch, 0.1", drop=True)[["strain", "feedback"]]
+    assert claims.in_regime(data.assign({name: ("watch", [0, value, 0, 0, 0, 0])})) is expected
 
 
 def test_a_run_that_left_the_regime_is_not_claimed(results):
-    part = results.sel(case=["minibatch, 0.1"])
-    assert not any(v.claimed for v in claims.verdicts(part.assign(strain=0 * part.strain + 0.3)))
+    data = results.sel(case=["minibatch, 0.1"])
+    assert not any(v.claimed for v in claims.verdicts(data.assign(strain=0 * data.strain + 0.3)))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("changes", "words"),
     [
-        (["--runs", "1"], "an error needs at least 2 runs, not 1"),
-        (["--case", "nothing"], "no case 'nothing': there are minibatch"),
+        ({"runs": 1}, "runs must be at least 2, not 1"),
+        ({"case": ["nothing"]}, "there is no case 'nothing'; there are minibatch"),
     ],
 )
-def test_bad_input_is_answered_by_one_sentence(arguments, words, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["closure", *arguments, "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as stopped:
-        command(study.main)
-    assert stopped.value.code == 2
-    assert words in capsys.readouterr().err
+def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("small", Session(tmp_path), changes)

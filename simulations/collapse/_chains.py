@@ -33,8 +33,8 @@ def simulate_chains(step, width, start, rates, key, *, steps, every, observe=Non
         root = jax.random.key(key[0])
         for number in key[1:]:
             root = jax.random.fold_in(root, number)
-        given = np.repeat(rates, len(start) // len(rates))
-        setting = {"steps": steps, "every": every, "observe": observer, "given": given}
+        rate_of_chain = np.repeat(rates, len(start) // len(rates))
+        setting = {"steps": steps, "every": every, "observe": observer, "given": rate_of_chain}
         return np.asarray(simulate(process, root, start, **setting))
 
 

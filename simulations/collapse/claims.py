@@ -31,12 +31,12 @@ def competing(rate: float, batch: int) -> float:
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """Units near zero and far from it, two equal units, layers."""
     rows = []
-    for (batch, rate), part in settings_of(results, "batch", "rate"):
+    for (batch, rate), data in settings_of(results, "batch", "rate"):
         text = f"rate {rate:g}, batch {batch}"
-        rows += [*_unit(part, text, rate, batch), _net(part, text, rate, batch)]
-        rows += _twins(part, text, rate, batch)
-    for (width, strength), part in settings_of(results, "width", "strength"):
-        rows += _layer(part, f"layer of width {width}, kicks of {strength:g}", strength)
+        rows += [*_unit(data, text, rate, batch), _net(data, text, rate, batch)]
+        rows += _twins(data, text, rate, batch)
+    for (width, strength), data in settings_of(results, "width", "strength"):
+        rows += _layer(data, f"layer of width {width}, kicks of {strength:g}", strength)
     return rows
 
 
@@ -53,9 +53,9 @@ def decided(exponent: float, rate: float, batch: int, steps: int) -> bool:
     return -exponent * steps > -math.log(COLLAPSED) + DEVIATIONS * deviation * steps**0.5
 
 
-def _unit(part, text, rate, batch):
-    growth, scale = estimate_in(part, "unit_growth"), competing(rate, batch)
-    exact, second = float(part["unit_exact"]), float(part["unit_small"])
+def _unit(data, text, rate, batch):
+    growth, scale = estimate_in(data, "unit_growth"), competing(rate, batch)
+    exact, second = float(data["unit_exact"]), float(data["unit_small"])
     small = rate**2 * LABEL_NOISE**2 / batch <= SMALL_NOISE
     name = f"unit near zero, {text}: growth"
     return [
@@ -64,20 +64,20 @@ def _unit(part, text, rate, batch):
     ]
 
 
-def _net(part, text, rate, batch):
+def _net(data, text, rate, batch):
     """Percentage of the finite networks that collapsed; its error is never zero."""
-    finite, exponent = int(part.net_alive), float(part.unit_exact)
-    predicted, fraction = 100.0 * (exponent < 0), int(part.net_gone) / max(finite, 1)
+    finite, exponent = int(data.net_alive), float(data.unit_exact)
+    predicted, fraction = 100.0 * (exponent < 0), int(data.net_gone) / max(finite, 1)
     error = (max(fraction * (1 - fraction), 1 / max(finite, 1)) / max(finite, 1)) ** 0.5
-    claimed = finite >= 2 and decided(exponent, rate, batch, int(part.net_step[-1]))
+    claimed = finite >= 2 and decided(exponent, rate, batch, int(data.net_step[-1]))
     measured = Estimate(100 * fraction, 100 * error)
     return Verdict(f"whole unit, {text}: drawn to zero (%)", predicted, measured, claimed, 5.0)
 
 
-def _twins(part, text, rate, batch):
+def _twins(data, text, rate, batch):
     """Along each path, chain by chain; and as if the common weight were stationary."""
-    growth, difference = estimate_in(part, "twins_growth"), estimate_in(part, "twins_unlike")
-    stationary, text = estimate_in(part, "twins_at_rest"), f"two units alike, {text}: growth"
+    growth, difference = estimate_in(data, "twins_growth"), estimate_in(data, "twins_unlike")
+    stationary, text = estimate_in(data, "twins_at_rest"), f"two units alike, {text}: growth"
     paired = Estimate(growth.value, difference.stderr)
     unpaired = Estimate(growth.value, math.hypot(growth.stderr, stationary.stderr))
     nearly = rate**2 * LABEL_NOISE**2 / batch <= NEARLY_STATIONARY
@@ -89,10 +89,10 @@ def _twins(part, text, rate, batch):
     ]
 
 
-def _layer(part, text, strength):
+def _layer(data, text, strength):
     """To second order, with an error below c^3; refined, with an error of order c^4."""
-    growth = estimate_in(part, "layer_growth")
-    base, refined = float(part.layer_base), float(part.layer_refined)
+    growth = estimate_in(data, "layer_growth")
+    base, refined = float(data.layer_base), float(data.layer_refined)
     return [
         Verdict(f"{text}: growth, second order", base, growth, True, strength**3),
         Verdict(f"{text}: growth, refined", refined, growth, True, 2 * strength**4),
@@ -102,15 +102,15 @@ def _layer(part, text, strength):
 def tables(results: xr.Dataset) -> list[Table]:
     """How many networks diverged or collapsed, and the size of the others."""
     rows = []
-    for (batch, rate), part in settings_of(results, "batch", "rate"):
-        count, finite = int(part.net_count), int(part.net_alive)
-        size = float(part.net_size[-1])
+    for (batch, rate), data in settings_of(results, "batch", "rate"):
+        count, finite = int(data.net_count), int(data.net_alive)
+        size = float(data.net_size[-1])
         rows.append(
             (
                 f"rate {rate:g}, batch {batch}",
-                f"{float(part.unit_exact):+.4f}",
+                f"{float(data.unit_exact):+.4f}",
                 f"{count - finite} of {count}",
-                f"{int(part.net_gone)} of {finite}",
+                f"{int(data.net_gone)} of {finite}",
                 f"{size:.1f}" if size > -320 else "0 in double precision",
             )
         )

@@ -34,14 +34,14 @@ def draw(results) -> Figure:
     return figure
 
 
-def _points(ax, x, part, name, color, label):
-    error = 2 * part[f"{name}_stderr"]
-    ax.errorbar(x, part[name], error, fmt="o", markersize=3.5, color=color, label=label)
+def _points(ax, x, data, name, color, label):
+    error = 2 * data[f"{name}_stderr"]
+    ax.errorbar(x, data[name], error, fmt="o", markersize=3.5, color=color, label=label)
 
 
 def _by_batch(results):
-    for color, (batch, part) in zip(LINES, settings_of(results, "batch"), strict=False):
-        yield COLOURS[color], f"batch {batch}", part
+    for color, (batch, data) in zip(LINES, settings_of(results, "batch"), strict=False):
+        yield COLOURS[color], f"batch {batch}", data
 
 
 def _rates(ax, results, title):
@@ -51,18 +51,18 @@ def _rates(ax, results, title):
 
 def _unit(ax, results):
     ax.axhline(0, color="black", linewidth=0.7)
-    for color, label, part in _by_batch(results):
-        _points(ax, results.rate, part, "unit_growth", color, label)
-        ax.plot(results.rate, part.unit_exact, color=color)
-        ax.plot(results.rate, part.unit_small, "--", color=color, linewidth=0.8)
+    for color, label, data in _by_batch(results):
+        _points(ax, results.rate, data, "unit_growth", color, label)
+        ax.plot(results.rate, data.unit_exact, color=color)
+        ax.plot(results.rate, data.unit_small, "--", color=color, linewidth=0.8)
     _rates(ax, results, "a  a unit near zero")
     ax.legend(fontsize=7)
 
 
 def _nets(ax, results):
-    part = results.isel(batch=0)
-    steps = part.net_step.values
-    for color, (rate, cell) in zip(LINES, settings_of(part, "rate"), strict=False):
+    data = results.isel(batch=0)
+    steps = data.net_step.values
+    for color, (rate, cell) in zip(LINES, settings_of(data, "rate"), strict=False):
         size, exponent = cell.net_size.values, float(cell.unit_exact)
         visible = np.where(size > MIN_LOG_SIZE, size, np.nan)
         ax.plot(steps, visible, ".", markersize=3, color=COLOURS[color], label=f"rate {rate:g}")
@@ -76,9 +76,9 @@ def _nets(ax, results):
 
 
 def _fractions(ax, results):
-    for color, label, part in _by_batch(results):
+    for color, label, data in _by_batch(results):
         style: dict = {"color": color, "markersize": 4, "linewidth": 0.6}
-        collapsed, diverged = part.net_gone / part.net_alive, 1 - part.net_alive / part.net_count
+        collapsed, diverged = data.net_gone / data.net_alive, 1 - data.net_alive / data.net_count
         ax.plot(results.rate, 100 * collapsed, "o-", label=f"{label}, collapsed", **style)
         ax.plot(results.rate, 100 * diverged, "x:", label=f"{label}, diverged", **style)
     _rates(ax, results, "c  whole units, at the end")
@@ -88,10 +88,10 @@ def _fractions(ax, results):
 
 def _twins(ax, results):
     ax.axhline(0, color="black", linewidth=0.7)
-    for color, label, part in _by_batch(results):
-        _points(ax, results.rate, part, "twins_growth", color, label)
-        ax.plot(results.rate, part.twins_growth - part.twins_unlike, color=color)
-        ax.plot(results.rate, part.twins_at_rest, "--", color=color, linewidth=0.8)
+    for color, label, data in _by_batch(results):
+        _points(ax, results.rate, data, "twins_growth", color, label)
+        ax.plot(results.rate, data.twins_growth - data.twins_unlike, color=color)
+        ax.plot(results.rate, data.twins_at_rest, "--", color=color, linewidth=0.8)
     _rates(ax, results, "d  two equal units")
     ax.legend(fontsize=7, loc="lower left")
 
@@ -112,11 +112,11 @@ def _layers(ax, results, subtracted):
     widths = results.width.values
     ax.axhline(0, color="black", linewidth=0.7)
     shift = 0.06 * np.ptp(widths) / 5
-    for index, (strength, part) in enumerate(settings_of(results, "strength")):
+    for index, (strength, data) in enumerate(settings_of(results, "strength")):
         unit, color = strength**2 / 2, COLOURS[LINES[index]]
-        x, errors = widths + index * shift, 2 * part.layer_growth_stderr / unit
+        x, errors = widths + index * shift, 2 * data.layer_growth_stderr / unit
         values, refined = (
-            part[name] / unit - subtracted for name in ("layer_growth", "layer_refined")
+            data[name] / unit - subtracted for name in ("layer_growth", "layer_refined")
         )
         style: dict = {"color": color, "markersize": 3.5, "label": f"noise of {strength:g}"}
         ax.errorbar(x, values, errors, fmt="o", **style)

@@ -133,7 +133,7 @@ def execute(parameters: dict, session) -> xr.Dataset:
     """All four experiments, each on its own grid."""
     p = parameters
     common = {name: p[name] for name in ("chains", "steps", "seed")}
-    by_rate = {"rates": tuple(p["rates"])}
+    by_rate: dict = {"rates": tuple(p["rates"])}
     sizes = {"rates": by_rate["rates"], "nets": p["nets"], "net_steps": p["net_steps"]}
     batches, widths = {"batch": list(p["batches"])}, {"width": list(p["widths"])}
     runs = {

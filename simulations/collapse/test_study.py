@@ -8,29 +8,27 @@ from numpy.testing import assert_allclose
 from witnesses import SURE
 
 from sgdnoise.core import mean
-from sgdnoise.lab import exit_status
-from sgdnoise.theory import stationary_squared_imbalance, lyapunov_of_layer, lyapunov_of_unit
+from sgdnoise.lab import Session, exit_status
+from sgdnoise.theory import lyapunov_of_layer, lyapunov_of_unit, stationary_squared_imbalance
 from simulations.collapse import _chains as steps
 from simulations.collapse import claims, study
-from simulations.collapse import figure as picture
+from simulations.collapse import figure as drawing
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, in_this_process):  # noqa: ARG001 - runs there
+def small():
     """The smallest run, in this process."""
-
-    folder = tmp_path_factory.mktemp("points")
     jax.config.update("jax_disable_most_optimizations", True)
-    found = study.study(study.SMALL, jobs=1, folder=folder)
+    results = study.study.simulate("small")
     jax.config.update("jax_disable_most_optimizations", False)
-    return found
+    return results
 
 
 def test_the_smallest_run_holds_and_is_drawn(small):
     verdicts = claims.verdicts(small)
     assert exit_status(verdicts) == 0
     assert sum(v.claimed and v.holds for v in verdicts) >= 5
-    figures = picture.figures(small)
+    figures = drawing.figures(small)
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     (table,) = claims.tables(small)
     assert [len(row) for row in table.rows] == [len(table.headings)] * 2
@@ -38,8 +36,9 @@ def test_the_smallest_run_holds_and_is_drawn(small):
 
 def test_a_seed_is_all_that_the_results_depend_on(small):
     """Another seed gives other numbers, and near-zero exponents as good as the first's."""
-    size = study.SMALL._replace(widths=(3,), seed=0)
-    again, other = study.layer(3, size=size), study.layer(3, size=size._replace(seed=1))
+    names = ("strengths", "chains", "steps")
+    size = {name: study.SMALL[name] for name in names}
+    again, other = (study.layer(3, **size, seed=seed) for seed in (0, 1))
     expected = float(small.layer_growth.sel(width=3)[0])  # compiled otherwise: but for rounding
     assert_allclose(float(again.layer_growth[0]), expected, rtol=1e-10)
     gap = float(other.layer_growth[0] - again.layer_growth[0])
@@ -119,7 +118,7 @@ def test_curvatures_across_are_residuals_times_the_bend_of_a_unit(rng):
 
 def test_the_weight_at_rest_has_no_slope_along(rng):
     x, eps = rng.normal(size=(2, 200_000))
-    w = steps.resting()
+    w = steps.stationary_weight()
     t = np.tanh(w * x)
     residual = 2 * t - sum(np.tanh(v * x) for v in steps.TEACHER) - steps.LABEL_NOISE * eps
     assert abs(mean(residual * (1 - t**2) * x).z(0)) < SURE
@@ -131,10 +130,9 @@ def test_weights_that_grow_by_a_sure_factor_grow_by_its_logarithm():
     def step(rate, theta, white):
         return (1 + rate) * theta + 0 * white
 
-    size = study.SMALL._replace(chains=2, steps=5000)
-    start = np.tile([steps.FAR_BELOW, 0.0], (4, 1))
-    found = study._growth(step, 1, start, (-0.5, 0.25), size, 9)
-    assert_allclose([e.value for e in found], np.log([0.5, 1.25]), rtol=1e-9)
+    start = np.tile([steps.TINY, 0.0], (4, 1))
+    growth = study.growth_rates(step, 1, start, (-0.5, 0.25), 5000, (0, 9))
+    assert_allclose([e.value for e in growth], np.log([0.5, 1.25]), rtol=1e-9)
 
 
 # --- theory ---
@@ -193,21 +191,22 @@ def test_imbalance_is_that_of_layers_near_zero(width, rng):
     [(-0.003, 0.3, 60_000, True), (-0.003, 0.3, 20_000, False), (0.0085, 0.2, 10, True)],
 )
 def test_networks_are_claimed_where_their_walk_has_gone_far_enough(exponent, rate, count, expected):
-    assert claims.sure(exponent, rate, 1, count) == expected
-    assert not claims.sure(0.001, 0.2, 1, 10**6)  # some of them always are near zero
+    assert claims.decided(exponent, rate, 1, count) == expected
+    assert not claims.decided(0.001, 0.2, 1, 10**6)  # some of them always are near zero
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("changes", "words"),
     [
-        ({"run_chains": 4}, "at least 10 chains and 2 nets, not 4 and 60"),
-        ({"nets_each": 1}, "at least 10 chains and 2 nets, not 200 and 1"),
-        ({"seed": -1}, "a seed is a whole number from 0, not -1"),
-        ({"jobs": 0}, "at least one process must do the work, not 0"),
+        ({"chains": 4}, "chains must be at least 10, not 4"),
+        ({"nets": 1}, "nets must be at least 2, not 1"),
     ],
 )
-def test_bad_input_is_answered_by_one_sentence(arguments, words, tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        study.main(small=True, out=tmp_path, **arguments)
-    assert ended.value.code == 2
-    assert words in capsys.readouterr().err
+def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("small", Session(tmp_path), changes)
+
+
+def test_a_seed_below_zero_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+        study.study.parameters("small", Session(tmp_path, seed=-1), {})

@@ -44,8 +44,8 @@ def ratio_to_surrogate(products, others) -> float:
     Both moments of the surrogate are those of the cloud on average; the ratio is 1 but for terms
     of order 1 / n.
     """
-    (square, sum_squares), moments = _moments(products), _moments(others)
-    drawn_square, drawn_squares = debiased(*moments, len(others) - 1)
+    (square, sum_squares), drawn = _moments(products), _moments(others)
+    drawn_square, drawn_squares = debiased(drawn[0], drawn[1], len(others) - 1)
     return (drawn_square / drawn_squares) / (square / sum_squares)
 
 

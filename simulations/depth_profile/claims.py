@@ -36,29 +36,29 @@ def LEAD(attributes) -> tuple[str, ...]:
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """What is exact for each task, inputs of known dimension, and the contrasts."""
     rows = []
-    for task, part in settings_of(results, "task"):
-        rows += _exact(part, task) + _profile(part, task)
-    for d, part in settings_of(results, "latents"):
+    for task, data in settings_of(results, "task"):
+        rows += _exact(data, task) + _profile(data, task)
+    for d, data in settings_of(results, "latents"):
         name = f"images of {d} latents: dimension learned from manifolds"
         claimed, tolerance = d <= MAX_LATENTS, LEARNED * d
-        rows.append(Verdict(name, float(d), _mean(part.learned), claimed, tolerance))
+        rows.append(Verdict(name, float(d), _mean(data.learned), claimed, tolerance))
     return rows
 
 
-def _exact(part, task):
+def _exact(data, task):
     """Ranks, rotations and surrogates."""
     rows = []
-    if np.isfinite(part.true).all():
-        d = float(part.true[0])
-        excess = _exactly(max(part["rank"].max() - d, 0))
-        least = _exactly(part.rank_least.isel(layer=0).min())
-        largest = part.estimate.isel(moment=-1).sel(estimator="twonn").max("layer")
+    if np.isfinite(data.true).all():
+        d = float(data.true[0])
+        excess = _exactly(max(data["rank"].max() - d, 0))
+        smallest = _exactly(data.rank_least.isel(layer=0).min())
+        largest = data.estimate.isel(moment=-1).sel(estimator="twonn").max("layer")
         rows = [
             Verdict(f"{task}: largest rank at any layer, above d", 0.0, excess, True, 0.0),
-            Verdict(f"{task}: least rank of the images", d, least, True, 0.0),
+            Verdict(f"{task}: least rank of the images", d, smallest, True, 0.0),
             _contrast(f"{task}: largest TwoNN after training, less d", largest - d, 0.0),
         ]
-    ratios, rotated = _mean(part.matched.values.ravel()), _exactly(part.turned.max())
+    ratios, rotated = _mean(data.matched.values.ravel()), _exactly(data.turned.max())
     return [
         *rows,
         Verdict(f"{task}: largest change by turning", 0.0, rotated, True, ROTATION),
@@ -66,11 +66,11 @@ def _exact(part, task):
     ]
 
 
-def _profile(part, task):
+def _profile(data, task):
     """Contrasts over depth and training; the largest of several estimates is biased upwards."""
-    last, rows = int(part.layers.values.flat[0]) - 2, []
+    last, rows = int(data.layers.values.flat[0]) - 2, []
     for name, label in ESTIMATORS.items():
-        values = part.estimate.sel(estimator=name)
+        values = data.estimate.sel(estimator=name)
         for moment, when in ((0, "before"), (-1, "after")):
             at, prefix = values.isel(moment=moment), f"{task}, {when}: {label}"
             largest = at.isel(layer=slice(1, last + 1)).max("layer")
@@ -79,7 +79,7 @@ def _profile(part, task):
             rows.append(_contrast(f"{prefix}, last hidden / largest", end / largest))
         after, before = (values.isel(moment=m, layer=last) for m in (-1, 0))
         rows.append(_contrast(f"{task}: {label} of last hidden, after / before", after / before))
-    final = part.isel(moment=-1, layer=last)
+    final = data.isel(moment=-1, layer=last)
     ratio = final.estimate.sel(estimator="participation_ratio")
     twonn = final.sel(estimator="twonn")
     text = f"{task}, after: TwoNN, last hidden / its surrogate"
@@ -87,7 +87,7 @@ def _profile(part, task):
         _contrast(f"{task}: PR of last hidden against classes - 1", ratio, CLASSES - 1.0),
         _contrast(text, twonn.estimate / twonn.surrogate),
     ]
-    factors = part.relu.sel(close="twonn").mean("layer_relu", skipna=True)
+    factors = data.relu.sel(close="twonn").mean("layer_relu", skipna=True)
     if np.isfinite(factors).any():
         rows.append(_contrast(f"{task}, before: ReLU's factor on TwoNN", factors))
     return rows
@@ -114,9 +114,9 @@ def tables(results: xr.Dataset) -> list[Table]:
 def _sharpness(results):
     """The last hidden layer, before and after training."""
     rows = []
-    for task, part in settings_of(results, "task"):
+    for task, data in settings_of(results, "task"):
         for moment in (0, -1):
-            at = part.isel(moment=moment, layer=int(part.layers.values.flat[0]) - 2)
+            at = data.isel(moment=moment, layer=int(data.layers.values.flat[0]) - 2)
             twonn, names = at.sel(estimator="twonn"), ("step", "accuracy", "accuracy_elsewhere")
             columns = [*(at[name] for name in names), at.hessian_trace, at.local_dimension]
             columns += [np.exp(at.log_sensitivity), at.log_volume, twonn.estimate, twonn.surrogate]
@@ -133,9 +133,9 @@ def _sharpness(results):
 def _excess(results):
     """TwoNN less the true dimension, from the input to the output."""
     rows = []
-    for task, part in settings_of(results.isel(moment=-1), "task"):
-        if np.isfinite(part.true).all():
-            excess = part.estimate.sel(estimator="twonn") - part.true
+    for task, data in settings_of(results.isel(moment=-1), "task"):
+        if np.isfinite(data.true).all():
+            excess = data.estimate.sel(estimator="twonn") - data.true
             means = [_mean(excess.isel(layer=i)) for i in range(excess.sizes["layer"])]
             finite = [e for e in means if np.isfinite(e.value)]
             cells = [f"{e.value:+.2f} ± {e.stderr:.2f}" for e in finite]
@@ -147,9 +147,9 @@ def _excess(results):
 def _factors(results):
     """TwoNN and levina_bickel after each ReLU over before, before training."""
     rows = []
-    for task, part in settings_of(results, "task"):
-        for i in range(part.sizes["layer_relu"]):
-            values = part.relu.isel(layer_relu=i)
+    for task, data in settings_of(results, "task"):
+        for i in range(data.sizes["layer_relu"]):
+            values = data.relu.isel(layer_relu=i)
             if np.isfinite(values).any():
                 means = [_mean(values.sel(close=name)) for name in ("twonn", "levina_bickel")]
                 cells = (f"{e.value:.3f} ± {e.stderr:.3f}" for e in means)

@@ -50,21 +50,21 @@ def draw(results, tasks) -> Figure:
     return figure
 
 
-def _profile(ax, part):
-    part = part.isel(layer=slice(int(part.layers.values.flat[0])))
-    depth = np.linspace(0, 1, part.sizes["layer"])
+def _profile(ax, data):
+    data = data.isel(layer=slice(int(data.layers.values.flat[0])))
+    depth = np.linspace(0, 1, data.sizes["layer"])
     for name, (color, label) in ESTIMATORS.items():
-        color, values = COLOURS[color], part.estimate.sel(estimator=name)
+        color, values = COLOURS[color], data.estimate.sel(estimator=name)
         mean, error = values.mean("seed"), values.std("seed", ddof=1) / values.sizes["seed"] ** 0.5
         ax.plot(depth, mean, "o-", markersize=2, label=label, color=color, linewidth=1)
         ax.fill_between(depth, mean - error, mean + error, alpha=0.2, lw=0, color=color)
         if name not in NO_SURROGATE:
-            surrogate = part.surrogate.sel(estimator=name).mean("seed")
+            surrogate = data.surrogate.sel(estimator=name).mean("seed")
             ax.plot(depth, surrogate, "--", alpha=0.7, color=color, linewidth=0.7)
-    if np.isfinite(part.true).all():
-        ax.axhline(float(part.true[0]), linestyle=":", color=COLOURS["vermilion"], label="true")
+    if np.isfinite(data.true).all():
+        ax.axhline(float(data.true[0]), linestyle=":", color=COLOURS["vermilion"], label="true")
     ax.plot([], [], "--", color=COLOURS["grey"], linewidth=0.7, label="surrogate")
-    step, accuracy = float(part.step.values.flat[0]), float(part.accuracy.mean())
+    step, accuracy = float(data.step.values.flat[0]), float(data.accuracy.mean())
     ax.set_title(f"step {step:.0f}: {100 * accuracy:.0f}%", fontsize=7.5)
     ax.set(yscale="log")
     ax.yaxis.set_major_locator(FixedLocator(TICKS))

@@ -178,7 +178,7 @@ def execute(parameters: dict, session) -> xr.Dataset:
     return merge_sweeps(
         session.sweep_all(
             {
-                "nets": (train, {"task": list(p["tasks"]), "seed": seeds}),
+                "nets": (train, {"task": list(p["task"]), "seed": seeds}),
                 "inputs": (inputs, {"latents": list(p["latents"]), "seed": seeds}),
             }
         )
@@ -195,7 +195,7 @@ def check(parameters: dict) -> None:
 
 
 FULL = {
-    "tasks": TASKS,
+    "task": TASKS,
     "seeds": 3,
     "images": 3000,
     "looked": 600,  # images that the estimators use
@@ -216,7 +216,7 @@ CUDA = {
     "tangents": 6144,
 }
 SMALL = {
-    "tasks": ("mlp3 digits", "mlp3 rendered"),
+    "task": ("mlp3 digits", "mlp3 rendered"),
     "seeds": 2,
     "images": 500,
     "looked": 330,
@@ -231,7 +231,7 @@ study = Study(
     execute=execute,
     sizes={"full": FULL, "small": SMALL, "cuda": CUDA},
     options={
-        "tasks": option(list, "only this network on these images", choices=list(TASKS)),
+        "task": option(list, "only this network on these images", choices=list(TASKS)),
         "seeds": option(int, "trainings of each task", least=2),
         "images": option(int, "images, 4 of 5 to train on"),
     },

@@ -1,5 +1,7 @@
 """The study of layers: its clouds and maps against slow twins, its smallest run, its refusals."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,25 +10,25 @@ from numpy.testing import assert_allclose
 from witnesses import SURE, torus
 
 from sgdnoise.core import mean
+from sgdnoise.data import FACTORS
 from sgdnoise.dimension import geodesic, gride, levina_bickel, participation_ratio, twonn
-from sgdnoise.lab import exit_status
+from sgdnoise.lab import Session, exit_status
+from simulations import _vision as vision
 from simulations.depth_profile import _clouds as clouds
 from simulations.depth_profile import _maps as maps
-from simulations.depth_profile import _nets as nets
 from simulations.depth_profile import claims, study
-from simulations.depth_profile import figure as picture
+from simulations.depth_profile import figure as drawing
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, in_this_process):
+def small():
     """A run of one network, in this process: narrow, and with one partition for each error."""
-
-    patch = in_this_process
-    patch.setattr(clouds, "SPLITS", 1)
-    patch.setattr(nets, "WIDE", 24)
-    patch.setattr(study, "learned", levina_bickel)  # which needs no table to be loaded
-    size = study.SMALL._replace(tasks=("mlp3 rendered",), moments=(0, 4), tangents=1)
-    return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
+    changes = {"task": ["mlp3 rendered"], "moments": (0, 4), "tangents": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clouds, "SPLITS", 1)
+        patch.setattr(study, "MLP3_WIDTH", 24)
+        patch.setattr(study, "learned", levina_bickel)  # which needs no table to be loaded
+        return study.study.simulate("small", **changes)
 
 
 def cloud(n, d, seed=0):
@@ -69,9 +71,11 @@ def test_the_surrogates_participation_ratio_is_that_of_the_cloud_on_average(rng)
     """But for terms of order 1 / n: of the 2% that the study allows, here for n = 200."""
     scales = torch.linspace(0.1, 1, 12)
     own = clouds.gram(torch.asarray(rng.uniform(size=(200, 12))) * scales)
-    found = mean(np.asarray([clouds.matched(own, clouds.surrogate(own, rng)) for _ in range(150)]))
+    found = mean(
+        np.asarray([clouds.ratio_to_surrogate(own, clouds.surrogate(own, rng)) for _ in range(150)])
+    )
     assert abs(found.value - 1) < SURE * found.stderr + 1 / 200
-    assert SURE * found.stderr < claims.MATCHED
+    assert SURE * found.stderr < claims.SURROGATE
 
 
 def test_points_that_coincide_have_no_estimates_but_twins_are_left_out():
@@ -93,7 +97,7 @@ def test_a_scaled_copy_has_factors_of_one_and_noise_has_more():
 
 def test_the_factor_of_a_relu_is_what_comes_after_over_what_came_before(rng):
     net, points = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU()), cloud(340, 3) + 0.7
-    found = study.at_start(net, points, rng)["relu"][1]
+    found = study.initial_measures(net, points, rng)["relu"][1]
     rows = points.numpy()
     for i, each in enumerate((twonn, levina_bickel)):
         assert_allclose(found[0, i], each(rows.clip(min=0)) / each(rows), rtol=1e-9)
@@ -101,13 +105,13 @@ def test_the_factor_of_a_relu_is_what_comes_after_over_what_came_before(rng):
 
 
 def test_slopes_are_those_of_autograd():
-    net = nets.network("mlp3", (1, 3, 3), 8, (8, 8), seed=0).double()
+    net = study.network("mlp3", (1, 3, 3), 8, (8, 8), seed=0).double()
     image = torch.linspace(-1, 1, 9, dtype=torch.float64).reshape(1, 3, 3)
-    places = nets.shown(net)
-    found = maps.slopes(net, image, places)
+    places = vision.layer_indices(net)
+    found = maps.jacobians(net, image, places)
     for at, slopes in zip(places, found, strict=True):
         exact = torch.autograd.functional.jacobian(
-            lambda x, at=at: nets.through(net, x[None])[at][0], image
+            lambda x, at=at: vision.layers(net, x[None])[at][0], image
         )
         expected = exact.reshape(-1, 9).T
         assert_allclose(slopes, expected, atol=1e-8)  # third derivatives times 1e-12, rounding
@@ -115,7 +119,7 @@ def test_slopes_are_those_of_autograd():
 
 def test_an_orthogonal_map_stretches_nothing():
     square = torch.linalg.qr(torch.randn(6, 6, generator=torch.manual_seed(0)))[0].double()
-    dimension, sensitivity, volume = maps._stretches(2 * square)
+    dimension, sensitivity, volume = maps.singular_values(2 * square)
     assert_allclose((dimension, sensitivity, volume), (6, np.log(2), 3 * np.log(2)), rtol=1e-6)
 
 
@@ -123,31 +127,31 @@ def test_an_orthogonal_map_stretches_nothing():
     ("net", "layers", "relus"), [("mlp7", 8, 6), ("mlp3", 5, 0), ("vgg11", 11, 8)]
 )
 def test_networks_have_their_layers(net, layers, relus):
-    made = nets.network(net, (1, 8, 8), 12, (8, 8), seed=0)
-    assert len(nets.shown(made)) == layers <= maps.LAYERS
-    assert sum(isinstance(part, torch.nn.ReLU) for part in made) == relus <= study.RELUS
-    rows = nets.through(made, torch.ones(2, 1, 8, 8))
-    assert rows[nets.shown(made)[0]].shape == (2, 64)
-    assert rows[-1].shape == (2, nets.CLASSES)
+    made = study.network(net, (1, 8, 8), 12, (8, 8), seed=0)
+    assert len(vision.layer_indices(made)) == layers <= maps.MAX_LAYERS
+    assert sum(isinstance(part, torch.nn.ReLU) for part in made) == relus <= study.MAX_RELUS
+    rows = vision.layers(made, torch.ones(2, 1, 8, 8))
+    assert rows[vision.layer_indices(made)[0]].shape == (2, 64)
+    assert rows[-1].shape == (2, vision.CLASSES)
     weights = [part for part in made.modules() if isinstance(part, torch.nn.Linear)]
     weights += [part for part in made.modules() if isinstance(part, torch.nn.Conv2d)]
     assert len(weights) == {"mlp7": 7, "mlp3": 4, "vgg11": 9}[net]  # pools are no layer
 
 
 def test_a_residual_network_of_twenty_layers_has_nine_blocks():
-    made = nets.network("resnet20", (1, 8, 8), 12, (8, 8), seed=0)
-    assert len(nets.shown(made)) == 13 == maps.LAYERS
+    made = study.network("resnet20", (1, 8, 8), 12, (8, 8), seed=0)
+    assert len(vision.layer_indices(made)) == 13 == maps.MAX_LAYERS
     assert sum(bool(list(part.children())) for part in made) == 9
 
 
 def test_classes_depend_on_two_latents_alone():
-    latents = nets.FACTORS
+    latents = FACTORS
     rows = np.random.default_rng(0).uniform(-1, 1, (50, len(latents)))
     other = rows.copy()
     free = [list(latents).index(name) for name in ("y", "log_size", "light")]
     other[:, free] = 0
-    assert np.array_equal(nets.classes(rows), nets.classes(other))
-    assert len(np.unique(nets.classes(rows))) == nets.CLASSES
+    assert np.array_equal(vision._classes(rows), vision._classes(other))
+    assert len(np.unique(vision._classes(rows))) == vision.CLASSES
 
 
 def test_images_next_to_one_another_have_the_rank_of_their_latents():
@@ -155,10 +159,10 @@ def test_images_next_to_one_another_have_the_rank_of_their_latents():
         pass
 
     flat = Net(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 3))
-    found = maps.beside(flat, 5, 8, seed=0)
+    found = maps.nearby_rank(flat, 5, 8, seed=0)
     assert_allclose(found["rank"][1][:2], [5, 3])
     assert_allclose(found["rank_least"][1][:2], [5, 3])
-    assert np.isnan(maps.beside(flat, None, 8, seed=0)["rank"][1]).all()
+    assert np.isnan(maps.nearby_rank(flat, None, 8, seed=0)["rank"][1]).all()
 
 
 def test_the_smallest_run_holds_and_is_drawn(small):
@@ -167,8 +171,8 @@ def test_the_smallest_run_holds_and_is_drawn(small):
     exact = [v for v in found if v.claimed and ("rank" in v.name or "turning" in v.name)]
     assert len(exact) == 3
     assert all(v.holds for v in exact)
-    figures = picture.figures(small)
-    assert list(figures) == ["layers_rendered"]
+    figures = drawing.figures(small)
+    assert list(figures) == ["rendered"]
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     sharp, excess, factors = claims.tables(small)
     off = small.estimate.sel(estimator="twonn").isel(task=0, moment=-1, layer=0).mean() - 5
@@ -194,29 +198,26 @@ def test_what_is_otherwise_than_claimed_fails(small, name, wrong, claim):
     assert [claim in v.name for v in failed] == [True]
 
 
-def test_what_is_read_first_names_the_device_and_that_the_small_is_not_the_full():
-    here, there = claims.lead("cpu", study.FULL), claims.lead("a GPU", study.CUDA)
-    assert "on cpu" in here[0]
-    assert "not the full one" in here[0]
-    assert "on a GPU" in there[0]
-    assert "not the full one" not in there[0]
-    assert "50000 rendered" in there[0]
+def test_the_lead_names_the_device_and_that_the_small_is_not_the_full():
+    here, there = (
+        claims.LEAD({"device": device, "arguments": json.dumps(study.FULL | size)})[0]
+        for device, size in (("cpu", {}), ("a GPU", study.CUDA))
+    )
+    assert "on cpu" in here
+    assert "not the full one" in here
+    assert "on a GPU" in there
+    assert "not the full one" not in there
+    assert "50000 rendered" in there
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("changes", "words"),
     [
-        ({"images": 400}, "the estimators look at 325 images or more that were trained on"),
-        ({"task": ["mlp3 words"]}, "no task is called 'mlp3 words'; there are mlp7 digits"),
-        ({"seeds": 1}, "an error needs at least 2 seeds, not 1"),
-        ({"device": "abacus"}, "there is no device 'abacus'; there are cpu and cuda"),
-        ({"device": "cuda"}, "no CUDA device is to be found here; use --device cpu"),
+        ({"images": 400}, "the estimators need 325 images or more in training, not 320 of 400"),
+        ({"task": ["mlp3 words"]}, "there is no task 'mlp3 words'; there are mlp7 digits"),
+        ({"seeds": 1}, "seeds must be at least 2, not 1"),
     ],
 )
-def test_bad_input_is_answered_by_one_sentence(arguments, words, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit) as end:
-        study.main(small=True, out=tmp_path, **arguments)
-    assert end.value.code == 2
-    assert words in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("small", Session(tmp_path), changes)

@@ -41,26 +41,26 @@ def LEAD(attributes) -> tuple[str, ...]:
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """Every layer and Tr H of every task against the prediction, and the controls."""
     rows = []
-    for name, part in settings_of(results, "task"):
-        rows += _label_noise(part, name) if float(part.noisy) else _minibatch(part, name)
+    for name, data in settings_of(results, "task"):
+        rows += _label_noise(data, name) if float(data.noisy) else _minibatch(data, name)
     return rows
 
 
-def in_regime(part: xr.Dataset) -> bool:
+def in_regime(data: xr.Dataset) -> bool:
     """Whether theory is claimed, from what is known at the start."""
-    u, sharpness = float(part.amplification.max()), float(part.sharpness.max())
+    u, sharpness = float(data.amplification.max()), float(data.sharpness.max())
     return u <= MAX_AMPLIFICATION and sharpness <= MAX_SHARPNESS
 
 
-def moments(part: xr.Dataset, name: str, layer: int) -> list[tuple[int, bool]]:
+def moments(data: xr.Dataset, name: str, layer: int) -> list[tuple[int, bool]]:
     """Moments that are judged, and whether they are claimed: before PR halves, and the last.
 
     Of `deep`, halfway and the last: in trials of other seeds its third layer deviated by 7 ± 1%
     halfway, and increasingly, so that no more is claimed; outside the regime, at
     rate lambda_max = 0.7, it deviated by 80%.
     """
-    mean = part.ratio.sel(mode="prediction").isel(layer=layer).mean("seed").values
-    last, regime = len(mean) - 1, in_regime(part)
+    mean = data.ratio.sel(mode="prediction").isel(layer=layer).mean("seed").values
+    last, regime = len(mean) - 1, in_regime(data)
     if name == "deep":
         return [(max(1, last // 2), regime), (last, False)]
     halved = np.flatnonzero(mean < mean[0] / 2)
@@ -70,50 +70,50 @@ def moments(part: xr.Dataset, name: str, layer: int) -> list[tuple[int, bool]]:
     return [(int(halved[0]) - 1, regime), *ends] if halved[0] > 1 else ends
 
 
-def _label_noise(part, name):
+def _label_noise(data, name):
     """Layers, Tr H and controls of one task.
 
     In trials of other seeds Tr H of `vgg` and `resnet` was up to 22% above the prediction on the
     way and 5 to 8% at the end, so that it is claimed at the end alone.  That of `relu` was 12%
     below, because of corners that it does not include, so that it is not claimed at all.
     """
-    rows, layers = [], int(part.layers)
+    rows, layers = [], int(data.layers)
     tolerance = RATIO_RELU if name == "relu" else RATIO
     for layer in range(layers):
-        for at, claimed in moments(part, name, layer):
-            text = f"{name}, layer {layer + 1}: PR / predicted, {_step(part, at)}"
-            ratio = part.ratio.isel(layer=layer)
+        for at, claimed in moments(data, name, layer):
+            text = f"{name}, layer {layer + 1}: PR / predicted, {_step(data, at)}"
+            ratio = data.ratio.isel(layer=layer)
             rows.append(_against(text, ratio, "label", at, claimed, tolerance))
-    last, regime = part.sizes["watch"] - 1, in_regime(part)
+    last, regime = data.sizes["watch"] - 1, in_regime(data)
     for at, unclaimed in ((max(1, last // 2), (*FEW_STEPS, "relu")), (last, ("deep", "relu"))):
-        text = f"{name}: Tr H / predicted, {_step(part, at)}"
+        text = f"{name}: Tr H / predicted, {_step(data, at)}"
         claimed = regime and name not in unclaimed
-        rows.append(_against(text, part.trace, "label", at, claimed, TRACE))
+        rows.append(_against(text, data.trace, "label", at, claimed, TRACE))
     for mode, words in SHAPES.items():
         text = f"{name}, {words}: PR of the last hidden layer / predicted"
-        ratio = part.ratio.isel(layer=layers - 1)
+        ratio = data.ratio.isel(layer=layers - 1)
         rows.append(_against(text, ratio, mode, last, False, tolerance))
         text = f"{name}, {words}: Tr H / predicted"
-        rows.append(_against(text, part.trace, mode, last, False, TRACE))
+        rows.append(_against(text, data.trace, mode, last, False, TRACE))
     return rows
 
 
-def _minibatch(part, name):
+def _minibatch(data, name):
     """The gaps to no noise that minibatches make, and the fraction that Tr C in the loss explains.
 
     Outside any regime, since that loss is of reshuffled epochs: in earlier trials it explained 38%
     of the gap in PR, in those of this study 5 to 15% after a quarter of the steps and half of that
     in Tr H.  At the end the gap in PR is too small to be divided.
     """
-    last = part.sizes["watch"] - 1
-    ratio, quarter = part.ratio.isel(layer=int(part.layers) - 1), max(1, last // 4)
+    last = data.sizes["watch"] - 1
+    ratio, quarter = data.ratio.isel(layer=int(data.layers) - 1), max(1, last // 4)
     rows = []
     for at in (quarter, last):
-        text = f"{name}: PR / that on L + rate Tr C / (4 batch), {_step(part, at)}"
+        text = f"{name}: PR / that on L + rate Tr C / (4 batch), {_step(data, at)}"
         rows.append(_against(text, ratio, "label", at, False, 0.0))
-    traces = (("Tr H", part.trace, quarter), ("Tr H", part.trace, last))
+    traces = (("Tr H", data.trace, quarter), ("Tr H", data.trace, last))
     for label, values, at in (("PR", ratio, quarter), *traces):
-        text = f"{name}: share of the gap in {label} to no noise, {_step(part, at)}"
+        text = f"{name}: share of the gap in {label} to no noise, {_step(data, at)}"
         rows.append(Verdict(text, 1.0, explained(values, at), False, 0.0))
     return rows
 
@@ -137,22 +137,22 @@ def _against(text, values, mode, at, claimed, tolerance):
     return Verdict(text, 1.0, measured, claimed, tolerance)
 
 
-def _step(part, at):
-    return f"step {int(part.step.values[at]):,}"
+def _step(data, at):
+    return f"step {int(data.step.values[at]):,}"
 
 
 def tables(results: xr.Dataset) -> list[Table]:
     """What every mode changes in every layer, and the regime of each task."""
     modes, changes, rows = results.mode.values.tolist(), [], []
-    for name, part in settings_of(results, "task"):
-        changes += _changes(part, name, modes)
-        loss, start = part.loss.mean("seed"), part.loss.mean("seed").isel(watch=0)
+    for name, data in settings_of(results, "task"):
+        changes += _changes(data, name, modes)
+        loss, start = data.loss.mean("seed"), data.loss.mean("seed").isel(watch=0)
         numbers = (
-            *(part.rate, part.step[-1], part.amplification.mean(), part.sharpness.max()),
+            *(data.rate, data.step[-1], data.amplification.mean(), data.sharpness.max()),
             start.sel(mode="label"),
             *(loss.sel(mode=mode).isel(watch=-1) for mode in ("label", "prediction")),
         )
-        rows.append((name, *(f"{float(number):.3g}" for number in numbers), _diverged(part)))
+        rows.append((name, *(f"{float(number):.3g}" for number in numbers), _diverged(data)))
     words = "task, rate, steps, u, rate λ_max, loss at the start, under noise, predicted, diverged"
     caption = "PR at the end over that at the start, geometric mean ± s.e. over seeds; then Tr H"
     return [
@@ -161,18 +161,18 @@ def tables(results: xr.Dataset) -> list[Table]:
     ]
 
 
-def _diverged(part):
+def _diverged(data):
     """How many networks of which mode diverged; they are in no mean."""
-    loss = part.loss.isel(watch=slice(1, None))
-    modes = part.mode.values.tolist() if float(part.noisy) else ["label", "prediction", "none"]
+    loss = data.loss.isel(watch=slice(1, None))
+    modes = data.mode.values.tolist() if float(data.noisy) else ["label", "prediction", "none"]
     counts = {m: int((~np.isfinite(loss.sel(mode=m))).any("watch").sum()) for m in modes}
     return ", ".join(f"{count} {mode}" for mode, count in counts.items() if count) or "none"
 
 
-def _changes(part, name, modes):
+def _changes(data, name, modes):
     """The relative change of each layer and of Tr H in each mode, from the common start."""
-    columns = [(f"layer {i + 1}", part.ratio.isel(layer=i)) for i in range(int(part.layers))]
-    for label, values in [*columns, ("Tr H", part.trace)]:
+    columns = [(f"layer {i + 1}", data.ratio.isel(layer=i)) for i in range(int(data.layers))]
+    for label, values in [*columns, ("Tr H", data.trace)]:
         cells = []
         for mode in modes:
             logs = np.log(values.sel(mode=mode))

@@ -44,13 +44,13 @@ def draw(results) -> Figure:
     count = results.sizes["task"]
     figure = Figure(figsize=(7.4, 0.7 + 1.55 * count))
     axes = figure.subplots(count, 3, squeeze=False)
-    for letter, row, (name, part) in zip(
+    for letter, row, (name, data) in zip(
         "abcdefgh", axes, settings_of(results, "task"), strict=False
     ):
-        layer = most_changed(part)
-        _modes(row[0], part, part.ratio.isel(layer=layer), f"PR, layer {layer + 1}")
-        _layers(row[1], part)
-        _modes(row[2], part, part.trace, "Tr H")
+        layer = most_changed(data)
+        _modes(row[0], data, data.ratio.isel(layer=layer), f"PR, layer {layer + 1}")
+        _layers(row[1], data)
+        _modes(row[2], data, data.trace, "Tr H")
         row[0].set_title(f"{letter}  {TITLES[name]}", fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("steps / 1000")
@@ -59,31 +59,31 @@ def draw(results) -> Figure:
     return figure
 
 
-def most_changed(part) -> int:
+def most_changed(data) -> int:
     """The layer whose predicted PR changes most."""
-    predicted = part.ratio.sel(mode="prediction").isel(layer=slice(int(part.layers)))
+    predicted = data.ratio.sel(mode="prediction").isel(layer=slice(int(data.layers)))
     change = np.log(predicted).isel(watch=[0, -1]).diff("watch").mean("seed")
     return int(np.argmax(abs(change.values)))
 
 
-def _modes(ax, part, values, ylabel):
+def _modes(ax, data, values, ylabel):
     """Each mode that the task has, over the start of its seed."""
     values = values / values.isel(watch=0)
     for mode, (label, color, marker) in MODES.items():
         rows = values.sel(mode=mode).values
         if np.isfinite(rows).all():
             style = {"color": COLOURS[color], "marker": marker, "label": label, "linewidth": 0.8}
-            band(ax, part.step.values / 1000, nanmean(rows), **style)
+            band(ax, data.step.values / 1000, nanmean(rows), **style)
     ax.set(ylabel=f"{ylabel} / start")
 
 
-def _layers(ax, part):
+def _layers(ax, data):
     """Percentage by which PR under noise exceeds the prediction, of each hidden layer."""
-    count = int(part.layers)
-    deviation = 100 * (part.ratio.sel(mode="label") / part.ratio.sel(mode="prediction") - 1)
+    count = int(data.layers)
+    deviation = 100 * (data.ratio.sel(mode="label") / data.ratio.sel(mode="prediction") - 1)
     for layer in range(count):
         color = mpl.colormaps["viridis"](0.9 * layer / max(1, count - 1))
-        band(ax, part.step.values / 1000, nanmean(deviation.isel(layer=layer).values), color=color)
+        band(ax, data.step.values / 1000, nanmean(deviation.isel(layer=layer).values), color=color)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set(ylabel="deviation, %")
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -1,5 +1,6 @@
 """The study of the effective loss: its steps against slow twins, its smallest run, its refusals."""
 
+import json
 from itertools import product
 
 import numpy as np
@@ -12,24 +13,25 @@ from witnesses import SURE
 
 from sgdnoise.core import mean
 from sgdnoise.dimension import participation_ratio
-from sgdnoise.lab import exit_status
+from sgdnoise.lab import Session, exit_status
 from sgdnoise.nets.models import convnet, mlp
 from simulations.effective_loss import _nets as nets
 from simulations.effective_loss import _steps as steps
 from simulations.effective_loss import claims, study
-from simulations.effective_loss import figure as picture
+from simulations.effective_loss import figure as drawing
 
 EXAMPLES, OUTPUTS, RATE, BATCH = 3, 2, 0.1, 2
 WIDTHS = {"tanh": (3, 4, OUTPUTS), "relu": (3, 4, 5, OUTPUTS)}
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, in_this_process):
+def small():
     """A run of three tasks, in this process."""
-    in_this_process.setattr(study, "WATCHES", 4)
-    in_this_process.setattr(study, "PROBES", 1)
-    size = study.SMALL._replace(tasks=("tanh", "minibatch", "resnet"), share=0.002, images=6)
-    return study.study(size, jobs=1, folder=tmp_path_factory.mktemp("points"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "RECORDS", 4)
+        patch.setattr(study, "PROBES", 1)
+        tasks = ["tanh", "minibatch", "resnet"]
+        return study.study.simulate("small", task=tasks, share=0.002, images=6)
 
 
 def made(kind, copies=1, seed=0):
@@ -46,11 +48,11 @@ def made(kind, copies=1, seed=0):
     return net, stacked, inputs, targets
 
 
-def course(kind, copies=1, label_noise=0.7):
+def training(kind, copies=1, label_noise=0.7):
     net, stacked, inputs, targets = made(kind, copies)
     x, y = (part.expand(copies, *part.shape) for part in (inputs, targets))
     generator = torch.Generator().manual_seed(1)
-    return net, steps.Course(stacked, x, y, BATCH, label_noise, generator)
+    return net, steps.Training(stacked, x, y, BATCH, label_noise, generator)
 
 
 def jacobian(net, inputs):
@@ -74,13 +76,13 @@ def flat(theta):
 
 @pytest.mark.parametrize("kind", ["tanh", "relu"])
 def test_the_trace_of_perceptrons_is_that_of_the_jacobian(kind):
-    net, own = course(kind, 2)
+    net, own = training(kind, 2)
     trace, spread = noise_traces(net, own.x[0], own.y[0])
     found = own.nets.trace(own.nets.start, own.x, own.signs())
     assert_allclose(found, [float(trace)] * 2, rtol=1e-10)
     residual = net(own.x[0]) - own.y[0]
     slope = torch.autograd.grad(residual.square().sum() / (2 * EXAMPLES), net.parameters())
-    found = own.nets.spread(own.nets.start, own.x, own.y)
+    found = own.nets.square(own.nets.start, own.x, own.y)
     square = sum(part.square().sum() for part in slope)
     assert_allclose(found, [float(spread + square)] * 2, rtol=1e-10)
 
@@ -92,7 +94,7 @@ def every_sign():
 def test_random_signs_give_the_trace_on_average_with_the_variance_that_is_told():
     """Over all signs there are, hence without an error."""
     signs = every_sign().reshape(-1, EXAMPLES, OUTPUTS)
-    net, own = course("conv", len(signs))
+    net, own = training("conv", len(signs))
     leaves = tuple(part.requires_grad_() for part in own.nets.start)
     found = own.nets.trace(leaves, own.x, signs).detach()
     inner = jacobian(net, own.x[0])
@@ -104,11 +106,11 @@ def test_random_signs_give_the_trace_on_average_with_the_variance_that_is_told()
 
 def test_slopes_of_the_estimated_trace_are_those_of_the_exact_one_on_average():
     signs = every_sign().reshape(-1, EXAMPLES, OUTPUTS)
-    _, own = course("tanh", len(signs))
+    _, own = training("tanh", len(signs))
     leaves = tuple(part.requires_grad_() for part in own.nets.start)
     last = {"materialize_grads": True}  # for the last bias, on which nothing depends
     exact = torch.autograd.grad(own.nets.trace(leaves, own.x, signs).sum(), leaves, **last)
-    estimate = nets.probed(leaves, own.nets.through(leaves, own.x)[-1], signs)
+    estimate = nets.estimated_trace(leaves, own.nets.layers(leaves, own.x)[-1], signs)
     found = torch.autograd.grad(estimate.sum(), leaves, **last)
     assert_allclose(flat(found).mean(0), flat(exact)[0], rtol=1e-9, atol=1e-12)
 
@@ -118,7 +120,7 @@ def test_networks_together_are_each_by_itself(kind):
     one, two = made(kind)[0], made(kind, seed=1)[0]
     stack = nets.convolutional if kind == "conv" else nets.perceptrons
     both, x = stack([one, two]), torch.stack([made(kind)[2], made(kind, seed=1)[2]])
-    layers = both.through(both.start, x)
+    layers = both.layers(both.start, x)
     for at, net in enumerate((one, two)):
         assert_allclose(layers[-1][at], net(x[at]).detach(), rtol=1e-12)
         assert_allclose(layers[-2][at], net[:-1](x[at]).detach().flatten(1), rtol=1e-12)
@@ -133,7 +135,7 @@ def test_participation_is_that_of_the_package(rng):
 @pytest.mark.parametrize("label_noise", [0.7, 0.0])
 def test_the_effective_loss_is_that_of_theory(label_noise):
     """kappa = rate sigma^2 / (4 batch), for a loss with its factor 1/2."""
-    net, own = course("tanh", 1, label_noise)
+    net, own = training("tanh", 1, label_noise)
     trace, spread = noise_traces(net, own.x[0], own.y[0])
     penalty = label_noise**2 * trace if label_noise else spread
     loss = (net(own.x[0]) - own.y[0]).square().sum() / (2 * EXAMPLES)
@@ -144,33 +146,33 @@ def test_the_effective_loss_is_that_of_theory(label_noise):
 
 
 def test_the_spread_of_gradients_is_told_of_perceptrons_alone():
-    own = course("conv", 1, 0.0)[1]
-    with pytest.raises(ValueError, match="Tr C is told of perceptrons alone; give other networks"):
+    own = training("conv", 1, 0.0)[1]
+    with pytest.raises(ValueError, match="Tr C is known of perceptrons only; give other networks"):
         own.effective(tuple(part.requires_grad_() for part in own.nets.start), RATE)
 
 
 def test_descent_goes_down_the_slope_of_each_network():
-    net, own = course("tanh", 2)
-    found = steps.descended(own.loss, own.nets.start, RATE, 1)
+    net, own = training("tanh", 2)
+    found = steps.descend(own.loss, own.nets.start, RATE, 1)
     loss = (net(own.x[0]) - own.y[0]).square().sum() / (2 * EXAMPLES)
     slopes = torch.autograd.grad(loss, [*net.parameters()])
     pairs = zip(net.named_parameters(), slopes, strict=True)
     moved = {name: part - RATE * slope for (name, part), slope in pairs}
     expected = functional_call(net, moved, (own.x[0],)).detach()
-    assert_allclose(own.nets.through(found, own.x)[-1], [expected.numpy()] * 2, rtol=1e-10)
+    assert_allclose(own.nets.layers(found, own.x)[-1], [expected.numpy()] * 2, rtol=1e-10)
 
 
 @pytest.mark.parametrize("label_noise", [0.7, 0.0])
 def test_noisy_steps_have_the_mean_and_trace_of_theory_whatever_their_shape(label_noise):
     """Mean -rate grad L, trace rate^2 (Tr C + sigma^2 Tr H) / batch; of thousands of copies."""
     copies = 4000
-    net, own = course("tanh", copies, label_noise)
+    net, own = training("tanh", copies, label_noise)
     shapes = study.SHAPES if label_noise else study.SHAPES[:1]
     many = tuple(part.repeat(len(shapes), 1, 1) for part in own.nets.start)
-    moved = flat(own.noisy(many, shapes, RATE)) - flat(many)
+    moved = flat(own.noisy_step(many, shapes, RATE)) - flat(many)
     trace, spread = noise_traces(net, own.x[0], own.y[0])
     expected = RATE**2 * float(spread + label_noise**2 * trace) / BATCH
-    still = flat(steps.descended(own.loss, own.nets.start, RATE, 1)) - flat(own.nets.start)
+    still = flat(steps.descend(own.loss, own.nets.start, RATE, 1)) - flat(own.nets.start)
     for part in moved.chunk(len(shapes)):
         beside = (part - still[0]).numpy()
         assert abs(mean((beside**2).sum(1)).z(expected)) < SURE
@@ -181,9 +183,11 @@ def test_every_shape_of_noise_runs_on_the_examples_of_its_own_seed():
     """With one example each and hardly any noise, a step is plain descent."""
     both = nets.perceptrons([made("tanh", seed=seed)[0] for seed in (0, 1)])
     x, y = (torch.stack([made("tanh", seed=s)[at][:1] for s in (0, 1)]) for at in (2, 3))
-    own = steps.Course(both, x, y, BATCH, 1e-9, torch.Generator().manual_seed(0))
-    expected = flat(steps.descended(own.loss, both.start, RATE, 1))
-    found = own.noisy(tuple(part.repeat(2, 1, 1) for part in both.start), study.SHAPES[:2], RATE)
+    own = steps.Training(both, x, y, BATCH, 1e-9, torch.Generator().manual_seed(0))
+    expected = flat(steps.descend(own.loss, both.start, RATE, 1))
+    found = own.noisy_step(
+        tuple(part.repeat(2, 1, 1) for part in both.start), study.SHAPES[:2], RATE
+    )
     assert_allclose(flat(found), torch.cat([expected, expected]), atol=1e-7)  # of noise 1e-9
 
 
@@ -198,16 +202,16 @@ def test_shapes_of_noise_keep_its_size_and_have_the_covariance_that_is_told():
         "isotropic": torch.eye(3) * (one @ one) / 3,
     }
     for shape, covariance in expected.items():
-        found = flat(steps.kicks(shape, own, generator))
+        found = flat(steps.reshaped(shape, own, generator))
         assert_allclose(found.square().sum(1), torch.full((copies,), one @ one), rtol=1e-5)
         products = mean((found[:, :, None] * found[:, None]).double().numpy())
         assert (abs(products.value - covariance.numpy()) <= SURE * products.stderr + 1e-6).all()
     with pytest.raises(ValueError, match="a noise is label, diagonal or isotropic, not 'pink'"):
-        steps.kicks("pink", own, generator)
+        steps.reshaped("pink", own, generator)
 
 
 def test_the_steepest_curvature_is_the_largest_of_the_dense_hessian():
-    own = course("tanh", 2)[1]
+    own = training("tanh", 2)[1]
     shapes = [part.shape[1:] for part in own.nets.start]
     theta = flat(own.nets.start)[0]
 
@@ -217,15 +221,17 @@ def test_the_steepest_curvature_is_the_largest_of_the_dense_hessian():
         return own.loss(tuple(both))[0]
 
     values = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, theta))
-    found = steps.steepest(own, own.nets.start, turns=300)
+    found = steps.largest_curvature(own, own.nets.start, iterations=300)
     assert_allclose(found, [float(abs(values).max())] * 2, rtol=1e-6)  # as gaps^600
 
 
 def test_a_rate_is_that_of_the_task_or_gentle():
     task = study.TASKS["resnet"]
-    assert study.gentle(study.TASKS["tanh"], 1e9, 1e9, 3) == 0.05
-    assert study.gentle(task, 160.0, 1e-3, 10) == pytest.approx(0.1)  # u = rate 160 / (2 8 10)
-    assert study.gentle(task, 1e-3, 5.0, 10) == pytest.approx(0.056)
+    assert study.rate_in_regime(study.TASKS["tanh"], 1e9, 1e9, 3) == 0.05
+    assert study.rate_in_regime(task, 160.0, 1e-3, 10) == pytest.approx(
+        0.1
+    )  # u = rate 160 / (2 8 10)
+    assert study.rate_in_regime(task, 1e-3, 5.0, 10) == pytest.approx(0.056)
     half = study.shortened(task, 0.5)
     assert (half.steps, half.learning, half.quench) == (700, (0.05, 400), 6)
 
@@ -233,7 +239,7 @@ def test_a_rate_is_that_of_the_task_or_gentle():
 def test_the_smallest_run_holds_and_is_drawn(small):
     found = claims.verdicts(small)
     assert (exit_status(found), sum(v.claimed and v.holds for v in found) >= 3) == (0, True)
-    figures = picture.figures(small)
+    figures = drawing.figures(small)
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     for table in claims.tables(small):
         assert {len(row) for row in table.rows} == {len(table.headings)}
@@ -268,31 +274,29 @@ def test_a_share_is_the_ratio_of_mean_changes(small):
     shape = len(own.seed), len(own.watch)
     for mode, change in {"none": [0, 0], "label": [0.2, 0.4], "prediction": [0.1, 0.2]}.items():
         own.loc[{"mode": mode}] = np.broadcast_to(np.exp(change)[:, None], shape)
-    found = claims.share(own, 0)
-    assert_allclose(found[:2], (0.5, 0), atol=1e-12)
+    found = claims.explained(own, 0)
+    assert_allclose((found.value, found.stderr), (0.5, 0), atol=1e-12)
 
 
-def test_what_is_read_first_names_the_device_and_the_size():
-    here, there = (claims.lead(*run)[0] for run in (("cpu", study.FULL), ("a GPU", study.CUDA)))
-    assert all(words in here for words in ("on cpu", "size for a CPU", "64 digits"))
-    assert all(words in there for words in ("on a GPU", "256 rendered"))
-    assert "size for a CPU" not in there
+def test_the_lead_names_the_device_and_the_size():
+    attributes = {"device": "cpu", "arguments": json.dumps(study.FULL)}
+    assert all(
+        words in claims.LEAD(attributes)[0] for words in ("on cpu", "for a CPU", "64 digits")
+    )
+    gpu = study.FULL | study.study.sizes["cuda"]
+    lead = claims.LEAD({"device": "a GPU", "arguments": json.dumps(gpu)})[0]
+    assert all(words in lead for words in ("on a GPU", "256 rendered"))
+    assert "for a CPU" not in lead
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("changes", "words"),
     [
-        ({"task": ["lstm"]}, "no task is called 'lstm'; there are resnet, vgg, tanh"),
-        ({"seeds": 1}, "an error needs at least 2 seeds, not 1"),
-        ({"seed": -1}, "a seed is a whole number from 0, not -1"),
-        ({"share": 0.0}, "a share of the steps is above 0, not 0.0"),
-        ({"device": "cuda"}, "no CUDA device is to be found here; use --device cpu"),
+        ({"task": ["lstm"]}, "there is no task 'lstm'; there are resnet, vgg, tanh"),
+        ({"seeds": 1}, "seeds must be at least 2, not 1"),
+        ({"share": 0.0}, "share must be above 0, not 0.0"),
     ],
 )
-def test_bad_input_is_answered_by_one_sentence(arguments, words, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit) as end:
-        study.main(small=True, out=tmp_path, **arguments)
-    assert end.value.code == 2
-    assert words in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("small", Session(tmp_path), changes)

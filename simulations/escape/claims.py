@@ -26,30 +26,30 @@ EXPONENT, RATIO = 0.05, 0.05  # tolerance of the power law, and of ratios of tim
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """Every well against its theory, then wells against each other."""
-    rows = []
-    for name, part in settings_of(results, "setting"):
-        rows += [_jumps(part, name)] if name.startswith("jumps") else _well(part, name)
+    rows: list[Verdict] = []
+    for name, data in settings_of(results, "setting"):
+        rows += [_jumps(data, name)] if name.startswith("jumps") else _well(data, name)
     return [*rows, *_label_noise(results), *_power(results), *_height(results)]
 
 
-def _well(part, name):
-    time, height = estimate_in(part, "time"), float(part.height)
+def _well(data, name):
+    time, height = estimate_in(data, "time"), float(data.height)
     claimed, tolerance = height >= MIN_HEIGHT, NEXT_ORDER / height
-    continuous = _scaled(time, 1 / delay(part))
+    continuous = _scaled(time, 1 / delay(data))
     rows = [
-        _relative(f"{name}: exact", part.seen, time, True, EXACT),
-        _relative(f"{name}: formula", part.formula, continuous, claimed, tolerance),
+        _relative(f"{name}: exact", data.seen, time, True, EXACT),
+        _relative(f"{name}: formula", data.formula, continuous, claimed, tolerance),
     ]
-    if math.isfinite(part.plain):
+    if math.isfinite(data.plain):
         text = f"{name}: one temperature"
-        rows.append(_relative(text, part.plain, continuous, False, tolerance))
+        rows.append(_relative(text, data.plain, continuous, False, tolerance))
     return rows
 
 
-def _jumps(part, name):
-    tolerance = EXACT + OFFSET / float(part.height)
-    claimed, time = float(part.height) >= MIN_TIME, estimate_in(part, "time")
-    return _relative(f"{name}: formula", part.formula, time, claimed, tolerance)
+def _jumps(data, name):
+    tolerance = EXACT + OFFSET / float(data.height)
+    claimed, time = float(data.height) >= MIN_TIME, estimate_in(data, "time")
+    return _relative(f"{name}: formula", data.formula, time, claimed, tolerance)
 
 
 def _label_noise(results):
@@ -59,7 +59,7 @@ def _label_noise(results):
         if {flat, name} <= set(results.setting.values.tolist()):
             pair = [results.sel(setting=n) for n in (flat, name)]
             predicted = float(pair[0].exact / pair[1].exact)
-            times = [_scaled(estimate_in(part, "time"), 1 / delay(part)) for part in pair]
+            times = [_scaled(estimate_in(data, "time"), 1 / delay(data)) for data in pair]
             text = f"{flat}: time over that of the sharp well {name.split(', ')[1]}"
             rows.append(_relative(text, predicted, _ratio(*times), True, RATIO))
     return rows
@@ -87,9 +87,9 @@ def _height(results):
     return [Verdict("jumps: time at 4 times the height, over plain", 1.0, ratio, True, RATIO)]
 
 
-def delay(part) -> float:
+def delay(data) -> float:
     """The factor by which discrete steps are later, because they miss short visits to the end."""
-    return float(part.seen / part.exact)
+    return float(data.seen / data.exact)
 
 
 def _scaled(estimate: Estimate, factor: float) -> Estimate:
@@ -109,18 +109,18 @@ def _relative(text, predicted, measured, claimed, fraction):
 def tables(results: xr.Dataset) -> list[Table]:
     """Each well, how fine its steps are, and how many chains stayed."""
     rows = []
-    for name, part in settings_of(results, "setting"):
+    for name, data in settings_of(results, "setting"):
         jumps = name.startswith("jumps")
         rows.append(
             (
                 name,
-                "-" if jumps else f"{float(part.height):.2f}",
-                f"{float(part.steps):.0f}",
-                f"{100 * (delay(part) - 1):.1f}",
-                "-" if jumps else f"{float(part.exact / part.formula):.3f}",
-                f"{float(part.time / part.formula):.3f}",
-                f"{100 * float(part.time_stderr / part.time):.2f}",
-                f"{100 * float(part.stayed):.3f}",
+                "-" if jumps else f"{float(data.height):.2f}",
+                f"{float(data.steps):.0f}",
+                f"{100 * (delay(data) - 1):.1f}",
+                "-" if jumps else f"{float(data.exact / data.formula):.3f}",
+                f"{float(data.time / data.formula):.3f}",
+                f"{100 * float(data.time_stderr / data.time):.2f}",
+                f"{100 * float(data.stayed):.3f}",
             )
         )
     headings = ("well", "E", "steps", "delay of steps, %", "exact / formula", "time / formula")

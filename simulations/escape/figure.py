@@ -35,9 +35,9 @@ def draw(results) -> Figure:
     for kind, (color, marker) in KINDS.items():
         names = [n for n in results.setting.values.tolist() if n.startswith(kind)]
         if names:
-            part = results.sel(setting=names).sortby("height")
-            _times(times, part, marker, kind, color=COLOURS[color])
-            _ratios(ratios, part, marker, color=COLOURS[color])
+            data = results.sel(setting=names).sortby("height")
+            _times(times, data, marker, kind, color=COLOURS[color])
+            _ratios(ratios, data, marker, color=COLOURS[color])
     times.set(xlabel="E", ylabel="mean time", yscale="log", xlim=(1.6, 5.4))
     times.legend(fontsize=6.5, loc="upper left")
     ratios.axhline(1, color=COLOURS["grey"], linewidth=0.6)
@@ -46,18 +46,18 @@ def draw(results) -> Figure:
     return figure
 
 
-def _times(ax, part, marker, kind, **style):
-    ax.plot(part.height, part.time, marker, markersize=4, label=kind, **style)
+def _times(ax, data, marker, kind, **style):
+    ax.plot(data.height, data.time, marker, markersize=4, label=kind, **style)
     if kind != "label noise":  # its wells have several curvatures, which no line joins
-        ax.plot(part.height, part.seen, **style)
-        ax.plot(part.height, part.formula, "--", linewidth=0.7, **style)
+        ax.plot(data.height, data.seen, **style)
+        ax.plot(data.height, data.formula, "--", linewidth=0.7, **style)
 
 
-def _ratios(ax, part, marker, **style):
-    scale = part.exact / part.seen / part.formula
-    bars = 2 * part.time_stderr * scale
-    ax.errorbar(1 / part.height, part.time * scale, bars, fmt=marker, markersize=4, **style)
-    ax.plot(1 / part.height, part.exact / part.formula, linewidth=0.8, **style)
+def _ratios(ax, data, marker, **style):
+    scale = data.exact / data.seen / data.formula
+    bars = 2 * data.time_stderr * scale
+    ax.errorbar(1 / data.height, data.time * scale, bars, fmt=marker, markersize=4, **style)
+    ax.plot(1 / data.height, data.exact / data.formula, linewidth=0.8, **style)
 
 
 def _jumps(ax, results):
@@ -67,11 +67,11 @@ def _jumps(ax, results):
     ):
         names = [n for n in results.setting.values.tolist() if n.startswith(prefix)]
         if names:
-            part = results.sel(setting=names)
+            data = results.sel(setting=names)
             strength = [float(name.split("= ")[1]) for name in names]
             style = {"color": COLOURS[color], "label": label, "markersize": 4}
-            ax.errorbar(strength, part.time, 2 * part.time_stderr, fmt=marker, **style)
-            ax.plot(strength, part.formula, color=COLOURS["grey"], linewidth=0.8, zorder=0)
+            ax.errorbar(strength, data.time, 2 * data.time_stderr, fmt=marker, **style)
+            ax.plot(strength, data.formula, color=COLOURS["grey"], linewidth=0.8, zorder=0)
     ax.set(xscale="log", yscale="log", xlabel="strength of jumps", ylabel="mean time")
     ticks = np.asarray([0.025, 0.05, 0.1, 0.2])
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])

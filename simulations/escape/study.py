@@ -50,7 +50,7 @@ class Well(NamedTuple):
     process: Process
     start: float
     passed: Callable[[Any], Any]
-    seen: float  # mean time of discrete steps; of Lévy noise the limit
+    discrete: float  # mean time of discrete steps; of Lévy noise the limit
     exact: float  # mean time in continuous time
     formula: float  # limit of small noise
     height: float  # E, the barrier in units of the noise
@@ -60,10 +60,10 @@ class Well(NamedTuple):
 def double_well(height: float, end: float = 1.0) -> Well:
     """From one minimum of (x^2 - 1)^2 / 4 to the other, or to the top at 0; isotropic noise."""
     temperature, dt = BARRIER / height, 0.02
-    seen, exact = _times(_cubic, temperature, -1.0, end, LOW, dt)
+    discrete, exact = _times(_cubic, temperature, -1.0, end, LOW, dt)
     formula = kramers_time(BARRIER, temperature, BOTTOM, TOP) * (1 if end else 0.5)
     process = overdamped_langevin(_problem(_quartic), temperature, dt)
-    return Well(process, -1.0, partial(_above, end), seen, exact, formula, height)
+    return Well(process, -1.0, partial(_above, end), discrete, exact, formula, height)
 
 
 def shaped(height: float) -> Well:
@@ -74,21 +74,21 @@ def shaped(height: float) -> Well:
         return temperature * _shape(x)
 
     ends = float(diffusion(1.0)), float(diffusion(0.0))
-    seen, exact = _times(_cubic, diffusion, -1.0, 1.0, LOW, dt)
+    discrete, exact = _times(_cubic, diffusion, -1.0, 1.0, LOW, dt)
     formula = shaped_kramers_time(height, BOTTOM, TOP, *ends)
     plain = kramers_time(BARRIER, ends[0], BOTTOM, TOP)
     model = noise.additive(_problem(_quartic), lambda t: Diagonal(2 * diffusion(t) / dt))
     process = langevin(model, dt)
-    return Well(process, -1.0, partial(_above, 1.0), seen, exact, formula, height, plain)
+    return Well(process, -1.0, partial(_above, 1.0), discrete, exact, formula, height, plain)
 
 
 def parabola(height: float) -> Well:
     """Out of x^2 / 2 through an end at 1, isotropic noise."""
     temperature, dt = 1 / (2 * height), 0.005
-    seen, exact = _times(lambda x: x, temperature, 0.0, 1.0, LOW, dt)
+    discrete, exact = _times(lambda x: x, temperature, 0.0, 1.0, LOW, dt)
     process = overdamped_langevin(_problem(partial(_square, 1.0)), temperature, dt)
     formula = boundary_time(height, 1.0)
-    return Well(process, 0.0, partial(_above, 1.0), seen, exact, formula, height)
+    return Well(process, 0.0, partial(_above, 1.0), discrete, exact, formula, height)
 
 
 def label_noise(curvature: float, height: float) -> Well:
@@ -96,12 +96,12 @@ def label_noise(curvature: float, height: float) -> Well:
     width = (height * RATE * LABEL_NOISE**2 / BATCH) ** 0.5
     barrier = label_noise_height(width, RATE, LABEL_NOISE, BATCH)
     diffusion = RATE * LABEL_NOISE**2 * curvature / (2 * BATCH)
-    seen, exact = _times(lambda x: curvature * x, diffusion, 0.0, width, 0.0, RATE)
+    discrete, exact = _times(lambda x: curvature * x, diffusion, 0.0, width, 0.0, RATE)
     inputs = curvature**0.5 * jnp.asarray([1.0, -1.0, 1.0, -1.0])
     problem = Problem(lambda t, x, y: (x * t[0] - y) ** 2 / 2, (inputs, 0 * inputs))
     process = sgd(noise.label_noise(problem, BATCH, LABEL_NOISE), RATE)
     formula = boundary_time(barrier, curvature) / 2
-    return Well(process, 0.0, partial(_beyond, width), seen, exact, formula, barrier)
+    return Well(process, 0.0, partial(_beyond, width), discrete, exact, formula, barrier)
 
 
 def jumps(strength: float, curvature: float = 1.0) -> Well:
@@ -133,10 +133,11 @@ def run(setting: str, *, chains: int) -> xr.Dataset:
     well = SETTINGS[setting]()
     dt, key = well.process.dt, jax.random.key(list(SETTINGS).index(setting))
     start = jnp.full((chains, 1), well.start, jnp.float32)
-    steps = round(DURATION * well.seen / dt)
+    steps = round(DURATION * well.discrete / dt)
     result = simulate(well.process, key, start, steps=steps, observe=first_passage(well.passed))
-    theory = {n: float(getattr(well, n)) for n in ("seen", "exact", "formula", "height", "plain")}
-    stayed = {"stayed": 1 - np.asarray(result.passed).mean(), "steps": well.seen / dt}
+    theory = {n: float(getattr(well, n)) for n in ("exact", "formula", "height", "plain")}
+    theory["seen"] = float(well.discrete)
+    stayed = {"stayed": 1 - np.asarray(result.passed).mean(), "steps": well.discrete / dt}
     return xr.Dataset(
         theory | estimate_variables("time", mean(np.asarray(result.step) * dt)) | stayed
     )

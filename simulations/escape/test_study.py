@@ -1,29 +1,22 @@
 """The study of escape times: its wells, its smallest run, and what it says of made-up results."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
-from sgdnoise.lab import exit_status
+from sgdnoise.lab import Session, exit_status
 from simulations.escape import claims, study
-from simulations.escape import figure as picture
+from simulations.escape import figure as drawing
 
-HOME = Path(__file__).parents[1]
 NAMES = ("label noise, as high", "parabola, E = 2", "jumps, eps = 0.2")
-TINY = study.Size(NAMES, 600)
 
 
 @pytest.fixture(scope="module")
 def results():
     """Three wells, in this process."""
-    parts = [study.run(name, size=TINY) for name in NAMES]
-    return xr.concat(parts, "setting").assign_coords(setting=list(NAMES))
+    return study.study.simulate("small", setting=list(NAMES), chains=600)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +27,10 @@ def perfect():
         well = make()
         parts.append(
             xr.Dataset(
-                {n: float(getattr(well, n)) for n in ("seen", "exact", "formula", "height")}
-                | {"plain": well.plain, "time": well.seen, "time_stderr": 0.005 * well.seen}
-                | {"stayed": 0.0, "steps": well.seen / well.made.dt}
+                {n: float(getattr(well, n)) for n in ("exact", "formula", "height", "plain")}
+                | {"seen": well.discrete, "time": well.discrete}
+                | {"time_stderr": 0.005 * well.discrete, "stayed": 0.0}
+                | {"steps": well.discrete / well.process.dt}
             )
         )
     return xr.concat(parts, "setting").assign_coords(setting=list(study.SETTINGS))
@@ -51,7 +45,7 @@ def test_the_smallest_run_holds_and_is_drawn(results):
     assert exit_status(verdicts) == 0
     assert len(verdicts) == 5
     assert float(results.stayed.max()) < 0.01  # exp(-8) of 600 are 0.2
-    assert all(isinstance(figure, Figure) for _, figure in picture.figures(results).values())
+    assert all(isinstance(figure, Figure) for _, figure in drawing.figures(results).values())
     assert [row[0] for row in claims.tables(results)[0].rows] == list(NAMES)
 
 
@@ -98,23 +92,23 @@ def test_the_noise_of_the_shaped_well_is_that_of_its_integral(rng):
     well, dt = study.shaped(3.0), 0.01
     white = rng.normal(size=20_000)
     for x in (-1.0, 0.3):
-        ends = np.asarray([well.made.step(np.asarray([x]), white[i : i + 1])[0] for i in range(2)])
+        ends = np.asarray(
+            [well.process.step(np.asarray([x]), white[i : i + 1])[0] for i in range(2)]
+        )
         kick = (ends[1] - ends[0]) / (white[1] - white[0])
         drift = ends[0] - kick * white[0] - x
-        temperature = study.quasi_height(study._cubic, study._shape, -1.0, 0.0) / 3
+        temperature = study.quasipotential(study._cubic, study._shape, -1.0, 0.0) / 3
         assert_allclose(kick**2, 2 * temperature * (0.5 + x**2) * dt, rtol=1e-4)  # float32
         assert_allclose(drift, -dt * (x**3 - x), atol=1e-6)
 
 
-def test_bad_input_is_answered_by_one_sentence(tmp_path):
-    command = [sys.executable, "simulations/escape.py", "--chains", "1", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "an error needs at least 2 chains, not 1" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_well_that_is_not_there_is_said_with_those_that_are(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        study.main(setting=["cliff"], out=tmp_path)
-    assert "no setting 'cliff': there are double well, E = 2; " in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"chains": 1}, "chains must be at least 2, not 1"),
+        ({"setting": ["cliff"]}, "there is no setting 'cliff'; there are double well, E = 2; "),
+    ],
+)
+def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("small", Session(tmp_path), changes)

@@ -27,68 +27,68 @@ DECAY, JITTER, RATIO, UNCHANGED = 0.05, 0.10, 0.10, 1e-3  # tolerances; the last
 def kinds(results: xr.Dataset):
     """Each kind of network: its name, and its part of the results."""
     axes = ("batch", "rate", "label_noise", "readout")
-    for (batch, rate, label_noise, readout), part in settings_of(results, *axes):
+    for (batch, rate, label_noise, readout), data in settings_of(results, *axes):
         noisy = f", label noise {label_noise:g}" if label_noise else ""
-        yield f"rate {rate:g}, batch {batch}{noisy}, {readout}", part
+        yield f"rate {rate:g}, batch {batch}{noisy}, {readout}", data
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """Decay off the readout, jitter and dimension; frozen readouts and full batches as controls."""
     rows = []
-    for name, part in kinds(results):
-        if str(part.readout.values) == "frozen":
-            rows += _frozen(name, part)
-        elif int(part.batch) > 1:
-            rows += _full(name, part)
+    for name, data in kinds(results):
+        if str(data.readout.values) == "frozen":
+            rows += _frozen(name, data)
+        elif int(data.batch) > 1:
+            rows += _full(name, data)
         else:
-            rows += _single(name, part)
+            rows += _single(name, data)
     return rows
 
 
-def _ends(part):
+def _ends(data):
     """The middle and the last record."""
-    return part.isel(watch=part.sizes["watch"] // 2 - 1), part.isel(watch=-1)
+    return data.isel(watch=data.sizes["watch"] // 2 - 1), data.isel(watch=-1)
 
 
-def _log_change(part, name):
-    middle, end = _ends(part)
-    return np.log(end[name].values / middle[name].values)
+def _log_change(data, name):
+    half, end = _ends(data)
+    return np.log(end[name].values / half[name].values)
 
 
-def _frozen(name, part):
-    end = part.orthogonal.isel(watch=-1).values
+def _frozen(name, data):
+    end = data.orthogonal.isel(watch=-1).values
     if not np.isfinite(end).all():
         return []
     return [Verdict(f"{name}: power off the readout", 1.0, mean_of(end), True, UNCHANGED)]
 
 
-def _full(name, part):
-    change, predicted = (_log_change(part, of) for of in ("orthogonal", "orthogonal_said"))
-    learnt = bool(part.learnt.all())
+def _full(name, data):
+    change, predicted = (_log_change(data, of) for of in ("orthogonal", "orthogonal_said"))
+    learnt = bool(data.learnt.all())
     text = f"{name}: log power off the readout, second half"
     return [Verdict(text, predicted.mean(), mean_of(change), learnt, UNCHANGED)]
 
 
-def _single(name, part):
-    middle, end = _ends(part)
-    u = float(part.amplification.max())
+def _single(name, data):
+    half, end = _ends(data)
+    u = float(data.amplification.max())
     diverged = 1 - np.isfinite(end.orthogonal.values)
     if u >= 1 or diverged.any():
         text = f"{name}: share of networks that diverge"
         return [Verdict(text, float(u >= 1), mean_of(diverged), u >= 1, 0.0)]
-    claimed = u <= MAX_AMPLIFICATION and bool(part.learnt.all())
-    decay, predicted = (_log_change(part, of) for of in ("orthogonal", "orthogonal_said"))
+    claimed = u <= MAX_AMPLIFICATION and bool(data.learnt.all())
+    decay, predicted = (_log_change(data, of) for of in ("orthogonal", "orthogonal_said"))
     measurable = claimed and bool(abs(predicted).min() > UNCHANGED)
-    late = part.jitter.isel(watch=slice(part.sizes["watch"] // 2, None)).mean("watch").values
-    jitter = late / part.jitter_said.values
+    late = data.jitter.isel(watch=slice(data.sizes["watch"] // 2, None)).mean("watch").values
+    jitter = late / data.jitter_said.values
     rows = [
         _ratio(
             f"{name}: decay off the readout, over predicted", decay / predicted, measurable, DECAY
         ),
         _ratio(f"{name}: jitter of the readout, over predicted", jitter, claimed, JITTER),
     ]
-    if float(part.label_noise):
-        change = (end.ratio - middle.ratio) / (end.ratio_said - middle.ratio_said)
+    if float(data.label_noise):
+        change = (end.ratio - half.ratio) / (end.ratio_said - half.ratio_said)
         text = f"{name}: change of PR, over predicted"
         rows.append(_ratio(text, change.values, claimed, RATIO))
     return rows
@@ -101,8 +101,8 @@ def _ratio(text, values, claimed, tolerance):
 def tables(results: xr.Dataset) -> list[Table]:
     """The final state of every kind of network."""
     rows = []
-    for name, part in kinds(results):
-        end = part.isel(watch=-1).mean("net")
+    for name, data in kinds(results):
+        end = data.isel(watch=-1).mean("net")
         rows.append(
             (
                 name,

@@ -29,11 +29,11 @@ def draw(results) -> Figure:
     """Lost power, jitter and dimension."""
     figure = Figure(figsize=(7.4, 2.8))
     lost, jitter, ratio = figure.subplots(1, 3)
-    for label_noise, part in settings_of(results.sel(readout="trained"), "label_noise"):
+    for label_noise, data in settings_of(results.sel(readout="trained"), "label_noise"):
         color = COLOURS[NOISE_COLOURS[label_noise]]
-        for batch, cell in settings_of(part, "batch"):
+        for batch, cell in settings_of(data, "batch"):
             _lost(lost, cell, color, label_noise if batch == 1 else None)
-        _jitter(jitter, part.sel(batch=1), color, label_noise)
+        _jitter(jitter, data.sel(batch=1), color, label_noise)
     lost.set(xlabel="rate", ylabel="fraction lost off the readout", xscale="log", yscale="log")
     jitter.set(xlabel="rate", ylabel="jitter of the readout", xscale="log", yscale="log")
     lost.legend(title="label noise", fontsize=7, title_fontsize=7)
@@ -43,36 +43,36 @@ def draw(results) -> Figure:
     return figure
 
 
-def _lost(ax, part, color, label):
-    single, half = int(part.batch) == 1, part.sizes["watch"] // 2 - 1
+def _lost(ax, data, color, label):
+    single, half = int(data.batch) == 1, data.sizes["watch"] // 2 - 1
     fraction, predicted = (
-        (1 - part[of].isel(watch=-1) / part[of].isel(watch=half)).mean("net")
+        (1 - data[of].isel(watch=-1) / data[of].isel(watch=half)).mean("net")
         for of in ("orthogonal", "orthogonal_said")
     )
     name, face = None if label is None else f"{label:g}", color if single else "none"
     visible, marker = fraction.where(fraction > MIN_FRACTION), "o" if single else "s"
-    ax.plot(part.rate, visible, marker, color=color, mfc=face, ms=4, label=name)
+    ax.plot(data.rate, visible, marker, color=color, mfc=face, ms=4, label=name)
     if single:
-        _line(ax, part, predicted, color)
+        _line(ax, data, predicted, color)
 
 
-def _line(ax, part, predicted, color):
+def _line(ax, data, predicted, color):
     """Solid in the regime, dotted up to where theory has networks diverge."""
-    u = part.amplification.mean("net")
-    ax.plot(part.rate.where(u <= MAX_AMPLIFICATION), predicted, color=color)
-    ax.plot(part.rate.where(u < 1), predicted, ":", color=color)
+    u = data.amplification.mean("net")
+    ax.plot(data.rate.where(u <= MAX_AMPLIFICATION), predicted, color=color)
+    ax.plot(data.rate.where(u < 1), predicted, ":", color=color)
 
 
-def _jitter(ax, part, color, label):
-    late = part.jitter.isel(watch=slice(part.sizes["watch"] // 2, None)).mean(("watch", "net"))
-    ax.plot(part.rate, late, "o", color=color, ms=4, label=f"{label:g}")
-    _line(ax, part, part.jitter_said.mean("net"), color)
+def _jitter(ax, data, color, label):
+    late = data.jitter.isel(watch=slice(data.sizes["watch"] // 2, None)).mean(("watch", "net"))
+    ax.plot(data.rate, late, "o", color=color, ms=4, label=f"{label:g}")
+    _line(ax, data, data.jitter_said.mean("net"), color)
 
 
-def _ratio(ax, part):
-    part = part.sel(label_noise=float(part.label_noise.max()))
+def _ratio(ax, data):
+    data = data.sel(label_noise=float(data.label_noise.max()))
     colors = ("black", "green", "orange", "sky")
-    for (rate, cell), name in zip(settings_of(part, "rate"), colors, strict=False):
+    for (rate, cell), name in zip(settings_of(data, "rate"), colors, strict=False):
         at, color = cell.mean("net", skipna=False), COLOURS[name]
         if np.isfinite(at.ratio).all():
             ax.plot(at.step, at.ratio, "o", ms=3, color=color, label=f"{rate:g}")

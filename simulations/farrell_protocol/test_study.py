@@ -3,28 +3,21 @@
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 from sgdnoise.lab import exit_status
 from simulations.farrell_protocol import _task as task
 from simulations.farrell_protocol import claims, study
-from simulations.farrell_protocol import figure as picture
-from simulations.farrell_protocol._theory import Foretold
-
-TINY = study.Size(rates=(5e-4, 1e-2), batches=((1, 4),), nets=2, watches=2)
+from simulations.farrell_protocol import figure as drawing
+from simulations.farrell_protocol._theory import Theory
 
 
 @pytest.fixture(scope="module")
 def results():
     """Two rates, two batches, four epochs, in this process."""
-    rows = []
-    for rate in TINY.rates:
-        kinds = [study.run(rate, 1, how, 0.5, size=TINY) for how in ("trained", "frozen")]
-        rows.append(xr.concat(kinds, "readout").assign_coords(readout=["trained", "frozen"]))
-    joined = xr.concat(rows, "rate").assign_coords(rate=list(TINY.rates))
-    return joined.expand_dims(batch=[1], label_noise=[0.5])
+    changes = {"epochs": {1: 4}, "watches": 2, "label_noise": [0.5]}
+    return study.study.simulate("small", **changes)
 
 
 def test_clusters_are_apart_and_of_two_classes():
@@ -39,12 +32,16 @@ def test_clusters_are_apart_and_of_two_classes():
 def test_a_step_is_the_gradient_of_torch():
     """One look of twenty steps, whose examples are drawn again from the same generator."""
     rate, batch, noise = 1e-3, 3, 0.4
-    *_, (w, saved) = study.stretches(1, rate, batch, noise, False, 1, 0, task.SAVES)
+    *_, (w, saved) = study.stretches(1, rate, batch, noise, False, 1, 0, task.RECORDS)
     rng = np.random.Generator(np.random.SFC64([9, 1, batch]))
-    theta = [torch.tensor(task.start(1)[name], dtype=torch.float32) for name in ("w", "v")]
-    for _ in range(task.SAVES):
+    theta = [
+        torch.tensor(task.initial_weights(1)[name], dtype=torch.float32) for name in ("w", "v")
+    ]
+    for _ in range(task.RECORDS):
         drawn = rng.integers(task.CLUSTERS, size=batch)
-        x = task.clusters(1)[drawn] + task.SPREAD * rng.standard_normal((batch, task.INPUTS), "f")
+        x = task.clusters(1)[drawn] + task.CLUSTER_STD * rng.standard_normal(
+            (batch, task.INPUTS), "f"
+        )
         y = task.targets()[drawn] + noise * rng.standard_normal((batch, task.OUTPUTS), "f")
         x, y = (torch.tensor(part, dtype=torch.float32) for part in (x, y))
         free = [part.requires_grad_() for part in theta]
@@ -56,26 +53,26 @@ def test_a_step_is_the_gradient_of_torch():
 
 def test_what_is_left_is_that_of_the_best_network_on_the_clusters():
     """Off the clusters the weights are those of the start; the spread is everywhere alike."""
-    rng, foretold, first = np.random.default_rng(0), Foretold(0, 1e-3, 1, 0.0), task.start(0)
+    rng, theory, first = np.random.default_rng(0), Theory(0, 1e-3, 1, 0.0), task.initial_weights(0)
     points, y = task.clusters(0), task.targets()
     along = np.linalg.qr(points.T)[0]
     inside = points @ along
-    ridge = inside.T @ inside + task.CLUSTERS * task.SPREAD**2 * np.eye(task.CLUSTERS)
+    ridge = inside.T @ inside + task.CLUSTERS * task.CLUSTER_STD**2 * np.eye(task.CLUSTERS)
     best = along @ np.linalg.solve(ridge, inside.T @ y)
     start = first["w"] @ first["v"]
     product = best + start - along @ (along.T @ start)
     drawn = rng.integers(task.CLUSTERS, size=40_000)
-    x = points[drawn] + task.SPREAD * rng.normal(size=(40_000, task.INPUTS))
+    x = points[drawn] + task.CLUSTER_STD * rng.normal(size=(40_000, task.INPUTS))
     each = ((y[drawn] - x @ product) ** 2).mean(1)
     error = each.std() / len(each) ** 0.5
-    assert abs(foretold.variance * (1 - foretold.u) - each.mean()) < 4 * error
+    assert abs(theory.variance * (1 - theory.u) - each.mean()) < 4 * error
 
 
 def test_jitter_is_that_of_independent_walks_at_rest():
     """Of each mode: a <- (1 - rate h) a + rate sigma (h / B)^1/2 z."""
-    foretold, rng = Foretold(0, 5e-3, 2, 0.5), np.random.default_rng(0)
-    h = foretold.values
-    kept, kick = 1 - 5e-3 * h, 5e-3 * (foretold.variance * h / 2) ** 0.5
+    theory, rng = Theory(0, 5e-3, 2, 0.5), np.random.default_rng(0)
+    h = theory.values
+    kept, kick = 1 - 5e-3 * h, 5e-3 * (theory.variance * h / 2) ** 0.5
     theta = rng.normal(size=(400, len(h))) * (kick**2 / (1 - kept**2)) ** 0.5
     seen = []
     for k in range(60):
@@ -84,17 +81,19 @@ def test_jitter_is_that_of_independent_walks_at_rest():
             seen.append(theta)
     each = np.var(seen, axis=0, ddof=1).mean(1)
     error = each.std() / len(each) ** 0.5
-    assert abs(foretold.jitter(6, 10) - each.mean()) < 4 * error
+    assert abs(theory.jitter(6, 10) - each.mean()) < 4 * error
 
 
 def test_dimension_starts_at_that_of_the_clusters_and_power_decays():
-    foretold = Foretold(2, 1e-3, 1, 0.5)
+    theory = Theory(2, 1e-3, 1, 0.5)
     points = task.clusters(2)
-    values = np.linalg.eigvalsh(np.cov(points.T, ddof=0) + task.SPREAD**2 * np.eye(task.INPUTS))
-    assert_allclose(foretold.ratio(0), values.sum() ** 2 / (values**2).sum())
-    slope = foretold.power(1) - foretold.power(0)
-    discrete = 2 / (2 - 1e-3 * foretold.values)
-    strength = 1e-6 * 2 * foretold.variance * (foretold.values**2 * discrete).sum()
+    values = np.linalg.eigvalsh(
+        np.cov(points.T, ddof=0) + task.CLUSTER_STD**2 * np.eye(task.INPUTS)
+    )
+    assert_allclose(theory.ratio(0), values.sum() ** 2 / (values**2).sum())
+    slope = theory.power(1) - theory.power(0)
+    discrete = 2 / (2 - 1e-3 * theory.values)
+    strength = 1e-6 * 2 * theory.variance * (theory.values**2 * discrete).sum()
     assert_allclose(slope, -strength, rtol=1e-4)  # rate^2 o sigma^2 Tr Sx^2, and discrete steps
 
 
@@ -118,7 +117,7 @@ def test_theory_is_claimed_in_its_regime_alone(results, u, learnt, inside):
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "jitter", "ratio"])
-def test_what_is_otherwise_than_foretold_fails(results, name):
+def test_what_is_otherwise_than_predicted_fails(results, name):
     part = results.sel(rate=[5e-4], readout=["trained"])
     part = part.assign(amplification=part.amplification * 0, learnt=part.learnt * 0 + 1)
     as_said = part.assign(
@@ -131,6 +130,6 @@ def test_what_is_otherwise_than_foretold_fails(results, name):
 
 
 def test_it_is_drawn_and_told(results):
-    assert all(isinstance(drawn, Figure) for _, drawn in picture.figures(results).values())
+    assert all(isinstance(drawn, Figure) for _, drawn in drawing.figures(results).values())
     (table,) = claims.tables(results)
     assert [len(row) for row in table.rows] == [6] * 4

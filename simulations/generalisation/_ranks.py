@@ -57,8 +57,8 @@ def kendall(x, y, groups, *, among=None) -> Estimate:
     Otherwise groups that all agree would have no error.
     """
     estimate = bootstrap(partial(concordance, x, y, among=among), groups)
-    least = 0.0 if among is None else 1 / (estimate.dof + 1)
-    return Estimate(estimate.value, max(estimate.stderr, least), estimate.dof)
+    floor = 0.0 if among is None else 1 / (estimate.dof + 1)
+    return Estimate(estimate.value, max(estimate.stderr, floor), estimate.dof)
 
 
 def discordant(x, y, groups) -> Estimate:

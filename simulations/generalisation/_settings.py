@@ -30,22 +30,23 @@ def flat(results, tasks, *, estimator, moment="equal steps", of="dimension") -> 
 
     of: "dimension" of the last hidden layer, its "surrogate", of the "input", or at the "start".
     """
-    part = results.sel(task=list(tasks))
+    data = results.sel(task=list(tasks))
     selection = {"estimator": estimator}
     if of in ("dimension", "start"):
         selection |= {"moment": "start" if of == "start" else moment, "where": "held"}
-    at = part.sel(moment=moment)
-    columns = [part["dimension" if of == "start" else of].sel(selection), at.error, at.loss]
+    at = data.sel(moment=moment)
+    columns = [data["dimension" if of == "start" else of].sel(selection), at.error, at.loss]
     axes = ("task", "place", "setting")
     means = [column.mean("seed", skipna=False).transpose(*axes) for column in columns]
+    dimension, error, loss = (mean.values.ravel() for mean in means)
     shape = means[0].shape
     indices = np.meshgrid(*map(np.arange, shape), indexing="ij")
     task, place, setting = (index.ravel() for index in indices)
-    shuffled = part.shuffled
+    shuffled = data.shuffled
     if "task" in shuffled.dims:
         shuffled = shuffled.transpose(*axes)
     shuffled = np.broadcast_to(shuffled.values, shape).ravel()
-    return Settings(*(mean.values.ravel() for mean in means), shuffled, place, setting, task)
+    return Settings(dimension, error, loss, shuffled, place, setting, task)
 
 
 def differing_in(results, rows: Settings, factor: str) -> np.ndarray:

@@ -8,6 +8,7 @@ is a contrast.  Tolerances were written before the full run, after trials with o
 """
 
 import json
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -75,7 +76,7 @@ def _controls(results, task):
     """What must be at chance, the same, or zero."""
     rows = flat(results, [task], estimator="twonn")
     pairs = differing_in(results, rows, "shuffled")
-    statistics = {
+    statistics: dict[str, Callable] = {
         "rank correlation": spearman,
         "rank correlation given loss": lambda x, y: partial_spearman(x, y, rows.loss),
         "agreement where labels alone vary": partial(concordance, among=pairs),
@@ -101,16 +102,16 @@ def chance_error(at) -> Estimate:
     """
     errors = at.error.where(at.shuffled == 1).mean("setting").values.ravel()
     mean = mean_of(errors, skip_missing=True)
-    least = (CHANCE * (1 - CHANCE) / float(at.tested.mean()) / len(errors)) ** 0.5
-    return Estimate(mean.value, max(mean.stderr, least), mean.dof)
+    floor = (CHANCE * (1 - CHANCE) / float(at.tested.mean()) / len(errors)) ** 0.5
+    return Estimate(mean.value, max(mean.stderr, floor), mean.dof)
 
 
 def change_before_training(results, task) -> float:
     """Largest relative difference before training of settings that differ in the training alone."""
     names = ["participation_ratio", "twonn"]
-    part = results.sel(task=task, moment="start", estimator=names).dimension
-    part = part.isel(setting=np.isin(results.varied.values, ("none", "rate", "batch", "shuffled")))
-    return float(abs(part / part.isel(setting=0) - 1).max())
+    data = results.sel(task=task, moment="start", estimator=names).dimension
+    data = data.isel(setting=np.isin(results.varied.values, ("none", "rate", "batch", "shuffled")))
+    return float(abs(data / data.isel(setting=0) - 1).max())
 
 
 def _shuffled_labels(results, task):
@@ -164,11 +165,14 @@ def tables(results: xr.Dataset) -> list[Table]:
         for name, label in ESTIMATORS.items():
             for moment in COMPARED:
                 of = flat(results, [task], estimator=name, moment=moment)
-                given = (None, of.loss, of.shuffled)
-                cells = [correlation(of, column) for column in given]
+                conditions = (None, of.loss, of.shuffled)
+                cells = [correlation(of, column) for column in conditions]
                 if moment == "equal steps":
                     others = ("surrogate", "input")
-                    rows = (flat(results, [task], estimator=name, of=other) for other in others)
+                    rows = (
+                        flat(results, [task], estimator=name, of=alternative)
+                        for alternative in others
+                    )
                     cells += map(correlation, rows)
                 texts = [*map(_text, cells), "-", "-"][:5]
                 correlations.append((task, moment, label, *texts))

@@ -55,7 +55,8 @@ def _settings(ax, results, tasks, name, moment):
     for task, marker in zip(tasks, MARKERS, strict=False):
         of = flat(results, [task], estimator=name, moment=moment)
         for fraction, color in zip(np.unique(of.shuffled), LABEL_COLOURS, strict=False):
-            rows, style = of.shuffled == fraction, {"s": 9, "linewidths": 0.4, "alpha": 0.7}
+            rows = of.shuffled == fraction
+            style: dict = {"s": 9, "linewidths": 0.4, "alpha": 0.7}
             style |= {"color": COLOURS[color], "marker": marker}
             ax.scatter(of.dimension[rows], of.error[rows], **style)
     ax.set(xscale="log", ylim=(0, 1))

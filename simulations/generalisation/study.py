@@ -61,7 +61,7 @@ def run(task: str, place: int, *, size: dict, device: str) -> xr.Dataset:
             continue
         rng = np.random.default_rng([seed, place, 2, index])
         group = [(rows[i], first + k) for i, k in members]
-        for name, values in train_group(*task.split(), group, rng, size, device).items():
+        for name, values in train_group(task, group, rng, size, device).items():
             blank = np.full((len(rows), seeds, *values.shape[1:]), np.nan)
             column = columns.setdefault(name, blank)
             for member, value in zip(members, values, strict=True):
@@ -72,11 +72,15 @@ def run(task: str, place: int, *, size: dict, device: str) -> xr.Dataset:
     return xr.Dataset(variables, coords | {"varied": ("setting", varied)})
 
 
-def train_group(name, data, group, rng, size: dict, device: str) -> dict:
+def train_group(task_name, group, rng, size: dict, device: str) -> dict:
     """Trains networks of one width and batch size, (setting, seed) each, and measures them."""
-    width, batch = group[0][0]["width"], group[0][0]["batch"]
+    (name, data), (first, _) = task_name.split(), group[0]
+    width, batch = first["width"], first["batch"]
     sets = {seed: image_sets(data, seed, size) for _, seed in group}
-    tasks = [nets.corrupted(*sets[s], row["shuffled"], row["noise"], s) for row, s in group]
+    tasks = []
+    for row, seed in group:
+        train, test = sets[seed]
+        tasks.append(nets.corrupted(train, test, row["shuffled"], row["noise"], seed))
     task = nets.stacked_task(tasks, device)
     networks = [nets.network(name, tasks[0][0].shape[1:], width, seed) for _, seed in group]
     parameters, net = nets.stacked_networks(networks, device)
@@ -148,13 +152,13 @@ def _arrays(rows):
 
 def execute(parameters: dict, session) -> xr.Dataset:
     """All tasks and places."""
-    grid = {"task": list(parameters["tasks"]), "place": list(range(parameters["places"]))}
-    size = {name: value for name, value in parameters.items() if name not in ("tasks", "places")}
+    grid = {"task": list(parameters["task"]), "place": list(range(parameters["places"]))}
+    size = {name: value for name, value in parameters.items() if name not in ("task", "places")}
     return session.sweep(partial(run, size=size, device=parameters["device"]), grid)
 
 
 FULL = {
-    "tasks": TASKS,
+    "task": TASKS,
     "places": 10,
     "seeds": 3,
     "trained": 300,  # images
@@ -168,7 +172,7 @@ FULL = {
     "loss": 0.3,  # in training, at which networks are compared
 }
 SMALL = {
-    "tasks": TASKS[:2],
+    "task": TASKS[:2],
     "places": 2,
     "seeds": 1,
     "trained": 60,
@@ -186,7 +190,7 @@ study = Study(
     execute=execute,
     sizes={"full": FULL, "small": SMALL},
     options={
-        "tasks": option(list, "only these networks and images", choices=list(TASKS)),
+        "task": option(list, "only these networks and images", choices=list(TASKS)),
         "places": option(int, "places drawn at random", least=2),
         "seeds": option(int, "networks of each setting", least=1),
     },

@@ -1,5 +1,6 @@
 """The study of generalisation: ranks and their errors, stacked networks, its smallest run."""
 
+import json
 from functools import partial
 from itertools import product
 
@@ -16,22 +17,29 @@ from witnesses import SURE
 
 from sgdnoise.core import Estimate, mean
 from sgdnoise.dimension import levina_bickel, participation_ratio
-from sgdnoise.lab import Verdict
-from simulations.generalisation import _columns as columns_of
+from sgdnoise.lab import Session, Verdict
 from simulations.generalisation import _nets as nets
 from simulations.generalisation import _ranks as ranks
+from simulations.generalisation import _settings as columns_of
 from simulations.generalisation import claims, study
-from simulations.generalisation import figure as picture
+from simulations.generalisation import figure as drawing
 
-TINY = study.SMALL._replace(places=2, steps=20)
+TINY = study.SMALL | {"places": 2, "steps": 20, "seed": 0}
+FULL = study.FULL | {"seed": 0}
+LEVELS = {
+    "rate": study.FULL["rates"],
+    "batch": study.FULL["batches"],
+    "width": study.FULL["widths"],
+    **study.LEVELS,
+}
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, in_this_process):
+def small():
     """A smaller run than the smallest, in this process, without the table that `learned` loads."""
-    in_this_process.setattr(study, "learned", levina_bickel)
-    found = study.study(TINY, jobs=1, folder=tmp_path_factory.mktemp("points"))
-    return found.assign_attrs(device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "learned", levina_bickel)
+        return study.study.simulate("small", places=2, steps=20)
 
 
 # --- ranks ---
@@ -111,7 +119,7 @@ def columns(data):
 def errors_of(data, rng):
     """The rank correlation, with places, settings, or seeds of each setting alone drawn anew."""
     x, y = columns(data)
-    again = partial(ranks.drawn_again, partial(ranks.spearman, x, y), times=150)
+    again = partial(ranks.bootstrap, partial(ranks.spearman, x, y), times=150)
     places, settings = again(np.repeat(np.arange(10), 6)), again(np.arange(60))
     picks = rng.integers(0, 3, (20, *data.shape[:3], 1))
     alone = [ranks.spearman(*columns(np.take_along_axis(data, pick, 2))) for pick in picks]
@@ -141,7 +149,7 @@ def test_a_sign_that_is_not_there_is_told_as_rarely_as_it_says(slope, expected, 
     groups, found = np.repeat(np.arange(10), 6), []
     for _ in range(STUDIES):
         statistic = partial(ranks.spearman, *columns(made(rng, slope)))
-        found.append(said(ranks.drawn_again(statistic, groups, times=150)))
+        found.append(said(ranks.bootstrap(statistic, groups, times=150)))
     rarely = 1 / 37 + 0.02 + SURE * (1 / 37 / STUDIES) ** 0.5
     for outcome in ("holds", "fails"):
         share = found.count(outcome) / STUDIES
@@ -177,7 +185,7 @@ def test_groups_that_all_agree_still_have_an_error():
 def test_errors_dealt_at_random_have_no_rank_correlation(rng):
     x = rng.normal(size=60)
     x[3] = np.nan
-    found = ranks.shuffled(ranks.spearman, x, x**3)
+    found = ranks.permuted(ranks.spearman, x, x**3)
     assert abs(found.z(0)) < SURE
     spread = found.stderr * 400**0.5  # exactly 1 / sqrt(n - 1)
     assert abs(spread * 58**0.5 - 1) < SURE / (2 * 400) ** 0.5
@@ -185,7 +193,7 @@ def test_errors_dealt_at_random_have_no_rank_correlation(rng):
 
 def test_one_group_has_no_error():
     with pytest.raises(ValueError, match="an error needs at least 2 groups of settings, not 1"):
-        ranks.drawn_again(partial(ranks.spearman, np.arange(4), np.arange(4)), np.zeros(4))
+        ranks.bootstrap(partial(ranks.spearman, np.arange(4), np.arange(4)), np.zeros(4))
 
 
 # --- networks ---
@@ -204,7 +212,7 @@ def test_networks_trained_together_are_those_trained_one_by_one(name):
     """By torch's own descent, with the same batches: but for rounding of float32."""
     task, rates, steps = task_of(2, 20), (0.05, 0.2), 6
     made = partial(nets.network, name, (1, 8, 8), 8)
-    start, net = nets.together([made(0), made(1)], "cpu")
+    start, net = nets.stacked_networks([made(0), made(1)], "cpu")
     draws = np.random.default_rng(3).integers(0, 20, (steps, 2, 4))
 
     class Known:
@@ -228,30 +236,30 @@ def test_networks_trained_together_are_those_trained_one_by_one(name):
 
 def test_a_network_is_kept_where_its_loss_is_first_as_low():
     task = task_of(2, 20)
-    start, net = nets.together([nets.network("mlp", (1, 8, 8), 16, s) for s in (0, 1)], "cpu")
+    start, net = nets.stacked_networks(
+        [nets.network("mlp", (1, 8, 8), 16, s) for s in (0, 1)], "cpu"
+    )
     told = {"rates": (0.03, 0.0), "batch": 8, "loss": 0.3}
     found = nets.train(start, net, task, steps=400, rng=np.random.default_rng(0), **told)
     losses = nets.losses(found.equal, net, task)
     assert losses[0] <= 0.3 < losses[1]
     assert np.isnan(found.step[1])  # which stood still
-    start, _ = nets.together([nets.network("mlp", (1, 8, 8), 16, s) for s in (0, 1)], "cpu")
-    before = int(found.step[0]) - nets.LOOK
+    start, _ = nets.stacked_networks([nets.network("mlp", (1, 8, 8), 16, s) for s in (0, 1)], "cpu")
+    before = int(found.step[0]) - nets.CHECK_EVERY
     earlier = nets.train(start, net, task, steps=before, rng=np.random.default_rng(0), **told)
     assert nets.losses(earlier.end, net, task)[0] > 0.3
     assert np.isnan(earlier.step).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "width"), [*product(("mlp", "convnet"), [8, 12]), ("resnet20", 32), ("vgg11", 64)]
-)
+@pytest.mark.parametrize(("name", "width"), [*product(("mlp", "convnet"), [8, 12])])
 def test_the_readout_sees_a_last_layer_of_the_width_asked_for(name, width):
     net = nets.network(name, (1, 8, 8), width, 0)
-    parameters, base = nets.together([net, nets.network(name, (1, 8, 8), width, 1)], "cpu")
+    parameters, base = nets.stacked_networks([net, nets.network(name, (1, 8, 8), width, 1)], "cpu")
     task = task_of(2, 3)
     rows = nets.hidden(parameters, base, task.inputs)
     assert rows.shape == (2, 3, width)
     last = net[-1](rows[0])
-    assert_allclose(nets.outputs(parameters, base, task.inputs)[0], last.detach(), atol=1e-5)
+    assert_allclose(nets.predict(parameters, base, task.inputs)[0], last.detach(), atol=1e-5)
 
 
 def test_labels_all_shuffled_tell_nothing_and_a_share_leaves_the_rest():
@@ -259,7 +267,7 @@ def test_labels_all_shuffled_tell_nothing_and_a_share_leaves_the_rest():
     first = nets.Data(np.zeros((n, 1, 2, 2)), np.arange(n) % 10)
     rest = nets.Data(np.zeros((5, 1, 2, 2)), np.arange(5))
     for share in (0.0, 0.5, 1.0):
-        inputs, labels, others, truth = nets.spoilt(first, rest, share, 0.5, 1)
+        inputs, labels, others, truth = nets.corrupted(first, rest, share, 0.5, 1)
         right, expected = np.mean(labels == first.targets), 1 - 0.9 * share
         assert abs(right - expected) <= SURE * (expected * (1 - expected) / n) ** 0.5
         assert_array_equal(truth, rest.targets)
@@ -269,7 +277,7 @@ def test_labels_all_shuffled_tell_nothing_and_a_share_leaves_the_rest():
 
 def test_noises_of_one_seed_differ_in_size_alone():
     first, rest = nets.images("digits", 60, 40, 8, 0)
-    one, two, none = (nets.spoilt(first, rest, 0.0, noise, 0)[0] for noise in (0.5, 1.0, 0.0))
+    one, two, none = (nets.corrupted(first, rest, 0.0, noise, 0)[0] for noise in (0.5, 1.0, 0.0))
     assert_allclose(two - none, 2 * (one - none), rtol=1e-10, atol=1e-12)
     assert_array_equal(none, first.inputs)
     assert_allclose(first.inputs.mean(0), 0, atol=1e-5)  # float32
@@ -288,31 +296,30 @@ def test_a_surrogate_has_the_covariance_of_its_cloud_on_average(rng):
 
 
 def test_from_each_place_each_factor_varies_alone_over_all_its_levels():
-    chosen, varied = study.settings(1, size=study.FULL)
-    base, known = chosen[0], study.levels(study.FULL)
+    chosen, varied = study.settings(1, FULL)
+    base, known = chosen[0], LEVELS
     for name, values in known.items():
         own = [s for s, v in zip(chosen, varied, strict=True) if v in ("none", name)]
         assert {s[name] for s in own} == set(values)
         assert len(own) == len(values)
         assert all(s | {name: 0} == base | {name: 0} for s in own)
-    assert study.settings(1, size=study.FULL._replace(seed=1))[0] != chosen
-    drawn = [tuple(study.settings(p, size=study.FULL)[0][0].values()) for p in range(60)]
+    assert study.settings(1, FULL | {"seed": 1})[0] != chosen
+    drawn = [tuple(study.settings(p, FULL)[0][0].values()) for p in range(60)]
     assert len(set(drawn)) > 40
 
 
 def test_pairs_that_count_differ_in_one_factor(small):
-    of = columns_of.flat(small, TINY.tasks, estimator="twonn")
-    known = study.levels(TINY)
-    every = [study.settings(p, size=TINY)[0][s] for p, s in zip(of.place, of.setting, strict=True)]
-    for name in known:
-        among = columns_of.alone(small, of, name)
+    of = columns_of.flat(small, TINY["task"], estimator="twonn")
+    every = [study.settings(p, TINY)[0][s] for p, s in zip(of.place, of.setting, strict=True)]
+    for name in LEVELS:
+        among = columns_of.differing_in(small, of, name)
         for i, j in product(range(len(every)), repeat=2):
             same = (of.place[i], of.task[i]) == (of.place[j], of.task[j])
             others = {k: v for k, v in every[i].items() if k != name}
             one = same and others.items() <= every[j].items()
             assert i == j or among[i, j] == one
     assert_array_equal(of.shuffled, [s["shuffled"] for s in every])
-    pairs = columns_of.between(of)
+    pairs = columns_of.between_networks(of)
     assert pairs.sum() == len(every)
     assert_array_equal(pairs, pairs.T)
 
@@ -320,7 +327,7 @@ def test_pairs_that_count_differ_in_one_factor(small):
 def test_estimates_are_those_of_the_points_and_of_dead_units_there_are_none(rng):
     rows = rng.normal(size=(50, 4))
     assert_allclose(study.estimates(rows)[0], participation_ratio(rows), rtol=1e-12)
-    assert np.isnan(study.estimates(rows, every=False)[2])
+    assert np.isnan(study.estimates(rows, slow=False)[2])
     assert np.isnan(study.estimates(np.zeros((50, 4)))).all()
 
 
@@ -328,10 +335,10 @@ def test_the_smallest_run_holds_and_is_drawn(small):
     found = claims.verdicts(small)
     assert [v for v in found if v.claimed and v.outcome == "fails"] == []
     assert {v.name for v in found if v.claimed} >= {
-        f"{task}: largest change by what is not there before training" for task in TINY.tasks
+        f"{task}: largest change by what is not there before training" for task in TINY["task"]
     }
-    figures = picture.figures(small)
-    assert list(figures) == ["generalisation_loss", "generalisation_steps"]
+    figures = drawing.figures(small)
+    assert list(figures) == ["loss", "steps"]
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     for table in claims.tables(small):
         assert table.rows
@@ -340,11 +347,11 @@ def test_the_smallest_run_holds_and_is_drawn(small):
 
 def test_fields_are_those_of_the_networks_seen_again(small):
     """The networks before training, made again: their error, and what equal loss leaves out."""
-    assert (small.loss.sel(moment="equal loss") <= TINY.loss).sum() == small.step.notnull().sum()
+    assert (small.loss.sel(moment="equal loss") <= TINY["loss"]).sum() == small.step.notnull().sum()
     assert np.isnan(small.error.sel(moment="equal loss").values[np.isnan(small.step.values)]).all()
-    first, rest = study._images("digits", 0, TINY)
-    chosen = study.settings(0, size=TINY)[0][0]
-    inputs, _, others, truth = nets.spoilt(first, rest, chosen["shuffled"], chosen["noise"], 0)
+    first, rest = study.image_sets("digits", 0, TINY)
+    chosen = study.settings(0, TINY)[0][0]
+    inputs, _, others, truth = nets.corrupted(first, rest, chosen["shuffled"], chosen["noise"], 0)
     net = nets.network("mlp", (1, 8, 8), chosen["width"], 0)
     with torch.no_grad():
         wrong = net(torch.asarray(others, dtype=torch.float32)).argmax(1).numpy() != truth
@@ -367,13 +374,13 @@ def test_a_dimension_that_collapses_with_shuffled_labels_fails(small, slope, out
     wide = made_up.isel(place=[0, 1] * 6).assign_coords(place=np.arange(12))
     own = wide.dimension * np.exp(slope * wide.shuffled) * (1 + 0.01 * wide.place)
     wide = wide.assign(dimension=own)
-    (found,) = [v for v in claims._memorised(wide, claims.CLAIMED) if "TwoNN" in v.name]
+    (found,) = [v for v in claims._shuffled_labels(wide, claims.CLAIMED) if "TwoNN" in v.name]
     assert found.claimed
     assert found.outcome == outcome
-    assert_allclose(columns_of.rise(wide, claims.CLAIMED, "twonn"), slope, rtol=1e-9)
+    assert_allclose(columns_of.log_rise(wide, claims.CLAIMED, "twonn"), slope, rtol=1e-9)
     less = wide.assign(accuracy=wide.accuracy * 0.9)
-    assert not any(v.claimed for v in claims._memorised(less, claims.CLAIMED))
-    assert not any(v.claimed for v in claims._memorised(wide, "mlp digits"))
+    assert not any(v.claimed for v in claims._shuffled_labels(less, claims.CLAIMED))
+    assert not any(v.claimed for v in claims._shuffled_labels(wide, "mlp digits"))
 
 
 @pytest.mark.parametrize(
@@ -395,7 +402,7 @@ def test_what_rises_with_the_error_in_a_factor_alone_is_found_there(small):
     rise = ends + error - 0.1 * small.width
     wide = small.assign(error=error, dimension=rise)
     ask = partial(
-        columns_of.agreement, wide, list(TINY.tasks), moment="equal loss", estimator="twonn"
+        columns_of.agreement, wide, list(TINY["task"]), moment="equal loss", estimator="twonn"
     )
     assert ask("shuffled").value == ask("noise").value == 1
     assert ask("width").value == -1
@@ -403,29 +410,22 @@ def test_what_rises_with_the_error_in_a_factor_alone_is_found_there(small):
     assert np.isnan(ask("network").value)  # both are alike
 
 
-def test_what_is_read_first_names_the_device_and_that_the_small_is_not_the_full():
-    here, there = claims.lead("cpu", study.FULL), claims.lead("a GPU", study.CUDA)
-    assert "on cpu" in here[0]
-    assert "not the full one" in here[0]
-    assert "not the full one" not in there[0]
-    assert "equally many steps" in here[2]
+def test_the_lead_names_the_device_and_how_networks_are_compared():
+    lead = claims.LEAD({"device": "cpu", "arguments": json.dumps(study.FULL)})
+    assert "on cpu: 10 places" in lead[0]
+    assert "equally many steps" in lead[2]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("changes", "words"),
     [
-        ({"places": 1}, "an error needs 2 places or more and a seed, not 1 and 1"),
-        ({"seeds": 0}, "an error needs 2 places or more and a seed, not 2 and 0"),
-        ({"task": ["mlp words"]}, "no task is called 'mlp words'; there are mlp digits"),
-        ({"seed": -1}, "a seed is a whole number from 0, not -1"),
-        ({"device": "abacus"}, "there is no device 'abacus'; there are cpu and cuda"),
-        ({"device": "cuda"}, "no CUDA device is to be found here; use --device cpu"),
+        ({"places": 1}, "places must be at least 2, not 1"),
+        ({"seeds": 0}, "seeds must be at least 1, not 0"),
+        ({"task": ["mlp words"]}, "there is no task 'mlp words'; there are mlp digits"),
     ],
 )
-def test_bad_input_is_answered_by_one_sentence(arguments, words, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit) as end:
-        study.main(small=True, out=tmp_path, **arguments)
-    assert end.value.code == 2
-    assert words in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("small", Session(tmp_path), changes)
+    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+        study.study.parameters("small", Session(tmp_path, seed=-1), {})

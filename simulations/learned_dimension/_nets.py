@@ -108,7 +108,7 @@ def gradient(weights, total):
     """The gradient of the sum of total(weights) (g,)."""
     weights = [layer.clone().requires_grad_() for layer in weights]
     gradients = torch.autograd.grad(total(weights).sum(), weights, materialize_grads=True)
-    return [part.detach() for part in gradients]
+    return [by_layer.detach() for by_layer in gradients]
 
 
 def descend(weights, total, rate: float, steps: int, observe=None, every: int = 0):

@@ -62,7 +62,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     return rows
 
 
-def _flow(part, label):
+def _flow(data, label):
     """One measure: the identity, the response to small c, and the power of the loss.
 
     In trials the first two held to 1e-4 and the power to 0.002.  No power is claimed of the
@@ -73,11 +73,11 @@ def _flow(part, label):
     def mean(values):
         return mean_of(values, skip_missing=True)
 
-    minimum = float(part.solved.max()) < SOLVED and label != LABELS["effective_rank"]
-    cross, response = (part[n].isel(side=1) / part[n].isel(side=0) for n in ("cross", "response"))
+    minimum = float(data.solved.max()) < SOLVED and label != LABELS["effective_rank"]
+    cross, response = (data[n].isel(side=1) / data[n].isel(side=0) for n in ("cross", "response"))
     identity = f"{label}: dm/dt with c m less without, over -c |grad m|²"
     linear = f"{label}: its response to small c, over that of the linearised flow"
-    power, slow = (mean(part[name].isel(side=1)) for name in ("power", "slow"))
+    power, slow = (mean(data[name].isel(side=1)) for name in ("power", "slow"))
     text = f"{label}: power of c in the loss, c halved"
     return [
         Verdict(identity, 1.0, mean(cross), True, IDENTITY),

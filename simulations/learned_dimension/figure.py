@@ -80,7 +80,7 @@ def draw_spectra(results) -> Figure:
     """The participation ratio during training, the spectra at the end, and Tr H."""
     figure = Figure(figsize=(7.4, 2.7))
     path_ax, share_ax, trace_ax = figure.subplots(1, 3)
-    lines = {
+    lines: dict[str, tuple] = {
         "label noise": ("noise", "vermilion", "-", lambda v: v.sel(arm="label noise")),
         "L + κ Tr H": ("κ Tr H", "black", ":", lambda v: v.sel(arm="trace")),
     }
@@ -91,9 +91,9 @@ def draw_spectra(results) -> Figure:
     start = results.trace.sel(arm="start")
     for x, (label, (_, color, line, select)) in enumerate(lines.items()):
         style = {"color": COLOURS[color], "linestyle": line, "linewidth": 1.0}
-        path, share = (select(results[key]).mean("seed") for key in ("path", "share"))
+        path, variance = (select(results[key]).mean("seed") for key in ("path", "share"))
         path_ax.plot(np.arange(1, path.size + 1) / path.size, path, label=label, **style)
-        share_ax.plot(np.arange(1, share.size + 1), share, marker="o", markersize=2, **style)
+        share_ax.plot(np.arange(1, variance.size + 1), variance, marker="o", markersize=2, **style)
         mean, error = _summary((select(results.trace) / start).dropna("seed"))
         trace_ax.bar(x, mean, yerr=2 * error, color=COLOURS[color], width=0.7)
     path_ax.set(xlabel="fraction of the steps", ylabel="participation ratio", ylim=(0, None))

@@ -1,5 +1,7 @@
 """The study of learned dimensions: its networks, its smallest run, and what it says of others."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,36 +12,36 @@ from torch.func import hessian
 
 from sgdnoise.data import digits, principal, split
 from sgdnoise.dimension import participation_ratio
-from sgdnoise.lab import exit_status
+from sgdnoise.lab import Session, exit_status
 from simulations.learned_dimension import _flow as flow
 from simulations.learned_dimension import _nets as nets
 from simulations.learned_dimension import claims, study
-from simulations.learned_dimension import figure as picture
+from simulations.learned_dimension import figure as drawing
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, in_this_process):  # noqa: ARG001 - runs there
+def small():
     """The smallest run, in this process."""
-    return study.study(study.SMALL, jobs=1, folder=tmp_path_factory.mktemp("points"))
+    return study.study.simulate("small")
 
 
 @pytest.fixture(scope="module")
 def begun():
     """Six examples for four units, and weights from another seed."""
     data = nets.task(3, 12, 5, "cpu")
-    return data, nets.begun(data, 4, 5)
+    return data, nets.initial_weights(data, 4, 5)
 
 
 def test_the_smallest_run_holds_and_is_drawn(small):
     verdicts = claims.verdicts(small)
     assert exit_status(verdicts) == 0
     assert sum(v.claimed and v.holds for v in verdicts) >= 12
-    figures = picture.figures(small)
+    figures = drawing.figures(small)
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     for table in claims.tables(small):
         assert {len(row) for row in table.rows} == {len(table.headings)}
-    assert "not the full one" in claims.lead("cpu", study.SMALL)[0]
-    assert "not the full one" not in claims.lead("a GPU", study.CUDA)[0]
+    lead = claims.LEAD({"device": "cpu", "arguments": json.dumps(study.SMALL)})
+    assert "on cpu: 2 two-layer networks of 16 units" in lead[0]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_a_power_is_claimed_only_of_networks_that_were_solved(small):
 
 def test_pixels_reach_the_network_as_its_training_examples_do(begun):
     data, _ = begun
-    own = np.concatenate([data.inputs, data.pixels @ data.turn + data.shift])
+    own = np.concatenate([data.inputs, data.pixels @ data.rotation + data.shift])
     parts = principal(*split(digits(3), 12, rng=3), 5, whiten=True)
     assert_allclose(own, np.concatenate([part.inputs for part in parts]), atol=1e-12)
 
@@ -82,7 +84,7 @@ def test_the_trace_is_that_of_the_hessian_where_all_is_learned(begun):
     data = data._replace(inputs=data.inputs[:4], targets=data.targets[:4])
     solved = nets.solved(weights, data, 30)
     assert float(nets.losses(solved, data)) < 1e-20
-    theta = nets.as_one(solved)[0]
+    theta = nets.flattened(solved)[0]
 
     def loss(theta):
         w, v = theta[:20].view(1, 5, 4), theta[20:].view(1, 4, 3)
@@ -95,12 +97,12 @@ def test_the_trace_is_that_of_the_hessian_where_all_is_learned(begun):
 def test_noise_descends_the_slope_of_its_own_targets(begun):
     """One step of the noisy descent, from the same draws."""
     data, weights = begun
-    (w, v), _ = nets.noisy_descent(weights, data, 0.3, 1, 4, 0.7, 9)
+    (w, v), _ = nets.noisy_sgd(weights, data, 0.3, 1, 4, 0.7, 9)
     draw = torch.Generator().manual_seed(9)
     some = torch.randint(12, (1, 4), generator=draw)[0]
     white = torch.randn(1, 4, 3, generator=draw, dtype=w.dtype)[0]
     batch = data._replace(inputs=data.inputs[some], targets=data.targets[some] + 0.7 * white)
-    expected = nets.descended(weights, lambda x: nets.losses(x, batch), 0.3, 1)
+    expected = nets.descend(weights, lambda x: nets.losses(x, batch), 0.3, 1)
     assert_allclose(w, expected[0], rtol=1e-12)
     assert_allclose(v, expected[1], rtol=1e-12)
 
@@ -115,16 +117,16 @@ def test_networks_of_a_stack_do_not_know_of_each_other(begun):
         )
 
     both = [part.expand(2, -1, -1) for part in weights]
-    together = nets.descended(both, lambda w: total(w, c), 0.1, 5)
+    together = nets.descend(both, lambda w: total(w, c), 0.1, 5)
     for at in (0, 1):
-        alone = nets.descended(weights, lambda w, at=at: total(w, c[at]), 0.1, 5)
+        alone = nets.descend(weights, lambda w, at=at: total(w, c[at]), 0.1, 5)
         assert_allclose(together[0][at], alone[0][0], rtol=1e-10, atol=1e-13)
 
 
 def test_slopes_of_the_output_by_the_input_are_those_of_autograd(begun):
     data, weights = begun
     rows = nets.hidden(weights, data.inputs)
-    found = nets.stretched(weights, rows)
+    found = nets.input_sensitivity(weights, rows)
     each = [
         torch.autograd.functional.jacobian(
             lambda x: (nets.hidden(weights, x[None]) @ weights[1])[0, 0], x
@@ -140,10 +142,10 @@ def test_a_curvature_is_the_difference_of_slopes(begun):
     data, weights = begun
     along = [torch.ones_like(part) for part in weights]
     ends = [
-        flow.slope(flow.moved(weights, along, by), lambda w: nets.losses(w, data))
+        nets.gradient(flow.moved(weights, along, by), lambda w: nets.losses(w, data))
         for by in (1e-5, -1e-5)
     ]
-    for bend, up, down in zip(flow.curved(weights, along, data), *ends, strict=True):
+    for bend, up, down in zip(flow.hessian_product(weights, along, data), *ends, strict=True):
         assert_allclose(bend, (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
 
 
@@ -159,25 +161,22 @@ def test_one_dimension_is_met_between_two_coefficients_of_each_seed():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("changes", "words"),
     [
-        ({"seeds": 1}, "at least 2 seeds and nets, not 1"),
-        ({"seed": -1}, "a seed is a whole number from 0, not -1"),
-        ({"steps": 0}, "a penalty acts for at least 1 step, not 0"),
-        ({"device": "abacus"}, "there is no device 'abacus'"),
-        ({"jobs": 0}, "at least one process must do the work, not 0"),
+        ({"seeds": 1}, "seeds must be at least 2, not 1"),
+        ({"steps": 0}, "steps must be at least 1, not 0"),
     ],
 )
-def test_bad_input_is_answered_by_one_sentence(arguments, words, tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        study.main(small=True, out=tmp_path, **arguments)
-    assert ended.value.code == 2
-    assert words in capsys.readouterr().err
+def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("small", Session(tmp_path), changes)
+    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+        study.study.parameters("small", Session(tmp_path, seed=-1), {})
 
 
 def test_a_measure_free_of_scale_moves_no_imbalance_of_a_linear_network(begun):
     """What is left is of the next order in the rate, one in a hundred of what Tr H does."""
     data, _ = begun
-    free, other = flow.conserved(data, 4, 5, 60)
+    free, other = flow.imbalance_change(data, 4, 5, 60)
     assert abs(other) > 1e-3
     assert abs(free) < 0.05 * abs(other)

@@ -30,43 +30,43 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     return [verdict for experiment in experiments for verdict in experiment(results)]
 
 
-def in_regime(part, name: str, bounds=BOUNDS) -> bool:
+def in_regime(data, name: str, bounds=BOUNDS) -> bool:
     """Whether both noises are weak beside the modes, and the rate beside the curvature."""
-    return all(float(part[f"{name}_{key}"]) <= bound for key, bound in bounds.items())
+    return all(float(data[f"{name}_{key}"]) <= bound for key, bound in bounds.items())
 
 
-def _absolute(text, part, name, claimed, tolerance):
-    predicted = float(part[f"{name}_predicted"])
-    return Verdict(text, predicted, estimate_in(part, name), claimed, tolerance)
+def _absolute(text, data, name, claimed, tolerance):
+    predicted = float(data[f"{name}_predicted"])
+    return Verdict(text, predicted, estimate_in(data, name), claimed, tolerance)
 
 
-def _relative(text, part, name, claimed, fraction):
-    tolerance = fraction * float(part[f"{name}_predicted"])
-    return _absolute(text, part, name, claimed, tolerance)
+def _relative(text, data, name, claimed, fraction):
+    tolerance = fraction * float(data[f"{name}_predicted"])
+    return _absolute(text, data, name, claimed, tolerance)
 
 
-def _ratio_tolerance(part, name):
-    return RATIO + float(part[f"{name}_jitter"])
+def _ratio_tolerance(data, name):
+    return RATIO + float(data[f"{name}_jitter"])
 
 
 def _mix(results):
-    for (level, rho), part in settings_of(results, "level", "rho"):
-        claimed, tolerance = in_regime(part, "mix"), _ratio_tolerance(part, "mix")
+    for (level, rho), data in settings_of(results, "level", "rho"):
+        claimed, tolerance = in_regime(data, "mix"), _ratio_tolerance(data, "mix")
         text = f"{level} label noise, rho = {rho:g}"
-        yield _relative(f"{text}: PR", part, "mix_ratio", claimed, tolerance)
-        sharpness = float(part.mix_sharpness)
+        yield _relative(f"{text}: PR", data, "mix_ratio", claimed, tolerance)
+        sharpness = float(data.mix_sharpness)
         small = sharpness <= BOUNDS["sharpness"]  # the sum rule holds for any rho
-        yield _absolute(f"{text}: gap in the sum rule", part, "mix_gap", small, sharpness / 2)
+        yield _absolute(f"{text}: gap in the sum rule", data, "mix_gap", small, sharpness / 2)
 
 
 def _levels(results):
     """The same rho at other strengths: PR over that of the first."""
     first, *others = results.level.values.tolist()
-    for rho, part in settings_of(results, "rho"):
-        tolerance = RATIO + float(part.mix_jitter.max())
-        low = estimate_in(part.sel(level=first), "mix_ratio")
+    for rho, data in settings_of(results, "rho"):
+        tolerance = RATIO + float(data.mix_jitter.max())
+        low = estimate_in(data.sel(level=first), "mix_ratio")
         for level in others:
-            high = estimate_in(part.sel(level=level), "mix_ratio")
+            high = estimate_in(data.sel(level=level), "mix_ratio")
             quotient = high.value / low.value
             error = ((high.stderr / high.value) ** 2 + (low.stderr / low.value) ** 2) ** 0.5
             measured = Estimate(quotient, quotient * error)
@@ -75,58 +75,58 @@ def _levels(results):
 
 
 def _plane(results):
-    for (fan, rho), part in settings_of(results, "fan", "rho"):
-        if not np.isfinite(float(part.plane_ratio)):
+    for (fan, rho), data in settings_of(results, "fan", "rho"):
+        if not np.isfinite(float(data.plane_ratio)):
             continue
-        sharpness, claimed = float(part.plane_sharpness), in_regime(part, "plane")
+        sharpness, claimed = float(data.plane_sharpness), in_regime(data, "plane")
         text, tolerance = f"{fan} inputs to {8 - fan} outputs, rho = {rho:g}", _ratio_tolerance
-        yield _relative(f"{text}: PR", part, "plane_ratio", claimed, tolerance(part, "plane"))
-        both = 2 * float(part.plane_hidden_predicted) - float(part.plane_imbalance_predicted)
-        yield _absolute(f"{text}: Tr D", part, "plane_imbalance", claimed, sharpness / 2 * both)
+        yield _relative(f"{text}: PR", data, "plane_ratio", claimed, tolerance(data, "plane"))
+        both = 2 * float(data.plane_hidden_predicted) - float(data.plane_imbalance_predicted)
+        yield _absolute(f"{text}: Tr D", data, "plane_imbalance", claimed, sharpness / 2 * both)
 
 
 def _units(results):
-    for unit, part in settings_of(results, "unit"):
-        scale = float(part.unit_scale)
-        yield _absolute(f"{unit}: D of a unit", part, "unit_law", True, 0.03 * scale)
-        yield _absolute(f"{unit}: D, of discrete steps", part, "unit_exact", True, 0.015 * scale)
+    for unit, data in settings_of(results, "unit"):
+        scale = float(data.unit_scale)
+        yield _absolute(f"{unit}: D of a unit", data, "unit_law", True, 0.03 * scale)
+        yield _absolute(f"{unit}: D, of discrete steps", data, "unit_exact", True, 0.015 * scale)
 
 
 def _growth(results):
-    for fan, part in settings_of(results, "fan"):
-        text, scale = f"{fan} inputs to {8 - fan} outputs", float(part.grow_scale)
-        yield _absolute(f"{text}: growth of Tr D", part, "grow_growth", True, 0.08 * scale)
+    for fan, data in settings_of(results, "fan"):
+        text, scale = f"{fan} inputs to {8 - fan} outputs", float(data.grow_scale)
+        yield _absolute(f"{text}: growth of Tr D", data, "grow_growth", True, 0.08 * scale)
         name = f"{text}: growth, of discrete steps"
-        yield _absolute(name, part, "grow_growth_exact", True, 0.03 * scale)
-        yield _absolute(f"{text}: Tr D without noise", part, "grow_still", True, 1e-3)
+        yield _absolute(name, data, "grow_growth_exact", True, 0.03 * scale)
+        yield _absolute(f"{text}: Tr D without noise", data, "grow_still", True, 1e-3)
 
 
 def _decay(results):
     names = {"ratio": "PR", "large": "large mode", "small": "small mode"}
-    for temperature, part in settings_of(results, "temperature"):
-        claimed = in_regime(part, "decay", DECAY_BOUNDS)
+    for temperature, data in settings_of(results, "temperature"):
+        claimed = in_regime(data, "decay", DECAY_BOUNDS)
         for key, name in names.items():
             text = f"decay, T = {temperature:g}: {name}"
-            yield _relative(text, part, f"decay_{key}", claimed, DECAY)
+            yield _relative(text, data, f"decay_{key}", claimed, DECAY)
 
 
 def _contrast(results):
-    for kind, part in settings_of(results, "kind"):
-        growth = float(part.contrast_exact_predicted)
+    for kind, data in settings_of(results, "kind"):
+        growth = float(data.contrast_exact_predicted)
         match kind:
             case "label":
-                yield _relative("label noise: PR at the end", part, "contrast_ratio", True, 0.03)
+                yield _relative("label noise: PR at the end", data, "contrast_ratio", True, 0.03)
             case "isotropic":
                 text = "isotropic noise of the same trace: growth of Tr D"
-                yield _absolute(text, part, "contrast_exact", True, 0.05 * growth)
+                yield _absolute(text, data, "contrast_exact", True, 0.05 * growth)
             case "none":
-                yield _relative("no noise: PR at the end", part, "contrast_ratio", True, 1e-3)
+                yield _relative("no noise: PR at the end", data, "contrast_ratio", True, 1e-3)
 
 
 def _laws(results):
-    for sizes, part in settings_of(results, "sizes"):
-        yield _relative(f"law of W, {sizes}: E Tr K", part, "law_hidden", True, LAW)
-        yield _relative(f"law of W, {sizes}: E log det", part, "law_volume", True, LAW)
+    for sizes, data in settings_of(results, "sizes"):
+        yield _relative(f"law of W, {sizes}: E Tr K", data, "law_hidden", True, LAW)
+        yield _relative(f"law of W, {sizes}: E log det", data, "law_volume", True, LAW)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
@@ -134,19 +134,19 @@ def tables(results: xr.Dataset) -> list[Table]:
     laws = [
         (
             sizes,
-            f"{float(part.law_hidden_predicted):.3f}",
-            f"{float(part.law_hidden_without):.3f}",
-            f"{float(part.law_hidden):.3f} ± {float(part.law_hidden_stderr):.3f}",
+            f"{float(data.law_hidden_predicted):.3f}",
+            f"{float(data.law_hidden_without):.3f}",
+            f"{float(data.law_hidden):.3f} ± {float(data.law_hidden_stderr):.3f}",
         )
-        for sizes, part in settings_of(results, "sizes")
+        for sizes, data in settings_of(results, "sizes")
     ]
     growth = [
         (
             f"{fan} to {8 - fan}",
-            f"{float(part.grow_growth_predicted):+.1f}",
-            f"{float(part.grow_growth):+.1f} ± {float(part.grow_growth_stderr):.1f}",
+            f"{float(data.grow_growth_predicted):+.1f}",
+            f"{float(data.grow_growth):+.1f} ± {float(data.grow_growth_stderr):.1f}",
         )
-        for fan, part in settings_of(results, "fan")
+        for fan, data in settings_of(results, "fan")
     ]
     first = "Stationary E Tr K: the effect of the log det in the law of W"
     second = "Change of Tr D under isotropic noise alone: the layer with more inputs expands"

@@ -36,19 +36,19 @@ def draw(results) -> Figure:
     return figure
 
 
-def _bars(ax, x, part, name, color, label=None, inside=True):
+def _bars(ax, x, data, name, color, label=None, inside=True):
     color = COLOURS[color]
     style: dict = {"fmt": "o", "markersize": 3.5, "color": color, "label": label, "capsize": 0}
     style["markerfacecolor"] = color if inside else "white"
-    ax.errorbar(x, part[name], 2 * part[f"{name}_stderr"], **style)
+    ax.errorbar(x, data[name], 2 * data[f"{name}_stderr"], **style)
 
 
 def _mix(ax, results):
     rhos = results.rho.values
     x = np.where(rhos > 0, rhos, 0.4 * rhos[rhos > 0].min())
-    for (level, part), color in zip(settings_of(results, "level"), LEVELS, strict=False):
-        ax.plot(x, part.mix_ratio_predicted, color=COLOURS["grey"], lw=0.8)
-        for position, (_, point) in zip(x, settings_of(part, "rho"), strict=True):
+    for (level, data), color in zip(settings_of(results, "level"), LEVELS, strict=False):
+        ax.plot(x, data.mix_ratio_predicted, color=COLOURS["grey"], lw=0.8)
+        for position, (_, point) in zip(x, settings_of(data, "rho"), strict=True):
             label = level if position == x[0] else None
             inside = float(point.mix_reach) <= BOUNDS["reach"]
             _bars(ax, position, point, "mix_ratio", color, label, inside)
@@ -68,11 +68,11 @@ def _decay(ax, results):
 
 
 def _contrast(ax, results):
-    for kind, part in settings_of(results, "kind"):
-        color, path = COLOURS[KINDS[kind]], part.isel(watch=slice(None, None, 12))
+    for kind, data in settings_of(results, "kind"):
+        color, path = COLOURS[KINDS[kind]], data.isel(watch=slice(None, None, 12))
         ax.plot(path.contrast_time, path.contrast_path, "o", ms=2.5, color=color, label=kind)
         if kind == "label":
-            ax.plot(part.contrast_time, part.contrast_flow, color=color, lw=0.8)
+            ax.plot(data.contrast_time, data.contrast_flow, color=color, lw=0.8)
     ax.set(xlabel="time", ylabel="participation ratio")
     ax.legend(fontsize=6.5)
 
@@ -80,9 +80,9 @@ def _contrast(ax, results):
 def _plane(ax, results):
     fans = results.fan.values
     measured = results.dropna("rho", how="all", subset=["plane_ratio"])
-    for (rho, part), color in zip(settings_of(measured, "rho"), LEVELS, strict=False):
-        ax.plot(fans, part.plane_imbalance_predicted, color=COLOURS[color], lw=0.8)
-        _bars(ax, fans, part, "plane_imbalance", color, rf"$\rho$ = {rho:g}")
+    for (rho, data), color in zip(settings_of(measured, "rho"), LEVELS, strict=False):
+        ax.plot(fans, data.plane_imbalance_predicted, color=COLOURS[color], lw=0.8)
+        _bars(ax, fans, data, "plane_imbalance", color, rf"$\rho$ = {rho:g}")
     ax.axhline(0, color=COLOURS["grey"], lw=0.6)
     ax.set_xticks(fans)
     ax.set(xlabel="inputs, of 8 with the outputs", ylabel="stationary Tr D")

@@ -108,8 +108,10 @@ def growth(fan: int, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
         return partial(measures, net, problem, jnp.eye(d))
 
     starts, key = np.tile(start, (len(temperatures), 1)), key_of(seed, 4, fan)
-    given = jnp.asarray(temperatures, jnp.float32)
-    records, every = recorded(process, starts, observe, 10_000 * fraction, key, given)
+    temperature_of_chain = jnp.asarray(temperatures, jnp.float32)
+    records, every = recorded(
+        process, starts, observe, 10_000 * fraction, key, temperature_of_chain
+    )
     scale = 2 * GROWTH_T * WIDTH * GROWTH_RATE * every * RECORDS
     change, exact = _changes(net, start, records, GROWTH_RATE, every)
     pairs = {
@@ -127,8 +129,8 @@ def under_decay(temperature: float, *, runs: int, fraction: float, seed: int) ->
     net, problem = network(x, y, h)
     process = overdamped_langevin(problem, temperature, DECAY_RATE, DECAY)
     start = np.tile(factors(goal, h, np.eye(d)), (runs, 1))
-    left, _, right = np.linalg.svd(goal, full_matrices=False)
-    left, right = jnp.asarray(left.T, jnp.float32), jnp.asarray(right.T, jnp.float32)
+    vectors = np.linalg.svd(goal, full_matrices=False)
+    left, right = (jnp.asarray(vectors[i].T, jnp.float32) for i in (0, 2))
 
     def observe(theta):
         w, v = net.weights(theta)

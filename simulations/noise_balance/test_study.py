@@ -8,12 +8,12 @@ from numpy.testing import assert_allclose
 from scipy.integrate import dblquad
 from witnesses import SURE
 
-from sgdnoise.lab import exit_status
+from sgdnoise.lab import Session, exit_status
 from simulations.noise_balance import _chains as chains
 from simulations.noise_balance import claims, study
-from simulations.noise_balance import figure as picture
+from simulations.noise_balance import figure as drawing
 
-TINY = study.SMALL._replace(runs=8, slow=0.1, share=0.02)
+SHORT = {"runs": 8, "fraction": 0.02, "seed": 0}
 NAMES = {
     "mix": (("level", "rho"), ("ratio", "hidden", "gap"), ("reach", "sharpness", "jitter")),
     "plane": (
@@ -41,24 +41,24 @@ AXES = {
 @pytest.fixture
 def made():
     """Results in which all is as predicted, 2.0, to a hundredth of an allowance."""
-    found = {}
-    for part, (axes, measured, others) in NAMES.items():
+    variables = {}
+    for prefix, (axes, measured, unmeasured) in NAMES.items():
         shape = tuple(len(AXES[axis]) for axis in axes)
         for name in measured:
-            found[f"{part}_{name}"] = (axes, np.full(shape, 2.0))
-            found[f"{part}_{name}_predicted"] = (axes, np.full(shape, 2.0))
-            found[f"{part}_{name}_stderr"] = (axes, np.full(shape, 1e-4))
-        for name in others:
-            found[f"{part}_{name}"] = (axes, np.full(shape, 0.04))
+            variables[f"{prefix}_{name}"] = (axes, np.full(shape, 2.0))
+            variables[f"{prefix}_{name}_predicted"] = (axes, np.full(shape, 2.0))
+            variables[f"{prefix}_{name}_stderr"] = (axes, np.full(shape, 1e-4))
+        for name in unmeasured:
+            variables[f"{prefix}_{name}"] = (axes, np.full(shape, 0.04))
     paths = (("kind", "watch"), np.linspace(3, 2, 36).reshape(3, 12))
-    more = {f"contrast_{name}": paths for name in ("path", "flow", "time")}
-    return xr.Dataset(found | more, AXES)
+    variables |= {f"contrast_{name}": paths for name in ("path", "flow", "time")}
+    return xr.Dataset(variables, AXES)
 
 
 def test_what_is_as_predicted_holds_and_is_drawn(made):
     verdicts = claims.verdicts(made)
     assert all(v.holds for v in verdicts)
-    figures = picture.figures(made)
+    figures = drawing.figures(made)
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     assert all(
         len(row) == len(table.headings) for table in claims.tables(made) for row in table.rows
@@ -103,8 +103,8 @@ def test_strengths_that_lie_on_two_curves_fail(made):
 )
 def test_the_regime_has_its_borders(made, name, inside, outside):
     for value, claimed in ((inside, True), (outside, False)):
-        part = made.isel(level=0, rho=0).assign({f"mix_{name}": value})
-        assert claims.regime(part, "mix") == claimed
+        data = made.isel(level=0, rho=0).assign({f"mix_{name}": value})
+        assert claims.in_regime(data, "mix") == claimed
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_the_regime_has_its_borders(made, name, inside, outside):
 )
 def test_decay_is_claimed_within_its_borders(made, name, inside, outside):
     for value, claimed in ((inside, True), (outside, False)):
-        part = made.assign({f"decay_{name}": ("temperature", [value, value])})
-        told = {v.claimed for v in claims.verdicts(part) if v.name.startswith("decay")}
-        assert told == {claimed}
+        data = made.assign({f"decay_{name}": ("temperature", [value, value])})
+        regimes = {v.claimed for v in claims.verdicts(data) if v.name.startswith("decay")}
+        assert regimes == {claimed}
 
 
 @pytest.mark.parametrize(("d", "o"), [(6, 2), (3, 3), (2, 5)])
@@ -132,82 +132,74 @@ def test_nets_start_at_the_minimum_of_least_trace(d, o):
     for unit in np.eye(w.size + v.size):
         dw, dv = unit[: w.size].reshape(w.shape), unit[w.size :].reshape(v.shape)
         columns.append((dw @ v + w @ dv).ravel())
-    slopes = np.stack(columns, axis=1)
-    top = np.linalg.eigvalsh(slopes.T @ np.kron(moment, np.eye(o)) @ slopes)[-1]
-    assert top * (1 - 1e-9) <= chains.sharpest(goal, moment) <= 1.5 * top
+    jacobian = np.stack(columns, axis=1)
+    top = np.linalg.eigvalsh(jacobian.T @ np.kron(moment, np.eye(o)) @ jacobian)[-1]
+    assert top * (1 - 1e-9) <= chains.sharpness(goal, moment) <= 1.5 * top
 
 
 def test_a_ratio_of_means_has_the_spread_of_repeats(rng):
     """Of 400 repeats: its error is known to 1 / 800^1/2 of itself, and the jackknife's to less."""
     hidden = rng.normal(5, 1, (400, 30))
     square = hidden**2 / 2 + rng.normal(0, 1, hidden.shape)
-    found = [chains.ratio(*pair) for pair in zip(hidden, square, strict=True)]
-    spread = np.std([f.value for f in found], ddof=1)
-    assert abs(np.mean([f.stderr for f in found]) / spread - 1) < SURE * 800**-0.5
+    ratios = [chains.ratio(*pair) for pair in zip(hidden, square, strict=True)]
+    deviation = np.std([r.value for r in ratios], ddof=1)
+    assert abs(np.mean([r.stderr for r in ratios]) / deviation - 1) < SURE * 800**-0.5
 
 
 def test_the_integral_is_that_over_both_weights():
     """One input, unit and output: by adaptive quadrature over w and v, with nothing integrated."""
-    moment, slope = 0.8, 0.9
-    heat, decay = chains.LAW_T, chains.LAW_DECAY
+    moment, target = 0.8, 0.9
+    temperature, decay = chains.LAW_T, chains.LAW_DECAY
 
     def law(v, w):
-        loss = moment * (w * v - slope) ** 2 / 2 + decay * (w**2 + v**2) / 2
-        return np.exp(-loss / heat)
+        loss = moment * (w * v - target) ** 2 / 2 + decay * (w**2 + v**2) / 2
+        return np.exp(-loss / temperature)
 
     box = (0, 6, -6, 6)
-    whole = dblquad(law, *box, epsabs=1e-9)[0]
-    power = dblquad(lambda v, w: moment * w**2 * law(v, w), *box, epsabs=1e-9)[0] / whole
-    found = chains.integrals(np.asarray([[moment]]), np.asarray([[moment * slope]]), 1)
-    assert found["hidden"] == pytest.approx(power, rel=1e-6)
+    total = dblquad(law, *box, epsabs=1e-9)[0]
+    power = dblquad(lambda v, w: moment * w**2 * law(v, w), *box, epsabs=1e-9)[0] / total
+    values = chains.integrals(np.asarray([[moment]]), np.asarray([[moment * target]]), 1)
+    assert values["hidden"] == pytest.approx(power, rel=1e-6)
 
 
 def test_the_integral_of_two_inputs_is_that_of_normal_weights_without_outputs():
     """E Tr K = (T / decay) h Tr Sx, to the share of the nodes' error; the study takes 24."""
     moment, h = np.asarray([[1.2, 0.3], [0.3, 0.8]]), 3
-    found = chains.integrals(moment, np.zeros((2, 0)), h, nodes=16)
+    values = chains.integrals(moment, np.zeros((2, 0)), h, nodes=16)
     expected = chains.LAW_T / chains.LAW_DECAY * h * np.trace(moment)
-    assert found["hidden"] == pytest.approx(expected, rel=1e-3)
+    assert values["hidden"] == pytest.approx(expected, rel=1e-3)
 
 
-def within(part, name, claimed=0.0):
-    gap = abs(float(part[name] - part[f"{name}_predicted"]))
-    return gap < SURE * float(part[f"{name}_stderr"]) + claimed
+def within(data, name, tolerance=0.0):
+    gap = abs(float(data[name] - data[f"{name}_predicted"]))
+    return gap < SURE * float(data[f"{name}_stderr"]) + tolerance
 
 
 @pytest.mark.usefixtures("quick_to_compile")
 def test_units_of_a_small_run_have_their_imbalance():
     """With the gradients' square it is exact, whatever the rate."""
-    part = study.units("ReLU 6 to 2", size=study.SMALL._replace(share=0.02))
-    assert within(part, "unit_exact")
-    assert float(part.unit_exact) > 5 * float(part.unit_exact_stderr)
+    data = study.units("ReLU 6 to 2", runs=16, fraction=0.02, seed=0)
+    assert within(data, "unit_exact")
+    assert float(data.unit_exact) > 5 * float(data.unit_exact_stderr)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
 def test_layers_grow_as_foretold_and_stay_without_noise():
-    part = study.growth(2, size=TINY)
-    assert within(part, "grow_growth_exact")
-    assert float(part.grow_growth) < -5 * float(part.grow_growth_stderr)
-    assert_allclose(part.grow_still, 0, atol=1e-4)  # single precision
+    data = study.growth(2, **SHORT)
+    assert within(data, "grow_growth_exact")
+    assert float(data.grow_growth) < -5 * float(data.grow_growth_stderr)
+    assert_allclose(data.grow_still, 0, atol=1e-4)  # single precision
 
 
 @pytest.mark.usefixtures("quick_to_compile")
 def test_both_noises_run_and_are_told():
-    part = study.collapse("strong", 0.1, size=TINY)
-    assert {"mix_ratio", "mix_gap_stderr", "mix_jitter"} <= set(part)
-    assert claims.regime(part, "mix")
+    data = study.collapse("strong", 0.1, runs=8, relaxations=0.1, seed=0)
+    assert {"mix_ratio", "mix_gap_stderr", "mix_jitter"} <= set(data)
+    assert claims.in_regime(data, "mix")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"runs": 3}, "errors need at least 4 runs of each point, not 3"),
-        ({"seed": -1}, "a seed is a whole number from 0, not -1"),
-        ({"jobs": 0}, "at least one process must do the work, not 0"),
-    ],
-)
-def test_bad_input_is_answered_by_one_sentence(arguments, words, tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        study.main(small=True, out=tmp_path, **arguments)
-    assert ended.value.code == 2
-    assert words in capsys.readouterr().err
+def test_bad_input_is_answered_by_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="runs must be at least 4, not 3"):
+        study.study.parameters("small", Session(tmp_path), {"runs": 3})
+    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+        study.study.parameters("small", Session(tmp_path, seed=-1), {})

@@ -54,11 +54,11 @@ def _estimators(results):
     m, rows = int(results.samples.max()), []
     for method in METHODS:
         hits = []
-        for law, part in settings_of(results.sel(samples=m, estimator=method), "law"):
+        for law, data in settings_of(results.sel(samples=m, estimator=method), "law"):
             true, values, errors = (
                 truth(law, method),
-                part["index"].values,
-                part.index_stderr.values,
+                data["index"].values,
+                data.index_stderr.values,
             )
             claimed = law in CLAIMED[method]
             if math.isfinite(true):
@@ -74,35 +74,35 @@ def _estimators(results):
 
 
 def _mixing(results):
-    for spread in results.spread.values.tolist():
+    for deviation in results.spread.values.tolist():
         for method in ("stable", "blocks"):
             for pooling in ("layers", "naive"):
-                part = results.mixed.sel(spread=spread, by=method, pooling=pooling)
-                name = f"{method}, Gaussian, log-scales ± {spread:g}, {pooling}"
-                yield Verdict(name, 2.0, mean_of(part), pooling == "layers", 0.03)
+                data = results.mixed.sel(spread=deviation, by=method, pooling=pooling)
+                name = f"{method}, Gaussian, log-scales ± {deviation:g}, {pooling}"
+                yield Verdict(name, 2.0, mean_of(data), pooling == "layers", 0.03)
 
 
 def _chains(results):
     for setting, (rate, batch) in enumerate(KESTEN):
-        part = results.sel(setting=setting)
-        alpha = float(part.kesten[0])
+        data = results.sel(setting=setting)
+        alpha = float(data.kesten[0])
         name = f"tail of theta, rate {rate}, batch {batch}"
-        yield Verdict(name, alpha, mean_of(part.theta_index), True, 0.07 * alpha)
+        yield Verdict(name, alpha, mean_of(data.theta_index), True, 0.07 * alpha)
 
 
 def _tests(results):
-    for shape, part in settings_of(results, "shape"):
+    for shape, data in settings_of(results, "shape"):
         name = f"Gaussian noise {shape}: rejected at 5% (%)"
-        yield Verdict(name, 5.0, _percentage(part.p_value.values <= 0.05), True, 2.0)
+        yield Verdict(name, 5.0, _percentage(data.p_value.values <= 0.05), True, 2.0)
 
 
 def _network(results):
     """The excess fourth moment falls as 1 / batch; for small batches it is not known well."""
-    for (stage, batch), part in settings_of(results, "stage", "batch"):
-        predicted = float(part.one_example) / batch
+    for (stage, batch), data in settings_of(results, "stage", "batch"):
+        predicted = float(data.one_example) / batch
         name = f"network, {stage}: excess fourth moment, batch {batch}"
         tolerance = max(0.2 * abs(predicted), 0.05)
-        yield Verdict(name, predicted, estimate_in(part, "mardia"), batch >= 16, tolerance)
+        yield Verdict(name, predicted, estimate_in(data, "mardia"), batch >= 16, tolerance)
 
 
 def _label(method):
@@ -128,18 +128,18 @@ def tables(results: xr.Dataset) -> list[Table]:
         "mean ± deviation of repeats; error claimed over deviation; 95% intervals with the truth"
     )
     powers = [
-        (other, *(f"{100 * v:.0f}%" for v in part.found.values.tolist()))
-        for other, part in settings_of(results, "other")
+        (alternative, *(f"{100 * v:.0f}%" for v in data.found.values.tolist()))
+        for alternative, data in settings_of(results, "other")
     ]
     headings = ("noise, 20 coordinates", *(f"m = {m}" for m in results.m.values.tolist()))
-    layers = [_layers(part, stage) for stage, part in settings_of(results, "stage")]
+    layers = [_layers(data, stage) for stage, data in settings_of(results, "stage")]
     power = Table("tests that reject normality at 5%", headings, powers)
     return [Table(caption, ("estimator", *laws), rows), power, *layers]
 
 
 def _errors(results, law, method, m):
-    part = results.sel(law=law, estimator=method, samples=m)
-    value, error = part["index"].values, part["index_stderr"].values
+    data = results.sel(law=law, estimator=method, samples=m)
+    value, error = data["index"].values, data["index_stderr"].values
     deviation, true = value.std(ddof=1), truth(law, method)
     cover = f"{100 * np.mean(abs(value - true) <= 1.96 * error):.0f}%"
     claimed = np.sqrt(np.mean(error**2)) / deviation
@@ -148,8 +148,8 @@ def _errors(results, law, method, m):
 
 def _layers(results, stage):
     rows = []
-    for (batch, method), part in settings_of(results, "batch", "by"):
-        cells = (f"{v:.2f}" for v in part.layer_index.values.tolist())
-        rows.append((f"batch {batch}, {method}", *cells, f"{float(part.batch_p):.3f}"))
+    for (batch, method), data in settings_of(results, "batch", "by"):
+        cells = (f"{v:.2f}" for v in data.layer_index.values.tolist())
+        rows.append((f"batch {batch}, {method}", *cells, f"{float(data.batch_p):.3f}"))
     caption = f"network, {stage}: alpha by layer, of all numbers pooled; p-value of normality"
     return Table(caption, ("noise", "first layer", "second layer", "pooled", "p"), rows)

@@ -53,24 +53,24 @@ def draw(results, size, panels, widths) -> Figure:
 
 def _estimators(ax, results):
     """Values over the truth; laws without a finite truth are left out."""
-    part = results.sel(samples=results.samples.max())
-    laws, methods = part.law.values.tolist(), part.estimator.values.tolist()
+    data = results.sel(samples=results.samples.max())
+    laws, methods = data.law.values.tolist(), data.estimator.values.tolist()
     ax.axhline(1, color="black", linewidth=0.7)
     for shift, method in zip(np.linspace(-0.25, 0.25, len(methods)), methods, strict=True):
         color, marker = METHODS[method]
-        ratios = np.asarray([_ratio(part, law, method) for law in laws])
+        ratios = np.asarray([_ratio(data, law, method) for law in laws])
         style: dict = {"color": COLOURS[color], "fmt": marker, "markersize": 3.5, "linewidth": 0.8}
         x = np.arange(len(laws)) + shift
         ax.errorbar(x, ratios[:, 0], 2 * ratios[:, 1], label=method, **style)
     ax.set_xticks(np.arange(len(laws)), laws, rotation=40, ha="right")
     ax.set_ylabel("index estimated / true")
-    ax.set_title(f"a  m = {int(part.samples)}")
+    ax.set_title(f"a  m = {int(data.samples)}")
     ax.set_ylim(0.4, 1.8)
 
 
-def _ratio(part, law, method):
+def _ratio(data, law, method):
     """Mean and deviation of the index over the truth; missing where the truth is infinite."""
-    value = part["index"].sel(law=law, estimator=method).values
+    value = data["index"].sel(law=law, estimator=method).values
     if method == "moments":
         finite = np.isfinite(ALPHA[law])
         value = value * ALPHA[law] if finite else np.full_like(value, np.nan)
@@ -108,17 +108,22 @@ def _chains(ax, results):
 
 def _null(ax, results):
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.7)
-    for color, (shape, part) in zip(LINES, settings_of(results, "shape"), strict=True):
-        p = np.sort(part.p_value.values)
+    for color, (shape, data) in zip(LINES, settings_of(results, "shape"), strict=True):
+        p = np.sort(data.p_value.values)
         ax.plot((np.arange(len(p)) + 0.5) / len(p), p, color=COLOURS[color], label=shape)
     ax.set(xlabel="fraction of tests", ylabel="p-value, Gaussian noise")
     ax.set_title("a  the null, samples x coordinates")
 
 
 def _power(ax, results):
-    for color, (other, part) in zip(LINES, settings_of(results, "other"), strict=False):
-        style: dict = {"marker": "o", "markersize": 3, "color": COLOURS[color], "label": other}
-        ax.plot(results.m, 100 * part.found, **style)
+    for color, (alternative, data) in zip(LINES, settings_of(results, "other"), strict=False):
+        style: dict = {
+            "marker": "o",
+            "markersize": 3,
+            "color": COLOURS[color],
+            "label": alternative,
+        }
+        ax.plot(results.m, 100 * data.found, **style)
     ax.axhline(5, color="black", linewidth=0.7)
     ax.set(xscale="log", xlabel="samples", ylabel="rejected at 5% (%)")
     ax.set_xticks(results.m.values, [str(m) for m in results.m.values])
@@ -127,10 +132,10 @@ def _power(ax, results):
 
 
 def _network(ax, results):
-    for color, (stage, part) in zip(LINES, settings_of(results, "stage"), strict=False):
+    for color, (stage, data) in zip(LINES, settings_of(results, "stage"), strict=False):
         style: dict = {"color": COLOURS[color], "fmt": "o", "markersize": 3.5, "label": stage}
-        ax.errorbar(results.batch, part.mardia, 2 * part.mardia_stderr, **style)
-        ax.plot(results.batch, part.one_example / results.batch, color=COLOURS[color])
+        ax.errorbar(results.batch, data.mardia, 2 * data.mardia_stderr, **style)
+        ax.plot(results.batch, data.one_example / results.batch, color=COLOURS[color])
     ax.set(xscale="log", xlabel="batch", ylabel="excess fourth moment")
     ax.set_yscale("symlog", linthresh=0.01)
     ax.set_title("c  a network on digits")

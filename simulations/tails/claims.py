@@ -30,13 +30,13 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def _lines(results):
     rows = []
-    for (batch, h, _), part in settings_of(results, "batch", "curvature", "share"):
-        text = f"rate {float(part.line_rate):.3g}, batch {batch}, curvature {h:g}"
-        alpha, exact = float(part.line_kesten), float(part.square_exact)
-        index, claimed = estimate_in(part, "line"), alpha <= MAX_INDEX
+    for (batch, h, _), data in settings_of(results, "batch", "curvature", "share"):
+        text = f"rate {float(data.line_rate):.3g}, batch {batch}, curvature {h:g}"
+        alpha, exact = float(data.line_kesten), float(data.square_exact)
+        index, claimed = estimate_in(data, "line"), alpha <= MAX_INDEX
         rows.append(Verdict(f"{text}: index", alpha, index, claimed, HILL * alpha))
         if alpha > 2.001 and math.isfinite(exact):  # at 2 rounding would decide
-            square, claimed = estimate_in(part, "square"), alpha > MIN_MOMENT_INDEX
+            square, claimed = estimate_in(data, "square"), alpha > MIN_MOMENT_INDEX
             rows.append(Verdict(f"{text}: mean square", exact, square, claimed, 0.01 * exact))
     return rows
 
@@ -45,26 +45,26 @@ def _planes(results):
     rows = []
     for d in results.dimension.values.tolist():
         for even in (1, 0):
-            for share, part in settings_of(results.sel(dimension=d, even=even), "share"):
-                alpha, kind = float(part.plane_kesten), "alike" if even else "unlike"
-                text = f"{d} inputs {kind}, {share:g} of the rate of infinite variance: index"
-                claimed, index = bool(even) and alpha <= MAX_INDEX, estimate_in(part, "plane")
+            for fraction, data in settings_of(results.sel(dimension=d, even=even), "share"):
+                alpha, kind = float(data.plane_kesten), "alike" if even else "unlike"
+                text = f"{d} inputs {kind}, {fraction:g} of the rate of infinite variance: index"
+                claimed, index = bool(even) and alpha <= MAX_INDEX, estimate_in(data, "plane")
                 rows.append(Verdict(text, alpha, index, claimed, HILL * alpha))
     return rows
 
 
 def _driven(results):
     rows = []
-    for (alpha, pull), part in settings_of(results, "alpha", "pull"):
+    for (alpha, pull), data in settings_of(results, "alpha", "pull"):
         text = f"jumps of alpha {alpha:g}, rate x curvature {pull:g}"
-        scale, flow = measured_scale(part, alpha), float(part.scale_flow)
-        index, exact, small = estimate_in(part, "driven"), float(part.scale), pull <= SMALL_STEP
+        scale, flow = measured_scale(data, alpha), float(data.scale_flow)
+        index, exact, small = estimate_in(data, "driven"), float(data.scale), pull <= SMALL_STEP
         rows += [
             Verdict(f"{text}: scale", exact, scale, True, 0.02 * exact),
             Verdict(f"{text}: scale, as an equation", flow, scale, small, 0.03 * exact),
             Verdict(f"{text}: alpha, by a stable fit", alpha, index, True, 0.02),
         ]
-        tail = part.sel(beyond_at=part.beyond_at.max())
+        tail = data.sel(beyond_at=data.beyond_at.max())
         t = float(tail.beyond_at)
         measured, predicted = estimate_in(tail, "beyond"), 2 * float(levy_stable.sf(t, alpha, 0))
         if predicted > MIN_PROBABILITY:
@@ -74,21 +74,21 @@ def _driven(results):
     return rows
 
 
-def measured_scale(part, alpha: float) -> Estimate:
+def measured_scale(data, alpha: float) -> Estimate:
     """From E cos(theta / s) = exp(-(scale / s)^alpha), with s the predicted scale."""
-    wave = estimate_in(part.sel(wave_at=1.0), "wave")
+    wave = estimate_in(data.sel(wave_at=1.0), "wave")
     power = -math.log(wave.value)
-    value = float(part.scale) * power ** (1 / alpha)
+    value = float(data.scale) * power ** (1 / alpha)
     return Estimate(value, value * wave.stderr / wave.value / power / alpha)
 
 
 def _layers(results):
     rows = []
-    for alpha, part in settings_of(results, "alpha"):
+    for alpha, data in settings_of(results, "alpha"):
         for method in ("stable", "blocks"):
             for kind, claimed in (("apart", True), ("pooled", False)):
                 name = f"layers of unlike scales, alpha {alpha:g}: by {method}, {kind}"
-                index = estimate_in(part, f"{method}_{kind}")
+                index = estimate_in(data, f"{method}_{kind}")
                 rows.append(Verdict(name, alpha, index, claimed, 0.03))
     return rows
 
@@ -96,14 +96,14 @@ def _layers(results):
 def tables(results: xr.Dataset) -> list[Table]:
     """The law of theta under stable noise: characteristic function and tail probabilities."""
     rows = []
-    for (alpha, pull), part in settings_of(results, "alpha", "pull"):
+    for (alpha, pull), data in settings_of(results, "alpha", "pull"):
         waves = (
             f"{math.exp(-(t**alpha)):.4f} / {_text(cell, 'wave')}"
-            for t, cell in settings_of(part, "wave_at")
+            for t, cell in settings_of(data, "wave_at")
         )
         tails = (
             f"{2 * levy_stable.sf(t, alpha, 0):.5f} / {_text(cell, 'beyond')}"
-            for t, cell in settings_of(part, "beyond_at")
+            for t, cell in settings_of(data, "beyond_at")
         )
         rows.append((f"alpha {alpha:g}, rate x curvature {pull:g}", *waves, *tails))
     headings = (
@@ -114,6 +114,6 @@ def tables(results: xr.Dataset) -> list[Table]:
     return [Table(caption, ("setting", *headings), rows)]
 
 
-def _text(part, name):
-    estimate = estimate_in(part, name)
+def _text(data, name):
+    estimate = estimate_in(data, name)
     return f"{estimate.value:.5f} ± {estimate.stderr:.5f}"

@@ -41,14 +41,14 @@ def _index(ax, results):
     line = [0.9 * values.min(), 1.1 * values.max()]
     ax.plot(line, line, color="black", linewidth=0.7)
     colors = iter(LINES)
-    for batch, part in settings_of(results, "batch"):
-        _points(ax, part, "line", next(colors), "o", f"one input, batch {batch}")
+    for batch, data in settings_of(results, "batch"):
+        _points(ax, data, "line", next(colors), "o", f"one input, batch {batch}")
     for d in results.dimension.values.tolist():
         color = next(colors)
         for even, marker in ((1, "s"), (0, "D")):
-            part = results.sel(dimension=d, even=even)
+            data = results.sel(dimension=d, even=even)
             label = f"{d} inputs, {'equal' if even else 'unequal'}"
-            _points(ax, part, "plane", color, marker, label, face=None if even else "white")
+            _points(ax, data, "plane", color, marker, label, face=None if even else "white")
     ax.axvline(MAX_INDEX, color=COLOURS["grey"], linewidth=0.7, linestyle=":")
     ax.set(xlabel="index predicted", ylabel="Hill's index", title="a  regression")
     ax.set(xscale="log", yscale="log")
@@ -57,17 +57,17 @@ def _index(ax, results):
     ax.minorticks_off()
 
 
-def _points(ax, part, name, color, marker, label, face=None):
-    x, y, e = (np.ravel(part[n]) for n in (f"{name}_kesten", name, f"{name}_stderr"))
+def _points(ax, data, name, color, marker, label, face=None):
+    x, y, e = (np.ravel(data[n]) for n in (f"{name}_kesten", name, f"{name}_stderr"))
     style: dict = {"color": COLOURS[color], "markerfacecolor": face or COLOURS[color]}
     ax.errorbar(x, y, 2 * e, fmt=marker, markersize=4, label=label, **style)
 
 
 def _square(ax, results):
     ax.axhline(1, color="black", linewidth=0.7)
-    for color, (batch, part) in zip(LINES, settings_of(results, "batch"), strict=False):
+    for color, (batch, data) in zip(LINES, settings_of(results, "batch"), strict=False):
         names = ("line_kesten", "square", "square_stderr", "square_exact")
-        x, y, e, exact = (np.ravel(part[n]) for n in names)
+        x, y, e, exact = (np.ravel(data[n]) for n in names)
         finite = np.isfinite(exact) & (x > 2.001)
         y, e = (v[finite] / exact[finite] for v in (y, e))
         style: dict = {"color": COLOURS[color], "label": f"batch {batch}"}
@@ -78,15 +78,15 @@ def _square(ax, results):
 
 
 def _scale(ax, results):
-    for color, (alpha, part) in zip(LINES, settings_of(results, "alpha"), strict=False):
-        wave, style = part.wave.sel(wave_at=1.0), {"color": COLOURS[color]}
+    for color, (alpha, data) in zip(LINES, settings_of(results, "alpha"), strict=False):
+        wave, style = data.wave.sel(wave_at=1.0), {"color": COLOURS[color]}
         power = -np.log(wave)
-        value = part.scale * power ** (1 / alpha)
-        error = value * part.wave_stderr.sel(wave_at=1.0) / wave / power / alpha
+        value = data.scale * power ** (1 / alpha)
+        error = value * data.wave_stderr.sel(wave_at=1.0) / wave / power / alpha
         label = f"alpha {alpha:g}"
-        ax.errorbar(part.pull, value, 2 * error, fmt="o", markersize=3.5, label=label, **style)
-        ax.plot(part.pull, part.scale, **style)
-        ax.plot(part.pull, part.scale_flow, "--", linewidth=0.8, **style)
+        ax.errorbar(data.pull, value, 2 * error, fmt="o", markersize=3.5, label=label, **style)
+        ax.plot(data.pull, data.scale, **style)
+        ax.plot(data.pull, data.scale_flow, "--", linewidth=0.8, **style)
     ax.set(xlabel="rate × curvature", ylabel="scale of theta", title="c  driven by stable noise")
 
 

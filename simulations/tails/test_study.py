@@ -7,27 +7,26 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 from witnesses import SURE
 
-from sgdnoise.lab import exit_status
+from sgdnoise.lab import Session, exit_status
 from simulations.tails import claims, study
-from simulations.tails import figure as picture
+from simulations.tails import figure as drawing
+from simulations.tails._theory import driven_scale, flow_scale
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, in_this_process):  # noqa: ARG001 - runs there
+def small():
     """The smallest run, in this process."""
-
-    folder = tmp_path_factory.mktemp("points")
     jax.config.update("jax_disable_most_optimizations", True)
-    found = study.study(study.SMALL, jobs=1, folder=folder)
+    results = study.study.simulate("small")
     jax.config.update("jax_disable_most_optimizations", False)
-    return found
+    return results
 
 
 def test_the_smallest_run_holds_and_is_drawn(small):
     verdicts = claims.verdicts(small)
     assert exit_status(verdicts) == 0
     assert sum(v.claimed and v.holds for v in verdicts) >= 3
-    figures = picture.figures(small)
+    figures = drawing.figures(small)
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     (table,) = claims.tables(small)
     assert [len(row) for row in table.rows] == [len(table.headings)] * 2
@@ -41,9 +40,8 @@ def test_pooled_layers_look_heavier_than_they_are(small):
 
 
 def test_a_seed_is_all_that_the_results_depend_on(small):
-    again, other = (
-        study.line(1.2, 1, 1.0, size=study.SMALL._replace(seed=seed)) for seed in (0, 1)
-    )
+    size = {name: study.SMALL[name] for name in ("members", "chains", "steps")}
+    again, other = (study.line(1.2, 1, 1.0, seed=seed, **size) for seed in (0, 1))
     expected = float(small.line.sel(share=1.2, batch=1, curvature=1.0))
     assert_allclose(float(again.line), expected, rtol=1e-10)  # compiled otherwise: but for rounding
     gap = abs(float(other.line - again.line))
@@ -75,7 +73,7 @@ def test_what_rests_otherwise_than_predicted_fails(small, name, factor, start):
 @pytest.mark.parametrize("rate", [0.1, 0.9, 1.6])
 def test_one_more_step_leaves_the_law_of_driven_descent_as_it_is(alpha, rate):
     """Stable scales add in their power alpha; curvature 0.7, jumps of 0.3."""
-    scale = claims.driven_scale(rate, alpha, 0.3, 0.7)
+    scale = driven_scale(rate, alpha, 0.3, 0.7)
     after = (abs(1 - rate * 0.7) * scale) ** alpha + (rate * 0.3) ** alpha
     assert_allclose(after, scale**alpha, rtol=1e-12)
 
@@ -83,8 +81,7 @@ def test_one_more_step_leaves_the_law_of_driven_descent_as_it_is(alpha, rate):
 def test_the_equation_is_the_limit_of_small_rates():
     for alpha in (1.3, 2.0):
         ratios = [
-            claims.driven_scale(r, alpha, 0.3, 0.7) / claims.flow_scale(r, alpha, 0.3, 0.7)
-            for r in (1e-3, 5e-4)
+            driven_scale(r, alpha, 0.3, 0.7) / flow_scale(r, alpha, 0.3, 0.7) for r in (1e-3, 5e-4)
         ]
         assert_allclose((ratios[0] - 1) / (ratios[1] - 1), 2, rtol=1e-2)
 
@@ -104,16 +101,17 @@ def test_a_measured_scale_has_the_error_of_repeats(small):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("changes", "words"),
     [
-        ({"members": 1}, "at least 2 members of 100 chains, not 1 of 4000"),
-        ({"chains": 99}, "at least 2 members of 100 chains, not 4 of 99"),
-        ({"seed": -2}, "a seed is a whole number from 0, not -2"),
-        ({"jobs": 0}, "at least one process must do the work, not 0"),
+        ({"members": 1}, "members must be at least 2, not 1"),
+        ({"chains": 99}, "chains must be at least 100, not 99"),
     ],
 )
-def test_bad_input_is_answered_by_one_sentence(arguments, words, tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        study.main(small=True, out=tmp_path, **arguments)
-    assert ended.value.code == 2
-    assert words in capsys.readouterr().err
+def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        study.study.parameters("small", Session(tmp_path), changes)
+
+
+def test_a_seed_below_zero_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+        study.study.parameters("small", Session(tmp_path, seed=-2), {})
