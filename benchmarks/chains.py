@@ -55,9 +55,9 @@ def process_task(d):
     """4096 chains in d directions."""
     h = (RATE * (np.eye(d) + 0.1 * np.random.default_rng(0).normal(size=(d, d)))).astype("f")
     root = (0.1 * np.random.default_rng(0).normal(size=(d, d))).astype("f")
-    one, start = Process(lambda t, z: t - h @ t + root @ z, Normal(d), RATE), (4096, d)
+    first, start = Process(lambda t, z: t - h @ t + root @ z, Normal(d), RATE), (4096, d)
     runs = {
-        "sgdnoise": partial(ours, one, np.zeros(start, "f")),
+        "sgdnoise": partial(ours, first, np.zeros(start, "f")),
         "jax": partial(
             chain_peers.by_scan, lambda t, z: t - h @ t + root @ z, _normal(d), np.zeros(start, "f")
         ),
@@ -97,7 +97,7 @@ def net_task(widths, kind):
     start = (0.2 * np.random.default_rng(0).normal(size=(NETS, size))).astype("f")
     law, used = with_replacement(N, BATCH), N if kind == "equation" else BATCH
     name = "tanh" if curved else "linear"
-    title, each = f"{'-'.join(map(str, widths))} {name}, {kind}", 3 * size - widths[0] * widths[1]
+    title, value = f"{'-'.join(map(str, widths))} {name}, {kind}", 3 * size - widths[0] * widths[1]
     if kind == "equation by moments":
         model = linear_network_moments(problem, widths, law)
         d, h, o = widths
@@ -109,11 +109,13 @@ def net_task(widths, kind):
             model.normal.size * (d * (d + 1) // 2 + d * o) + 3 * d * h * o + d * d * o,
         )
     dense, known = kind == "equation", mlp_problem(MLP(widths, name), *problem.examples)
-    one, other = ((langevin if dense else sgd)(minibatch(p, BATCH), RATE) for p in (known, problem))
+    first, second = (
+        (langevin if dense else sgd)(minibatch(p, BATCH), RATE) for p in (known, problem)
+    )
     in_torch = partial(losses, widths, torch.tanh if curved else lambda x: x)
     runs = {
-        "sgdnoise": partial(ours, one, start),
-        "any loss": partial(ours, other, start),
+        "sgdnoise": partial(ours, first, start),
+        "any loss": partial(ours, second, start),
         "jax": partial(chain_peers.by_scan, *_by_hand(problem, dense), start),
         "torch": partial(chain_peers.net_in_torch, in_torch, data, start, dense),
     }
@@ -121,7 +123,7 @@ def net_task(widths, kind):
         runs |= chain_peers.equations(problem, in_torch, data, start)
     else:
         runs |= chain_peers.descents(problem, start)
-    return Task(title, runs, NETS, N if dense else BATCH / 2, used * each)
+    return Task(title, runs, NETS, N if dense else BATCH / 2, used * value)
 
 
 def _by_hand(problem, dense):
@@ -153,8 +155,8 @@ def _first(theta):
 def ours(process, start, steps):
     """The package."""
     start, key = jnp.asarray(start), jax.random.key(0)
-    how = {"steps": steps, "every": steps, "observe": _first}
-    return lambda: simulate(process, key, start, **how).block_until_ready()
+    settings = {"steps": steps, "every": steps, "observe": _first}
+    return lambda: simulate(process, key, start, **settings).block_until_ready()
 
 
 def rates():
@@ -189,18 +191,18 @@ def prepared(make, chains):
 
 def measured(task: Task, rounds: int) -> tuple[dict, dict]:
     """Nanoseconds of a step of a chain, and of the floor; seconds to compile."""
-    made = {name: prepared(make, task.chains) for name, make in task.runs.items()}
+    built = {name: prepared(make, task.chains) for name, make in task.runs.items()}
     calls: dict = {("rate", name): call for name, call in rates().items()}
     for run, _ in calls.values():
         run()
-    calls |= {name: (run, count) for name, (run, count, _) in made.items()}
+    calls |= {name: (run, count) for name, (run, count, _) in built.items()}
     best = dict.fromkeys(calls, np.inf)
     for _ in range(rounds):
         for name, (run, count) in calls.items():
             best[name] = min(best[name], 1e9 * cpu(run) / count)
     number = min(best["rate", "sgdnoise"], best["rate", "torch"])
     best["floor"] = task.normals * number + task.products * best["rate", "product"]
-    return best, {name: taken for name, (_, _, taken) in made.items()}
+    return best, {name: taken for name, (_, _, taken) in built.items()}
 
 
 TASKS: dict[str, Callable[[], Task]] = {

@@ -95,30 +95,30 @@ OURS = {"sgdnoise": anew, "sgdnoise, set up": again}
 def floor(task: Task, batch=256):
     """Forward and back over the examples."""
     for start in range(0, len(task.targets), batch):
-        some = slice(start, start + batch)
+        subset = slice(start, start + batch)
         task.net.zero_grad()
-        task.losses(task.net(task.inputs[some]), task.targets[some]).sum().backward()
+        task.losses(task.net(task.inputs[subset]), task.targets[subset]).sum().backward()
 
 
 def seconds(rows: dict, rounds: int) -> dict:
     """row -> CPU seconds, least of the rounds, or why there are none; the floor before each."""
-    floor, found = rows["floor"], {}
-    least = _timed(floor)
+    floor, result = rows["floor"], {}
+    smallest = _timed(floor)
     for _ in range(rounds):
         for run in dict.fromkeys(rows.values()):
-            before = found.get(run, 0.0)
+            before = result.get(run, 0.0)
             if isinstance(before, str) or before > LONG:
                 continue
-            least = min(least, _timed(floor))
+            smallest = min(smallest, _timed(floor))
             taken = _attempted(_timed, run)
-            found[run] = min(taken, before or taken) if isinstance(taken, float) else taken
-    return {name: found[run] for name, run in rows.items()} | {"floor": least}
+            result[run] = min(taken, before or taken) if isinstance(taken, float) else taken
+    return {name: result[run] for name, run in rows.items()} | {"floor": smallest}
 
 
 def megabytes(rows: dict) -> dict:
     """row -> MiB by which the memory that torch allocates rises."""
-    found = {run: _attempted(_rise, run) for run in dict.fromkeys(rows.values())}
-    return {name: found[run] for name, run in rows.items()}
+    result = {run: _attempted(_rise, run) for run in dict.fromkeys(rows.values())}
+    return {name: result[run] for name, run in rows.items()}
 
 
 def _timed(run):
@@ -133,8 +133,8 @@ def _timed(run):
 def _rise(run):
     """By how many MiB torch's allocations rise at most, what is returned among them."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        kept = run()
-    del kept
+        stored = run()
+    del stored
     events = watched.profiler.kineto_results.events()
     steps = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     return max(accumulate((size for _, size in steps), initial=0)) / 2**20
@@ -192,15 +192,15 @@ def apart(python, *args, **size) -> dict:
 
 def table(name: str, found: dict, size: int, n: int) -> list[str]:
     """Markdown of one network: found[package][what][row]."""
-    least = min(each["seconds"]["floor"] for each in found.values() if each["seconds"])
+    smallest = min(value["seconds"]["floor"] for value in found.values() if value["seconds"])
     rise = _cell(found["sgdnoise"], "megabytes", "floor")
     lines = [f"## {name}: {TASKS[name].__doc__}", ""]
     lines += [f"n = {n}, p = {size:,}; the gradients of all examples {n * size / 2**18:,.0f} MiB."]
-    lines += [f"The floor takes {least:.3g} CPU seconds and {rise} MiB.", ""]
-    for what, title in (("seconds", "floors"), ("megabytes", "MiB")):
+    lines += [f"The floor takes {smallest:.3g} CPU seconds and {rise} MiB.", ""]
+    for label, title in (("seconds", "floors"), ("megabytes", "MiB")):
         lines += [f"| {title} | {' | '.join(found)} |", "|---|" + "---:|" * len(found)]
         for row in ROWS:
-            cells = [_cell(each, what, row) for each in found.values()]
+            cells = [_cell(value, label, row) for value in found.values()]
             lines.append(f"| {row} | {' | '.join(cells)} |")
         lines.append("")
     return lines
@@ -215,9 +215,9 @@ def _cell(found, what, row):
 
 def measured(name, measure, packages, **size) -> list[str]:
     """Markdown of one network; measure: (network, package, what, ...) -> row -> number."""
-    found = {p: {w: measure(name, p, w, **size) for w in WHATS} for p in packages}
+    result = {p: {w: measure(name, p, w, **size) for w in WHATS} for p in packages}
     task = TASKS[name](**size)
-    return table(name, found, task.p, len(task.targets))
+    return table(name, result, task.p, len(task.targets))
 
 
 def streams(measure, counts=(2048, 16384), **size) -> list[str]:
@@ -226,11 +226,11 @@ def streams(measure, counts=(2048, 16384), **size) -> list[str]:
     lines += ["256 examples at a time; no set-up is kept, and the mean is found anew.", ""]
     lines += [f"| | floors, n = {counts[0]} |" + "".join(f" MiB, n = {n} |" for n in counts)]
     lines += ["|---|" + "---:|" * (1 + len(counts))]
-    found = {"seconds": measure(STREAM, "streamed", "seconds", n=counts[0], **size)}
+    result = {"seconds": measure(STREAM, "streamed", "seconds", n=counts[0], **size)}
     rises = [{"megabytes": measure(STREAM, "streamed", "megabytes", n=n, **size)} for n in counts]
     for row in ("matvec", "trace"):
-        cells = [_cell(each, "megabytes", row) for each in rises]
-        lines.append(f"| {row} | {' | '.join([_cell(found, 'seconds', row), *cells])} |")
+        cells = [_cell(value, "megabytes", row) for value in rises]
+        lines.append(f"| {row} | {' | '.join([_cell(result, 'seconds', row), *cells])} |")
     return [*lines, ""]
 
 
@@ -244,8 +244,8 @@ def _installed(name):
 
 
 def _versions(python):
-    said = "import json; from benchmarks.covariance import known; print(json.dumps(known()))"
-    there = subprocess.run([python, "-c", said], capture_output=True, text=True, check=True)
+    message = "import json; from benchmarks.covariance import known; print(json.dumps(known()))"
+    there = subprocess.run([python, "-c", message], capture_output=True, text=True, check=True)
     both = known() | json.loads(there.stdout)
     return ", ".join(f"{name} {number}" for name, number in both.items())
 

@@ -17,7 +17,7 @@ def by_hand(task) -> dict:
     """torch.func."""
     from torch.func import functional_call, grad, jvp, vjp, vmap
 
-    here = {name: part.detach() for name, part in task.net.named_parameters()}
+    here = {name: piece.detach() for name, piece in task.net.named_parameters()}
     n, p = len(task.targets), task.p
 
     def value(theta, some):
@@ -29,35 +29,35 @@ def by_hand(task) -> dict:
 
     def product(vector):
         along = _like(vector, here)
-        seen = [jvp(partial(value, some=s), (here,), (along,))[1] for s in _batches(n, 256)]
-        weights = torch.cat(seen)
+        recorded = [jvp(partial(value, some=s), (here,), (along,))[1] for s in _batches(n, 256)]
+        weights = torch.cat(recorded)
         weights = (weights - weights.mean()) / n
         backs = [(vjp(partial(value, some=s), here)[1](weights[s])[0]) for s in _batches(n, 256)]
         return sum(_flat(back) for back in backs)
 
     def rows(some):
-        found = vmap(grad(alone), (None, 0, 0))(here, task.inputs[some], task.targets[some])
-        return torch.cat([each.flatten(1) for each in found.values()], 1)
+        result = vmap(grad(alone), (None, 0, 0))(here, task.inputs[some], task.targets[some])
+        return torch.cat([row.flatten(1) for row in result.values()], 1)
 
     def moments():
         mean, squares = torch.zeros(p), torch.zeros(p)
-        for each in (rows(s) for s in _batches(n, AT_ONCE)):
-            mean += each.sum(0) / n
-            squares += each.square().sum(0) / n
+        for row in (rows(s) for s in _batches(n, AT_ONCE)):
+            mean += row.sum(0) / n
+            squares += row.square().sum(0) / n
         return mean, squares - mean**2
 
     def spectrum():
-        each = torch.cat([rows(s) for s in _batches(n, AT_ONCE)])
-        each -= each.mean(0)
-        return torch.linalg.eigvalsh(each @ each.T)
+        row = torch.cat([rows(s) for s in _batches(n, AT_ONCE)])
+        row -= row.mean(0)
+        return torch.linalg.eigvalsh(row @ row.T)
 
     vector = torch.randn(p)
-    found = {
+    result = {
         "matvec": lambda: product(vector),
         **dict.fromkeys(("trace", "diagonal", "noise scale"), moments),
         "top 10 pairs": lambda: _eigsh(product, p),
     }
-    return found | ({"spectrum": spectrum} if n * p < MOST else {})
+    return result | ({"spectrum": spectrum} if n * p < MOST else {})
 
 
 def compiled(task) -> dict:
@@ -68,14 +68,14 @@ def compiled(task) -> dict:
 
 def curvlinops(task) -> dict:
     """The empirical Fisher of curvlinops."""
-    made = import_module("curvlinops").EFLinearOperator
+    built = import_module("curvlinops").EFLinearOperator
     if task.targets.ndim > 1:
         return {}
     data = [(task.inputs[s], task.targets[s]) for s in _batches(len(task.targets), 256)]
-    parts, how = list(task.net.parameters()), {"check_deterministic": False}
-    operator = made(task.net, nn.CrossEntropyLoss(), parts, data, **how)
+    pieces, settings = list(task.net.parameters()), {"check_deterministic": False}
+    operator = built(task.net, nn.CrossEntropyLoss(), pieces, data, **settings)
     vector, few = torch.randn(task.p), [(task.inputs[:2], task.targets[:2])]
-    made(task.net, nn.CrossEntropyLoss(), parts, few, **how) @ vector  # imports
+    built(task.net, nn.CrossEntropyLoss(), pieces, few, **settings) @ vector  # imports
     return {
         "matvec": lambda: operator @ vector,
         "top 10 pairs": lambda: _eigsh(lambda v: operator @ v, task.p),
@@ -91,16 +91,16 @@ def backpack(task) -> dict:
     loss, n = package.extend(nn.CrossEntropyLoss(reduction="sum")), len(task.targets)
 
     def passed(extension, name):
-        sums = [torch.zeros_like(part) for part in net.parameters()]
-        means = [torch.zeros_like(part) for part in net.parameters()]
-        for some in _batches(n, 256):
+        sums = [torch.zeros_like(piece) for piece in net.parameters()]
+        means = [torch.zeros_like(piece) for piece in net.parameters()]
+        for subset in _batches(n, 256):
             net.zero_grad()
             with package.backpack(extension()):
-                loss(net(task.inputs[some]), task.targets[some]).backward()
-            for total, mean, part in zip(sums, means, net.parameters(), strict=True):
-                found = getattr(part, name)
-                total += found if found.shape == part.shape else found.sum()
-                mean += part.grad / n
+                loss(net(task.inputs[subset]), task.targets[subset]).backward()
+            for total, mean, piece in zip(sums, means, net.parameters(), strict=True):
+                result = getattr(piece, name)
+                total += result if result.shape == piece.shape else result.sum()
+                mean += piece.grad / n
         return sums, means
 
     def diagonal():
@@ -152,13 +152,13 @@ def _batches(n, size):
 
 def _like(vector, named):
     """The parts of a flat vector."""
-    sizes = [part.numel() for part in named.values()]
+    sizes = [piece.numel() for piece in named.values()]
     both = zip(named.items(), vector.split(sizes), strict=True)
-    return {name: part.view_as(like) for (name, like), part in both}
+    return {name: piece.view_as(like) for (name, like), piece in both}
 
 
 def _flat(named):
-    return torch.cat([part.flatten() for part in named.values()])
+    return torch.cat([piece.flatten() for piece in named.values()])
 
 
 def _eigsh(product, p, k=10):

@@ -22,7 +22,7 @@ class Task(NamedTuple):
 
     @property
     def p(self):
-        return sum(part.numel() for part in self.net.parameters())
+        return sum(piece.numel() for piece in self.net.parameters())
 
 
 def mlp(n=2048, width=512):

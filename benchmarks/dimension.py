@@ -97,8 +97,8 @@ def peers() -> dict:
         data = importlib.import_module("dadapy").Data
         return lambda points: getattr(data(points, maxk=100), method)()
 
-    found = {f"skdim.{name}": lambda points, name=name: skdim(name)(points) for name in SKDIM}
-    return found | {
+    result = {f"skdim.{name}": lambda points, name=name: skdim(name)(points) for name in SKDIM}
+    return result | {
         f"dadapy.{name}": lambda points, method=method: dadapy(method)(points)
         for name, method in DADAPY.items()
     }
@@ -149,12 +149,12 @@ def apart(python, name, n, width) -> dict:
 
 def least(measured: list[dict]) -> dict:
     """Least time and most memory of some runs."""
-    whole = [each for each in measured if "seconds" in each]
-    if not whole:
+    full = [value for value in measured if "seconds" in value]
+    if not full:
         return measured[-1]
     return {
-        "seconds": min(each["seconds"] for each in whole),
-        "megabytes": max(each["megabytes"] for each in whole),
+        "seconds": min(value["seconds"] for value in full),
+        "megabytes": max(value["megabytes"] for value in full),
     }
 
 
@@ -163,16 +163,16 @@ def measure(n, width, names, rounds, python) -> list[str]:
     shown = [name for name in names if "." not in name or n * width <= ALL]
     runs: dict[str, list] = {name: [] for name in shown}
     for _ in range(rounds):
-        for name, found in runs.items():
-            if not found or "error" not in found[-1]:
+        for name, result in runs.items():
+            if not result or "error" not in result[-1]:
                 interpreter = python if "." in name else sys.executable
-                found.append(apart(interpreter, name, n, width))
-                print(n, width, name, found[-1], file=sys.stderr, flush=True)
-    results = {name: least(found) for name, found in runs.items() if found}
+                result.append(apart(interpreter, name, n, width))
+                print(n, width, name, result[-1], file=sys.stderr, flush=True)
+    results = {name: least(result) for name, result in runs.items() if result}
     floor = min((results[name].get("seconds", np.inf) for name in FLOORS), default=np.inf)
     lines = [f"## n = {n:,}, D = {width}", "", f"The floor takes {floor:.3g} CPU seconds.", ""]
     lines += ["| | floors | MB |", "|---|---:|---:|"]
-    return [*lines, *(_line(name, each, floor) for name, each in results.items()), ""]
+    return [*lines, *(_line(name, value, floor) for name, value in results.items()), ""]
 
 
 def _line(name, each, floor):
@@ -183,23 +183,23 @@ def _line(name, each, floor):
 
 def _versions(python):
     """Versions of what is measured, here and where the peers are."""
-    said = "import json; from benchmarks.dimension import known; print(json.dumps(known()))"
-    there = subprocess.run([python, "-c", said], capture_output=True, text=True, check=True)
+    message = "import json; from benchmarks.dimension import known; print(json.dumps(known()))"
+    there = subprocess.run([python, "-c", message], capture_output=True, text=True, check=True)
     here, peer = known(), json.loads(there.stdout)
-    rest = {name: it for name, it in peer.items() if here.get(name) != it}
-    elsewhere = f"; the peers with {_named(rest)}" if rest else ""
+    remainder = {name: it for name, it in peer.items() if here.get(name) != it}
+    elsewhere = f"; the peers with {_named(remainder)}" if remainder else ""
     return f"{_named(here)}{elsewhere}"
 
 
 def known() -> dict:
     """Versions of the packages that are installed here."""
-    found = {"python": platform.python_version(), "sgdnoise": __version__}
+    result = {"python": platform.python_version(), "sgdnoise": __version__}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            result[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return result
 
 
 def _named(versions):
@@ -219,7 +219,7 @@ def main(
     if name is not None:
         print(json.dumps(one(name, *clouds[0])))
         return
-    names = [*FLOORS, *(each for each in ours() | peers() if not only or each in only)]
+    names = [*FLOORS, *(value for value in ours() | peers() if not only or value in only)]
     lines = [
         "# Time and memory of estimators of dimension",
         "",

@@ -35,7 +35,7 @@ def point(a: int, b: int) -> xr.Dataset:
 
 def some(these: list[dict]) -> int:
     """What a task of the bare pool does."""
-    return len([point(**each) for each in these])
+    return len([point(**value) for value in these])
 
 
 def main(
@@ -67,7 +67,7 @@ def table(count: int, chunk: int, jobs: int) -> list[str]:
     rows |= {"the same again, all there": again, "collect alone": collected}
     head = f"{len(every)} points of 1 ms, {chunk} to a task, {jobs} processes"
     lines = [head, "", "| | seconds | over the bare pool |", "|---|---|---|"]
-    return lines + [f"| {what} | {s:.1f} | {s / bare:.2f} |" for what, s in rows.items()]
+    return lines + [f"| {label} | {s:.1f} | {s / bare:.2f} |" for label, s in rows.items()]
 
 
 def _seconds(run) -> float:

@@ -33,7 +33,7 @@ LOSSES = nn.CrossEntropyLoss(reduction="none")
 def mlp() -> nn.Module:
     """64-128-128-10."""
     sizes = [(64, 128), (128, 128), (128, 10)]
-    layers = [part for size in sizes for part in (nn.Linear(*size), nn.ReLU())]
+    layers = [piece for size in sizes for piece in (nn.Linear(*size), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *layers[:-1])
 
 
@@ -66,7 +66,7 @@ def examples() -> tuple[torch.Tensor, torch.Tensor]:
 
 def by_hand(net: nn.Module, inputs, labels, watched: bool = False) -> Iterator[None]:
     """The loop that anybody would write, endless."""
-    seen = watch(net, inputs[:HELD]) if watched else None
+    recorded = watch(net, inputs[:HELD]) if watched else None
     optimizer = torch.optim.SGD(net.parameters(), RATE)
     generator = torch.Generator().manual_seed(0)
     while True:
@@ -74,8 +74,8 @@ def by_hand(net: nn.Module, inputs, labels, watched: bool = False) -> Iterator[N
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(inputs[batch]), labels[batch]).backward()
         optimizer.step()
-        if seen is not None:
-            seen.step()
+        if recorded is not None:
+            recorded.step()
         yield
 
 
@@ -100,10 +100,10 @@ def seconds(loops: dict[str, Iterator], steps: int, block: int = 64) -> dict[str
 def look(net: nn.Module, inputs, labels, times: int, **options) -> float:
     """CPU seconds of one look."""
     targets = labels[:HELD] if "loss" in options else None
-    seen = watch(net, inputs[:HELD], targets, **options)
+    recorded = watch(net, inputs[:HELD], targets, **options)
     began = process_time()
     for _ in range(times):
-        seen.measure()
+        recorded.measure()
     return (process_time() - began) / times
 
 
@@ -120,7 +120,7 @@ def table(name: str, steps: int, rounds: int) -> list[str]:
     trained = deepcopy(net), deepcopy(net)
     loops = {"bare": by_hand(trained[0], *data), "watched": by_hand(trained[1], *data, True)}
     cost = seconds(loops, steps)
-    same = all(map(torch.equal, *(list(each.parameters()) for each in trained)))
+    same = all(map(torch.equal, *(list(value.parameters()) for value in trained)))
     walks = {"by hand": by_hand(deepcopy(net), *data), "walk": ours(deepcopy(net), *data)}
     seconds(walks, 128)  # warm
     pace = seconds(walks, max(128, steps // 4))
@@ -135,10 +135,10 @@ def table(name: str, steps: int, rounds: int) -> list[str]:
     ]
     lines += ["| what is seen | ms a look | steps' worth | under 5% from n steps on |"]
     lines += ["|---|---:|---:|---:|"]
-    for what, options in WATCHES.items():
-        least = min(look(trained[0], *data, 5, **options) for _ in range(rounds))
-        worth, n = least / cost["bare"], enough(least, cost["bare"])
-        lines.append(f"| {what} | {1e3 * least:.1f} | {worth:.0f} | {n:,} |")
+    for label, options in WATCHES.items():
+        smallest = min(look(trained[0], *data, 5, **options) for _ in range(rounds))
+        worth, n = smallest / cost["bare"], enough(smallest, cost["bare"])
+        lines.append(f"| {label} | {1e3 * smallest:.1f} | {worth:.0f} | {n:,} |")
     return [*lines, ""]
 
 

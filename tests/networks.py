@@ -46,8 +46,8 @@ class Written(nn.Module):
 
     def __init__(self, forward, **parts):
         super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
+        for name, piece in parts.items():
+            setattr(self, name, piece)
         self.run = forward
 
     def forward(self, *inputs):
@@ -65,8 +65,8 @@ def dense(net, losses, inputs, targets):
         )
         wanted = [p for p in named.values() if p.requires_grad]
         loss = losses(outputs, targets[i : i + 1]).sum()
-        found = torch.autograd.grad(loss, wanted, allow_unused=True)
-        pairs = zip(found, wanted, strict=True)
+        result = torch.autograd.grad(loss, wanted, allow_unused=True)
+        pairs = zip(result, wanted, strict=True)
         rows.append(torch.cat([(p * 0 if g is None else g).flatten() for g, p in pairs]).detach())
     return torch.stack(rows)
 
@@ -221,10 +221,10 @@ def frames_of_a_film():
         h = torch.tanh(s.norm(s.look(x.flatten(0, 1)))).flatten(1)
         return s.out(h).unflatten(0, x.shape[:2]).cumsum(1)[:, 1]
 
-    parts = {"look": nn.Conv2d(2, 4, 2), "norm": shaken(nn.GroupNorm(2, 4)), "out": lin(8, 3)}
+    pieces = {"look": nn.Conv2d(2, 4, 2), "norm": shaken(nn.GroupNorm(2, 4)), "out": lin(8, 3)}
     kinds = dict.fromkeys(("look__weight", "look__bias"), "convolution")
     kinds |= dict.fromkeys(("norm__weight", "norm__bias"), "group norm")
-    return case(Written(run, **parts), numbers(N, 4, 2, 3, 2), **kinds)
+    return case(Written(run, **pieces), numbers(N, 4, 2, 3, 2), **kinds)
 
 
 @network
@@ -272,8 +272,8 @@ def attention_with_projections_of_other_widths():
 @network
 def attention_to_itself_and_to_others_by_the_same_module():
     def run(s, x):
-        one, two = torch.tanh(x), 2 * x.flip(1)
-        return s.out((s.both(x, x, x)[0] + s.both(x, one, two)[0]).mean(1))
+        first, two = torch.tanh(x), 2 * x.flip(1)
+        return s.out((s.both(x, x, x)[0] + s.both(x, first, two)[0]).mean(1))
 
     slow = dict.fromkeys(("both__in_proj_weight", "both__in_proj_bias"), "torch.func")
     return case(Written(run, both=attention(), out=lin(4, 3)), numbers(N, 5, 4), **slow)
@@ -381,9 +381,9 @@ def an_embedding_of_one_word():
     return case(net, words(N), words__weight="embedding")
 
 
-def placed(run, kind, **parts):
-    parts |= {"words": nn.Embedding(6, 4), "out": lin(4, 3)}
-    return case(Written(run, **parts), words(N, 5), words__weight="embedding", **kind)
+def placed(run, kind, **pieces):
+    pieces |= {"words": nn.Embedding(6, 4), "out": lin(4, 3)}
+    return case(Written(run, **pieces), words(N, 5), words__weight="embedding", **kind)
 
 
 @network
@@ -417,8 +417,8 @@ def places_looked_up_after_a_head_that_nobody_asks_for():
         return s.out(torch.tanh(s.words(x) + s.places(torch.arange(x.shape[1]))).sum(1))
 
     unused = {"head__weight": "unused", "head__bias": "unused"}
-    parts = {"places": nn.Embedding(5, 4), "head": lin(4, 2)}
-    return placed(run, {"places__weight": "embedding", **unused}, **parts)
+    pieces = {"places": nn.Embedding(5, 4), "head": lin(4, 2)}
+    return placed(run, {"places__weight": "embedding", **unused}, **pieces)
 
 
 @network
@@ -426,8 +426,8 @@ def places_that_go_through_a_layer():
     def run(s, x):
         return s.out(torch.tanh(s.words(x) + s.mix(s.places(torch.arange(5)))).sum(1))
 
-    parts = {"places": nn.Embedding(5, 4), "mix": lin(4, 4)}
-    return placed(run, {"places__weight": "embedding"}, **parts)
+    pieces = {"places": nn.Embedding(5, 4), "mix": lin(4, 4)}
+    return placed(run, {"places__weight": "embedding"}, **pieces)
 
 
 @network
@@ -500,8 +500,8 @@ def batch_norm_of_images():
 
 @network
 def root_mean_square_norm():
-    found = normal(nn.Sequential(nn.RMSNorm(4, eps=0.1), nn.Tanh()), "", 5, 4)
-    return found._replace(routes={"norm.0.weight": "rms norm"})
+    result = normal(nn.Sequential(nn.RMSNorm(4, eps=0.1), nn.Tanh()), "", 5, 4)
+    return result._replace(routes={"norm.0.weight": "rms norm"})
 
 
 @network
@@ -520,10 +520,10 @@ def raw_parameters():
         h = torch.tanh(x * s.gain * s.scale + s.shift)
         return (h @ s.many).sum(1) + h[:, 0] @ s.once
 
-    parts = {"gain": raw(), "scale": raw(5, 1), "shift": raw(1, 4)}
+    pieces = {"gain": raw(), "scale": raw(5, 1), "shift": raw(1, 4)}
     kinds = {"gain": "product", "scale": "product", "shift": "sum"}
-    parts |= {"many": raw(4, 3), "once": raw(4, 3)}
-    net = Written(run, **parts)
+    pieces |= {"many": raw(4, 3), "once": raw(4, 3)}
+    net = Written(run, **pieces)
     return case(net, numbers(N, 5, 4), **kinds, many="matrix", once="matrix")
 
 
@@ -636,12 +636,12 @@ def a_residual_network():
         h = h + s.gain * s.norm(s.second(h))
         return s.out(F.relu_(h + s.second(h)).mean((2, 3)))
 
-    parts = {"first": nn.Conv2d(3, 4, 3, padding=1), "norm": shaken(nn.BatchNorm2d(4))}
-    parts |= {"second": nn.Conv2d(4, 4, 3, padding=1, bias=False), "gain": raw(1)}
+    pieces = {"first": nn.Conv2d(3, 4, 3, padding=1), "norm": shaken(nn.BatchNorm2d(4))}
+    pieces |= {"second": nn.Conv2d(4, 4, 3, padding=1, bias=False), "gain": raw(1)}
     kinds = {"first__weight": "convolution", "first__bias": "convolution", "gain": "product"}
     kinds |= {"second__weight": "convolution"}
     kinds |= {"norm__weight": "batch norm", "norm__bias": "batch norm"}
-    return case(Written(run, **parts, out=lin(4, 3)), numbers(N, 3, 5, 5), **kinds)
+    return case(Written(run, **pieces, out=lin(4, 3)), numbers(N, 3, 5, 5), **kinds)
 
 
 @network
@@ -726,10 +726,10 @@ def routed(net, inputs):
     kinds = {nn.Conv2d: "convolution", nn.GroupNorm: "group norm", nn.LayerNorm: "layer norm"}
     routes = {
         f"{at}.{name}": kind
-        for at, part in net.named_modules()
+        for at, piece in net.named_modules()
         for of, kind in kinds.items()
-        for name, _ in part.named_parameters()
-        if isinstance(part, of)
+        for name, _ in piece.named_parameters()
+        if isinstance(piece, of)
     }
     places = {name: "sum" for name, _ in net.named_parameters() if name.endswith("places")}
     return case(shaken(net), inputs, **routes, **places)

@@ -36,7 +36,7 @@ def side_by_side(process, optimiser, rng, schedule=None, steps=6):
     ours = process(model)
     theirs = torch.nn.Parameter(start.clone())
     taking = optimiser([theirs])
-    state, seen = ours.begin(start), []
+    state, recorded = ours.begin(start), []
     for k in range(steps):
         drawn = numbers(ours.draw, k, rng, torch.asarray)
         chosen = drawn[0] if isinstance(drawn, tuple) else drawn
@@ -45,8 +45,8 @@ def side_by_side(process, optimiser, rng, schedule=None, steps=6):
         if schedule is not None:
             taking.param_groups[0]["lr"] = schedule(k)
         taking.step()
-        seen.append((ours.theta(state).numpy(), theirs.detach().numpy().copy()))
-    return map(np.stack, zip(*seen, strict=True))
+        recorded.append((ours.theta(state).numpy(), theirs.detach().numpy().copy()))
+    return map(np.stack, zip(*recorded, strict=True))
 
 
 def affine(process, p):
@@ -82,8 +82,8 @@ def after(a, b, steps, start):
 
 def solution(a, sigma, time, start):
     """Mean and covariance of dx = -a x dt + sigma dW, from the covariance at rest."""
-    decay, rest = expm(-a * time), solve_continuous_lyapunov(a, sigma @ sigma.T)
-    return decay @ start, rest - decay @ rest @ decay.T
+    decay, remainder = expm(-a * time), solve_continuous_lyapunov(a, sigma @ sigma.T)
+    return decay @ start, remainder - decay @ remainder @ decay.T
 
 
 def with_inertia(friction, strength, hessian=HESSIAN):

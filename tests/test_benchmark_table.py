@@ -6,9 +6,9 @@ from benchmarks import dimension as table
 
 
 def test_an_estimator_is_timed_and_weighed():
-    found = table.one("effective_rank", 2000, 10)
-    assert 0 < found["seconds"] < 30
-    assert 0 <= found["megabytes"] < 200
+    result = table.one("effective_rank", 2000, 10)
+    assert 0 < result["seconds"] < 30
+    assert 0 <= result["megabytes"] < 200
 
 
 def test_memory_is_that_of_the_run_alone(monkeypatch):

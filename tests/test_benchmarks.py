@@ -47,10 +47,10 @@ def test_a_table_has_a_line_for_each_row_and_a_column_for_each_package(name):
 @pytest.mark.parametrize("package", benchmark.OURS)
 def test_everything_of_ours_is_measured(package, monkeypatch):
     monkeypatch.setattr(benchmark, "_rise", lambda run: float(run() is None))  # watching is slow
-    for what in ("seconds", "megabytes"):
-        found = benchmark.one("mlp", package, what, rounds=1, **TINY)
-        assert set(found) | {"set-up"} == {"floor", *benchmark.ROWS}
-        assert all(isinstance(value, float) for value in found.values())
+    for label in ("seconds", "megabytes"):
+        result = benchmark.one("mlp", package, label, rounds=1, **TINY)
+        assert set(result) | {"set-up"} == {"floor", *benchmark.ROWS}
+        assert all(isinstance(value, float) for value in result.values())
 
 
 def test_memory_of_the_streamed_task_is_measured_for_each_number_of_examples():
@@ -107,7 +107,7 @@ def test_what_takes_too_long_and_what_fails_is_said_and_all_else_is_timed(monkey
         raise KeyError("x")
 
     rows = {"floor": lambda: None, "busy": busy, "endless": endless, "wrong": wrong}
-    found = benchmark.seconds(rows, rounds=2)
-    assert 0.02 <= found["busy"] < 0.06  # the clock may tick in steps of some milliseconds
-    assert found["endless"] == "> 0.1 s"
-    assert found["wrong"] == "KeyError"
+    result = benchmark.seconds(rows, rounds=2)
+    assert 0.02 <= result["busy"] < 0.06  # the clock may tick in steps of some milliseconds
+    assert result["endless"] == "> 0.1 s"
+    assert result["wrong"] == "KeyError"

@@ -1,9 +1,10 @@
-"""Which regression `dimension.estimate` learns: each, on the kinds of manifold it has not seen.
+"""Compare the regressions of `dimension.estimate` on kinds of manifolds left out of training.
 
-Every map and every density of simulations/reference.py is left out in turn; trees, the Gaussian
-process and their mean learn from the others and are asked for the one left out.  The manifolds are
-those of the shipped reference: only their kinds are drawn anew, from the seed kept with it.  The
-lengths of the process, a dozen numbers learned from all kinds, are learned anew only by --anew.
+Every map and every density of tools/train_dimension_model.py is left out in turn; trees, the
+Gaussian process and their mean learn from the others and are tested on the one left out.  The
+manifolds are those of the shipped reference: only their kinds are drawn again, from its seed.  The
+length scales of the process, a dozen numbers learned from all kinds, are learned again only by
+--anew.
 """
 
 import json
@@ -22,29 +23,30 @@ import typer
 from typer import Option
 
 from sgdnoise.core import mean
-from sgdnoise.dimension._trained._model import TABLE, fit, matern, predict
+from sgdnoise.dimension._trained._model import REFERENCE, fit, matern
+from sgdnoise.dimension._trained._predict import predict
 from sgdnoise.lab._terminal import console, exit_on_error, progress, workers
 from tools.train_dimension_model import begun, likeliest
 
-MOST = 1.0  # an error above 100% is counted as that
+MAX_ERROR = 1.0  # larger errors are counted as this
 METHODS = ("uncorrected", "trees", "process", "mean of both")
 
 
 class Learned(NamedTuple):
-    """Manifolds as the regressions see them: places (m, c), rest (m,), kinds (m, 2).
+    """Training data: coordinates (m, c), residuals (m,) of log d, and kinds (m, 2).
 
-    With lengths (c,) and variance of the process, as `likeliest` finds them from all.
+    lengths (c,) and variance are those of the process, learned from all data.
     """
 
-    places: Any
-    rest: Any
+    coordinates: Any
+    residuals: Any
     kinds: Any
     lengths: Any
     variance: Any
 
 
 def main(
-    table: Annotated[Path, Option(help="the reference to look at")] = TABLE,
+    table: Annotated[Path, Option(help="the reference")] = REFERENCE,
     anew: Annotated[
         bool, Option("--anew", help="learn lengths without each kind: minutes")
     ] = False,
@@ -63,37 +65,37 @@ def main(
 
 
 def shipped(table) -> tuple[Learned, int]:
-    """The clean manifolds of a reference and their kinds, and its seed.
+    """The clean manifolds of a reference with their kinds, and its seed.
 
-    Raises ValueError where the manifolds drawn anew have other dimensions than those kept.
+    Raises ValueError if the manifolds drawn again have other dimensions than those stored.
     """
-    with np.load(table) as kept:
-        names = ("places", "rest", "lengths", "variance")
-        places, rest, *learned = (np.asarray(kept[f"clean_{name}"], float) for name in names)
-        said = json.loads(str(kept["provenance"]))["arguments"]
-    drawn = [begun(place, False, said["seed"])[:3] for place in range(said["count"])]
-    found = [x.shape[1] for x, _, _ in drawn]
-    known = np.exp(places[:, 0] + rest)
-    if len(found) != known.size or not np.allclose(found, known, rtol=1e-3):
+    with np.load(table) as arrays:
+        names = ("coordinates", "residuals", "lengths", "variance")
+        inputs, residuals, *process = (np.asarray(arrays[f"clean_{n}"], float) for n in names)
+        arguments = json.loads(str(arrays["provenance"]))["arguments"]
+    drawn = [begun(index, False, arguments["seed"])[:3] for index in range(arguments["count"])]
+    dimensions = [x.shape[1] for x, _, _ in drawn]
+    stored = np.exp(inputs[:, 0] + residuals)
+    if len(dimensions) != stored.size or not np.allclose(dimensions, stored, rtol=1e-3):
         raise ValueError(f"{Path(table).name} is of other manifolds than those its seed draws")
     kinds = np.asarray([kinds for _, *kinds in drawn])
-    return Learned(places, rest, kinds, *learned), said["seed"]
+    return Learned(inputs, residuals, kinds, *process), arguments["seed"]
 
 
 def left_out(known: Learned, axis: int, kind: str, seed: int | None = None) -> np.ndarray:
     """Errors on the manifolds of one density (axis 0) or map (1), learned from the others.
 
-    |found / true - 1| of each method, (manifold, method).  Lengths are learned anew by a seed.
+    |estimate / true - 1| of each method, (manifold, method).  A seed learns the lengths again.
     """
-    asked = known.kinds[:, axis] == kind
-    places, rest = known.places[~asked], known.rest[~asked]
-    process = known[3:] if seed is None else likeliest(places, rest, seed)
-    regression = fit(places, rest, *process)
-    both = np.asarray([predict(regression, place) for place in known.places[asked]])
-    near = matern(known.places[asked], regression.places, regression.lengths)
-    smooth = near @ regression.weights
-    said = np.stack([0 * both, 2 * both - smooth, smooth, both], axis=1)
-    return np.minimum(np.abs(np.expm1(said - known.rest[asked][:, None])), MOST)
+    tested = known.kinds[:, axis] == kind
+    inputs, residuals = known.coordinates[~tested], known.residuals[~tested]
+    process = known[3:] if seed is None else likeliest(inputs, residuals, seed)
+    model = fit(inputs, residuals, *process)
+    both = np.asarray([predict(model, values) for values in known.coordinates[tested]])
+    smooth = matern(known.coordinates[tested], model.coordinates, model.lengths) @ model.weights
+    predictions = np.stack([0 * both, 2 * both - smooth, smooth, both], axis=1)
+    errors = np.abs(np.expm1(predictions - known.residuals[tested][:, None]))
+    return np.minimum(errors, MAX_ERROR)
 
 
 def show(known: Learned, left, errors) -> None:
@@ -104,11 +106,11 @@ def show(known: Learned, left, errors) -> None:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title="Percent off, kind left out")
     for heading in ("left out", "manifolds", *METHODS):
         table.add_column(heading, justify="left" if heading == "left out" else "right")
-    twice = np.empty((2, len(known.rest), len(METHODS)))
-    for (axis, kind), each in zip(left, errors, strict=True):
-        twice[axis, known.kinds[:, axis] == kind] = 100 * each
+    twice = np.empty((2, len(known.residuals), len(METHODS)))
+    for (axis, kind), value in zip(left, errors, strict=True):
+        twice[axis, known.kinds[:, axis] == kind] = 100 * value
         name = f"{('density', 'map')[axis]} {kind}"
-        table.add_row(name, str(len(each)), *map(_number, 100 * each.mean(axis=0)))
+        table.add_row(name, str(len(value)), *map(_number, 100 * value.mean(axis=0)))
     table.add_section()
     everything = twice.mean(axis=0)
     cells = (f"{_number(e.value)} ± {e.stderr:.1f}" for e in map(mean, everything.T))

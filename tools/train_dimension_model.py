@@ -1,8 +1,9 @@
-"""The manifolds that `dimension.estimate` has learned from: draws them, and fits the regression.
+"""Train the model of `dimension.estimate`: simulate manifolds, fit the regressions, grow the trees.
 
-Balls of many sizes and dimensions, and random manifolds that resemble none of the benchmark:
-uneven latent densities under linear, spherical, toroidal, quadratic, random-Fourier and warping
-maps.  What it finds is shipped as sgdnoise/dimension/reference.npz; --out writes elsewhere.
+The data are balls of many sizes and dimensions, and random manifolds that resemble none of the
+benchmark: uneven latent densities under linear, spherical, toroidal, quadratic, random-Fourier and
+warping maps.  The results are shipped as sgdnoise/dimension/_trained/reference.npz and forest.npz;
+--out writes to another folder.
 """
 
 import json
@@ -17,18 +18,19 @@ if __name__ == "__main__":
 from typing import Annotated
 
 import numpy as np
+import sklearn
 import typer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from typer import Option
 
+from sgdnoise.core._files import atomic_write
 from sgdnoise.data import ball
 from sgdnoise.dimension._calibration import DIMENSIONS
 from sgdnoise.dimension._trained._features import Balls, coordinates, features
-from sgdnoise.dimension._trained._model import TABLE
+from sgdnoise.dimension._trained._model import FOREST, REFERENCE, grow
 from sgdnoise.lab import provenance
-from sgdnoise.lab._store import atomic_write
 from sgdnoise.lab._terminal import console, exit_on_error, progress, workers
 
 SIZES = (45, 70, 100, 200, 400, 800, 1600, 3200, 6400, 12_800)  # points of a ball
@@ -40,36 +42,51 @@ def main(
     count: Annotated[int, Option(help="manifolds to learn from, of each kind")] = 1800,
     jobs: Annotated[int, Option(help="processes")] = 2,
     seed: Annotated[int, Option(help="of the manifolds and the balls")] = 0,
-    out: Annotated[Path, Option(help="file to write")] = TABLE,
+    out: Annotated[Path, Option(help="folder to write to")] = REFERENCE.parent,
 ) -> None:
-    """Draw the manifolds, fit the regression, and write the table."""
+    """Simulate the manifolds, fit the regressions, and write both files."""
     origin = provenance({"count": count, "seed": seed})
     with exit_on_error("nothing was written"), workers(jobs) as pool:
         began = time.monotonic()
         balls = [(n, d, seed) for n in SIZES for d in DIMENSIONS]
-        portraits = np.asarray(_all(pool, of_balls, balls, "balls"))
-        portraits = portraits.reshape(len(SIZES), len(DIMENSIONS), -1)
-        table: dict = {"sizes": SIZES, "dimensions": DIMENSIONS, "portraits": portraits}
+        of_size = np.asarray(_all(pool, of_balls, balls, "balls"))
+        of_size = of_size.reshape(len(SIZES), len(DIMENSIONS), -1)
+        table: dict = {"sizes": SIZES, "dimensions": DIMENSIONS, "features": of_size}
         for kind in ("clean", "noisy"):
-            tasks = [(place, kind == "noisy", seed) for place in range(count)]
-            seen = _all(pool, of_manifold, tasks, f"{kind} manifolds")
-            table |= {f"{kind}_{name}": part for name, part in fitted(seen, table, seed).items()}
-        with atomic_write(Path(out)) as new:
-            kept: dict = {name: np.asarray(part, np.float32) for name, part in table.items()}
-            kept["provenance"] = np.asarray(json.dumps(origin))
-            with open(new, "wb") as file:
-                np.savez_compressed(file, **kept)
+            tasks = [(index, kind == "noisy", seed) for index in range(count)]
+            manifolds = _all(pool, of_manifold, tasks, f"{kind} manifolds")
+            data = fitted(manifolds, table, seed)
+            table |= {f"{kind}_{name}": array for name, array in data.items()}
+        reference: dict = {name: np.asarray(array, np.float32) for name, array in table.items()}
+        _save(Path(out) / FOREST.name, grown(reference))
+        reference["provenance"] = np.asarray(json.dumps(origin))
+        _save(Path(out) / REFERENCE.name, reference)
         console.print(f"{out}: {time.monotonic() - began:.0f} s", soft_wrap=True)
 
 
+def grown(reference) -> dict:
+    """The packed forests of the clean and the noisy manifolds, and the version that grew them."""
+    forest = {"scikit_learn": np.asarray(sklearn.__version__)}
+    for kind in ("clean", "noisy"):
+        data = [reference[f"{kind}_{name}"].astype(float) for name in ("coordinates", "residuals")]
+        arrays = zip(("leaf", "feature", "threshold"), grow(*data), strict=True)
+        forest |= {f"{kind}_{name}": array for name, array in arrays}
+    return forest
+
+
+def _save(path, arrays):
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
 def of_balls(n, d, seed):
-    """Mean portrait of balls of n points, 12,000 points of them or at least two."""
+    """The mean features of balls of n points, at least two, of 12,000 points together."""
     rngs = [np.random.default_rng([seed, n, d, repeat]) for repeat in range(max(2, 12_000 // n))]
     return np.mean([features(ball(n, d, rng=rng).inputs) for rng in rngs], axis=0)
 
 
 def of_manifold(place, noisy, seed):
-    """Number of points, dimension and portrait of a random manifold."""
+    """The number of points, the dimension and the features of a random manifold."""
     x, _, form, rng = begun(place, noisy, seed)
     points = mapped(x, form, rng)
     if noisy:
@@ -138,30 +155,31 @@ def with_noise(points, rng):
     return points + _between(0.01, 0.1, rng) * radius / width**0.5 * rng.normal(size=points.shape)
 
 
-def fitted(seen, table, seed) -> dict:
-    """Places, what is to be added to their log d, and what `likeliest` says of these."""
+def fitted(manifolds, table, seed) -> dict:
+    """Coordinates, residuals of their log d, and the lengths and variance of the process."""
     balls = Balls(*(np.asarray(table[name]) for name in Balls._fields))
-    places = np.asarray([coordinates(balls, look, n) for n, _, look in seen])
-    rest = np.log([d for _, d, _ in seen]) - places[:, 0]
-    kept = np.abs(rest) < 1.5
-    places, rest = places[kept], rest[kept]
-    lengths, variance = likeliest(places, rest, seed)
-    return {"places": places, "rest": rest, "lengths": lengths, "variance": variance}
+    inputs = np.asarray([coordinates(balls, cloud, n) for n, _, cloud in manifolds])
+    residuals = np.log([d for _, d, _ in manifolds]) - inputs[:, 0]
+    typical = np.abs(residuals) < 1.5
+    inputs, residuals = inputs[typical], residuals[typical]
+    lengths, variance = likeliest(inputs, residuals, seed)
+    names = ("coordinates", "residuals", "lengths", "variance")
+    return dict(zip(names, (inputs, residuals, lengths, variance), strict=True))
 
 
-def likeliest(places, rest, seed):
-    """Lengths over which the rest changes, of 1 scale at least, and its variance in its own units.
+def likeliest(inputs, residuals, seed):
+    """The length scales of the process, of at least one standard deviation, and relative variance.
 
-    By marginal likelihood on 800 manifolds; no single one is believed to better than 4% in d.
+    They maximise the marginal likelihood of 800 manifolds; the noise is at least 4% in d.
     """
-    scale = places.std(axis=0)
-    kernel = ConstantKernel(0.2) * Matern(np.full(places.shape[1], 3.0), (1, 100), nu=1.5)
+    scale = inputs.std(axis=0)
+    kernel = ConstantKernel(0.2) * Matern(np.full(inputs.shape[1], 3.0), (1, 100), nu=1.5)
     process = GaussianProcessRegressor(kernel + WhiteKernel(0.004, (0.0016, 1)), random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # at a bound, as is meant
-        found = process.fit(places[:800] / scale, rest[:800]).kernel_
-    variance = found.k2.noise_level / found.k1.k1.constant_value
-    return scale * found.k1.k2.length_scale, variance
+        warnings.simplefilter("ignore", ConvergenceWarning)  # at a bound, as intended
+        optimum = process.fit(inputs[:800] / scale, residuals[:800]).kernel_
+    variance = optimum.k2.noise_level / optimum.k1.k1.constant_value
+    return scale * optimum.k1.k2.length_scale, variance
 
 
 def _between(low, high, rng):
@@ -169,7 +187,7 @@ def _between(low, high, rng):
 
 
 def _all(pool, task, arguments, what) -> list:
-    futures = [pool.submit(task, *each) for each in arguments]
+    futures = [pool.submit(task, *value) for value in arguments]
     with progress(what, lambda: sum(future.done() for future in futures), len(futures)):
         return [future.result() for future in futures]
 

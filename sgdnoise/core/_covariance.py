@@ -1,4 +1,4 @@
-"""Covariances as operators: what noise does to a vector, without its p x p matrix."""
+"""Covariances as operators, without a p x p matrix."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from sgdnoise.core._gradients import GradientMatrix, PerExampleGradients
 
 
 class Covariance(Protocol):
-    """A symmetric positive semi-definite operator on R^p that can colour white noise."""
+    """A symmetric positive semi-definite operator on R^p that can draw noise of this covariance."""
 
     def __matmul__(self, vector): ...  # (p,) -> (p,)
     def colour(self, white): ...  # (width,) -> (p,), so that E[xi xi^T] = C
@@ -26,7 +26,7 @@ class Covariance(Protocol):
 
 @dataclass(frozen=True)
 class Isotropic:
-    """C = variance * identity of R^width."""
+    """The covariance C = variance * identity of R^width."""
 
     variance: Any
     width: int
@@ -47,7 +47,7 @@ class Isotropic:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """C = diag(variances)."""
+    """The covariance C = diag(variances), variances (p,)."""
 
     variances: Any
 
@@ -70,7 +70,14 @@ class Diagonal:
 
 @dataclass(frozen=True)
 class Factor:
-    """C = rows^T rows, from the rows of a thin matrix (width, p)."""
+    """The covariance C = rows^T rows, from a thin matrix rows (width, p).
+
+    Example:
+        >>> import numpy as np
+        >>> c = Factor(np.asarray([[1.0, 2.0]]))
+        >>> (c @ np.asarray([1.0, 0.0])).tolist(), float(c.trace())
+        ([1.0, 2.0], 5.0)
+    """
 
     rows: Any
 
@@ -98,9 +105,9 @@ class Factor:
 
 @dataclass(frozen=True)
 class Eigenpairs:
-    """Eigenvalues (k,), largest first, and their vectors, as sums over gradients of examples.
+    """Eigenvalues (k,), largest first, and their vectors as weighted sums of example gradients.
 
-    weights (n, k): the vectors are G^T weights, made (p, k) when they are asked for.
+    weights (n, k): the vectors are G^T weights (p, k), computed when they are asked for.
     """
 
     values: Any
@@ -114,10 +121,11 @@ class Eigenpairs:
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """C = var_within (G - J G)^T (G - J G) + var_mean (J G)^T (J G) with J = 11^T / n.
+    """The covariance of a weighted sum of example gradients, for an exchangeable law of weights.
 
-    Every exchangeable law of example weights, Cov(w) = var_within (1 - J) + var_mean J, gives the
-    gradient sum_i w_i g_i this covariance.
+    C = var_within (G - J G)^T (G - J G) + var_mean (J G)^T (J G), with G (n, p) the per-example
+    gradients and J = 11^T / n.  A law of example weights with Cov(w) = var_within (1 - J) +
+    var_mean J gives the gradient sum_i w_i g_i this covariance.
     """
 
     rows: PerExampleGradients
@@ -241,7 +249,7 @@ def _square(vector):
 
 
 def n_gradients_in(given) -> Any:
-    """The per-example gradients of a `Gram`, of an array (n, p), or those that are given."""
+    """The per-example gradients of a Gram, of an array (n, p), or those given."""
     if isinstance(given, Gram):
         return given.rows
     return GradientMatrix(given) if hasattr(given, "shape") else given

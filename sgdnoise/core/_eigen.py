@@ -1,4 +1,8 @@
-"""Eigenvalues of symmetric operators without their matrices."""
+"""The largest eigenvalues of symmetric operators, by block Lanczos.
+
+We keep our own because scipy's eigsh and lobpcg take numpy arrays only, and because blocks with
+full reorthogonalisation find repeated eigenvalues.  benchmarks/covariance.md compares the speed.
+"""
 
 from collections.abc import Callable
 
@@ -16,13 +20,20 @@ def largest_eigenpairs(
     *,
     tolerance: float | None = None,
 ) -> tuple[Float[Array, " k"], Float[Array, "m k"]]:
-    """The `k` largest eigenvalues, largest first, of a symmetric operator and their vectors.
+    """The `k` largest eigenvalues, largest first, of a symmetric operator, and their vectors.
 
-    Block Lanczos, every block made orthogonal to all before it, and the choice of Rayleigh and
-    Ritz (Golub & Underwood, 1977), from `start`, random (m, b): an eigenvalue may be b times
-    there.  Stops where no residual |A v - h v| is above `tolerance` times the largest eigenvalue,
-    eps^(2/3) where it is not given, or where the blocks fill the space.
+    operator: block (m, b) -> block.  start: random (m, b); an eigenvalue may be b-fold.
+    The method is block Lanczos with full reorthogonalisation and Rayleigh-Ritz (Golub & Underwood,
+    1977).  It stops if every residual |A v - h v| is at most `tolerance` (eps^(2/3) by default)
+    times the largest eigenvalue, or if the blocks span the space.
     Raises ValueError for k below 1 or above m.
+
+    Example:
+        >>> import numpy as np
+        >>> start = np.random.default_rng(0).normal(size=(4, 2))
+        >>> matrix = np.diag([1.0, 4.0, 2.0, 3.0])
+        >>> largest_eigenpairs(lambda v: matrix @ v, start, 2)[0].round(6).tolist()
+        [4.0, 3.0]
     """
     xp, m = namespace(start), start.shape[0]
     if not 1 <= k <= m:
@@ -51,16 +62,16 @@ def largest_eigenpairs(
 
 
 def _bordered(xp, projected, column):
-    """The matrix of the operator in the basis with one more block: what that block's image is."""
+    """The matrix of the operator in a basis with one more block, whose image is `column`."""
     old = projected.shape[0]
     below = xp.concat([projected, column[:old, :].T], axis=0)
     return xp.concat([below, column], axis=1)
 
 
 def _fresh(xp, basis, residual):
-    """Orthonormal columns across the basis for what is left of an image, and their factors.
+    """Orthonormal columns for the part of an image outside the basis, and their factors.
 
-    No more columns than the space has room for.
+    There are no more columns than dimensions left.
     """
     n_free = residual.shape[0] - basis.shape[1]
     block, factor = xp.linalg.qr(residual)

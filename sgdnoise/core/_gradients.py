@@ -1,4 +1,4 @@
-"""The gradients of n examples, the rows of a matrix (n, p), as an operator."""
+"""The gradients of n examples as an operator."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -8,7 +8,10 @@ from sgdnoise.core._arrays import namespace
 
 @runtime_checkable
 class PerExampleGradients(Protocol):
-    """The gradients of n examples, the rows of G (n, p), as an operator."""
+    """The gradients of n examples, the rows of a matrix G (n, p), as an operator.
+
+    `layer(name)` restricts them to the parameters of a layer; `by_parameter()` splits them.
+    """
 
     @property
     def n(self) -> int: ...

@@ -1,4 +1,4 @@
-"""Adaptive descent, RMSprop and Adam, and their stochastic differential equations."""
+"""RMSprop and Adam, and their stochastic differential equations."""
 
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._checks import check_below_one, check_non_negative, check_positive
@@ -16,11 +16,12 @@ def rmsprop(
     weight_decay: float | Array = 0.0,
     decoupled: bool = False,
 ) -> Process:
-    """v <- beta v + (1 - beta) g^2, theta <- theta - rate g / (v^1/2 + eps), entry by entry.
+    """RMSprop: v <- beta v + (1 - beta) g^2, theta <- theta - learning_rate g / (v^1/2 + eps).
 
-    torch.optim.RMSprop with alpha = beta (Tieleman & Hinton, 2012).  As v starts from zero the
-    first steps are long, rate / (1 - beta)^1/2 in each entry.
-    Raises ValueError unless rate, eps > 0, 0 <= beta < 1 and weight_decay >= 0.
+    All operations are entry by entry.  It equals torch.optim.RMSprop with alpha = beta (Tieleman &
+    Hinton, 2012).  Since v starts at zero, the first steps are long: learning_rate / (1 - beta)^1/2
+    in each entry.
+    Raises ValueError unless learning_rate, eps > 0, 0 <= beta < 1 and weight_decay >= 0.
     """
     _check(learning_rate, eps, weight_decay, beta)
 
@@ -43,12 +44,12 @@ def adam(
     weight_decay: float | Array = 0.0,
     decoupled: bool = False,
 ) -> Process:
-    """theta <- theta - rate M / (V^1/2 + eps), with M = m / (1 - beta_1^t), V = v / (1 - beta_2^t).
+    """Adam: theta <- theta - learning_rate M / (V^1/2 + eps), entry by entry.
 
-    m <- beta_1 m + (1 - beta_1) g and v <- beta_2 v + (1 - beta_2) g^2 first, from zeros, t = 1,
-    2, ...: torch.optim.Adam (Kingma & Ba, 2015).  weight_decay adds weight_decay theta to g, or
-    shrinks theta if `decoupled`.
-    Raises ValueError unless rate, eps > 0, 0 <= betas < 1 and weight_decay >= 0.
+    M = m / (1 - beta_1^t) and V = v / (1 - beta_2^t), with m <- beta_1 m + (1 - beta_1) g and
+    v <- beta_2 v + (1 - beta_2) g^2 from zero, t = 1, 2, ...  It equals torch.optim.Adam (Kingma &
+    Ba, 2015).  weight_decay adds weight_decay theta to g, or shrinks theta if `decoupled`.
+    Raises ValueError unless learning_rate, eps > 0, 0 <= betas < 1 and weight_decay >= 0.
     """
     _check(learning_rate, eps, weight_decay, *betas)
     mean_factor, square_factor = betas
@@ -73,7 +74,10 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float | Array = 1e-2,
 ) -> Process:
-    """Adam with decoupled weight decay: torch.optim.AdamW (Loshchilov & Hutter, 2019)."""
+    """Adam with decoupled weight decay, as torch.optim.AdamW (Loshchilov & Hutter, 2019).
+
+    Raises ValueError as `adam`.
+    """
     return adam(noise, learning_rate, betas, eps=eps, weight_decay=weight_decay, decoupled=True)
 
 
@@ -85,29 +89,30 @@ def rmsprop_langevin(
     eps: float = 1e-8,
     dt: float | Array | None = None,
 ) -> Process:
-    r"""The stochastic equation of RMSprop, by Euler's steps (Malladi et al., 2022).
+    """The stochastic differential equation of RMSprop, by Euler's steps (Malladi et al., 2022).
 
-    d theta = -(v^{1/2} + eps)^{-1} (grad L dt + sqrt(rate C) dW), dv = a (diag C - v) dt with
-    a = (1 - beta) / rate and C(theta) the covariance of the noise, v = diag C at first.
-    In their terms v = s^2 u and time is rate t; held fixed as rate -> 0 are rate s, rate eps and
-    (1 - beta) / rate^2, so that the noise, of deviation s, outweighs the gradient, whose square
-    is left out of v.  With dt = rate, the default, a step is one of RMSprop.
-    Raises ValueError unless rate, dt, eps > 0 and 0 <= beta < 1.
+    d theta = -(v^{1/2} + eps)^{-1} (grad L dt + sqrt(learning_rate C) dW), dv = a (diag C - v) dt,
+    with a = (1 - beta) / learning_rate, the covariance C(theta) of the noise, and v = diag C at
+    first.  In their notation v = s^2 u and time is learning_rate t; as the learning rate tends to
+    zero, learning_rate s, learning_rate eps and (1 - beta) / learning_rate^2 are fixed, so that the
+    noise outweighs the gradient, whose square is left out of v.  With dt = learning_rate, the
+    default, a step is one of RMSprop.
+    Raises ValueError unless learning_rate, dt, eps > 0 and 0 <= beta < 1.
     """
     dt = learning_rate if dt is None else dt
     _check(learning_rate, eps, 0.0, beta)
     check_positive(dt=dt)
 
-    def spread(theta):
+    def variances(theta):
         return noise.covariance(theta).diagonal()
 
     def step(state, white):
         theta, square = state
-        square = square + dt / learning_rate * (1 - beta) * (spread(theta) - square)
+        square = square + dt / learning_rate * (1 - beta) * (variances(theta) - square)
         force = noise.gaussian_gradient(theta, (learning_rate / dt) ** 0.5 * white)
         return theta - dt * force / (_root(square) + eps), square
 
-    return Process(step, noise.normal, dt, lambda t: (t, spread(t)), lambda state: state[0])
+    return Process(step, noise.normal, dt, lambda t: (t, variances(t)), lambda state: state[0])
 
 
 def adam_langevin(
@@ -118,14 +123,15 @@ def adam_langevin(
     eps: float = 1e-8,
     dt: float | Array | None = None,
 ) -> Process:
-    r"""The stochastic equation of Adam, by Euler's steps (Malladi et al., 2022).
+    """The stochastic differential equation of Adam, by Euler's steps (Malladi et al., 2022).
 
-    d theta = -(g_2^{1/2} / g_1) (v^{1/2} + eps g_2^{1/2})^{-1} m dt, dm = a_1 (grad L - m) dt
-    + a_1 sqrt(rate C) dW, dv = a_2 (diag C - v) dt, with a_i = (1 - beta_i) / rate and
-    g_i(t) = 1 - exp(-a_i t); m = v = 0 at first.  Held fixed as rate -> 0 is what
-    `rmsprop_langevin` holds, both betas alike.  A step moves m and v first and takes g at its end,
-    since theta's drift at t = 0 is 0 / 0; with dt = rate, the default, it is one of Adam.
-    Raises ValueError unless rate, dt, eps > 0 and 0 <= betas < 1.
+    d theta = -(g_2^{1/2} / g_1) (v^{1/2} + eps g_2^{1/2})^{-1} m dt,
+    dm = a_1 (grad L - m) dt + a_1 sqrt(learning_rate C) dW, dv = a_2 (diag C - v) dt, with
+    a_i = (1 - beta_i) / learning_rate and g_i(t) = 1 - exp(-a_i t); m = v = 0 at first.  The limit
+    is that of `rmsprop_langevin`, for both betas.  A step moves m and v first and uses g at its
+    end, since the drift of theta at t = 0 is 0 / 0.  With dt = learning_rate, the default, a step
+    is one of Adam.
+    Raises ValueError unless learning_rate, dt, eps > 0 and 0 <= betas < 1.
     """
     dt = learning_rate if dt is None else dt
     _check(learning_rate, eps, 0.0, *betas)

@@ -1,4 +1,4 @@
-"""Descent as a stochastic differential equation."""
+"""SGD as a stochastic differential equation."""
 
 from functools import partial
 
@@ -18,16 +18,17 @@ def langevin(
     order: int = 1,
     weight_decay: float | Array = 0.0,
 ) -> Process:
-    r"""Euler-Maruyama for d theta = -grad L dt + sqrt(rate C(theta)) dW, Ito (Li, Tai & E, 2017).
+    """The Langevin equation of SGD, by Euler-Maruyama steps (Li, Tai & E, 2017).
 
-    C is the covariance of the noise at theta, taken before the step as Ito wants it; drift and kick
-    come from one backward pass.  With dt = rate, the default, a step has the mean and covariance
-    of a step of descent, which the exact solution has not.  order = 2 puts L + (rate / 4)
-    |grad L|^2 for L, at one Hessian-vector product: a step closer to descent for averages over
-    fixed times when the equation is solved to second order, as by `heun`, but twice as far for
-    stationary variances.  weight_decay adds weight_decay |theta|^2 / 2 to L.  rate may be a
-    function of the step if order = 1.  Weak order 1 in dt; strong order 1/2, and 1 for constant C.
-    Raises ValueError unless rate, dt > 0, weight_decay >= 0 and order is 1 or 2.
+    d theta = -grad L dt + sqrt(learning_rate C(theta)) dW in Ito's sense, where C is the covariance
+    of the noise.  Drift and noise come from one backward pass.  With dt = learning_rate, the
+    default, a step has the mean and covariance of a step of SGD; the exact solution does not.
+    order: 2 replaces L by L + (learning_rate / 4) |grad L|^2, at the cost of one Hessian-vector
+    product.  If the equation is solved to second order, as by `heun`, averages at fixed times are
+    then closer to SGD, but stationary variances are twice as far.
+    weight_decay adds weight_decay |theta|^2 / 2 to L.  learning_rate may be a function of the step
+    if order = 1.  The weak order in dt is 1; the strong order is 1/2, and 1 for constant C.
+    Raises ValueError unless learning_rate, dt > 0, weight_decay >= 0 and order is 1 or 2.
     """
     _check(learning_rate, dt, order, weight_decay)
 
@@ -36,7 +37,9 @@ def langevin(
         force = noise.gaussian_gradient(theta, (learning_rate / h) ** 0.5 * white)
         _, force = decayed(theta, force, learning_rate, weight_decay)
         if order == 2:
-            force = force + learning_rate / 2 * _bend(noise.problem, theta, weight_decay)
+            force = force + learning_rate / 2 * _hessian_times_gradient(
+                noise.problem, theta, weight_decay
+            )
         return theta - h * force
 
     return scheduled(move, noise.normal, learning_rate, dt)
@@ -50,12 +53,13 @@ def heun(
     order: int = 1,
     weight_decay: float | Array = 0.0,
 ) -> Process:
-    r"""The equation of `langevin` with the mean of two drifts, before and after an Euler step.
+    """The Langevin equation of SGD, by Heun steps: the mean of the drifts before and after.
 
-    theta <- theta + dt (b(theta) + b(theta_E)) / 2 + sqrt(rate dt C(theta)) z, theta_E Euler's:
-    three backward passes.  Weak order 2 for constant C; for C(theta) the weak error is O(dt^2 +
-    rate dt), as small as that of the second-order equation itself once dt <= rate (Milstein &
-    Tretyakov, 1997).  Strong order as Euler's.  Raises ValueError as `langevin`.
+    theta <- theta + dt (b(theta) + b(theta_E)) / 2 + sqrt(learning_rate dt C(theta)) z, where
+    theta_E is Euler's step.  It costs three backward passes.  The weak order is 2 for constant C;
+    for C(theta) the weak error is O(dt^2 + learning_rate dt), as small as that of the second-order
+    equation itself once dt <= learning_rate (Milstein & Tretyakov, 1997).  Arguments and errors
+    are those of `langevin`.
     """
     _check(learning_rate, dt, order, weight_decay)
     drift = partial(_drift, noise.problem, order=order, weight_decay=weight_decay)
@@ -78,10 +82,12 @@ def overdamped_langevin(
     dt: float | Array,
     weight_decay: float | Array = 0.0,
 ) -> Process:
-    r"""Euler-Maruyama for d theta = -grad L dt + sqrt(2 temperature) dW, alike in all directions.
+    """The overdamped Langevin equation at a temperature, by Euler-Maruyama steps.
 
-    At rest its law is exp(-L / temperature) up to O(dt) (Welling & Teh, 2011), L with weight_decay
-    |theta|^2 / 2.  Raises ValueError unless dt > 0 and the others are >= 0.
+    d theta = -grad L dt + sqrt(2 temperature) dW, with the same noise in all directions.  Its
+    stationary law is exp(-L / temperature) up to O(dt) (Welling & Teh, 2011), where L includes
+    weight_decay |theta|^2 / 2.
+    Raises ValueError unless dt > 0 and the other numbers are >= 0.
     """
     check_positive(dt=dt)
     check_non_negative(temperature=temperature)
@@ -91,10 +97,14 @@ def overdamped_langevin(
 
 def _drift(problem, theta, learning_rate, order, weight_decay):
     _, force = decayed(theta, problem.gradient(theta), learning_rate, weight_decay)
-    return force if order == 1 else force + learning_rate / 2 * _bend(problem, theta, weight_decay)
+    return (
+        force
+        if order == 1
+        else force + learning_rate / 2 * _hessian_times_gradient(problem, theta, weight_decay)
+    )
 
 
-def _bend(problem, theta, weight_decay):
+def _hessian_times_gradient(problem, theta, weight_decay):
     """Half the gradient of |grad L|^2: the Hessian times the gradient."""
     force = problem.gradient(theta) + weight_decay * theta
     return problem.hvp(theta, force) + weight_decay * force

@@ -1,4 +1,4 @@
-"""Descent driven by jumps: symmetric alpha-stable noise."""
+"""SGD driven by jumps: symmetric alpha-stable noise."""
 
 import math
 
@@ -18,15 +18,16 @@ def levy_sgd(
     dt: float | Array,
     weight_decay: float | Array = 0.0,
 ) -> Process:
-    r"""Euler's steps for d theta = -grad L dt + scale dL^alpha, independent in each direction.
+    """Gradient descent with symmetric alpha-stable noise, independent in each direction.
 
-    theta <- theta - dt grad L + scale dt^{1/alpha} S, E exp(i s S) = exp(-|s|^alpha): at
-    alpha = 2 it is `overdamped_langevin` of temperature scale^2, since S is then normal of variance
-    2, and at alpha = 1 it is Cauchy's.
-    Gradient noise sigma S at a learning rate has scale = sigma rate^{1 - 1/alpha} (Simsekli, Sagun
-    & Gurbuzbalaban, 2019).  Below 2 there is no variance, at 1 and below no mean: steep losses
-    are thrown to infinity by a jump, whatever dt.  weight_decay acts as in `langevin`.
-    Raises ValueError unless 0 < alpha <= 2, dt > 0 and the others are >= 0.
+    d theta = -grad L dt + scale dL^alpha, by Euler's steps:
+    theta <- theta - dt grad L + scale dt^{1/alpha} S with E exp(i s S) = exp(-|s|^alpha).  alpha =
+    2 is `overdamped_langevin` of temperature scale^2, since S is then normal of variance 2; alpha
+    = 1 is Cauchy noise.  Gradient noise sigma S at a learning rate has scale = sigma
+    learning_rate^{1 - 1/alpha} (Simsekli, Sagun & Gurbuzbalaban, 2019).  The noise has no variance
+    below alpha = 2 and no mean at alpha <= 1: a jump in a steep loss may diverge at any dt.
+    weight_decay acts as in `langevin`.
+    Raises ValueError unless 0 < alpha <= 2, dt > 0 and the other numbers are >= 0.
     """
     size = problem.size or n_parameters
     _check(alpha)
@@ -47,12 +48,13 @@ def levy_sgd(
 def stable_variates(
     first: Float[Array, " n"], second: Float[Array, " n"], alpha: float
 ) -> Float[Array, " n"]:
-    r"""Symmetric stable numbers, E exp(i s S) = exp(-|s|^alpha), from uniform ones on [0, 1).
+    """Symmetric alpha-stable numbers from uniform numbers on [0, 1), both (n,).
 
-    S = sin(alpha U) cos(U)^{-1/alpha} (cos((1 - alpha) U) / W)^{1/alpha - 1} with an angle U = pi
-    (one - 1/2) and W = -log(1 - two) (Chambers, Mallows & Stuck, 1976).  Uniform
-    numbers closer to 0 or 1 than the precision are moved there, which cuts the tail near
-    precision^{-1/alpha}: 10^7 for Cauchy's in 32 bits.  Raises ValueError unless 0 < alpha <= 2.
+    E exp(i s S) = exp(-|s|^alpha).  S = sin(alpha U) cos(U)^{-1/alpha}
+    (cos((1 - alpha) U) / W)^{1/alpha - 1} with U = pi (first - 1/2) and W = -log(1 - second)
+    (Chambers, Mallows & Stuck, 1976).  Uniform numbers within the precision of 0 or 1 are moved
+    there, which cuts the tail near precision^{-1/alpha}: 10^7 for Cauchy numbers in float32.
+    Raises ValueError unless 0 < alpha <= 2.
     """
     _check(alpha)
     xp = namespace(first)

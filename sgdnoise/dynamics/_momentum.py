@@ -1,4 +1,4 @@
-"""Descent with momentum."""
+"""SGD with momentum."""
 
 from sgdnoise.core._arrays import Array
 from sgdnoise.core._checks import check_below_one, check_non_negative, check_positive
@@ -16,12 +16,13 @@ def heavy_ball(
     weight_decay: float | Array = 0.0,
     decoupled: bool = False,
 ) -> Process:
-    """v <- momentum v + (1 - dampening) g(theta), theta <- theta - rate v (Polyak, 1964).
+    """SGD with momentum: v <- momentum v + (1 - dampening) g, theta <- theta - learning_rate v.
 
-    The convention of torch.optim.SGD, whose first step has v = g undampened.  Slow directions move
-    as under descent at rate (1 - dampening) / (1 - momentum) times the rate; time advances by
-    the rate itself.  weight_decay adds weight_decay theta to g, or shrinks theta if `decoupled`.
-    Raises ValueError unless rate > 0, 0 <= momentum, dampening < 1 and weight_decay >= 0.
+    The convention is that of torch.optim.SGD, where the first step is not dampened (Polyak, 1964).
+    Directions of small curvature move as under SGD with the learning rate times (1 - dampening) /
+    (1 - momentum); time advances by the learning rate itself.  weight_decay adds weight_decay theta
+    to g, or shrinks theta if `decoupled`.
+    Raises ValueError unless learning_rate > 0, 0 <= momentum, dampening < 1 and weight_decay >= 0.
     """
     _check(learning_rate, momentum, weight_decay)
     check_below_one(dampening=dampening)
@@ -44,10 +45,10 @@ def nesterov(
     weight_decay: float | Array = 0.0,
     decoupled: bool = False,
 ) -> Process:
-    """v <- momentum v + g(theta), theta <- theta - rate (g + momentum v) (Nesterov, 1983).
+    """Nesterov's momentum: v <- momentum v + g, theta <- theta - learning_rate (g + momentum v).
 
-    The form of torch.optim.SGD(nesterov=True), which evaluates g where it is and looks ahead in
-    the step: Sutskever et al. (2013).  Raises ValueError as `heavy_ball`.
+    The form is that of torch.optim.SGD(nesterov=True) (Nesterov, 1983; Sutskever et al., 2013).
+    Raises ValueError as `heavy_ball`.
     """
     _check(learning_rate, momentum, weight_decay)
 

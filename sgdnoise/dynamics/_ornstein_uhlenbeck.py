@@ -10,12 +10,13 @@ from sgdnoise.theory._transition import transition
 
 
 def ornstein_uhlenbeck(drift: Array, diffusion: Array, dt: float) -> Process:
-    r"""d theta = -A theta dt + D^{1/2} dW, A the drift and D the diffusion, (p, p).
+    """The Ornstein-Uhlenbeck process d theta = -A theta dt + D^{1/2} dW, sampled exactly.
 
-    A step has the law of the equation whatever dt is (Gillespie, 1996); a descent near a minimum
-    has A = H, D = rate C.  The matrices are numpy's, prepared once by scipy.
-    Raises ValueError unless dt > 0, all eigenvalues of A have positive real parts and D is
-    symmetric and positive semi-definite, both square and of one size.
+    A is the drift and D the diffusion, both (p, p).  A step has the law of the equation for any dt
+    (Gillespie, 1996).  SGD near a minimum has A = H and D = learning_rate C.  The matrices are
+    computed once, in numpy.
+    Raises ValueError unless dt > 0, all eigenvalues of A have positive real parts, and D is
+    symmetric and positive semi-definite; both must be square and of one size.
     """
     a, d = (np.asarray(as_numpy(x), float) for x in (drift, diffusion))
     check_positive(dt=dt)

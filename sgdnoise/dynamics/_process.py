@@ -1,4 +1,4 @@
-"""Steps in time: pure functions of a state and of numbers that somebody else draws."""
+"""Steps in time: pure functions of a state and of random numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,11 +18,13 @@ def _first(state):
 
 @dataclass(frozen=True, eq=False)
 class Process:
-    """state <- step(state, drawn), with `drawn` fresh as `draw` asks, at each step of length dt.
+    """A discrete process: state <- step(state, drawn), where each step has the length dt.
 
-    The state is theta unless there is more to remember, as a velocity: then `begin` makes it of
-    theta, at rest, and `theta` reads theta from it.  dt is a number, or (step) -> number.
-    `dynamics.chains` draws by keys of its own, `nets.walks` by a torch generator, a test by hand.
+    step: (state, drawn) -> state.  draw: the random numbers of one step, see `noise.Normal`.
+    dt: a number, or a function of the integer step.
+    begin: theta -> state; theta: state -> theta.  The state is theta itself unless the process
+    remembers more, such as a velocity, which starts at zero.
+    `simulate` runs a process as many chains in jax, `nets.walk` as one walk in torch.
     """
 
     step: Callable[[Any, Any], Any]
@@ -33,7 +35,10 @@ class Process:
 
 
 def side_by_side(processes: dict[str, Process]) -> Process:
-    """Several processes side by side: state, theta and what is drawn become dicts of theirs."""
+    """Several processes that advance together, for example to compare them on equal terms.
+
+    State, theta and draws are dicts with the names of the processes.
+    """
 
     def step(state, drawn):
         return {name: p.step(state[name], drawn[name]) for name, p in processes.items()}
@@ -49,24 +54,26 @@ def side_by_side(processes: dict[str, Process]) -> Process:
 
 
 def with_weak_increments(process: Process, kind: type = Rademacher) -> Process:
-    """The same steps with cheaper numbers in place of normal ones, where only averages matter.
+    """The same process with cheaper random numbers in place of normal ones.
 
-    `Sign` has their first three moments and keeps weak order 1, `Three` their first five and
-    keeps weak order 2; mean and covariance of a step stay as they are, paths and tails do not
-    (Kloeden & Platen, 1992).  Raises ValueError for any other kind.
+    kind: `Rademacher` numbers have the first three moments of normal ones and keep weak order 1;
+    `ThreePoint` numbers have the first five and keep weak order 2 (Kloeden & Platen, 1992).  The
+    mean and covariance of a step do not change; paths and tails do.
+    Raises ValueError for another kind.
     """
     if kind not in (Rademacher, ThreePoint):
-        raise ValueError(f"numbers for weak accuracy are of kind Sign or Three, not {kind}")
+        raise ValueError(f"the kind must be Rademacher or ThreePoint, not {kind}")
     return replace(process, draw=_swapped(process.draw, kind))
 
 
 def scheduled(
     move, draw, learning_rate, dt=None, *, memory: int = 0, counted: bool = False
 ) -> Process:
-    """A Process from move(state, drawn, rate, k), where rate is a number or a function of k.
+    """A Process from move(state, drawn, learning_rate, k), with a constant or scheduled rate.
 
-    k counts steps from zero; it is drawn only where such a rate or `counted` wants it.  dt is the
-    rate unless told.  With `memory` the state is theta and so many arrays like it, zeros at first.
+    learning_rate: a number, or a function of the step k, which counts from zero.  k is drawn only
+    if such a schedule or `counted` needs it.  dt: the learning rate by default.
+    memory: the number of arrays like theta, zero at first, that the state holds besides theta.
     """
 
     def begin(theta):

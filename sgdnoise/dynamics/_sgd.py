@@ -1,4 +1,4 @@
-"""Descent along noisy gradients."""
+"""Stochastic gradient descent."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +14,21 @@ Rate = float | Array | Callable[[Any], Any]
 
 
 def sgd(noise: Noise, learning_rate: Rate, weight_decay: float | Array = 0.0) -> Process:
-    """theta <- theta - rate (g(theta) + weight_decay theta), g the noisy gradient: SGD.
+    """SGD: theta <- theta - learning_rate (g(theta) + weight_decay theta), g the noisy gradient.
 
-    rate is a number or a schedule, a function of the integer step (from zero); time advances by
-    it.  Coupled and decoupled weight decay are one and the same here, where nothing is remembered.
-    Raises ValueError unless rate > 0 and weight_decay >= 0.
+    learning_rate: a number, or a function of the integer step (from zero).  Time advances by the
+    learning rate.  Coupled and decoupled weight decay are the same here.
+    Raises ValueError unless learning_rate > 0 and weight_decay >= 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[0.0], [2.0]])
+        >>> problem = Problem(lambda t, x: ((t - x) ** 2).sum(1) / 2, (x,))
+        >>> process = sgd(noise.full_batch(problem), learning_rate=0.5)
+        >>> process.step(jnp.zeros(1), ()).tolist()
+        [0.5]
     """
     check_positive(learning_rate=learning_rate)
     check_non_negative(weight_decay=weight_decay)
@@ -45,10 +55,11 @@ def svag(problem: Problem, law: Weights, learning_rate: Rate, stretch: int) -> P
 
 
 def decayed(theta, gradient, learning_rate, weight_decay, decoupled: bool = False):
-    """Theta and gradient with weight decay in one of them: in theta if decoupled.
+    """Theta and gradient after weight decay has been applied to one of them.
 
-    Coupled, it is the gradient of weight_decay |theta|^2 / 2 and runs through what the method
-    remembers; decoupled, theta shrinks by rate weight_decay beside it (Loshchilov & Hutter, 2019).
+    Coupled decay is the gradient of weight_decay |theta|^2 / 2 and enters what the method
+    remembers.  Decoupled decay shrinks theta by learning_rate weight_decay (Loshchilov & Hutter,
+    2019).
     """
     if isinstance(weight_decay, (int, float)) and weight_decay == 0:
         return theta, gradient

@@ -1,4 +1,4 @@
-"""Langevin's equation with inertia, the continuous time of momentum."""
+"""The underdamped Langevin equation, the continuous-time limit of momentum."""
 
 import math
 
@@ -17,13 +17,15 @@ def underdamped(
     dt: float | Array,
     weight_decay: float | Array = 0.0,
 ) -> Process:
-    r"""d theta = v dt, dv = -(grad L + friction v) dt + sqrt(rate C(theta)) dW, v = 0 at first.
+    """The underdamped Langevin equation with the noise of SGD, by a symmetric splitting.
 
-    A symmetric splitting: half a step of theta, half of the friction, the force and its noise
-    together, and back, at one backward pass.  Each part is solved in law, so that it has weak
-    order 2 whatever C(theta); strong order 1.  As theta has no quadratic variation Ito's and
-    Stratonovich's equation are one.  It is heavy ball seen between its steps: see `inertia`.
-    Raises ValueError unless rate, dt > 0 and friction, weight_decay >= 0.
+    d theta = v dt, dv = -(grad L + friction v) dt + sqrt(learning_rate C(theta)) dW, v = 0 at
+    first.  A step is half a step of theta, half of the friction, the force with its noise, and
+    back; it costs one backward pass.  Each part is solved in law, so the weak order is 2 for any
+    C(theta); the strong order is 1.  Ito's and Stratonovich's equations are the same here.  Heavy
+    ball is this
+    integrator: see `underdamped_parameters`.
+    Raises ValueError unless learning_rate, dt > 0 and friction, weight_decay >= 0.
     """
     check_positive(learning_rate=learning_rate)
     _check(friction, dt)
@@ -38,16 +40,17 @@ def underdamped(
         velocity = keep * (keep * velocity - dt * force)
         return theta + dt / 2 * velocity, velocity
 
-    return Process(step, noise.normal, dt, _at_rest, lambda state: state[0])
+    return Process(step, noise.normal, dt, _with_zero_velocity, lambda state: state[0])
 
 
 def underdamped_parameters(learning_rate: float, momentum: float) -> dict[str, float]:
-    r"""rate, friction and dt with which `underdamped` is heavy ball of this rate and momentum.
+    """The learning_rate, friction and dt for which `underdamped` is exactly `heavy_ball`.
 
-    dt^2 = rate / momentum^{1/2}, friction = -log(momentum) / dt, and rate = dt for the noise:
-    with the same Gaussian gradients theta + dt v / 2 of the one is theta of the other, exactly.
-    So heavy ball is a second-order integrator of this equation, of temperature c rate / (2 (1 -
-    momentum)) for C = c I to leading order.  Raises ValueError unless rate > 0, 0 < momentum < 1.
+    dt^2 = learning_rate / momentum^{1/2}, friction = -log(momentum) / dt, and learning_rate = dt
+    for the noise.  With the same Gaussian gradients, theta + dt v / 2 of `underdamped` is theta of
+    heavy ball.  Heavy ball is thus a second-order integrator of this equation, at the temperature
+    c learning_rate / (2 (1 - momentum)) for C = c I, to leading order.
+    Raises ValueError unless learning_rate > 0 and 0 < momentum < 1.
     """
     check_positive(learning_rate=learning_rate)
     check_below_one(momentum=momentum)
@@ -62,18 +65,20 @@ def baoab(
     friction: float | Array,
     dt: float | Array,
 ) -> Process:
-    r"""d theta = v dt, dv = -(grad L + friction v) dt + sqrt(2 friction temperature) dW, by BAOAB.
+    """The underdamped Langevin equation at a temperature, by BAOAB steps.
 
-    Kick, drift, bath, drift, kick (Leimkuhler & Matthews, 2013): weak order 2, and in a harmonic
-    well the variance of theta at rest is exactly temperature / curvature for any stable dt; v has
-    an error O(dt^2).  One gradient a step, remembered for the next; v = 0 at first.
+    d theta = v dt, dv = -(grad L + friction v) dt + sqrt(2 friction temperature) dW.  A step is:
+    half a kick, half a drift, the bath, half a drift, half a kick (Leimkuhler & Matthews, 2013).
+    The weak order is 2.  In a harmonic well the stationary variance of theta is exactly
+    temperature / curvature for any stable dt; that of v has an error O(dt^2).  A step costs one
+    gradient.  v = 0 at first.
     Raises ValueError unless dt > 0 and temperature, friction >= 0.
     """
     check_non_negative(temperature=temperature)
     _check(friction, dt)
 
     def begin(theta):
-        return *_at_rest(theta), problem.gradient(theta)
+        return *_with_zero_velocity(theta), problem.gradient(theta)
 
     def step(state, white):
         theta, velocity, force = state
@@ -88,7 +93,7 @@ def baoab(
     return Process(step, Normal(problem.size or n_parameters), dt, begin, lambda state: state[0])
 
 
-def _at_rest(theta):
+def _with_zero_velocity(theta):
     return theta, namespace(theta).zeros_like(theta)
 
 

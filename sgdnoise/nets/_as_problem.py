@@ -1,4 +1,4 @@
-"""A torch module as a pure function of one flat vector."""
+"""A torch module as a Problem, a function of one flat vector."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,16 +14,22 @@ from sgdnoise.nets._per_example._plan import Network
 
 
 def as_problem(net, loss, inputs, targets, *, autocast=None):
-    """The Problem of fitting `net`, and its present trainable parameters as theta (p,).
+    """The Problem of fitting a network, and its trainable parameters as theta (p,).
 
-    loss: (outputs, targets) -> (n,), one number an example, say with reduction="none".
-    The network runs in the mode, train or eval, that it is in, and a convolution in channels_last
-    where its weights are so laid.  autocast: a type such as torch.bfloat16, in which the network's
-    products are then made; losses, theta and covariances of gradients keep their own.
-    Raises ValueError for a network with buffers, such as batch norm's running means: a step would
-    change them behind theta's back, and batch norm mixes the examples; for one without parameters;
-    for inputs that are not finite, that the network does not take, or of another length than the
-    targets; for targets that the loss does not take, and a loss of another shape than (n,).
+    loss: (outputs, targets) -> (n,), one number for each example, for example reduction="none".
+    The network runs in its present mode, train or eval.  autocast: a type such as torch.bfloat16 in
+    which the products of the network are computed; losses, theta and covariances keep their own.
+    Raises ValueError for a network with buffers, such as the running means of batch norm, since a
+    step would change them; for one without parameters; for inputs that are not finite, that the
+    network does not take, or of another length than the targets; for targets that the loss does
+    not take, and for a loss of another shape than (n,).
+
+    Example:
+        >>> net = torch.nn.Linear(3, 1)
+        >>> x, y = torch.randn(20, 3), torch.randn(20, 1)
+        >>> problem, theta = as_problem(net, lambda out, y: ((out - y) ** 2).sum(1), x, y)
+        >>> problem.size, problem.gradient(theta).shape
+        (4, torch.Size([4]))
     """
     buffers = [name for name, _ in net.named_buffers()]
     if buffers:

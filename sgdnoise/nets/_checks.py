@@ -33,7 +33,7 @@ def check_tensors(net, tensors: dict):
 
 def check_fit(net, loss, inputs, targets, device):
     """Examples are whole and finite, and two of them pass through network and loss."""
-    check_examples((inputs,), targets, device, least=1)
+    check_examples((inputs,), targets, device, smallest=1)
     for array in (inputs, targets):
         check_finite_inputs(array)
     second = int(targets.double().argmax()) if targets.ndim == 1 else -1  # of the highest class

@@ -1,4 +1,4 @@
-"""One long walk of a process, in torch, for anyone to watch."""
+"""One long walk of a process, in torch."""
 
 from itertools import count
 
@@ -19,9 +19,9 @@ from sgdnoise.noise._draws import (
 
 
 def walk(process: Process, theta, generator):
-    """Yield theta after each step, for as long as anyone asks.
+    """Yield theta after each step of a process, without end.
 
-    generator: a torch.Generator on theta's device, or an int to seed one.
+    theta: the start, (p,).  generator: a torch.Generator on the device of theta, or an int as seed.
     """
     first = next(iter(theta.values())) if isinstance(theta, dict) else theta
     if isinstance(generator, int):
@@ -33,7 +33,7 @@ def walk(process: Process, theta, generator):
 
 
 def draws(kinds, generator, dtype):
-    """An endless stream of what `kinds` ask for, in the same tuples and dicts."""
+    """An endless stream of the random numbers that `kinds` ask for, in the same structure."""
     if isinstance(kinds, dict):
         rows = draws(tuple(kinds.values()), generator, dtype)
         return (dict(zip(kinds, row, strict=True)) for row in rows)

@@ -21,14 +21,14 @@ def gradient_covariance(
     law: Weights | None = None,
     block: int = 64,
 ) -> Gram:
-    """Covariance of the minibatch gradient of a problem in jax or torch, an operator on (p,).
+    """The covariance of the minibatch gradient of a problem in jax or torch, an operator (p, p).
 
-    C = (1/B) (1/n) sum_i (g_i - g)(g_i - g)^T, times (n - B) / (n - 1) without replacement; or
-    G^T Cov(w) G for another law of example weights.  Products with C cost one derivative forward
-    and one backward; trace, diagonal and spectrum hold the gradients of `block` examples at once.
-    Of a torch module `nets.gradient_covariance` knows all that in less time.
-    Raises ValueError for fewer than 2 examples, a batch that the law refuses, a law of another
-    number of examples, or losses of another shape than (n,).
+    C = (1/B) (1/n) sum_i (g_i - g)(g_i - g)^T with B = batch_size, times (n - B) / (n - 1) without
+    replacement; or G^T Cov(w) G for another law of example weights.  A product with C costs one
+    forward and one backward derivative.  Trace, diagonal and spectrum store the gradients of
+    `block` examples at a time.  For a torch module, `nets.gradient_covariance` is faster.
+    Raises ValueError for fewer than 2 examples, a batch size that the law refuses, a law of another
+    number of examples, or losses that are not one number for each example.
     """
     n = len(problem)
     if n < 2:
@@ -48,7 +48,7 @@ def gradient_covariance(
 
 @dataclass(frozen=True, eq=False)
 class Implicit:
-    """The gradients (n, p) of the examples of a problem: see rows.Rows."""
+    """The gradients (n, p) of the examples of a problem, as PerExampleGradients."""
 
     problem: Problem
     theta: Any
@@ -85,8 +85,8 @@ class Implicit:
     def gram(self):
         xp = namespace(self.theta)
         columns = [
-            xp.concat([rows @ other.T for rows in self._blocks()], axis=0)
-            for other in self._blocks()
+            xp.concat([rows @ block_rows.T for rows in self._blocks()], axis=0)
+            for block_rows in self._blocks()
         ]
         return xp.concat(columns, axis=1)
 
@@ -103,7 +103,7 @@ class Implicit:
         )[1]
 
     def _blocks(self) -> Iterator[Any]:
-        """Gradients of `block` examples at a time, (b, p)."""
+        """The gradients of `block` examples at a time, (b, p)."""
         for start in range(0, self.n, self.block):
             yield self.problem.subset(slice(start, start + self.block)).gradients(self.theta)
 

@@ -10,14 +10,16 @@ from sgdnoise.noise._models import Noise
 
 
 def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
-    r"""The full gradient plus that of a batch whose labels are drawn from the model: Cov = F / B.
+    """Noise of labels that are drawn from the model: C = F / batch_size, F the Fisher information.
 
-    choices: (K, ...), all that a target may be, of the targets' shape and type.  The losses must be
-    -log p, as cross-entropy: label c of example i has p_ic = exp(-l_i(c)), gradients g_ic vanish on
-    average over c, and F = mean_i sum_c p_ic g_ic g_ic^T is the Fisher information, which for a
-    softmax is the Gauss-Newton matrix (Martens, 2020).  A step costs K passes forward over a batch
-    and one back over batch and data; the twin K forward and one back over the data.
-    Raises ValueError for a batch below 1, fewer than 2 choices, or choices of another shape.
+    A step uses the full gradient plus that of a batch with drawn labels.
+    choices: (K, ...), all values that a target may have.  The losses must be -log p, as
+    cross-entropy
+    is: label c of example i has the probability p_ic = exp(-l_i(c)), the mean of the gradients g_ic
+    over c is zero, and F = mean_i sum_c p_ic g_ic g_ic^T, which for a softmax is the Gauss-Newton
+    matrix (Martens, 2020).  A step costs K forward passes over a batch and one backward pass over
+    batch and data; `gaussian_gradient` costs K forward passes and one backward pass over the data.
+    Raises ValueError for batch_size below 1, fewer than 2 choices, or choices of another shape.
     """
     count, targets = len(choices), problem.examples[-1]
     if batch_size < 1:
@@ -63,18 +65,18 @@ def _relabelled(problem, labels):
 
 
 def _losses(problem, theta, choices):
-    """Every example's loss under every label, (n, K)."""
+    """The loss of every example under every label, (n, K)."""
     columns = [problem.losses(theta, *_relabelled(problem, label).examples) for label in choices]
     return namespace(theta).stack(columns, axis=1)
 
 
 def _laws(problem, theta, choices):
-    """The model's own probability of every label, (n, K)."""
+    """The probability of every label under the model, (n, K)."""
     return namespace(theta).exp(-_losses(problem, theta, choices))
 
 
 def _pick(laws, place):
-    """The label in whose share of [0, 1) a uniform number lies, for each example."""
+    """The label whose part of [0, 1) contains a uniform number, for each example."""
     xp = namespace(laws)
     ends = xp.cumulative_sum(laws, axis=1)
     inner = ends[:, :-1] <= (place[:, None] * ends[:, -1:])

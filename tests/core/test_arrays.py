@@ -40,8 +40,8 @@ def assert_index_agrees(points, distances, index):
 def test_nearest_distances_are_those_of_a_tree(rng, n, width, k):
     points = rng.normal(size=(n, width))
     for asarray in (np.asarray, torch.asarray):
-        found = np.asarray(nearest_distances(asarray(points), k))
-        np.testing.assert_allclose(found, tree_distances(points, k), rtol=1e-12)
+        result = np.asarray(nearest_distances(asarray(points), k))
+        np.testing.assert_allclose(result, tree_distances(points, k), rtol=1e-12)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
@@ -80,8 +80,8 @@ def test_tiles_and_blocks_change_nothing(tile, wide, rng, monkeypatch):
 def test_the_last_block_may_have_fewer_columns_than_candidates(rng, monkeypatch):
     points = rng.normal(size=(67, 3))
     monkeypatch.setattr(arrays, "WIDE", 64)
-    found = nearest_distances(points, 40)
-    np.testing.assert_allclose(found, tree_distances(points, 40), rtol=1e-12)
+    result = nearest_distances(points, 40)
+    np.testing.assert_allclose(result, tree_distances(points, 40), rtol=1e-12)
 
 
 @given(seed=st.integers(0, 2**32 - 1), far=st.floats(0, 1e6))
@@ -98,9 +98,9 @@ def test_far_from_the_origin_distances_are_the_same(seed, far):
 def test_one_far_outlier_spoils_no_other_distance(asarray, rng, dtype):
     cloud = rng.normal(size=(59, 4)).astype(dtype)
     far = np.concatenate([cloud, np.full((1, 4), 1e8, dtype)])
-    found = nearest_distances(asarray(far), 4)[:-1, :]
+    result = nearest_distances(asarray(far), 4)[:-1, :]
     expected = tree_distances(cloud, 4)
-    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e3 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(np.asarray(result), expected, rtol=1e3 * np.finfo(dtype).eps)
 
 
 @PRECISION
@@ -114,9 +114,9 @@ def test_two_clusters_however_far_apart_have_the_neighbours_of_a_tree(apart, asa
     near[::2] += np.asarray([apart, 0, 0])
     points = near.astype(dtype)
     points = points[np.unique(points, axis=0, return_index=True)[1]]
-    found = np.asarray(nearest_distances(asarray(points), 5))
+    result = np.asarray(nearest_distances(asarray(points), 5))
     expected = tree_distances(points.astype(float), 5)
-    np.testing.assert_allclose(found, expected, rtol=1e2 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(result, expected, rtol=1e2 * np.finfo(dtype).eps)
 
 
 def searches(points, k, monkeypatch):
@@ -150,9 +150,9 @@ def test_what_double_precision_cannot_tell_is_told_by_differences(rng, monkeypat
 @IN_LIBRARIES
 def test_points_that_coincide_are_at_distance_zero_exactly(asarray, rng, dtype):
     points = (1e3 + rng.normal(size=(30, 4))).astype(dtype)
-    found = np.asarray(nearest_distances(asarray(np.concatenate([points, points])), 2))
-    np.testing.assert_array_equal(found[:, 0], 0)
-    assert np.all(found[:, 1] > 0)
+    result = np.asarray(nearest_distances(asarray(np.concatenate([points, points])), 2))
+    np.testing.assert_array_equal(result[:, 0], 0)
+    assert np.all(result[:, 1] > 0)
 
 
 def test_all_points_alike_are_at_distance_zero(rng):
@@ -164,8 +164,8 @@ def test_all_points_alike_are_at_distance_zero(rng):
 @pytest.mark.parametrize("size", [1e-140, 1e-30, 1e18, 1e20, 1e140])
 def test_no_square_overflows_or_vanishes(size, rng):
     points = rng.normal(size=(200, 3))
-    found = nearest_distances(size * points, 4) / size
-    np.testing.assert_allclose(found, tree_distances(points, 4), rtol=1e-12)
+    result = nearest_distances(size * points, 4) / size
+    np.testing.assert_allclose(result, tree_distances(points, 4), rtol=1e-12)
 
 
 def test_distances_on_a_lattice_are_equal_exactly_at_any_size():

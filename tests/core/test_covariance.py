@@ -56,13 +56,13 @@ def test_its_trace_and_diagonal_are_those_of_its_matrix(pair):
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS.T, np.ones((3, 2))], ids=["flat", "tall", "rank one"])
 def test_the_eigenvalues_of_a_factor_are_those_of_its_matrix_but_for_zeros(rows, xp):
-    found = np.asarray(Factor(xp.asarray(rows)).eigenvalues())
+    result = np.asarray(Factor(xp.asarray(rows)).eigenvalues())
     expected = np.linalg.eigvalsh(rows.T @ rows)
     size = max(rows.shape)
-    padded = [np.sort(np.pad(h, (size - len(h), 0))) for h in (found, expected)]
+    padded = [np.sort(np.pad(h, (size - len(h), 0))) for h in (result, expected)]
     np.testing.assert_allclose(*padded, atol=1e-13)
-    assert np.all(np.diff(found) <= 0)
-    assert np.all(found >= 0)
+    assert np.all(np.diff(result) <= 0)
+    assert np.all(result >= 0)
 
 
 OWN_SHARED = {
@@ -102,9 +102,9 @@ def check(c, dense, asarray, rng):
     np.testing.assert_allclose(float(c.trace()), dense.trace(), **equal)
     np.testing.assert_allclose(np.asarray(c.diagonal()), dense.diagonal(), **equal)
     np.testing.assert_allclose(float(c.frobenius()), np.linalg.norm(dense), **equal)
-    found = np.asarray(c.eigenvalues())
-    assert found.shape == (min(c.width, p),)
-    np.testing.assert_allclose(found, np.linalg.eigvalsh(dense)[::-1][: c.width], **equal)
+    result = np.asarray(c.eigenvalues())
+    assert result.shape == (min(c.width, p),)
+    np.testing.assert_allclose(result, np.linalg.eigvalsh(dense)[::-1][: c.width], **equal)
 
 
 def check_top(c, dense, k):
@@ -181,12 +181,12 @@ def test_draws_have_the_covariance(name):
 
 def test_a_seed_decides_a_draw_and_a_generator_moves_on():
     c = gram(GRADIENTS, OWN_SHARED["svag"])
-    one, again, other = (np.asarray(c.draw(rng=seed)) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, again)
-    assert np.any(one != other)
+    first, again, second = (np.asarray(c.draw(rng=seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != second)
     rng = np.random.default_rng(1)
-    np.testing.assert_array_equal(np.asarray(c.draw(rng=rng)), one)
-    assert np.any(np.asarray(c.draw(rng=rng)) != one)
+    np.testing.assert_array_equal(np.asarray(c.draw(rng=rng)), first)
+    assert np.any(np.asarray(c.draw(rng=rng)) != first)
 
 
 @given(seed=integers(0, 2**32 - 1), n=integers(2, 9), p=integers(1, 9), scale=floats(1e-3, 1e3))
@@ -194,21 +194,21 @@ def test_any_covariance_is_positive_and_its_trace_is_all_there_is(seed, n, p, sc
     """Tr C = sum of eigenvalues = own sum_i |g_i - g|^2 + shared n |g|^2."""
     rng = np.random.default_rng(seed)
     g, law = scale * (rng.normal(size=(n, p)) + 1), bernoulli(n, 1)
-    c, middle = gram(g, law), g.mean(0)
-    spread = law.var_within * ((g - middle) ** 2).sum() + law.var_mean * n * (middle**2).sum()
-    np.testing.assert_allclose([c.trace(), c.eigenvalues().sum(), c.diagonal().sum()], spread)
+    c, center = gram(g, law), g.mean(0)
+    deviation = law.var_within * ((g - center) ** 2).sum() + law.var_mean * n * (center**2).sum()
+    np.testing.assert_allclose([c.trace(), c.eigenvalues().sum(), c.diagonal().sum()], deviation)
     v = rng.normal(size=p)
     assert c.quadratic(v) >= 0
-    np.testing.assert_allclose(c.quadratic(v), v @ (c @ v), rtol=1e-9, atol=1e-12 * spread)
+    np.testing.assert_allclose(c.quadratic(v), v @ (c @ v), rtol=1e-9, atol=1e-12 * deviation)
     turned = gram(g[rng.permutation(n)], law)
     np.testing.assert_allclose(turned.trace(), c.trace(), rtol=1e-12)
-    np.testing.assert_allclose(turned.eigenvalues(), c.eigenvalues(), atol=1e-9 * spread)
+    np.testing.assert_allclose(turned.eigenvalues(), c.eigenvalues(), atol=1e-9 * deviation)
 
 
 def test_a_larger_batch_has_less_noise_by_its_size():
-    one, four = (gram(GRADIENTS, with_replacement(6, b)) for b in (1, 4))
-    np.testing.assert_allclose(four.trace() * 4, one.trace(), rtol=1e-13)
-    np.testing.assert_allclose(four.eigenvalues() * 4, one.eigenvalues(), atol=1e-13)
+    first, four = (gram(GRADIENTS, with_replacement(6, b)) for b in (1, 4))
+    np.testing.assert_allclose(four.trace() * 4, first.trace(), rtol=1e-13)
+    np.testing.assert_allclose(four.eigenvalues() * 4, first.eigenvalues(), atol=1e-13)
 
 
 @pytest.mark.parametrize("k", [0, 7])

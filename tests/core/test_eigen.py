@@ -78,17 +78,19 @@ def test_each_library_finds_them(xp):
     rng = np.random.default_rng(4)
     matrix = turned(np.arange(6.0), rng)
     start, inside = xp.asarray(rng.normal(size=(6, 4))), xp.asarray(matrix)
-    found = largest_eigenpairs(lambda v: inside @ v, start, 2)
-    check(matrix, *map(np.asarray, found), 2)
+    result = largest_eigenpairs(lambda v: inside @ v, start, 2)
+    check(matrix, *map(np.asarray, result), 2)
 
 
 def test_a_loose_tolerance_asks_less_of_the_operator(rng):
     matrix, start = turned(SPECTRA["random"], rng), rng.normal(size=(40, 3))
 
     def calls(tolerance):
-        seen = []
-        largest_eigenpairs(lambda v: seen.append(1) or matrix @ v, start, 1, tolerance=tolerance)
-        return len(seen)
+        recorded = []
+        largest_eigenpairs(
+            lambda v: recorded.append(1) or matrix @ v, start, 1, tolerance=tolerance
+        )
+        return len(recorded)
 
     assert calls(1e-1) < calls(1e-13)
 
@@ -105,11 +107,11 @@ def test_the_residual_by_which_it_stops_is_that_of_what_it_returns(rng):
     matrix, start = turned(SPECTRA["positive"], rng), rng.normal(size=(40, 3))
 
     def stopped(tolerance):
-        seen = []
+        recorded = []
         h, v = largest_eigenpairs(
-            lambda v: seen.append(1) or matrix @ v, start, 1, tolerance=tolerance
+            lambda v: recorded.append(1) or matrix @ v, start, 1, tolerance=tolerance
         )
-        return len(seen), np.linalg.norm(matrix @ v - v * h) / h[0]
+        return len(recorded), np.linalg.norm(matrix @ v - v * h) / h[0]
 
     calls, residual = stopped(1e-1)
     assert stopped(1.001 * residual) == (calls, residual)

@@ -22,31 +22,31 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 def test_the_mean_and_its_error_are_numpys(xp, rng):
     samples = rng.normal(size=(50, 3))
-    found = mean(xp.asarray(samples))
-    np.testing.assert_allclose(np.asarray(found.value), samples.mean(0), rtol=1e-12)
+    result = mean(xp.asarray(samples))
+    np.testing.assert_allclose(np.asarray(result.value), samples.mean(0), rtol=1e-12)
     expected = np.sqrt(np.cov(samples.T).diagonal() / 50)
-    np.testing.assert_allclose(np.asarray(found.stderr), expected, rtol=1e-12)
-    assert found.dof == 49
+    np.testing.assert_allclose(np.asarray(result.stderr), expected, rtol=1e-12)
+    assert result.dof == 49
 
 
 def test_the_mean_lies_within_its_error_of_the_truth_as_often_as_a_normal_one(rng):
     """z^2 of 5000 means of 100 numbers: its mean is 99 / 97, that of the square of Student's t."""
-    found = mean(rng.exponential(size=(100, 5000)) * rng.choice([-1, 1], size=(100, 5000)))
-    assert abs(mean(abs(found.z(0)) ** 2).z(99 / 97)) < SURE
+    result = mean(rng.exponential(size=(100, 5000)) * rng.choice([-1, 1], size=(100, 5000)))
+    assert abs(mean(abs(result.z(0)) ** 2).z(99 / 97)) < SURE
 
 
 def test_distance_counts_standard_errors(xp):
-    found = abs(Estimate(xp.asarray([1.0, 5.0]), xp.asarray([0.5, 2.0])).z(2.0))
-    np.testing.assert_allclose(np.asarray(found), [2.0, 1.5], rtol=1e-15)
+    result = abs(Estimate(xp.asarray([1.0, 5.0]), xp.asarray([0.5, 2.0])).z(2.0))
+    np.testing.assert_allclose(np.asarray(result), [2.0, 1.5], rtol=1e-15)
 
 
 def test_finite_means_leave_out_what_is_not_finite_throughout(rng):
     samples = rng.normal(size=(6, 2))
     samples[1, 0], samples[4, 1] = np.nan, np.inf
-    found, expected = nanmean(samples), mean(samples[[0, 2, 3, 5]])
-    np.testing.assert_array_equal(found.value, expected.value)
-    np.testing.assert_array_equal(found.stderr, expected.stderr)
-    assert found.dof == 3
+    result, expected = nanmean(samples), mean(samples[[0, 2, 3, 5]])
+    np.testing.assert_array_equal(result.value, expected.value)
+    np.testing.assert_array_equal(result.stderr, expected.stderr)
+    assert result.dof == 3
     assert np.all(np.isnan(nanmean(np.full((4, 2), np.nan)).value))
 
 
@@ -84,8 +84,8 @@ def covered(found, truth, level):
 @pytest.mark.parametrize("level", [0.68, 0.95])
 @pytest.mark.parametrize("n", [3, 10, 50])
 def test_the_interval_of_a_mean_holds_the_truth_as_often_as_it_says(n, level, rng):
-    share, error = covered(mean(rng.normal(2.0, 3.0, size=(n, 5000))), 2.0, level)
-    assert abs(share - level) < SURE * error
+    fraction, error = covered(mean(rng.normal(2.0, 3.0, size=(n, 5000))), 2.0, level)
+    assert abs(fraction - level) < SURE * error
 
 
 @pytest.mark.parametrize("shift", [0.0, 20.0])
@@ -94,10 +94,10 @@ def test_the_interval_of_a_grouped_mean_holds_the_truth_as_often_as_it_says(shif
     the variance, a difference of two, is Student's but for 0.003.
     """
     samples = shift + rng.normal(size=(60, 5000))
-    share, error = covered(
+    fraction, error = covered(
         with_group_error(lambda part: np.mean(part, axis=0), samples), shift, 0.95
     )
-    assert abs(share - 0.95) < SURE * error + 0.003
+    assert abs(fraction - 0.95) < SURE * error + 0.003
 
 
 # Groups
@@ -105,28 +105,28 @@ def test_the_interval_of_a_grouped_mean_holds_the_truth_as_often_as_it_says(shif
 
 def partitions(groups, n, splits=10):
     """Which of n samples are in each half and in each group, (split, group, size) both."""
-    seen = []
+    recorded = []
     with_group_error(
-        lambda part: seen.append(part) or 0.0, np.arange(float(n)), groups, splits=splits
+        lambda part: recorded.append(part) or 0.0, np.arange(float(n)), groups, splits=splits
     )
-    assert len(seen) == 1 + 4 * splits + groups * splits
-    halves, parts = seen[1 : 1 + 4 * splits], seen[1 + 4 * splits :]
-    return np.reshape(halves, (2 * splits, 2, -1)), np.reshape(parts, (splits, groups, -1))
+    assert len(recorded) == 1 + 4 * splits + groups * splits
+    halves, pieces = recorded[1 : 1 + 4 * splits], recorded[1 + 4 * splits :]
+    return np.reshape(halves, (2 * splits, 2, -1)), np.reshape(pieces, (splits, groups, -1))
 
 
 @given(groups=st.integers(3, 9), size=st.integers(1, 9), over=st.integers(0, 8))
 def test_each_partition_takes_every_sample_once_but_for_a_remainder(groups, size, over):
     n = groups * size + over % groups
-    for parts in (part for kind in partitions(groups, n, 3) for part in kind):
-        assert np.unique(parts).size == n // len(parts) * len(parts)
-        assert np.all((parts >= 0) & (parts < n))
+    for pieces in (piece for kind in partitions(groups, n, 3) for piece in kind):
+        assert np.unique(pieces).size == n // len(pieces) * len(pieces)
+        assert np.all((pieces >= 0) & (pieces < n))
 
 
 def test_partitions_differ_from_each_other_and_never_from_run_to_run():
     first, second = partitions(5, 40), partitions(5, 40)
-    for one, other, splits in zip(first, second, (20, 10), strict=True):
-        np.testing.assert_array_equal(one, other)
-        assert len({tuple(parts.ravel()) for parts in one}) == splits
+    for left, right, splits in zip(first, second, (20, 10), strict=True):
+        np.testing.assert_array_equal(left, right)
+        assert len({tuple(pieces.ravel()) for pieces in left}) == splits
     assert not {tuple(p.ravel()) for p in first[0]} & {tuple(p.ravel()) for p in first[1]}
 
 
@@ -135,12 +135,12 @@ def test_the_variance_of_a_mean_is_known_as_freedom_says(groups, splits, n, rng)
     """Its own variance is 2 / freedom of its square, but for 5% from the limit below, and that
     of 4000 of them is known to (2 / 4000)^1/2, or (12 / freedom / 4000)^1/2 more.
     """
-    found = with_group_error(
+    result = with_group_error(
         lambda x: np.mean(x, axis=0), rng.normal(size=(n, 4000)), groups, splits=splits
     )
-    freedom = 2 / np.var(n * found.stderr**2, ddof=1)
-    error = ((2 + 12 / found.dof) / 4000) ** 0.5
-    assert abs(freedom / found.dof - 1) < SURE * error + 0.05
+    freedom = 2 / np.var(n * result.stderr**2, ddof=1)
+    error = ((2 + 12 / result.dof) / 4000) ** 0.5
+    assert abs(freedom / result.dof - 1) < SURE * error + 0.05
 
 
 def witness(values, sizes, n):
@@ -149,9 +149,9 @@ def witness(values, sizes, n):
     for kind, size in zip(values, sizes, strict=True):
         gaps = [a - b for row in kind for a, b in combinations(row, 2)]
         claims.append(np.mean(np.square(gaps)) / 2 * size / n)
-    (halves, parts), g = claims, values[1].shape[1]
-    linear, quadratic = (g * halves - 2 * parts) / (g - 2), (parts - halves) / (g - 2)
-    return linear + quadratic if linear > 0 else math.sqrt(halves / 2 * parts / g)
+    (halves, pieces), g = claims, values[1].shape[1]
+    linear, quadratic = (g * halves - 2 * pieces) / (g - 2), (pieces - halves) / (g - 2)
+    return linear + quadratic if linear > 0 else math.sqrt(halves / 2 * pieces / g)
 
 
 @pytest.mark.parametrize(("shift", "power"), [(0.0, 1), (3.0, 1), (0.0, 2), (1.0, 2)])
@@ -165,51 +165,51 @@ def test_the_error_is_the_spread_of_halves_and_groups_taken_to_all_samples(
     def statistic(part):
         return (part.mean() if hasattr(part, "mean") else array_api_strict.mean(part)) ** power
 
-    found = with_group_error(statistic, asarray(samples), 6, splits=4)
-    values = [samples[parts.astype(int)].mean(axis=2) ** power for parts in partitions(6, 63, 4)]
+    result = with_group_error(statistic, asarray(samples), 6, splits=4)
+    values = [samples[pieces.astype(int)].mean(axis=2) ** power for pieces in partitions(6, 63, 4)]
     unit = 1.0
     if shift or power == 2:
         values, unit = [np.log(v) for v in values], samples.mean() ** power
     expected = unit * np.sqrt(witness(values, (31, 10), 63))
-    np.testing.assert_allclose(float(found.value), samples.mean() ** power, rtol=1e-12)
-    np.testing.assert_allclose(float(found.stderr), expected, rtol=1e-10)
+    np.testing.assert_allclose(float(result.value), samples.mean() ** power, rtol=1e-12)
+    np.testing.assert_allclose(float(result.stderr), expected, rtol=1e-10)
 
 
 def test_where_no_linear_part_is_left_the_claims_without_one_are_averaged(rng):
     """Of logarithms: the square of a mean next to zero, its halves alike and its fifths not."""
     samples = np.concatenate([half := rng.normal(size=30), -half]) + 0.02
-    found = with_group_error(lambda part: -(np.mean(part) ** 2), samples, 5, splits=6)
+    result = with_group_error(lambda part: -(np.mean(part) ** 2), samples, 5, splits=6)
     values = [-(samples[p.astype(int)].mean(axis=2) ** 2) for p in partitions(5, 60, 6)]
-    halves, parts = (v.var(axis=1, ddof=1).mean() / v.shape[1] for v in values)
-    assert parts > 2.5 * halves
-    np.testing.assert_allclose(found.stderr**4, halves / 2 * parts / 5, rtol=1e-9)
+    halves, pieces = (v.var(axis=1, ddof=1).mean() / v.shape[1] for v in values)
+    assert pieces > 2.5 * halves
+    np.testing.assert_allclose(result.stderr**4, halves / 2 * pieces / 5, rtol=1e-9)
 
 
 def test_of_two_groups_all_is_taken_for_linear(rng):
     samples = rng.normal(size=50)
-    found = with_group_error(np.mean, samples, 2, splits=3)
+    result = with_group_error(np.mean, samples, 2, splits=3)
     orders = [np.random.default_rng([2, split]).permutation(50) for split in range(3)]
     gaps = [samples[o[:25]].mean() - samples[o[25:]].mean() for o in orders]
-    np.testing.assert_allclose(found.stderr, np.sqrt(np.mean(np.square(gaps)) / 4), rtol=1e-10)
-    np.testing.assert_allclose(found.dof, 1 / (1 / 3 + 1 / 49), rtol=1e-12)
+    np.testing.assert_allclose(result.stderr, np.sqrt(np.mean(np.square(gaps)) / 4), rtol=1e-10)
+    np.testing.assert_allclose(result.dof, 1 / (1 / 3 + 1 / 49), rtol=1e-12)
 
 
 @given(seed=SEEDS, scale=st.floats(1e-6, 1e6), shift=st.sampled_from([0.0, 4.0]))
 def test_the_error_scales_with_the_statistic(seed, scale, shift):
     samples = shift + np.random.default_rng(seed).normal(size=50)
-    one, other = (
+    first, second = (
         with_group_error(np.mean, samples),
         with_group_error(lambda part: scale * np.mean(part), samples),
     )
-    np.testing.assert_allclose(other.value, scale * one.value, rtol=1e-10)
-    np.testing.assert_allclose(other.stderr, scale * one.stderr, rtol=1e-6)
+    np.testing.assert_allclose(second.value, scale * first.value, rtol=1e-10)
+    np.testing.assert_allclose(second.stderr, scale * first.stderr, rtol=1e-6)
 
 
 def test_each_number_of_a_statistic_has_its_own_error(rng):
     samples = 5 + rng.normal(size=(60, 3)) * [1, 2, 0.1]
-    found = with_group_error(lambda part: np.mean(part, axis=0), samples)
+    result = with_group_error(lambda part: np.mean(part, axis=0), samples)
     alone = [with_group_error(np.mean, column).stderr for column in samples.T]
-    np.testing.assert_allclose(found.stderr, alone, rtol=1e-10)
+    np.testing.assert_allclose(result.stderr, alone, rtol=1e-10)
 
 
 @pytest.mark.parametrize("estimator", [twonn, levina_bickel])
@@ -232,11 +232,11 @@ def test_at_a_maximum_the_variance_is_true(rng):
     The lower bound, which acts where the rest comes out too small, adds up to a quarter.
     """
     n = 40
-    found = with_group_error(bowl, rng.normal(size=(n, 150, 100)), splits=40)
-    claimed = mean(found.stderr**2 * n**2 / 200)
+    result = with_group_error(bowl, rng.normal(size=(n, 150, 100)), splits=40)
+    claimed = mean(result.stderr**2 * n**2 / 200)
     assert 1 - SURE * claimed.stderr < claimed.value < 1.25 + SURE * claimed.stderr
-    share, error = covered(found, -100 / n, 0.95)
-    assert abs(share - 0.95) < SURE * error
+    fraction, error = covered(result, -100 / n, 0.95)
+    assert abs(fraction - 0.95) < SURE * error
 
 
 def test_the_error_of_an_isotropic_participation_ratio_is_the_spread_of_repeats(rng):
@@ -263,8 +263,8 @@ def test_at_a_corner_halves_claim_nothing_and_groups_what_is_derived():
     """
     half = np.random.default_rng(0).normal(size=(100, 400))
     samples, truth = np.concatenate([half, -half]), (1 - 2 / np.pi) / 200
-    found = with_group_error(corner, samples, 10, n_fewer=4, splits=4)
-    claimed = mean(found.stderr**2 / truth)
+    result = with_group_error(corner, samples, 10, n_fewer=4, splits=4)
+    claimed = mean(result.stderr**2 / truth)
     assert abs(claimed.z(0.56926)) < SURE
     assert np.mean(with_group_error(corner, samples).stderr ** 2) < truth / 4
 
@@ -278,10 +278,10 @@ def test_intervals_about_a_corner_hold_the_mean_with_fewer_than_ten_groups(axes,
 
     samples = rng.normal(size=(60, axes, 4000))
     values = length(samples)
-    share, error = covered(with_group_error(length, samples, 10, n_fewer=4), values.mean(), 0.95)
-    assert abs(share - 0.95) < SURE * error + 0.015
-    share, error = covered(with_group_error(length, samples), values.mean(), 0.95)
-    assert share < 0.9
+    fraction, error = covered(with_group_error(length, samples, 10, n_fewer=4), values.mean(), 0.95)
+    assert abs(fraction - 0.95) < SURE * error + 0.015
+    fraction, error = covered(with_group_error(length, samples), values.mean(), 0.95)
+    assert fraction < 0.9
 
 
 @pytest.mark.parametrize("fewer", [2, 3, 4])
@@ -317,9 +317,9 @@ def test_intervals_of_a_stable_rank_hold_its_mean_on_either_side_of_the_corner(w
     samples = rng.normal(size=(300, 400, width))
     samples[:, :, 0] *= largest**0.5
     np.testing.assert_allclose(stable_ranks(samples)[0], stable_rank(samples[:, 0]), rtol=1e-10)
-    found = with_group_error(stable_ranks, samples, **ERROR_GROUPS["stable_rank"])
-    share, error = covered(found, found.value.mean(), 0.95)
-    assert abs(share - 0.95) < SURE * error + 0.01
+    result = with_group_error(stable_ranks, samples, **ERROR_GROUPS["stable_rank"])
+    fraction, error = covered(result, result.value.mean(), 0.95)
+    assert abs(fraction - 0.95) < SURE * error + 0.01
 
 
 @pytest.mark.parametrize("groups", [-1, 0, 1, 10])
@@ -332,12 +332,12 @@ def test_groups_that_cannot_be_made_are_refused(groups):
 def test_batches_keep_the_mean_and_its_error(n, rng):
     """Of independent samples; an error of 200 batches is known to 5%."""
     samples = rng.exponential(size=(n, 2))
-    kept = batch_means(samples)
-    assert len(kept) == min(n, 200)
-    counts = [len(part) for part in np.array_split(samples, len(kept))]
-    np.testing.assert_allclose(np.average(kept, axis=0, weights=counts), samples.mean(0))
+    stored = batch_means(samples)
+    assert len(stored) == min(n, 200)
+    counts = [len(piece) for piece in np.array_split(samples, len(stored))]
+    np.testing.assert_allclose(np.average(stored, axis=0, weights=counts), samples.mean(0))
     if n > 200:
-        ratio = mean(kept).stderr / mean(samples).stderr
+        ratio = mean(stored).stderr / mean(samples).stderr
         assert np.all(abs(ratio - 1) < SURE / (2 * 200) ** 0.5)
 
 
@@ -363,9 +363,9 @@ def test_numbers_shift_and_scale_an_estimate_and_keep_its_dof():
         "multiply": (e * -2, -2 * e, -4.0, 1.0),
         "divide": (e / 4, 0.25 * e, 0.5, 0.125),
     }
-    for one, other, *numbers in expected.values():
-        assert one == other
-        assert (*value_and_error(one), one.dof) == (*numbers, 7)
+    for first, second, *numbers in expected.values():
+        assert first == second
+        assert (*value_and_error(first), first.dof) == (*numbers, 7)
     inverse = 6 / e
     assert (inverse.value, inverse.stderr, inverse.dof) == (3.0, 0.75, 7)
 
@@ -373,12 +373,12 @@ def test_numbers_shift_and_scale_an_estimate_and_keep_its_dof():
 def test_the_error_of_arithmetic_is_the_scatter_of_repeats(rng):
     n = 40_000
     a, b = (rng.normal(mean, error, n) for mean, error in ((5.0, 0.1), (4.0, 0.08)))
-    one, other = Estimate(5.0, 0.1), Estimate(4.0, 0.08)
+    first, second = Estimate(5.0, 0.1), Estimate(4.0, 0.08)
     for repeats, result in (
-        (a + b, one + other),
-        (a - b, one - other),
-        (a * b, one * other),
-        (a / b, one / other),
+        (a + b, first + second),
+        (a - b, first - second),
+        (a * b, first * second),
+        (a / b, first / second),
     ):
         assert result.stderr == pytest.approx(repeats.std(), rel=SURE / (2 * n) ** 0.5 + 1e-3)
 

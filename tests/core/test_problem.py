@@ -52,21 +52,21 @@ def each_loss(problem):
 @pytest.mark.parametrize("make", [lambda lib: curved(lib, outputs=2), wavy], ids=["curved", "wavy"])
 def test_jax_and_torch_agree(make, method, rng):
     given = arguments(method, rng)
-    found = []
+    result = []
     for library, asarray in LIBRARIES.items():
         problem, theta = make(library)
         call = getattr(problem, METHODS[method])
         call = jax.jit(call) if library == "jax" else call
-        found.append(np.asarray(call(theta, *map(asarray, given))))
-    np.testing.assert_allclose(*found, rtol=1e-12, atol=1e-14)
+        result.append(np.asarray(call(theta, *map(asarray, given))))
+    np.testing.assert_allclose(*result, rtol=1e-12, atol=1e-14)
 
 
 def test_jax_and_torch_agree_on_the_losses():
-    found = []
+    result = []
     for library in LIBRARIES:
         problem, theta = curved(library)
-        found.append(np.asarray(problem.losses(theta, *problem.examples)))
-    np.testing.assert_allclose(*found, rtol=1e-12)
+        result.append(np.asarray(problem.losses(theta, *problem.examples)))
+    np.testing.assert_allclose(*result, rtol=1e-12)
 
 
 @pytest.mark.parametrize("make", [lambda: curved(outputs=2), wavy], ids=["curved", "wavy"])
@@ -94,8 +94,8 @@ def test_each_derivative_is_the_dense_one(make, rng):
             jax.jit(jax.hessian(losses))(theta).mean(0) @ v,
         ),
     }
-    for name, (found, expected) in same.items():
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13, err_msg=name)
+    for name, (result, expected) in same.items():
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-13, err_msg=name)
 
 
 @pytest.mark.parametrize("make", [lambda: curved(outputs=2), wavy], ids=["curved", "wavy"])
@@ -106,8 +106,8 @@ def test_a_target_shift_adds_the_dense_mixed_derivative(make, rng):
     slopes = jax.jacobian(each_loss(problem), 0)
     plain, mixed = jax.jit(slopes)(theta, targets), jax.jit(jax.jacobian(slopes, 1))(theta, targets)
     expected = weights @ plain + np.einsum("ipjo,jo->p", mixed, shift)
-    found = problem.weighted_gradient(theta, jnp.asarray(weights), jnp.asarray(shift))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    result = problem.weighted_gradient(theta, jnp.asarray(weights), jnp.asarray(shift))
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -115,8 +115,8 @@ def test_only_some_examples_are_those_examples_repetitions_and_all(library):
     asarray = LIBRARIES[library]
     problem, theta = curved(library)
     drawn = asarray(np.asarray([2, 0, 2]))
-    found = np.asarray(problem.subset(drawn).gradients(theta))
-    np.testing.assert_allclose(found, np.asarray(problem.gradients(theta))[[2, 0, 2]], rtol=1e-12)
+    result = np.asarray(problem.subset(drawn).gradients(theta))
+    np.testing.assert_allclose(result, np.asarray(problem.gradients(theta))[[2, 0, 2]], rtol=1e-12)
     assert len(problem.subset(drawn)) == 3
     assert len(problem) == 4
 

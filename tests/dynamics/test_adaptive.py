@@ -30,9 +30,9 @@ def test_rmsprop_takes_the_steps_of_torch(weight_decay, rng):
     ("make", "optimiser"), [(adam, torch.optim.Adam), (adamw, torch.optim.AdamW)]
 )
 def test_adam_takes_the_steps_of_torch(make, optimiser, weight_decay, rng):
-    how = {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": weight_decay}
+    settings = {"betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": weight_decay}
     ours, theirs = side_by_side(
-        lambda model: make(model, 0.02, **how), lambda of: optimiser(of, 0.02, **how), rng
+        lambda model: make(model, 0.02, **settings), lambda of: optimiser(of, 0.02, **settings), rng
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
@@ -67,16 +67,16 @@ def test_adam_without_memory_steps_by_the_sign_of_the_gradient(rng):
     model = noise.minibatch(problem, 2)
     drawn = numbers(model.draw, 0, rng, torch.asarray)
     process = adam(model, 0.1, (0.0, 0.0), eps=1e-300)
-    found = process.step(process.begin(theta), (drawn, 4))[0]
+    result = process.step(process.begin(theta), (drawn, 4))[0]
     expected = theta - 0.1 * torch.sign(model.gradient(theta, drawn))
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=0)
 
 
 def parts(problem, model, theta):
     """Gradient, covariance and its factor in the twin, all as numpy has them."""
     gradient = np.asarray(problem.gradient(theta))
-    still = torch.zeros(model.normal.size, dtype=torch.float64)
-    factor = torch.func.jacfwd(lambda z: model.gaussian_gradient(theta, z))(still).numpy()
+    zeros = torch.zeros(model.normal.size, dtype=torch.float64)
+    factor = torch.func.jacfwd(lambda z: model.gaussian_gradient(theta, z))(zeros).numpy()
     return gradient, matrix(model.covariance(theta), len(theta), torch.asarray), factor
 
 
@@ -115,13 +115,13 @@ def test_a_step_is_that_of_the_equations_in_the_paper(kind, deviation, rng):
     expected = malladi(kind, model, problem, now, white, k, rate, used, eps, deviation)
     state = (theta, torch.asarray(mean), torch.asarray(square))
     if kind == "adam":
-        found = adam_langevin(model, rate, betas, eps=eps).step(state, (torch.asarray(white), k))
-        np.testing.assert_allclose(found[1], expected[1], rtol=1e-10)
+        result = adam_langevin(model, rate, betas, eps=eps).step(state, (torch.asarray(white), k))
+        np.testing.assert_allclose(result[1], expected[1], rtol=1e-10)
     else:
         process = rmsprop_langevin(model, rate, betas[1], eps=eps)
-        found = process.step((state[0], state[2]), torch.asarray(white))
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-10)
-    np.testing.assert_allclose(found[-1], expected[2] * deviation**2, rtol=1e-10)
+        result = process.step((state[0], state[2]), torch.asarray(white))
+    np.testing.assert_allclose(result[0], expected[0], rtol=1e-10)
+    np.testing.assert_allclose(result[-1], expected[2] * deviation**2, rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["rmsprop", "adam"])
@@ -138,10 +138,10 @@ def test_shorter_steps_move_by_dt_and_spread_by_rate_times_dt(kind):
         slow = adam_langevin(model, rate, (0.8, 0.9), dt=dt)
         return slow.step((theta, 0 * theta, square), (white, 0))[1]
 
-    still = torch.zeros(4, dtype=torch.float64)
-    kick = torch.func.jacfwd(moved)(still)
+    zeros = torch.zeros(4, dtype=torch.float64)
+    kick = torch.func.jacfwd(moved)(zeros)
     scale = -dt / 2 if kind == "rmsprop" else dt * 0.2 / rate
-    np.testing.assert_allclose(moved(still), scale * gradient, rtol=1e-10)
+    np.testing.assert_allclose(moved(zeros), scale * gradient, rtol=1e-10)
     expected = scale**2 * rate / dt * covariance
     np.testing.assert_allclose(kick @ kick.T, expected, rtol=1e-9, atol=1e-15)
 
@@ -155,16 +155,16 @@ def test_adams_equation_takes_adams_first_step():
     model = noise.minibatch(problem, 2)
     gradient, covariance, _ = parts(problem, model, theta)
     process = adam_langevin(model, 0.1, (1 - 1e-6, 1 - 1e-6), eps=0.3)
-    found = process.step(process.begin(theta), (torch.zeros(4, dtype=torch.float64), 0))[0]
+    result = process.step(process.begin(theta), (torch.zeros(4, dtype=torch.float64), 0))[0]
     expected = -0.1 * gradient / (np.diag(covariance) ** 0.5 + 0.3)
-    np.testing.assert_allclose(found - theta, expected, rtol=2e-6)
+    np.testing.assert_allclose(result - theta, expected, rtol=2e-6)
 
 
 def test_rmsprops_equation_starts_with_the_variance_of_its_noise():
     problem, theta = curved("torch")
     model = noise.minibatch(problem, 2)
-    found = rmsprop_langevin(model, 0.1).begin(theta)[1]
-    np.testing.assert_allclose(found, np.diag(parts(problem, model, theta)[1]), rtol=1e-12)
+    result = rmsprop_langevin(model, 0.1).begin(theta)[1]
+    np.testing.assert_allclose(result, np.diag(parts(problem, model, theta)[1]), rtol=1e-12)
 
 
 REFUSED = {
@@ -191,11 +191,11 @@ def test_a_float32_state_stays_float32_in_jax():
     """Powers of the integer step must not widen what the steps of a loop hand on."""
     problem, theta = curved()
     small = theta.astype(jnp.float32)
-    examples = tuple(part.astype(jnp.float32) for part in problem.examples)
+    examples = tuple(piece.astype(jnp.float32) for piece in problem.examples)
     model = noise.minibatch(replace(problem, examples=examples), 2)
     for process, drawn in (
         (adam(model, 0.1), jnp.asarray([0, 1])),
         (adam_langevin(model, 0.1), jnp.ones(4, jnp.float32)),
     ):
         state = process.step(process.begin(small), (drawn, jnp.asarray(3)))
-        assert {part.dtype for part in state} == {jnp.dtype("float32")}
+        assert {piece.dtype for piece in state} == {jnp.dtype("float32")}

@@ -56,10 +56,10 @@ def itself(theta):
 @pytest.mark.parametrize("name", SOME)
 def test_a_chain_is_the_loop_that_its_draws_and_steps_make(name):
     """Compiled in one piece, sums may round otherwise than step by step."""
-    one, starts = process(name)
-    path = simulate(one, KEY, starts, steps=6).theta
-    key, theta, step = keys_for(KEY, 5)[2], starts[2], jax.jit(one.step)
-    drawn = jax.jit(lambda k: draw(one.draw, key, k, theta.dtype))
+    first, starts = process(name)
+    path = simulate(first, KEY, starts, steps=6).theta
+    key, theta, step = keys_for(KEY, 5)[2], starts[2], jax.jit(first.step)
+    drawn = jax.jit(lambda k: draw(first.draw, key, k, theta.dtype))
     for k in range(6):
         theta = step(theta, drawn(k))
         np.testing.assert_allclose(path[2, k], theta, rtol=1e-12)
@@ -82,18 +82,21 @@ def bits(devices):
         return ((jnp.tanh(x @ t[:54].reshape(6, 9)) @ t[54:].reshape(9, 4) - y) ** 2).sum(1)
 
     problem = Problem(losses, (jnp.asarray(inputs), jnp.asarray(targets)))
-    one, how = langevin(noise.minibatch(problem, 5), 0.01), {"steps": 6, "block": 3}
-    whole = simulate(one, KEY, starts, **how).theta
-    np.testing.assert_array_equal(simulate(one, KEY, starts[:4], **how).theta, whole[:4])
-    rare = simulate(one, KEY, starts, every=3, **how).theta
-    np.testing.assert_array_equal(rare, whole[:, 2::3])
-    for some in (1, 2, 4):
-        spread = simulate(one, KEY, starts, devices=devices[:some], **how).theta
-        np.testing.assert_array_equal(spread, whole)
-    state, how = start_state(starts, one), {"steps": 1, "every": 1, "observe": itself, "block": 3}
+    first, settings = langevin(noise.minibatch(problem, 5), 0.01), {"steps": 6, "block": 3}
+    full = simulate(first, KEY, starts, **settings).theta
+    np.testing.assert_array_equal(simulate(first, KEY, starts[:4], **settings).theta, full[:4])
+    rare = simulate(first, KEY, starts, every=3, **settings).theta
+    np.testing.assert_array_equal(rare, full[:, 2::3])
+    for subset in (1, 2, 4):
+        deviation = simulate(first, KEY, starts, devices=devices[:subset], **settings).theta
+        np.testing.assert_array_equal(deviation, full)
+    state, settings = (
+        start_state(starts, first),
+        {"steps": 1, "every": 1, "observe": itself, "block": 3},
+    )
     for k in range(6):
-        state, seen = step_many(one, keys_for(KEY, 10), state, k, **how)
-        np.testing.assert_array_equal(seen[:, 0], whole[:, k])
+        state, recorded = step_many(first, keys_for(KEY, 10), state, k, **settings)
+        np.testing.assert_array_equal(recorded[:, 0], full[:, k])
 
 
 def test_with_a_block_other_chains_devices_looks_and_cuts_change_no_bit():
@@ -106,9 +109,9 @@ def test_with_a_block_other_chains_devices_looks_and_cuts_change_no_bit():
 
 @pytest.mark.parametrize("block", [1, 2, 7])
 def test_blocks_change_no_draw_and_no_number_but_by_rounding(block):
-    one, starts = process()
-    found = simulate(one, KEY, starts, steps=6, block=block).theta
-    np.testing.assert_allclose(found, simulate(one, KEY, starts, steps=6).theta, rtol=1e-12)
+    first, starts = process()
+    result = simulate(first, KEY, starts, steps=6, block=block).theta
+    np.testing.assert_allclose(result, simulate(first, KEY, starts, steps=6).theta, rtol=1e-12)
 
 
 def test_a_block_is_as_large_as_the_room_for_its_largest_array(monkeypatch):
@@ -125,35 +128,35 @@ def test_a_block_is_as_large_as_the_room_for_its_largest_array(monkeypatch):
 
 @pytest.mark.parametrize("name", SOME)
 def test_other_chains_change_no_draw_and_no_number_but_by_rounding(name):
-    one, starts = process(name)
-    fewer = simulate(one, KEY, starts[:2], steps=6).theta
-    np.testing.assert_allclose(fewer, simulate(one, KEY, starts, steps=6).theta[:2], rtol=1e-13)
+    first, starts = process(name)
+    fewer = simulate(first, KEY, starts[:2], steps=6).theta
+    np.testing.assert_allclose(fewer, simulate(first, KEY, starts, steps=6).theta[:2], rtol=1e-13)
 
 
 @pytest.mark.parametrize("every", [2, 6])
 def test_how_often_one_looks_changes_no_number(every):
-    one, starts = process()
-    each = simulate(one, KEY, starts, steps=6)
-    path = simulate(one, KEY, starts, steps=6, every=every)
-    np.testing.assert_array_equal(path.theta, each.theta[:, every - 1 :: every])
-    np.testing.assert_allclose(path.time, each.time[every - 1 :: every], rtol=1e-15)
+    first, starts = process()
+    value = simulate(first, KEY, starts, steps=6)
+    path = simulate(first, KEY, starts, steps=6, every=every)
+    np.testing.assert_array_equal(path.theta, value.theta[:, every - 1 :: every])
+    np.testing.assert_allclose(path.time, value.time[every - 1 :: every], rtol=1e-15)
 
 
 @pytest.mark.parametrize("pieces", [(1,) * 8, (3, 5)], ids=str)
 @pytest.mark.parametrize("name", ["label", "reshuffled"])
 def test_cut_anywhere_a_run_is_the_same(name, pieces):
     """An epoch of reshuffling has two steps here: a cut at 3 falls into the middle of one."""
-    one, starts = process(name)
-    keys, how = keys_for(KEY, 5), {"every": 1, "observe": itself}
-    whole, seen = step_many(one, keys, start_state(starts), steps=8, **how)
-    state, first, parts = start_state(starts), 0, []
+    left, starts = process(name)
+    keys, settings = keys_for(KEY, 5), {"every": 1, "observe": itself}
+    full, recorded = step_many(left, keys, start_state(starts), steps=8, **settings)
+    state, first, blocks = start_state(starts), 0, []
     for steps in pieces:
-        state, part = step_many(one, keys, state, first, steps=steps, **how)
-        parts.append(part)
+        state, piece = step_many(left, keys, state, first, steps=steps, **settings)
+        blocks.append(piece)
         first += steps
-    np.testing.assert_array_equal(jnp.concatenate(parts, axis=1), seen)
-    np.testing.assert_array_equal(state.theta, whole.theta)
-    np.testing.assert_array_equal(state.n_finite, whole.n_finite)
+    np.testing.assert_array_equal(jnp.concatenate(blocks, axis=1), recorded)
+    np.testing.assert_array_equal(state.theta, full.theta)
+    np.testing.assert_array_equal(state.n_finite, full.n_finite)
 
 
 @pytest.mark.slow
@@ -167,17 +170,19 @@ def test_side_by_side_a_member_keeps_its_numbers_whoever_else_is_there():
 
     everyone = run(members)
     for names in (["label"], ["same_diagonal", "bernoulli"]):
-        part = run(names)
+        piece = run(names)
         for name in names:
-            np.testing.assert_array_equal(part.theta[name], everyone.theta[name])
-            np.testing.assert_allclose(part.time[name], 0.05 * np.arange(1, 6), rtol=1e-15)
+            np.testing.assert_array_equal(piece.theta[name], everyone.theta[name])
+            np.testing.assert_allclose(piece.time[name], 0.05 * np.arange(1, 6), rtol=1e-15)
 
 
 def test_an_observable_is_seen_in_place_of_theta():
-    one, starts = process()
-    seen = simulate(one, KEY, starts, steps=6, every=2, observe=lambda t: {"norm": (t**2).sum()})
-    path = simulate(one, KEY, starts, steps=6, every=2).theta
-    np.testing.assert_allclose(seen["norm"], (path**2).sum(-1), rtol=1e-14)
+    first, starts = process()
+    recorded = simulate(
+        first, KEY, starts, steps=6, every=2, observe=lambda t: {"norm": (t**2).sum()}
+    )
+    path = simulate(first, KEY, starts, steps=6, every=2).theta
+    np.testing.assert_allclose(recorded["norm"], (path**2).sum(-1), rtol=1e-14)
 
 
 @pytest.mark.slow
@@ -185,12 +190,12 @@ def test_chains_given_different_rates_are_the_runs_at_each_rate():
     problem, theta = curved()
     model, rates = noise.label_noise(problem, 2, 0.3), np.asarray([0.01, 0.05, 0.1])
     starts = jnp.stack([theta] * 3)
-    seen = simulate(
+    recorded = simulate(
         lambda rate: sgd(model, rate), KEY, starts, steps=6, every=3, given=jnp.asarray(rates)
     )
     for i, rate in list(enumerate(rates))[1:]:
         alone = simulate(sgd(model, float(rate)), KEY, starts, steps=6, every=3)
-        np.testing.assert_allclose(seen[i], alone.theta[i], rtol=1e-12)
+        np.testing.assert_allclose(recorded[i], alone.theta[i], rtol=1e-12)
 
 
 def test_chains_may_be_given_their_own_data_noise_and_observable(rng):
@@ -204,11 +209,11 @@ def test_chains_may_be_given_their_own_data_noise_and_observable(rng):
     }
 
     def make(row):
-        own = problem.with_target_shift(row["targets"])
+        direct = problem.with_target_shift(row["targets"])
         return side_by_side(
             {
-                "label": sgd(noise.label_noise(own, 2, row["noise"]), row["dt"]),
-                "isotropic": langevin(noise.isotropic(own, row["variance"]), 0.05, row["dt"]),
+                "label": sgd(noise.label_noise(direct, 2, row["noise"]), row["dt"]),
+                "isotropic": langevin(noise.isotropic(direct, row["variance"]), 0.05, row["dt"]),
             }
         )
 
@@ -216,12 +221,12 @@ def test_chains_may_be_given_their_own_data_noise_and_observable(rng):
         return lambda theta: jax.tree.map(lambda t: t * row["dt"], theta)
 
     start = {name: jnp.stack([theta] * 3) for name in ("label", "isotropic")}
-    seen = simulate(make, KEY, start, steps=4, every=2, observe=look, given=rows)
+    recorded = simulate(make, KEY, start, steps=4, every=2, observe=look, given=rows)
     for i in (0, 2):
         row = jax.tree.map(lambda part, i=i: np.asarray(part)[i], rows)
         alone = simulate(make(row), KEY, start, steps=4, every=2, observe=look(row))
         for name in start:
-            np.testing.assert_allclose(seen[name][i], alone[name][i], rtol=1e-12)
+            np.testing.assert_allclose(recorded[name][i], alone[name][i], rtol=1e-12)
 
 
 @pytest.mark.parametrize("rate", [0.1, 2.5])
@@ -248,9 +253,9 @@ def test_lasted_counts_the_steps_until_a_chain_is_no_longer_finite(rate):
 
 
 def test_lasted_goes_on_where_it_stood():
-    one, starts = process()
+    first, starts = process()
     state = State(starts, jnp.arange(5))
-    after, _ = step_many(one, keys_for(KEY, 5), state, steps=8, every=1, observe=itself)
+    after, _ = step_many(first, keys_for(KEY, 5), state, steps=8, every=1, observe=itself)
     np.testing.assert_array_equal(after.n_finite, np.arange(5) + 8)
 
 
@@ -302,13 +307,13 @@ def test_two_of_a_batch_coincide_as_often_as_their_law_says(kind, twice):
 def test_no_draw_comes_twice():
     """Not at another step, in another chain, under another name or in another place."""
     kinds = {"a": Normal(3), "b": (Normal(3), Normal(3), Uniform(3))}
-    seen = [
-        np.ravel(part)
+    recorded = [
+        np.ravel(piece)
         for key in keys_for(KEY, 4)
         for step in range(6)
-        for part in jax.tree.leaves(draw(kinds, key, step, float))
+        for piece in jax.tree.leaves(draw(kinds, key, step, float))
     ]
-    assert len(np.unique(np.concatenate(seen))) == 4 * 6 * 4 * 3
+    assert len(np.unique(np.concatenate(recorded))) == 4 * 6 * 4 * 3
 
 
 def test_the_draws_of_a_path_do_not_depend_on_the_other_paths():
@@ -321,8 +326,8 @@ def test_the_draws_of_a_path_do_not_depend_on_the_other_paths():
 def test_numbers_have_the_type_of_theta():
     problem, theta = curved()
     single = sgd(noise.isotropic(problem, 0.1), 0.05)
-    found = draw(single.draw, KEY, 0, theta.astype("float32").dtype)
-    assert found.dtype == np.float32
+    result = draw(single.draw, KEY, 0, theta.astype("float32").dtype)
+    assert result.dtype == np.float32
 
 
 def test_there_is_no_way_to_draw_an_unknown_kind():
@@ -331,36 +336,36 @@ def test_there_is_no_way_to_draw_an_unknown_kind():
 
 
 def test_keys_of_chains_may_be_given():
-    one, starts = process()
+    first, starts = process()
     keys = keys_for(KEY, 5)
-    turned = simulate(one, keys[::-1], starts[::-1], steps=6).theta
-    np.testing.assert_array_equal(turned[::-1], simulate(one, KEY, starts, steps=6).theta)
+    turned = simulate(first, keys[::-1], starts[::-1], steps=6).theta
+    np.testing.assert_array_equal(turned[::-1], simulate(first, KEY, starts, steps=6).theta)
 
 
 @pytest.mark.parametrize(("steps", "every"), [(10, 3), (0, 1), (4, 0), (-4, 2), (4, 8)])
 def test_steps_that_every_does_not_divide_are_refused(steps, every):
-    one, starts = process()
+    first, starts = process()
     with pytest.raises(ValueError, match=f"not {steps} of {every}"):
-        simulate(one, KEY, starts, steps=steps, every=every)
+        simulate(first, KEY, starts, steps=steps, every=every)
 
 
 def test_a_block_without_chains_is_refused():
-    one, starts = process()
+    first, starts = process()
     with pytest.raises(ValueError, match="a block needs at least one chain, not 0"):
-        simulate(one, KEY, starts, steps=2, block=0)
+        simulate(first, KEY, starts, steps=2, block=0)
 
 
 def test_more_steps_than_a_number_of_32_bits_counts_are_refused():
-    one, starts = process()
+    first, starts = process()
     with pytest.raises(ValueError, match="fewer than 2147483648 steps, not 4294967296"):
-        simulate(one, KEY, starts, steps=2**32, every=2**31)
+        simulate(first, KEY, starts, steps=2**32, every=2**31)
 
 
 def test_an_epoch_of_reshuffling_on_a_linear_loss_sums_to_the_mean_gradient_exactly():
     """Where gradients do not depend on theta, what an epoch adds up to is no longer random."""
     flat = bowl(n=8)
     linear = type(flat)(lambda t, c: (c + 1) @ t, flat.examples)
-    one = sgd(noise.from_weights(linear, reshuffled(8, 2)), 0.1)
-    path = simulate(one, KEY, np.zeros((3, 3)), steps=12, every=4).theta
+    first = sgd(noise.from_weights(linear, reshuffled(8, 2)), 0.1)
+    path = simulate(first, KEY, np.zeros((3, 3)), steps=12, every=4).theta
     expected = -0.1 * 4 * np.arange(1, 4)[:, None] * np.ones(3)
     np.testing.assert_allclose(path, np.stack([expected] * 3), rtol=1e-12)

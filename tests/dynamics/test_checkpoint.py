@@ -32,10 +32,10 @@ CHUNKS = {"steps": 12, "every": 2, "chunk": 4, "observe": observe}
 
 
 def test_chunks_change_no_bit(run, tmp_path):
-    state, seen = simulate_resumable(*run, folder=tmp_path, **CHUNKS)
-    whole = simulate(*run, steps=12, every=2, observe=observe)
-    jax.tree.map(np.testing.assert_array_equal, seen, whole)
-    np.testing.assert_array_equal(state.theta, whole["theta"][:, -1])
+    state, recorded = simulate_resumable(*run, folder=tmp_path, **CHUNKS)
+    full = simulate(*run, steps=12, every=2, observe=observe)
+    jax.tree.map(np.testing.assert_array_equal, recorded, full)
+    np.testing.assert_array_equal(state.theta, full["theta"][:, -1])
     np.testing.assert_array_equal(state.n_finite, 12)
     assert len(list(tmp_path.glob("chunk-*.npz"))) == 3
 
@@ -57,8 +57,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, after):
     with pytest.raises(Stop):
         simulate_resumable(*run, folder=tmp_path / "cut", done=pull, **CHUNKS)
     assert len(list((tmp_path / "cut").glob("chunk-*.npz"))) == after
-    _, seen = simulate_resumable(*run, folder=tmp_path / "cut", **CHUNKS)
-    jax.tree.map(np.testing.assert_array_equal, seen, undisturbed)
+    _, recorded = simulate_resumable(*run, folder=tmp_path / "cut", **CHUNKS)
+    jax.tree.map(np.testing.assert_array_equal, recorded, undisturbed)
 
 
 @pytest.mark.slow
@@ -74,8 +74,8 @@ def test_a_damaged_chunk_is_run_again(run, tmp_path):
     _, good = simulate_resumable(*run, folder=tmp_path, **CHUNKS)
     hurt = tmp_path / "chunk-0001.npz"
     hurt.write_bytes(hurt.read_bytes()[:-30])
-    _, seen = simulate_resumable(*run, folder=tmp_path, **CHUNKS)
-    jax.tree.map(np.testing.assert_array_equal, seen, good)
+    _, recorded = simulate_resumable(*run, folder=tmp_path, **CHUNKS)
+    jax.tree.map(np.testing.assert_array_equal, recorded, good)
 
 
 def test_chunks_that_do_not_fit_are_refused(run, tmp_path):
@@ -86,8 +86,8 @@ def test_chunks_that_do_not_fit_are_refused(run, tmp_path):
 def other(run, **changed):
     """The same run but for what is changed."""
     process, key, start = run
-    parts = {"process": process, "key": key, "start": start} | changed
-    return parts["process"], parts["key"], parts["start"]
+    pieces = {"process": process, "key": key, "start": start} | changed
+    return pieces["process"], pieces["key"], pieces["start"]
 
 
 def cubed(noise_of=2, rate=0.01, power=4, far=0.0):
@@ -135,8 +135,8 @@ def test_chunks_of_unknown_origin_are_refused(run, tmp_path):
 def test_a_finished_run_may_go_on_for_longer(run, tmp_path):
     simulate_resumable(*run, folder=tmp_path, **CHUNKS)
     _, longer = simulate_resumable(*run, folder=tmp_path, **(CHUNKS | {"steps": 16}))
-    whole = simulate(*run, steps=16, every=2, observe=observe)
-    jax.tree.map(np.testing.assert_array_equal, longer, whole)
+    full = simulate(*run, steps=16, every=2, observe=observe)
+    jax.tree.map(np.testing.assert_array_equal, longer, full)
 
 
 AGAIN = """

@@ -48,7 +48,7 @@ STEPS = np.asarray([16, 32, 64])
 
 def begun(process):
     """The flat state that a process makes of START."""
-    return np.concatenate([np.ravel(part) for part in jax.tree.leaves(process.begin(START))])
+    return np.concatenate([np.ravel(piece) for piece in jax.tree.leaves(process.begin(START))])
 
 
 @cache
@@ -72,8 +72,8 @@ def test_mean_and_covariance_converge_at_the_weak_order(make, equation, order):
     errors = []
     for steps in STEPS:
         a, b, first = matrices(make, steps)
-        found, spread = after(a, b, steps, first)
-        errors.append((abs(found[:size] - mean).max(), abs(spread[:size, :size] - cov).max()))
+        result, deviation = after(a, b, steps, first)
+        errors.append((abs(result[:size] - mean).max(), abs(deviation[:size, :size] - cov).max()))
     for error in zip(*errors, strict=True):
         np.testing.assert_allclose(slope(error, 1 / STEPS), order, atol=0.15)
 
@@ -86,13 +86,13 @@ def shared_noise(make, equation, dt):
     """
     drift, sigma = equation
     eye = np.eye(len(drift))
-    _, spread = solution(drift, sigma, dt, np.zeros(len(drift)))
+    _, deviation = solution(drift, sigma, dt, np.zeros(len(drift)))
     if make is SCHEMES["baoab"][0]:
         norm = ((1 - np.exp(-2 * FRICTION * dt)) / (2 * FRICTION)) ** 0.5
         slowed = drift + FRICTION * eye
     else:
         norm, slowed = dt**0.5, drift
-    return np.linalg.solve(slowed, eye - expm(-slowed * dt)) @ sigma / norm, spread
+    return np.linalg.solve(slowed, eye - expm(-slowed * dt)) @ sigma / norm, deviation
 
 
 @pytest.mark.parametrize(("make", "equation", "_"), SCHEMES.values(), ids=SCHEMES.keys())
@@ -105,7 +105,7 @@ def test_paths_converge_at_strong_order_1_for_additive_noise(make, equation, _):
     size, errors = len(drift), []
     for steps in STEPS:
         a, b, first = matrices(make, steps)
-        shared, spread = shared_noise(make, equation, 1 / steps)
+        shared, deviation = shared_noise(make, equation, 1 / steps)
         sign = np.sign(np.sum(b[:size] * sigma))
         both = np.block(
             [
@@ -113,7 +113,7 @@ def test_paths_converge_at_strong_order_1_for_additive_noise(make, equation, _):
                 [np.zeros((size, len(a))), expm(-drift / steps)],
             ]
         )
-        kicks = np.block([[b @ b.T, sign * b @ shared.T], [sign * shared @ b.T, spread]])
+        kicks = np.block([[b @ b.T, sign * b @ shared.T], [sign * shared @ b.T, deviation]])
         start = np.concatenate([first, START, np.zeros(size - 3)])
         mean, cov = start, np.zeros_like(both)
         for _ in range(steps):
@@ -146,9 +146,9 @@ def test_paths_converge_at_strong_order_one_half_where_noise_grows_with_theta():
         step = langevin(model, 1.0, dt).step
         a = float(step(jnp.ones(1), jnp.zeros(1))[0])
         b = a - float(step(jnp.ones(1), jnp.ones(1))[0])  # the sign of the noise is descent's
-        own, exact = a**2 + b**2, np.exp((s**2 - 2 * h) * dt)
+        direct, exact = a**2 + b**2, np.exp((s**2 - 2 * h) * dt)
         cross = np.exp(-h * dt) * (a + b * s * dt**0.5)
-        errors.append((own**n + exact**n - 2 * cross**n) ** 0.5)
+        errors.append((direct**n + exact**n - 2 * cross**n) ** 0.5)
     np.testing.assert_allclose(slope(errors, 1 / steps), 0.5, atol=0.05)
 
 
@@ -253,7 +253,7 @@ def of_inertia(spread, law, kind):
         return jax.vmap(lambda z: process.step(state, z[None])[:2])(jnp.asarray(points))
 
     def moments(dt):
-        x, v = (np.asarray(part)[:, 0] for part in ends(dt))
+        x, v = (np.asarray(piece)[:, 0] for piece in ends(dt))
         return np.asarray([weights @ sp.lambdify((X, V), f)(x, v) for f in MOMENTS])
 
     return moments
@@ -301,7 +301,7 @@ def moments_after(make, outcomes, steps):
     def ends(theta, rate):
         return jax.vmap(lambda z: make(rate).step(theta, z)[0])(outcomes)
 
-    found = []
+    result = []
     for n in steps:
         at_0, at_1 = (np.asarray(ends(jnp.full(1, x), 2 / n)) for x in (0.0, 1.0))
         a, b, first, second = at_1 - at_0, at_0, 0.8, 0.64
@@ -310,8 +310,8 @@ def moments_after(make, outcomes, steps):
                 np.mean(a * first + b),
                 np.mean(a**2 * second + 2 * a * b * first + b**2),
             )
-        found.append((first, second))
-    return np.asarray(found)
+        result.append((first, second))
+    return np.asarray(result)
 
 
 def of_descent_and(scheme, steps):
@@ -327,16 +327,16 @@ def of_descent_and(scheme, steps):
 
 def test_euler_at_the_rate_has_the_two_moments_of_descent_for_ever():
     """Whatever the time and the rate, though C depends on theta: linear gradients."""
-    exact, found = of_descent_and(langevin, [8])
-    np.testing.assert_allclose(found, exact, rtol=1e-12)
+    exact, result = of_descent_and(langevin, [8])
+    np.testing.assert_allclose(result, exact, rtol=1e-12)
 
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_the_equation_of_an_order_solved_to_second_order_is_that_close_to_descent(order):
     """Li, Tai & E: E theta and E theta^2 at a fixed time, error rate^order; steps by Heun."""
     steps = np.asarray([64, 128, 256])
-    exact, found = of_descent_and(lambda model, rate: heun(model, rate, order=order), steps)
-    orders = slope(abs(found - exact).max(1), 1 / steps)
+    exact, result = of_descent_and(lambda model, rate: heun(model, rate, order=order), steps)
+    orders = slope(abs(result - exact).max(1), 1 / steps)
     np.testing.assert_allclose(orders, order, atol=0.15)
 
 
@@ -353,8 +353,8 @@ def test_the_second_order_drift_is_that_of_the_modified_loss(scheme):
         return ridge(t) + rate / 4 * (grad(ridge)(t) ** 2).sum()
 
     process = scheme(noise.full_batch(problem), rate, dt, order=2, weight_decay=decay)
-    found = (theta - process.step(theta, torch.zeros(0))) / dt
-    torch.testing.assert_close(found, grad(modified)(theta), rtol=1e-5, atol=0)
+    result = (theta - process.step(theta, torch.zeros(0))) / dt
+    torch.testing.assert_close(result, grad(modified)(theta), rtol=1e-5, atol=0)
 
 
 def test_weakly_changes_normal_numbers_only_wherever_they_stand():
@@ -383,8 +383,8 @@ def test_the_exact_process_has_no_error_at_any_step():
     expected = solution(drift, sigma, 2.0, start)
     for steps in (1, 2, 7):
         process = ornstein_uhlenbeck(drift, sigma @ sigma.T, 2 / steps)
-        found = after(*affine(process, 6), steps, start)
-        for ours, theirs in zip(found, expected, strict=True):
+        result = after(*affine(process, 6), steps, start)
+        for ours, theirs in zip(result, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
@@ -397,8 +397,8 @@ def test_very_short_and_very_long_steps_cost_no_digits(dt):
     drift = np.asarray([[1.0, 2.0, 0.0], [-2.0, 1.5, 0.4], [0.0, -0.4, 0.8]])
     sigma = np.diag([1.0, 0.5, 2.0])
     _, b = affine(ornstein_uhlenbeck(drift, sigma @ sigma.T, dt), 3)
-    rest = solution(drift, sigma, 1e3, np.zeros(3))[1]
-    expected, rtol = (sigma @ sigma.T * dt, 1e-4) if dt < 1 else (rest, 1e-10)
+    remainder = solution(drift, sigma, 1e3, np.zeros(3))[1]
+    expected, rtol = (sigma @ sigma.T * dt, 1e-4) if dt < 1 else (remainder, 1e-10)
     np.testing.assert_allclose(b @ b.T, expected, rtol=rtol, atol=1e-5 * dt if dt < 1 else 1e-12)
 
 
@@ -481,10 +481,10 @@ def test_a_solver_of_another_house_takes_the_same_steps(rng):
 
     drift = diffrax.ODETerm(lambda t, y, args: -jnp.asarray(HESSIAN) @ y)
     kicks = diffrax.ControlTerm(lambda t, y, args: -STRENGTH * jnp.eye(3), Given())
-    found = diffrax.diffeqsolve(
+    result = diffrax.diffeqsolve(
         diffrax.MultiTerm(drift, kicks), diffrax.Euler(), 0.0, steps * dt, dt, jnp.asarray(START)
     )
     theta, step = jnp.asarray(START), jax.jit(langevin(BOWL, RATE, dt).step)
     for row in white:
         theta = step(theta, row)
-    np.testing.assert_allclose(found.ys[-1], theta, rtol=1e-10)
+    np.testing.assert_allclose(result.ys[-1], theta, rtol=1e-10)

@@ -23,7 +23,9 @@ def task(net, n, seed=0):
     rng = np.random.default_rng(seed)
     x, y, shift = (rng.normal(size=(n, net.widths[end])) for end in (0, -1, -1))
     theta, weights = rng.normal(size=net.size), rng.normal(size=n)
-    return mlp_problem(net, jnp.asarray(x), jnp.asarray(y)), *map(jnp.asarray, (theta, weights, shift))
+    return mlp_problem(net, jnp.asarray(x), jnp.asarray(y)), *map(
+        jnp.asarray, (theta, weights, shift)
+    )
 
 
 @pytest.mark.parametrize("n", [FEW, MANY])
@@ -34,15 +36,15 @@ def test_every_derivative_is_that_of_automatic_differentiation(net, n):
 
     @jax.jit
     def all_of(theta, weights, shift):
-        found = []
-        for one in (problem, replace(problem, backward=None)):
-            found += [one.gradient(theta), one.weighted_gradient(theta, weights)]
-            found += [one.weighted_gradient(theta, weights, shift), one.hvp(theta, direction)]
-        return found
+        result = []
+        for first in (problem, replace(problem, backward=None)):
+            result += [first.gradient(theta), first.weighted_gradient(theta, weights)]
+            result += [first.weighted_gradient(theta, weights, shift), first.hvp(theta, direction)]
+        return result
 
-    found = all_of(theta, weights, shift)
-    for one, other in zip(found[:4], found[4:], strict=True):
-        assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+    result = all_of(theta, weights, shift)
+    for first, second in zip(result[:4], result[4:], strict=True):
+        assert_allclose(first, second, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("n", [FEW, MANY])
@@ -91,7 +93,7 @@ def test_chains_are_those_of_automatic_differentiation(kind, law):
 def test_single_precision_stays_single():
     net = MLP((3, 4, 2))
     problem, theta, *_ = task(net, 5)
-    single = replace(problem, examples=tuple(part.astype("float32") for part in problem.examples))
+    single = replace(problem, examples=tuple(piece.astype("float32") for piece in problem.examples))
     assert single.gradient(theta.astype("float32")).dtype == np.float32
 
 

@@ -36,10 +36,10 @@ def test_heavy_ball_takes_the_steps_of_torch(how, rng):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.2])
 def test_nesterov_takes_the_steps_of_torch(weight_decay, rng):
-    how = {"momentum": 0.9, "weight_decay": weight_decay}
+    settings = {"momentum": 0.9, "weight_decay": weight_decay}
     ours, theirs = side_by_side(
-        lambda model: nesterov(model, 0.05, **how),
-        lambda of: torch.optim.SGD(of, 0.05, nesterov=True, **how),
+        lambda model: nesterov(model, 0.05, **settings),
+        lambda of: torch.optim.SGD(of, 0.05, nesterov=True, **settings),
         rng,
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
@@ -67,8 +67,8 @@ def test_without_momentum_it_is_descent(make, rng):
     model = noise.minibatch(problem, 2)
     drawn = numbers(model.draw, 0, rng, torch.asarray)
     process = make(model, 0.1, 0.0, weight_decay=0.3)
-    found = process.theta(process.step(process.begin(theta), drawn))
-    torch.testing.assert_close(found, sgd(model, 0.1, 0.3).step(theta, drawn), rtol=1e-12, atol=0)
+    result = process.theta(process.step(process.begin(theta), drawn))
+    torch.testing.assert_close(result, sgd(model, 0.1, 0.3).step(theta, drawn), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("make", [heavy_ball, nesterov], ids=["heavy ball", "nesterov"])
@@ -78,9 +78,9 @@ def test_decoupled_decay_shrinks_theta_and_leaves_the_velocity_alone(make, rng):
     model, rate, decay = noise.minibatch(problem, 2), 0.1, 0.4
     drawn, state = numbers(model.draw, 0, rng, torch.asarray), (theta, theta**2)
     bare = make(model, rate, 0.7).step(state, drawn)
-    found = make(model, rate, 0.7, weight_decay=decay, decoupled=True).step(state, drawn)
-    torch.testing.assert_close(found[1], bare[1], rtol=0, atol=0)
-    torch.testing.assert_close(found[0], bare[0] - rate * decay * theta, rtol=1e-12, atol=1e-14)
+    result = make(model, rate, 0.7, weight_decay=decay, decoupled=True).step(state, drawn)
+    torch.testing.assert_close(result[1], bare[1], rtol=0, atol=0)
+    torch.testing.assert_close(result[0], bare[0] - rate * decay * theta, rtol=1e-12, atol=1e-14)
 
 
 def test_weight_decay_is_a_ridge_in_the_loss(rng):
@@ -89,8 +89,8 @@ def test_weight_decay_is_a_ridge_in_the_loss(rng):
     model = noise.minibatch(problem, 2)
     drawn = numbers(model.draw, 0, rng, torch.asarray)
     expected = theta - 0.1 * (model.gradient(theta, drawn) + 0.3 * theta)
-    found = sgd(model, 0.1, weight_decay=0.3).step(theta, drawn)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    result = sgd(model, 0.1, weight_decay=0.3).step(theta, drawn)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=0)
 
 
 def resting(hessian, c, rate, momentum):
@@ -108,8 +108,8 @@ def resting(hessian, c, rate, momentum):
 def test_heavy_ball_rests_where_the_block_lyapunov_equation_says(rate, momentum):
     model = noise.gaussian(noise.minibatch(bowl(), 2))
     c = matrix(model.covariance(jnp.zeros(3)), 3, jnp.asarray)
-    found = at_rest(heavy_ball(model, rate, momentum), 3)
-    np.testing.assert_allclose(found, resting(HESSIAN, c, rate, momentum), rtol=1e-9)
+    result = at_rest(heavy_ball(model, rate, momentum), 3)
+    np.testing.assert_allclose(result, resting(HESSIAN, c, rate, momentum), rtol=1e-9)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.6, 0.9])
@@ -119,8 +119,8 @@ def test_heavy_ball_with_isotropic_noise_rests_at_its_closed_form(momentum):
     h, basis = np.linalg.eigh(HESSIAN)
     top, bottom = 1 + momentum, h * (1 - momentum) * (2 * (1 + momentum) - rate * h)
     expected = basis * (rate * variance * top / bottom) @ basis.T
-    found = at_rest(heavy_ball(noise.isotropic(bowl(), variance), rate, momentum), 3)
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    result = at_rest(heavy_ball(noise.isotropic(bowl(), variance), rate, momentum), 3)
+    np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_dampening_is_a_smaller_rate(rng):
@@ -130,8 +130,8 @@ def test_dampening_is_a_smaller_rate(rng):
     drawn = numbers(model.draw, 0, rng, torch.asarray)
     dampened = heavy_ball(model, 0.1, 0.7, dampening=0.6)
     small = heavy_ball(model, 0.04, 0.7)
-    found = dampened.step((theta, 0 * theta), (drawn, 3))[0]
-    torch.testing.assert_close(found, small.step((theta, 0 * theta), drawn)[0], rtol=1e-12, atol=0)
+    result = dampened.step((theta, 0 * theta), (drawn, 3))[0]
+    torch.testing.assert_close(result, small.step((theta, 0 * theta), drawn)[0], rtol=1e-12, atol=0)
 
 
 REFUSED = {
@@ -163,5 +163,5 @@ def test_momentum_may_be_traced():
         process = heavy_ball(model, jnp.asarray(0.1), momentum)
         return process.step((theta, theta), ())[0]
 
-    found = jax.vmap(moved)(jnp.asarray([0.0, 0.5]))
-    np.testing.assert_allclose(found[0] - found[1], 0.05 * theta, rtol=1e-10)
+    result = jax.vmap(moved)(jnp.asarray([0.0, 0.5]))
+    np.testing.assert_allclose(result[0] - result[1], 0.05 * theta, rtol=1e-10)

@@ -121,9 +121,9 @@ def test_every_process_is_one_in_torch_and_jax(make, rng):
         a = step(a, jax.tree.map(jnp.asarray, drawn))
         b = theirs.step(b, jax.tree.map(_for_torch, drawn))
     assert ours.theta(a).shape == (2,)
-    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert other.dtype == torch.float64
-        np.testing.assert_allclose(other, one, rtol=1e-10)
+    for first, second in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert second.dtype == torch.float64
+        np.testing.assert_allclose(second, first, rtol=1e-10)
 
 
 def test_chains_count_their_steps_from_zero_and_their_time_by_the_schedule():
@@ -159,8 +159,8 @@ def test_a_constant_schedule_is_a_constant_rate(make, rng):
     problem, theta = curved("torch")
     model = noise.minibatch(problem, 2)
     drawn = numbers(make(model, 0.1).draw, 0, rng, torch.asarray)
-    found = make(model, lambda k: 0.1).step(theta, (drawn, 5))
-    assert torch.equal(found, make(model, 0.1).step(theta, drawn))
+    result = make(model, lambda k: 0.1).step(theta, (drawn, 5))
+    assert torch.equal(result, make(model, 0.1).step(theta, drawn))
 
 
 def test_a_negative_decay_is_refused():
@@ -189,10 +189,10 @@ def test_a_langevin_step_of_one_rate_has_the_mean_and_covariance_of_descent(name
     problem, theta = curved()
     model, rate = NOISES[name](problem), 0.1
     step = jax.jit(langevin(model, rate).step)
-    still = jnp.zeros(model.normal.size)
-    b = jax.jit(jax.jacobian(step, 1))(theta, still)
+    zeros = jnp.zeros(model.normal.size)
+    b = jax.jit(jax.jacobian(step, 1))(theta, zeros)
     gradient, covariance = moments(noisy_gradients(model, theta))
-    np.testing.assert_allclose(step(theta, still), theta - rate * gradient, rtol=1e-12)
+    np.testing.assert_allclose(step(theta, zeros), theta - rate * gradient, rtol=1e-12)
     np.testing.assert_allclose(b @ b.T, rate**2 * covariance, rtol=1e-10, atol=1e-15)
 
 
@@ -201,11 +201,11 @@ def test_a_langevin_step_moves_by_dt_and_spreads_by_rate_times_dt(dt):
     problem, theta = curved()
     model, rate = noise.minibatch(problem, 2), 0.1
     process = langevin(model, rate, dt)
-    still = jnp.zeros(process.draw.size)
-    b = jax.jit(jax.jacobian(process.step, 1))(theta, still)
+    zeros = jnp.zeros(process.draw.size)
+    b = jax.jit(jax.jacobian(process.step, 1))(theta, zeros)
     c = matrix(model.covariance(theta), SIZE, jnp.asarray)
     np.testing.assert_allclose(
-        process.step(theta, still), theta - dt * problem.gradient(theta), rtol=1e-12
+        process.step(theta, zeros), theta - dt * problem.gradient(theta), rtol=1e-12
     )
     np.testing.assert_allclose(b @ b.T, rate * dt * c, rtol=1e-10, atol=1e-15)
     assert process.dt == dt
@@ -237,9 +237,9 @@ def test_descent_comes_to_rest_at_the_stationary_covariance(replacement):
     model = noise.minibatch(problem, 3, replacement)
     path = simulate(sgd(model, rate), jax.random.key(0), jnp.zeros((4000, 3)), steps=60, every=60)
     c = matrix(model.covariance(jnp.zeros(3)), 3, jnp.asarray)
-    rest, expected = path.theta[:, -1], stationary_covariance(HESSIAN, c, rate)
-    assert np.all(abs(mean(rest).z(0)) < SURE)
-    assert np.all(abs(mean(rest[:, :, None] * rest[:, None, :]).z(expected)) < SURE)
+    remainder, expected = path.theta[:, -1], stationary_covariance(HESSIAN, c, rate)
+    assert np.all(abs(mean(remainder).z(0)) < SURE)
+    assert np.all(abs(mean(remainder[:, :, None] * remainder[:, None, :]).z(expected)) < SURE)
 
 
 def test_descent_without_noise_follows_its_eigenmodes(rng):
@@ -257,9 +257,9 @@ def test_together_each_member_takes_its_own_step(rng):
     both = side_by_side(members)
     drawn = jax.tree.map(torch.asarray, by_hand(both.draw, rng))
     thetas = {name: (1 + i / 10) * theta for i, name in enumerate(members)}
-    found = both.step(thetas, drawn)
+    result = both.step(thetas, drawn)
     for name, member in members.items():
-        assert torch.equal(found[name], member.step(thetas[name], drawn[name]))
+        assert torch.equal(result[name], member.step(thetas[name], drawn[name]))
 
 
 def test_additive_noise_may_depend_on_theta(rng):

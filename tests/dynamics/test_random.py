@@ -72,8 +72,8 @@ def test_a_number_is_the_word_of_its_key_name_step_and_place():
     named = jax.random.fold_in(key, crc32(b"['a']"))
     count = np.asarray([9, 9, 9, 0, 1, 2], "uint32")
     words = np.asarray(threefry_2x32(jax.random.key_data(named), count))
-    found = at(kinds, key, 9)["a"]
-    np.testing.assert_array_equal(found, (words[:5] >> 8) / np.float32(2**24))
+    result = at(kinds, key, 9)["a"]
+    np.testing.assert_array_equal(result, (words[:5] >> 8) / np.float32(2**24))
 
 
 @pytest.mark.parametrize(
@@ -105,23 +105,23 @@ def test_numbers_of_other_steps_places_and_chains_are_independent(seed, dtype):
     z = drawn(Normal(6), dtype, seed).astype(float)
     pairs = [(z[:-1], z[1:]), (z[:-2], z[2:]), (z[..., :1], z[..., 1:]), (z[:, :3], z[:, 3:])]
     pairs += [(z[:, :5], z[:, 1:])]
-    for one, two in pairs:
-        assert abs(mean((one * two).ravel()).z(0)) < SURE
-        assert abs(mean((one**2 * two**2).ravel()).z(1)) < SURE
+    for first, two in pairs:
+        assert abs(mean((first * two).ravel()).z(0)) < SURE
+        assert abs(mean((first**2 * two**2).ravel()).z(1)) < SURE
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_normal_numbers_are_those_of_box_and_muller(dtype, rng):
     """Radius (-2 log u)^1/2; angle the low bits about the axis that two bits name."""
     bits = 32 if dtype == "float32" else 64
-    one, two = rng.integers(0, 2**bits, (2, 300), dtype=f"uint{bits}")
+    first, two = rng.integers(0, 2**bits, (2, 300), dtype=f"uint{bits}")
     low = (two << np.uint8(2)).astype(f"int{bits}").astype(float) * 2.0 ** (1 - bits)
     turns = np.asarray([0, -1, 2, 1])[(two >> np.uint8(bits - 2)).astype(int)]
     angle = np.pi / 4 * low + np.pi / 2 * turns
-    radius = np.sqrt(-2 * np.log((one.astype(float) + 0.5) / 2.0**bits))
-    found = _polar(jnp.asarray(one), jnp.asarray(two), jnp.dtype(dtype))
+    radius = np.sqrt(-2 * np.log((first.astype(float) + 0.5) / 2.0**bits))
+    result = _polar(jnp.asarray(first), jnp.asarray(two), jnp.dtype(dtype))
     room = 8 * np.finfo(dtype).eps * radius.max()
-    np.testing.assert_allclose(found, radius * [np.cos(angle), np.sin(angle)], rtol=0, atol=room)
+    np.testing.assert_allclose(result, radius * [np.cos(angle), np.sin(angle)], rtol=0, atol=room)
 
 
 def test_the_logarithm_has_the_digits_of_single_precision(rng):
@@ -137,10 +137,10 @@ def test_the_most_extreme_words_give_finite_numbers(dtype, reach):
     """The least u is 2^-33, or 2^-65: radius (2 reach log 2)^1/2."""
     bits = reach - 1
     ends = np.asarray([0, 2**bits - 1], f"uint{bits}")
-    one, two = (jnp.asarray(part.ravel()) for part in np.meshgrid(ends, ends))
-    found = np.stack(_polar(one, two, jnp.dtype(dtype)))
-    assert np.all(np.isfinite(found))
-    largest = np.sqrt((found**2).sum(0)).max()
+    first, two = (jnp.asarray(piece.ravel()) for piece in np.meshgrid(ends, ends))
+    result = np.stack(_polar(first, two, jnp.dtype(dtype)))
+    assert np.all(np.isfinite(result))
+    largest = np.sqrt((result**2).sum(0)).max()
     np.testing.assert_allclose(largest, math.sqrt(2 * reach * math.log(2)), rtol=1e-6)
 
 
@@ -175,21 +175,21 @@ def test_three_points_have_five_moments_of_normal_numbers():
 def test_an_index_is_the_integer_part_of_n_times_a_word(words, n):
     """In 32-bit arithmetic, what Python does in integers of any length."""
     padded = np.asarray((words * 4)[:4], "uint32")
-    found = _below(padded, np.uint32(n))
-    assert [int(x) for x in found] == [int(w) * n >> 32 for w in padded]
+    result = _below(padded, np.uint32(n))
+    assert [int(x) for x in result] == [int(w) * n >> 32 for w in padded]
 
 
 @pytest.mark.parametrize(("size", "below"), [(1, 5), (4, 4), (6, 40)])
 def test_distinct_indices_are_those_of_a_list_that_is_shuffled(size, below, rng):
     """Fisher and Yates by hand: entry j changes places with one behind it."""
     words = rng.integers(0, 2**32, (size, 50), dtype="uint32")
-    found = np.asarray(_distinct(jnp.asarray(words), below))
+    result = np.asarray(_distinct(jnp.asarray(words), below))
     for chain in range(50):
         entries = list(range(below))
         for j in range(size):
-            other = j + (int(words[j, chain]) * (below - j) >> 32)
-            entries[j], entries[other] = entries[other], entries[j]
-        assert entries[:size] == found[:, chain].tolist()
+            second = j + (int(words[j, chain]) * (below - j) >> 32)
+            entries[j], entries[second] = entries[second], entries[j]
+        assert entries[:size] == result[:, chain].tolist()
 
 
 def test_an_epoch_is_a_permutation_and_the_next_another():
@@ -204,17 +204,17 @@ def test_an_epoch_is_a_permutation_and_the_next_another():
 
 def test_an_order_that_is_carried_on_is_the_one_made_anew():
     kinds, keys = (Permutation(2, 7), Normal(2)), keys_for(jax.random.key(0), 3)
-    own = streams(kinds, keys)
+    direct = streams(kinds, keys)
 
     @jax.jit
     def both(k, before):
-        order = orders(kinds, own, k, before)
-        return order, numbers(kinds, own, k, float, order), draw(kinds, keys, k, float)
+        order = orders(kinds, direct, k, before)
+        return order, numbers(kinds, direct, k, float, order), draw(kinds, keys, k, float)
 
-    carried = orders(kinds, own, 0)
+    carried = orders(kinds, direct, 0)
     for k in range(7):
-        carried, found, anew = both(k, carried)
-        jax.tree.map(np.testing.assert_array_equal, found, anew)
+        carried, result, anew = both(k, carried)
+        jax.tree.map(np.testing.assert_array_equal, result, anew)
 
 
 def test_the_number_of_the_step_is_handed_on():

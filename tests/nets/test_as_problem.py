@@ -37,8 +37,8 @@ def classifier(rng):
     net = torch.nn.Sequential(
         torch.nn.Linear(4, 5), torch.nn.LayerNorm(5), torch.nn.Tanh(), torch.nn.Linear(5, 3)
     ).double()
-    for part in net.parameters():
-        part.data = torch.asarray(rng.normal(size=tuple(part.shape)))
+    for piece in net.parameters():
+        piece.data = torch.asarray(rng.normal(size=tuple(piece.shape)))
     inputs, classes = rng.normal(size=(12, 4)), rng.integers(0, 3, 12)
     return net, torch.asarray(inputs), torch.asarray(classes)
 
@@ -59,14 +59,14 @@ def test_a_flat_network_has_the_losses_and_gradients_of_autograd(classifier):
 def test_the_gradient_of_each_example_is_that_of_the_example_alone(classifier):
     net, inputs, classes = classifier
     problem, theta = as_problem(net, each_entropy, inputs, classes)
-    for i, found in enumerate(problem.gradients(theta)):
+    for i, result in enumerate(problem.gradients(theta)):
         loss = cross_entropy(net(inputs[i : i + 1]), classes[i : i + 1])
-        np.testing.assert_allclose(found, gradient_by_autograd(net, loss), rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(result, gradient_by_autograd(net, loss), rtol=1e-10, atol=1e-14)
 
 
 def test_theta_is_a_copy_and_the_network_stays_as_it_was(classifier):
     net, inputs, classes = classifier
-    before = [part.clone() for part in net.parameters()]
+    before = [piece.clone() for piece in net.parameters()]
     problem, theta = as_problem(net, each_entropy, inputs, classes)
     theta += 1
     problem.gradient(theta)
@@ -130,9 +130,9 @@ NAN[[3, 7], 1] = torch.nan
 )
 def test_what_cannot_be_fitted_is_refused_by_a_sentence(classifier, changed, said):
     net, inputs, targets = classifier
-    given = {"loss": each_entropy, "inputs": inputs, "targets": targets} | changed
+    arguments = {"loss": each_entropy, "inputs": inputs, "targets": targets} | changed
     with pytest.raises(ValueError, match=said):
-        as_problem(net, **given)
+        as_problem(net, **arguments)
 
 
 def test_looking_whether_examples_fit_draws_no_random_numbers(classifier):
@@ -145,8 +145,8 @@ def test_looking_whether_examples_fit_draws_no_random_numbers(classifier):
 def convolutional(form=torch.contiguous_format):
     """A small network of convolutions, its weights laid as asked, with images and classes."""
     torch.manual_seed(3)
-    parts = torch.nn.Conv2d(2, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3), torch.nn.Flatten()
-    net = torch.nn.Sequential(*parts, torch.nn.Linear(12, 3)).to(memory_format=form)
+    pieces = torch.nn.Conv2d(2, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3), torch.nn.Flatten()
+    net = torch.nn.Sequential(*pieces, torch.nn.Linear(12, 3)).to(memory_format=form)
     return net, torch.randn(8, 2, 6, 6), torch.randint(3, (8,))
 
 
@@ -178,21 +178,23 @@ def test_autocast_makes_the_products_of_the_network_in_its_type_and_no_other():
         outputs = net(x)
     assert outputs.dtype == torch.bfloat16
     loss = each_entropy(outputs.float(), y).mean()
-    found = coarse.gradient(theta)
-    assert found.dtype == coarse.losses(theta, x, y).dtype == torch.float32
-    torch.testing.assert_close(found, gradient_by_autograd(net, loss), rtol=1e-6, atol=1e-7)
-    apart = torch.linalg.vector_norm(found - fine.gradient(theta)) / torch.linalg.vector_norm(found)
+    result = coarse.gradient(theta)
+    assert result.dtype == coarse.losses(theta, x, y).dtype == torch.float32
+    torch.testing.assert_close(result, gradient_by_autograd(net, loss), rtol=1e-6, atol=1e-7)
+    apart = torch.linalg.vector_norm(result - fine.gradient(theta)) / torch.linalg.vector_norm(
+        result
+    )
     assert 1e-4 < apart < 16 * torch.finfo(torch.bfloat16).eps
-    traces = [noise.minibatch(each, 4).covariance(theta).trace() for each in (coarse, fine)]
+    traces = [noise.minibatch(value, 4).covariance(theta).trace() for value in (coarse, fine)]
     assert traces[0] == traces[1]
 
 
 def test_a_walk_repeats_itself_with_its_seed_and_not_with_another(classifier):
     problem, theta = as_problem(classifier[0], each_entropy, *classifier[1:])
     process = sgd(noise.minibatch(problem, 4), 0.05)
-    first, again, other = (list(islice(walk(process, theta, seed), 5)) for seed in (3, 3, 4))
+    first, again, second = (list(islice(walk(process, theta, seed), 5)) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[-1], other[-1])
+    assert not torch.equal(first[-1], second[-1])
     generator = torch.Generator().manual_seed(3)
     assert torch.equal(next(walk(process, theta, generator)), first[0])
 
@@ -207,13 +209,13 @@ def test_a_walk_is_the_loop_that_its_draws_and_steps_make():
     problem, theta = curved("torch")
     process = sgd(noise.label_noise(problem, 2, 0.1), 0.05)
     generator = torch.Generator().manual_seed(5)
-    for drawn, seen in zip(
+    for drawn, recorded in zip(
         islice(draws(process.draw, generator, theta.dtype), 4),
         walk(process, theta, 5),
         strict=False,
     ):
         theta = process.step(theta, drawn)
-        assert torch.equal(theta, seen)
+        assert torch.equal(theta, recorded)
 
 
 def test_two_walks_go_together():
@@ -279,9 +281,9 @@ def test_a_mean_squared_loss_needs_its_own_mean_over_outputs(classifier):
 
 def one_by_one(net, loss, inputs, targets):
     """Gradients of the trained parameters (n, p) by autograd."""
-    trained = [part for part in net.parameters() if part.requires_grad]
-    each = loss(net(inputs), targets)
-    rows = [torch.autograd.grad(one, trained, retain_graph=True) for one in each]
+    trained = [piece for piece in net.parameters() if piece.requires_grad]
+    value = loss(net(inputs), targets)
+    rows = [torch.autograd.grad(first, trained, retain_graph=True) for first in value]
     return torch.stack([torch.cat([g.reshape(-1) for g in row]) for row in rows])
 
 
@@ -320,8 +322,8 @@ def test_the_covariance_of_a_flat_network_is_dense_at_any_theta(classifier, repl
     model = noise.minibatch(problem, 4, replacement)
     for theta in (start, start / 2 + 0.1):
         g = problem.gradients(theta).numpy()
-        share = 1 if replacement else (12 - 4) / (12 - 1)
-        expected = share / 4 * np.cov(g.T, bias=True)
+        fraction = 1 if replacement else (12 - 4) / (12 - 1)
+        expected = fraction / 4 * np.cov(g.T, bias=True)
         c = model.covariance(theta)
         np.testing.assert_allclose(matrix(c, len(theta), torch.asarray), expected, atol=1e-12)
 
@@ -361,10 +363,10 @@ def made(request, regression):
 def test_what_is_added_to_a_gradient_has_the_covariance_it_claims(made):
     """Exactly: the noise is linear in the white numbers, which are put in one at a time."""
     model, theta, g = made
-    middle = model.gradient(theta, torch.zeros(model.draw.size).double())
-    np.testing.assert_allclose(middle, g.mean(0), rtol=1e-9, atol=1e-13)
+    center = model.gradient(theta, torch.zeros(model.draw.size).double())
+    np.testing.assert_allclose(center, g.mean(0), rtol=1e-9, atol=1e-13)
     b = torch.stack([model.gradient(theta, e) for e in torch.eye(model.draw.size).double()], 1)
-    b = (b - middle[:, None]).numpy()
+    b = (b - center[:, None]).numpy()
     claimed = matrix(model.covariance(theta), len(theta), torch.asarray)
     np.testing.assert_allclose(b @ b.T, claimed, rtol=1e-8, atol=1e-10)
 
@@ -373,11 +375,11 @@ def test_what_is_added_to_a_gradient_has_the_covariance_it_claims(made):
 def test_draws_have_the_covariance_claimed(made):
     """Seen along three directions, so that each entry has its own error."""
     model, theta, g = made
-    seen = torch.asarray(np.random.default_rng(0).normal(size=(len(theta), 3)))
-    claimed = (seen.T @ (model.covariance(theta) @ seen[:, 0])).numpy()
+    recorded = torch.asarray(np.random.default_rng(0).normal(size=(len(theta), 3)))
+    claimed = (recorded.T @ (model.covariance(theta) @ recorded[:, 0])).numpy()
     stream = draws(model.draw, torch.Generator().manual_seed(0), theta.dtype)
-    drawn = torch.stack([model.gradient(theta, one) for one in islice(stream, 600)])
-    noisy = ((drawn - g.mean(0)) @ seen).numpy()
+    drawn = torch.stack([model.gradient(theta, first) for first in islice(stream, 600)])
+    noisy = ((drawn - g.mean(0)) @ recorded).numpy()
     assert np.all(abs(mean(noisy).z(0)) < SURE)
     assert np.all(abs(mean(noisy[:, :1] * noisy).z(claimed)) < SURE)
 
@@ -390,8 +392,8 @@ def test_same_trace_and_same_diagonal_have_those_of_minibatches(regression):
         (noise.same_diagonal, dense.diag().diag()),
     ):
         c = model(noise.minibatch(problem, 4), len(theta)).covariance(theta)
-        found = matrix(c, len(theta), torch.asarray)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13)
+        result = matrix(c, len(theta), torch.asarray)
+        np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -481,7 +483,7 @@ def test_plain_gradients_are_those_of_functions():
     )
     torch.testing.assert_close(problem.gradient(theta), slow.gradient(theta))
     shift = torch.randn(5, 2)
-    ours, theirs = (one.weighted_gradient(theta, weights, shift) for one in (problem, slow))
+    ours, theirs = (first.weighted_gradient(theta, weights, shift) for first in (problem, slow))
     torch.testing.assert_close(ours, theirs)
     many = torch.stack([theta, 2 * theta])
     mapped = torch.func.vmap(problem.gradient)(many)
@@ -489,8 +491,8 @@ def test_plain_gradients_are_those_of_functions():
     vector = torch.randn_like(theta)
     torch.testing.assert_close(problem.hvp(theta, vector), slow.hvp(theta, vector))
     free = theta.clone().requires_grad_()
-    (bend,) = torch.autograd.grad(problem.gradient(free) @ vector, free)
-    torch.testing.assert_close(bend, slow.hvp(theta, vector))
+    (curvature,) = torch.autograd.grad(problem.gradient(free) @ vector, free)
+    torch.testing.assert_close(curvature, slow.hvp(theta, vector))
     with torch.no_grad():
         assert not problem.gradient(theta).requires_grad
         torch.testing.assert_close(problem.gradient(theta), slow.gradient(theta))

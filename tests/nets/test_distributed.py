@@ -31,16 +31,16 @@ def measured(problem, theta):
     """What one may ask of a problem; the second minibatch has none of the second rank's."""
     n, generator = len(problem), torch.Generator().manual_seed(1)
     weights = torch.randn(n, generator=generator).double()
-    some = problem.subset(torch.tensor([4, 0, 0]))
+    subset = problem.subset(torch.tensor([4, 0, 0]))
     laws = with_replacement(n, 3), gaussian_weights(with_replacement(n, 3))
     walks = (walk(sgd(noise.from_weights(problem, law), 0.1), theta, 7) for law in laws)
-    steps = [next(islice(each, 3, None)) for each in walks]
+    steps = [next(islice(value, 3, None)) for value in walks]
     return [
         problem.value(theta),
         problem.losses(theta, *problem.examples),
         problem.gradient(theta),
         problem.weighted_gradient(theta, weights),
-        some.weighted_gradient(theta, weights[:3]),
+        subset.weighted_gradient(theta, weights[:3]),
         problem.hvp(theta, theta.cos()),
         *steps,
     ]
@@ -72,10 +72,10 @@ def test_two_ranks_give_what_one_process_gives(tmp_path):
     ]
     expected = measured(*whole())
     for child in both:
-        found = json.loads(child.communicate(timeout=120)[0])
-        for one, other in zip(found, expected, strict=True):
+        result = json.loads(child.communicate(timeout=120)[0])
+        for first, second in zip(result, expected, strict=True):
             torch.testing.assert_close(
-                torch.tensor(one, dtype=torch.float64), other, rtol=ROUNDING, atol=ROUNDING
+                torch.tensor(first, dtype=torch.float64), second, rtol=ROUNDING, atol=ROUNDING
             )
 
 

@@ -105,7 +105,7 @@ def each(outputs, _):
 def test_a_network_has_the_outputs_and_the_parameters_it_says(case):
     net, inputs, out, count = case
     assert net(inputs).shape == (6, *out)
-    assert sum(part.numel() for part in net.parameters()) == count
+    assert sum(piece.numel() for piece in net.parameters()) == count
     assert not list(net.buffers())
 
 
@@ -136,8 +136,8 @@ def test_gradients_are_finite_reach_every_parameter_and_are_one_for_each_example
     gradient = problem.gradient(theta)
     assert torch.isfinite(gradient).all()
     losses(net(inputs), targets).mean().backward()
-    for name, part in net.named_parameters():
-        assert part.grad.abs().max() > 0, name
+    for name, piece in net.named_parameters():
+        assert piece.grad.abs().max() > 0, name
     squared, theta = as_problem(net, each, inputs, targets)
     mixed = squared.gradients(theta).mean(0)
     np.testing.assert_allclose(mixed, squared.gradient(theta), rtol=1e-9, atol=1e-12)
@@ -153,8 +153,8 @@ def test_a_hessian_product_is_the_slope_of_the_gradient(case):
     v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     v, step = v / v.norm(), 1e-4
     slope = problem.gradient(theta + step * v) - problem.gradient(theta - step * v)
-    found = problem.hvp(theta, v)
-    assert (found - slope / (2 * step)).norm() < 1e-5 * found.norm()
+    result = problem.hvp(theta, v)
+    assert (result - slope / (2 * step)).norm() < 1e-5 * result.norm()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -166,18 +166,18 @@ def test_a_seed_decides_all_and_leaves_the_global_generator_alone(name):
     first = make(7)
     assert torch.equal(torch.rand(3), expected)
     torch.manual_seed(6)
-    again, other = make(7), make(8)
+    again, second = make(7), make(8)
     pairs = list(zip(first.parameters(), again.parameters(), strict=True))
-    assert all(torch.equal(one, two) for one, two in pairs)
-    assert not torch.equal(next(first.parameters()), next(other.parameters()))
+    assert all(torch.equal(left, two) for left, two in pairs)
+    assert not torch.equal(next(first.parameters()), next(second.parameters()))
 
 
 def test_a_generator_serves_as_a_seed_and_moves_on():
     generator = torch.Generator().manual_seed(2)
-    one, two = (mlp([3, 2], seed=generator)[1].weight for _ in range(2))
+    first, two = (mlp([3, 2], seed=generator)[1].weight for _ in range(2))
     again = mlp([3, 2], seed=torch.Generator().manual_seed(2))[1].weight
-    assert torch.equal(one, again)
-    assert not torch.equal(one, two)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, two)
 
 
 def test_seeds_are_used_within_an_exception_too():
@@ -200,8 +200,8 @@ def test_a_mean_square_of_one_stays_from_layer_to_layer(activation):
             if isinstance(layer, torch.nn.Linear):
                 row.append(float((values**2).mean()))
         squares.append(row)
-    found = mean(np.asarray(squares))
-    assert np.all(abs(found.value - 1) < SURE * found.stderr + 4 / 400)
+    result = mean(np.asarray(squares))
+    assert np.all(abs(result.value - 1) < SURE * result.stderr + 4 / 400)
 
 
 def test_weights_have_the_variances_of_their_layers():
@@ -219,8 +219,8 @@ def test_weights_have_the_variances_of_their_layers():
         second.weight: 2 / (9 * 32),
     }
     for weight, variance in expected.items():
-        found = float((weight.detach() ** 2).mean()) / variance
-        assert abs(found - 1) < SURE * (2 / weight.numel()) ** 0.5
+        result = float((weight.detach() ** 2).mean()) / variance
+        assert abs(result - 1) < SURE * (2 / weight.numel()) ** 0.5
 
 
 def test_a_language_model_sees_no_word_that_comes_later():
@@ -236,9 +236,9 @@ def test_a_classifier_sees_every_place_and_its_order():
     net, x = transformer(11, 7, 8, 2, 1, 3, seed=0).double(), words()
     outputs = net(x)
     for place in range(7):
-        other = x.clone()
-        other[:, place] = (other[:, place] + 1) % 11
-        assert not torch.isclose(net(other), outputs).all(1).any()
+        second = x.clone()
+        second[:, place] = (second[:, place] + 1) % 11
+        assert not torch.isclose(net(second), outputs).all(1).any()
     assert not torch.isclose(net(x.flip(1)), outputs).all(1).any()
 
 
@@ -264,7 +264,7 @@ def test_tied_ends_are_one_part_of_theta_with_one_gradient():
     problem, theta = as_problem(net, losses, words(), words().roll(-1, 1))
     assert theta.numel() == NETS["tied"][3]
     losses(net(words()), words().roll(-1, 1)).mean().backward()
-    expected = torch.cat([part.grad.reshape(-1) for part in net.parameters()])
+    expected = torch.cat([piece.grad.reshape(-1) for piece in net.parameters()])
     np.testing.assert_allclose(problem.gradient(theta), expected, rtol=1e-9, atol=1e-13)
 
 
@@ -274,29 +274,29 @@ def test_a_pixel_is_seen_as_far_as_the_pooled_windows_say():
     x = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
     dot = x.clone()
     dot[0, 0, 7, 7] = 1
-    seen = (body(dot) != body(x)).any(1)[0].any(0).nonzero()[:, 0]
-    assert seen.min() >= math.floor((7 - 2) / 2)
-    assert seen.max() <= math.floor((7 + 2) / 2)
-    assert len(seen) > 1
+    recorded = (body(dot) != body(x)).any(1)[0].any(0).nonzero()[:, 0]
+    assert recorded.min() >= math.floor((7 - 2) / 2)
+    assert recorded.max() <= math.floor((7 + 2) / 2)
+    assert len(recorded) > 1
 
 
 @pytest.mark.parametrize(("depth", "count"), [(11, 8), (16, 13)])
 def test_a_vgg_has_the_convolutions_of_its_name_and_ends_at_one_pixel(depth, count):
     """With its dense readouts, of which one is left here, they make 11 and 16."""
     net = vgg(8, depth, 3, 32, 1, seed=0)
-    assert sum(isinstance(part, torch.nn.Conv2d) for part in net) + 3 == depth == count + 3
+    assert sum(isinstance(piece, torch.nn.Conv2d) for piece in net) + 3 == depth == count + 3
     before = torch.nn.Sequential(*list(net)[:-3])
     assert before(torch.zeros(1, 1, 32, 32)).shape == (1, 64, 1, 1)
 
 
 def test_a_vgg_has_the_published_shapes():
     """Simonyan & Zisserman (2015), configuration A, an eighth as wide, on images of 32 pixels."""
-    x, found = torch.ones(1, 3, 32, 32), []
-    for part in vgg(8, seed=0):
-        x = part(x)
-        if isinstance(part, torch.nn.Conv2d):
-            found.append((x.shape[1] // 8, x.shape[2]))
-    assert found == [(1, 32), (2, 16), (4, 8), (4, 8), (8, 4), (8, 4), (8, 2), (8, 2)]
+    x, result = torch.ones(1, 3, 32, 32), []
+    for piece in vgg(8, seed=0):
+        x = piece(x)
+        if isinstance(piece, torch.nn.Conv2d):
+            result.append((x.shape[1] // 8, x.shape[2]))
+    assert result == [(1, 32), (2, 16), (4, 8), (4, 8), (8, 4), (8, 4), (8, 2), (8, 2)]
 
 
 def test_a_vision_transformer_sees_patches_whole_and_in_their_order():
@@ -306,8 +306,8 @@ def test_a_vision_transformer_sees_patches_whole_and_in_their_order():
     words = net[0](x)
     kernel = net[0].patch
     for at, (row, column) in enumerate([(0, 0), (0, 3), (3, 0), (3, 3)]):
-        own = x[:, :, row : row + 3, column : column + 3].reshape(6, 9)
-        expected = own @ kernel.weight.reshape(8, 9).T + kernel.bias + net[0].places[at]
+        direct = x[:, :, row : row + 3, column : column + 3].reshape(6, 9)
+        expected = direct @ kernel.weight.reshape(8, 9).T + kernel.bias + net[0].places[at]
         torch.testing.assert_close(words[:, at], expected)
     turned = torch.cat([x[:, :, 3:], x[:, :, :3]], 2)
     assert not torch.isclose(net(turned), net(x)).all(1).any()

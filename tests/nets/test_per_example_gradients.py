@@ -28,46 +28,48 @@ def close(found, expected):
 @contextmanager
 def told(kinds):
     """Exactly those warnings that belong to these routes."""
-    with warnings.catch_warnings(record=True) as seen:
+    with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         yield
-    ours = {w.category for w in seen if issubclass(w.category, (FallbackWarning, UnusedWarning))}
+    ours = {
+        w.category for w in recorded if issubclass(w.category, (FallbackWarning, UnusedWarning))
+    }
     assert ours == {TOLD[kind] for kind in kinds if kind in TOLD}
 
 
 @pytest.fixture(params=ZOO.items(), ids=lambda item: item[0])
 def case(request):
     """A network, and its gradients one by one."""
-    made = request.param[1]()
-    return made, dense(made.net, made.losses, made.inputs, made.targets)
+    built = request.param[1]()
+    return built, dense(built.net, built.losses, built.inputs, built.targets)
 
 
 def test_all_is_as_of_the_gradients_one_by_one_and_by_the_route_expected(case):
-    made, expected = case
-    with told(made.routes.values()):
-        rows = per_example_gradients(made.net, made.losses, made.inputs, made.targets, block=4)
-    assert rows.routes == {name: made.routes.get(name, "linear") for name in rows.shapes}
-    assert made.routes.keys() <= rows.shapes.keys()
+    built, expected = case
+    with told(built.routes.values()):
+        rows = per_example_gradients(built.net, built.losses, built.inputs, built.targets, block=4)
+    assert rows.routes == {name: built.routes.get(name, "linear") for name in rows.shapes}
+    assert built.routes.keys() <= rows.shapes.keys()
     assert (rows.n, rows.p) == expected.shape
     v, w = numbers(rows.p, 2), numbers(rows.n, 2)
-    for found, truth in zip(asked(rows, v, w), answered(expected, v, w), strict=True):
-        assert found.shape == truth.shape
-        assert close(found, truth)
+    for result, truth in zip(asked(rows, v, w), answered(expected, v, w), strict=True):
+        assert result.shape == truth.shape
+        assert close(result, truth)
 
 
 def test_each_part_has_its_own_columns(case):
-    made, expected = case
-    with told(made.routes.values()):
-        rows = per_example_gradients(made.net, made.losses, made.inputs, made.targets)
+    built, expected = case
+    with told(built.routes.values()):
+        rows = per_example_gradients(built.net, built.losses, built.inputs, built.targets)
     sizes = [shape.numel() for shape in rows.shapes.values()]
-    parts = rows.by_parameter()
-    assert list(parts) == list(rows.shapes) == [n for n, p in named(made.net) if p.requires_grad]
-    for part, columns in zip(parts.values(), expected.split(sizes, dim=1), strict=True):
-        v, w = numbers(part.p), numbers(part.n)
-        found = part.project(v), part.combine(w), part.squares(), part.column_squares()
+    pieces = rows.by_parameter()
+    assert list(pieces) == list(rows.shapes) == [n for n, p in named(built.net) if p.requires_grad]
+    for piece, columns in zip(pieces.values(), expected.split(sizes, dim=1), strict=True):
+        v, w = numbers(piece.p), numbers(piece.n)
+        result = piece.project(v), piece.combine(w), piece.squares(), piece.column_squares()
         truth = columns @ v, columns.T @ w, (columns**2).sum(1), (columns**2).sum(0)
-        for one, other in zip(found, truth, strict=True):
-            assert close(one, other)
+        for first, second in zip(result, truth, strict=True):
+            assert close(first, second)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -87,23 +89,23 @@ def named(net):
 
 def asked(rows, v, w):
     """All that rows can be asked for."""
-    found = [rows.project(v), rows.project(v[:, 0]), rows.combine(w), rows.combine(w[:, 1])]
-    found += [rows.normal(v, w[0]), rows.normal(v[:, 1], w[1, 1])]
-    return [*found, rows.squares(), rows.column_squares(), rows.gram(), rows.ones()]
+    result = [rows.project(v), rows.project(v[:, 0]), rows.combine(w), rows.combine(w[:, 1])]
+    result += [rows.normal(v, w[0]), rows.normal(v[:, 1], w[1, 1])]
+    return [*result, rows.squares(), rows.column_squares(), rows.gram(), rows.ones()]
 
 
 def answered(g, v, w):
     """The same of a matrix (n, p)."""
-    found = [g @ v, g @ v[:, 0], g.T @ w, g.T @ w[:, 1]]
-    found += [g.T @ (g @ v - w[0]), g.T @ (g @ v[:, 1] - w[1, 1])]
-    return [*found, (g**2).sum(1), (g**2).sum(0), g @ g.T, torch.ones(len(g)).double()]
+    result = [g @ v, g @ v[:, 0], g.T @ w, g.T @ w[:, 1]]
+    result += [g.T @ (g @ v - w[0]), g.T @ (g @ v[:, 1] - w[1, 1])]
+    return [*result, (g**2).sum(1), (g**2).sum(0), g @ g.T, torch.ones(len(g)).double()]
 
 
 def classifier(n=12):
     """A small network of named modules, its losses, inputs and classes."""
     torch.manual_seed(0)
-    parts = {"body": nn.Sequential(lin(4, 5), nn.LayerNorm(5)), "head": lin(5, 3)}
-    net = Written(lambda s, x: s.head(torch.tanh(s.body(x))), **parts).double()
+    pieces = {"body": nn.Sequential(lin(4, 5), nn.LayerNorm(5)), "head": lin(5, 3)}
+    net = Written(lambda s, x: s.head(torch.tanh(s.body(x))), **pieces).double()
     return net, entropy, numbers(n, 4), torch.arange(n) % 3
 
 
@@ -121,26 +123,26 @@ BLOCKED += ["words looked up twice", "weight norm", "places added", "a residual 
 @pytest.mark.filterwarnings("ignore::sgdnoise.nets._per_example._plan.FallbackWarning")
 def test_the_answers_do_not_depend_on_how_the_examples_are_blocked_or_held(name, monkeypatch):
     """By 1 or 3 examples, of which 7 are no multiple, or all at once; kept or made anew."""
-    made = ZOO[name]()
-    four = made.net, made.losses, made.inputs, made.targets
-    whole = per_example_gradients(*four)
-    v, w = numbers(whole.p, 3), numbers(whole.n, 3)
-    expected = asked(whole, v, w)
-    for at_once, seen, block in HELD:
+    built = ZOO[name]()
+    four = built.net, built.losses, built.inputs, built.targets
+    full = per_example_gradients(*four)
+    v, w = numbers(full.p, 3), numbers(full.n, 3)
+    expected = asked(full, v, w)
+    for at_once, recorded, block in HELD:
         monkeypatch.setattr(HERE, "MAX_EXAMPLES", at_once)
-        monkeypatch.setattr(HERE, "MAX_LAYER_NUMBERS", seen)
+        monkeypatch.setattr(HERE, "MAX_LAYER_NUMBERS", recorded)
         rows = per_example_gradients(*four, block=block)
-        assert max(part.n for part in rows.blocks()) == min(block or min(at_once, seen), N)
-        for one, other in zip(asked(rows, v, w), expected, strict=True):
-            assert close(one, other)
+        assert max(piece.n for piece in rows.blocks()) == min(block or min(at_once, recorded), N)
+        for first, second in zip(asked(rows, v, w), expected, strict=True):
+            assert close(first, second)
 
 
 def test_fewer_examples_go_into_a_pass_where_layers_see_more_of_each(monkeypatch):
     """4 + 6, 6 + 5 and 5 + 3 numbers go into its layers and out of them: 29, of 100 thrice."""
-    made = ZOO["linear layers"]()
+    built = ZOO["linear layers"]()
     monkeypatch.setattr(HERE, "MAX_LAYER_NUMBERS", 100)
-    rows = per_example_gradients(made.net, made.losses, made.inputs, made.targets)
-    assert [part.n for part in rows.blocks()] == [3, 3, 1]
+    rows = per_example_gradients(built.net, built.losses, built.inputs, built.targets)
+    assert [piece.n for piece in rows.blocks()] == [3, 3, 1]
 
 
 def test_several_vectors_cost_no_more_passes_than_one():
@@ -159,8 +161,8 @@ def test_more_examples_than_go_into_one_pass_or_one_tile(monkeypatch):
     net, losses, x, y = classifier(300)
     rows, expected = per_example_gradients(net, losses, x, y), dense(net, losses, x, y)
     v, w = numbers(rows.p, 2), numbers(300, 2)
-    for found, truth in zip(asked(rows, v, w), answered(expected, v, w), strict=True):
-        assert close(found, truth)
+    for result, truth in zip(asked(rows, v, w), answered(expected, v, w), strict=True):
+        assert close(result, truth)
 
 
 def test_single_precision_is_as_good_as_it_can_be():
@@ -170,7 +172,7 @@ def test_single_precision_is_as_good_as_it_can_be():
     rows = per_example_gradients(net.float(), losses, x.float(), y)
     v, w = numbers(rows.p, 2), numbers(rows.n, 2)
     pairs = zip(asked(rows, v.float(), w.float()), answered(expected, v, w), strict=True)
-    assert all((one - other).abs().max() <= 1e-5 * other.abs().max() for one, other in pairs)
+    assert all((first - second).abs().max() <= 1e-5 * second.abs().max() for first, second in pairs)
     assert rows.squares().dtype == torch.float64
     assert rows.gram().dtype == torch.float32
 
@@ -184,8 +186,10 @@ def test_a_part_has_all_below_the_name_of_a_module_and_nothing_that_only_begins_
     assert list(rows.layer("body.1").shapes) == ["body.1.weight", "body.1.bias"]
     assert list(rows.layer("head").shapes) == ["head.weight", "head.bias"]
     assert rows.layer("head.bias").routes == {"head.bias": "linear"}
-    own = dense(net, losses, x, y)[:, rows.p - 12 - 18 : rows.p - 12]
-    assert close(gradient_covariance(net, losses, x, y).layer("head").diagonal(), own.var(0, False))
+    direct = dense(net, losses, x, y)[:, rows.p - 12 - 18 : rows.p - 12]
+    assert close(
+        gradient_covariance(net, losses, x, y).layer("head").diagonal(), direct.var(0, False)
+    )
 
 
 def test_backpack_finds_the_same():
@@ -225,8 +229,8 @@ def observed(net, x):
 
 
 def test_a_call_leaves_the_network_its_gradients_its_examples_and_the_generator_alone():
-    made = ZOO["a residual network"]()
-    net, losses, x, y = made.net, made.losses, made.inputs, made.targets
+    built = ZOO["a residual network"]()
+    net, losses, x, y = built.net, built.losses, built.inputs, built.targets
     net.gain.grad = torch.ones(1).double()
     net.first.train()
     before, modes, state = observed(net, x)

@@ -42,7 +42,7 @@ def seeded():
 def mlp(*sizes, activation=nn.Tanh):
     pairs = pairwise(sizes)
     return nn.Sequential(
-        *[part for pair in pairs for part in (nn.Linear(*pair), activation())][:-1]
+        *[piece for pair in pairs for piece in (nn.Linear(*pair), activation())][:-1]
     )
 
 
@@ -71,28 +71,28 @@ def some(*shape, n=N):
 def test_each_layer_is_seen_as_by_hand_and_errors_ride_along():
     net, (x, _) = mlp(4, 8, 6, 3), some(4)
     usual = DEFAULT_ESTIMATORS | {"width": lambda points: mean(points.std(axis=0))}
-    seen = watch(net, x, layers=["1", "2"], every=1, estimators=usual)
+    recorded = watch(net, x, layers=["1", "2"], every=1, estimators=usual)
     with torch.no_grad():
         net[2].weight.mul_(1.5)
-    seen.step()
-    found = seen.results()
-    assert dict(found.sizes) == {"step": 2, "layer": 2}
-    np.testing.assert_array_equal(found.step, [0, 1])
+    recorded.step()
+    result = recorded.results()
+    assert dict(result.sizes) == {"step": 2, "layer": 2}
+    np.testing.assert_array_equal(result.step, [0, 1])
     with torch.no_grad():
         rows = {"1": net[:2](x).numpy(), "2": net[:3](x).numpy()}
     for layer, row in rows.items():
-        last = found.sel(step=1, layer=layer)
+        last = result.sel(step=1, layer=layer)
         for name, estimator in DEFAULT_ESTIMATORS.items():
             assert float(last[name]) == estimator(row)
         assert float(last.width) == float(usual["width"](row).value)
         assert float(last.width_stderr) == float(usual["width"](row).stderr)
-    assert float(found.twonn.sel(step=0, layer="1")) == float(found.twonn.sel(step=1, layer="1"))
-    assert float(found.width[0, 1]) != float(found.width[1, 1])
+    assert float(result.twonn.sel(step=0, layer="1")) == float(result.twonn.sel(step=1, layer="1"))
+    assert float(result.width[0, 1]) != float(result.width[1, 1])
 
 
 def test_without_names_all_layers_with_a_weight_of_two_axes_are_seen():
-    found = watch(images(), some(1, 4, 4)[0], estimators=SPREAD).results()
-    assert found.layer.values.tolist() == ["0", "5", "8"]
+    result = watch(images(), some(1, 4, 4)[0], estimators=SPREAD).results()
+    assert result.layer.values.tolist() == ["0", "5", "8"]
 
 
 def test_images_and_sequences_are_laid_out_or_pooled():
@@ -107,41 +107,41 @@ def test_images_and_sequences_are_laid_out_or_pooled():
         (image[:, 0, 0, 0], layer, True, image[:, :1, 0, 0]),
     ]
     for output, module, pooled, expected in cases:
-        found = points_of("0", module, output, 5, pooled)
-        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-6, atol=1e-6)
+        result = points_of("0", module, output, 5, pooled)
+        torch.testing.assert_close(torch.from_numpy(result), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_layer_is_seen_before_the_next_one_changes_it_in_place():
     net, (x, _) = mlp(4, 5, 3, activation=lambda: nn.ReLU(inplace=True)), some(4)
-    found = watch(net, x, layers=["0"], estimators={"least": np.min}).results()
-    assert float(found["least"].squeeze()) == float(net[0](x).detach().min())
+    result = watch(net, x, layers=["0"], estimators={"least": np.min}).results()
+    assert float(result["least"].squeeze()) == float(net[0](x).detach().min())
 
 
 def test_the_trace_and_scale_of_noise_are_those_of_dense_gradients():
     net, (x, y) = mlp(4, 5, 3).double(), some(4)
-    found = watch(net, x.double(), y, ENTROPY, estimators={}).results().isel(step=0)
+    result = watch(net, x.double(), y, ENTROPY, estimators={}).results().isel(step=0)
     rows = dense(net, ENTROPY, x.double(), y).numpy()
-    assert float(found.noise_trace) == pytest.approx(rows.var(axis=0, ddof=1).sum(), rel=1e-10)
+    assert float(result.noise_trace) == pytest.approx(rows.var(axis=0, ddof=1).sum(), rel=1e-10)
     first = rows[:, : 4 * 5 + 5]
-    assert float(found.layer_noise_trace.sel(layer="0")) == pytest.approx(
+    assert float(result.layer_noise_trace.sel(layer="0")) == pytest.approx(
         first.var(axis=0, ddof=1).sum(), rel=1e-10
     )
     expected = gradient_noise_scale(rows)
-    assert float(found.noise_scale) == pytest.approx(expected.value, rel=1e-8)
-    assert float(found.noise_scale_stderr) == pytest.approx(expected.stderr, rel=1e-8)
+    assert float(result.noise_scale) == pytest.approx(expected.value, rel=1e-8)
+    assert float(result.noise_scale_stderr) == pytest.approx(expected.stderr, rel=1e-8)
     losses = ENTROPY(net(x.double()), y).detach().numpy()
-    assert float(found.loss) == pytest.approx(losses.mean(), rel=1e-12)
-    assert float(found.loss_stderr) == pytest.approx(losses.std(ddof=1) / N**0.5, rel=1e-12)
+    assert float(result.loss) == pytest.approx(losses.mean(), rel=1e-12)
+    assert float(result.loss_stderr) == pytest.approx(losses.std(ddof=1) / N**0.5, rel=1e-12)
 
 
 def test_the_error_of_the_trace_is_the_spread_of_repeats(rng):
     """Of normal rows of three numbers, |g - mean|^2 is chi-square: moderate tails."""
-    found = [
+    result = [
         noise_trace(GradientMatrix(torch.from_numpy(rng.normal(size=(40, 3))))) for _ in range(1000)
     ]
-    repeats = mean(np.asarray([each.value for each in found]))
+    repeats = mean(np.asarray([value.value for value in result]))
     assert abs(repeats.z(3.0)) < SURE
-    claimed = mean(np.asarray([each.stderr**2 for each in found])).value ** 0.5
+    claimed = mean(np.asarray([value.stderr**2 for value in result])).value ** 0.5
     spread_error = (
         1.2 / 2000**0.5
     )  # of a spread of 1000 values whose tails exceed normal ones a bit
@@ -154,33 +154,35 @@ def test_the_trace_of_the_hessian_is_that_of_the_dense_one_within_its_error(loss
     net, (x, y) = mlp(*((3, 4, 3) if loss is ENTROPY else (12, 1))).double(), some(3)
     x = x if loss is ENTROPY else x.repeat(1, 4).abs()
     theta = torch.nn.utils.parameters_to_vector(net.parameters()).detach()
-    sizes = [(name, each.shape) for name, each in net.named_parameters()]
+    sizes = [(name, row.shape) for name, row in net.named_parameters()]
 
     def value(flat):
-        parts = flat.split([shape.numel() for _, shape in sizes])
-        named = {name: part.view(shape) for (name, shape), part in zip(sizes, parts, strict=True)}
+        pieces = flat.split([shape.numel() for _, shape in sizes])
+        named = {
+            name: piece.view(shape) for (name, shape), piece in zip(sizes, pieces, strict=True)
+        }
         return loss(torch.func.functional_call(net, named, (x.double(),)), y).mean()
 
     matrix = torch.autograd.functional.hessian(value, theta).numpy()
-    found = hessian_trace(net, loss, (x.double(),), y, 400, rng)
-    assert abs(found.z(np.trace(matrix))) < SURE
+    result = hessian_trace(net, loss, (x.double(),), y, 400, rng)
+    assert abs(result.z(np.trace(matrix))) < SURE
     exact = (2 * (np.sum(matrix**2) - np.sum(np.diag(matrix) ** 2)) / 400) ** 0.5  # Hutchinson's
-    assert abs(found.stderr / exact - 1) < SURE * 0.1  # of 400 chi-squares, at most
+    assert abs(result.stderr / exact - 1) < SURE * 0.1  # of 400 chi-squares, at most
 
 
 def test_a_linear_network_has_the_trace_of_its_inputs_exactly():
     """A diagonal Hessian leaves nothing to random signs."""
     net, x = nn.Linear(1, 1, bias=False).double(), torch.randn(N, 1).double()
     squared = lambda out, y: (out - y).square().sum(1) / 2  # noqa: E731
-    found = watch(net, x, x, squared, estimators={}, n_probes=2).results().isel(step=0)
-    assert float(found.hessian_trace) == pytest.approx(float(x.square().mean()), rel=1e-12)
-    assert float(found.hessian_trace_stderr) < 1e-12
+    result = watch(net, x, x, squared, estimators={}, n_probes=2).results().isel(step=0)
+    assert float(result.hessian_trace) == pytest.approx(float(x.square().mean()), rel=1e-12)
+    assert float(result.hessian_trace_stderr) < 1e-12
 
 
 def test_a_slope_that_knows_nothing_of_the_parameters_has_no_curvature():
     net, (x, y) = nn.Linear(4, 1), some(4)
-    found = watch(net, x, y, lambda out, y: out[:, 0], estimators={}, n_probes=2).results()
-    assert found.hessian_trace.item() == 0
+    result = watch(net, x, y, lambda out, y: out[:, 0], estimators={}, n_probes=2).results()
+    assert result.hessian_trace.item() == 0
 
 
 def test_attention_has_a_trace_of_its_hessian_and_its_first_output_is_seen():
@@ -189,9 +191,9 @@ def test_attention_has_a_trace_of_its_hessian_and_its_first_output_is_seen():
 
     net = Written(run, mix=nn.MultiheadAttention(4, 2, batch_first=True), out=nn.Linear(4, 3))
     x, y = some(5, 4)
-    found = watch(net, x, y, ENTROPY, estimators=SPREAD, pooled=True, n_probes=2).results()
-    assert found.layer.values.tolist() == ["mix", "out"]
-    assert np.isfinite(found.hessian_trace.item())
+    result = watch(net, x, y, ENTROPY, estimators=SPREAD, pooled=True, n_probes=2).results()
+    assert result.layer.values.tolist() == ["mix", "out"]
+    assert np.isfinite(result.hessian_trace.item())
 
 
 # When
@@ -213,40 +215,44 @@ def test_the_usual_schedule_doubles():
     ],
 )
 def test_looks_come_at_the_start_and_when_the_schedule_says(every, expected):
-    seen = watch(mlp(4, 3), some(4)[0], every=every, estimators=SPREAD)
+    recorded = watch(mlp(4, 3), some(4)[0], every=every, estimators=SPREAD)
     for _ in range(10):
-        seen.step()
-    assert seen.results().step.values.tolist() == expected
+        recorded.step()
+    assert recorded.results().step.values.tolist() == expected
 
 
 def test_who_counts_steps_may_say_so_and_nothing_is_seen_twice():
-    told = []
-    seen = watch(
+    reported = []
+    recorded = watch(
         *(mlp(4, 3), some(4)[0]),
         every=2,
         estimators=SPREAD,
         start=100,
-        log=lambda *x: told.append(x),
+        log=lambda *x: reported.append(x),
     )
     for step in (100, 101, 102, 102, 103, 104):
-        seen.step(step)
-    assert seen.results().step.values.tolist() == [100, 102, 104] == [step for _, step in told]
-    assert seen.count == 104
-    seen.step()
-    seen.measure()
-    assert seen.results().step.values.tolist() == [100, 102, 104, 105]
+        recorded.step(step)
+    assert (
+        recorded.results().step.values.tolist() == [100, 102, 104] == [step for _, step in reported]
+    )
+    assert recorded.count == 104
+    recorded.step()
+    recorded.measure()
+    assert recorded.results().step.values.tolist() == [100, 102, 104, 105]
 
 
 def test_the_log_is_told_numbers_by_layer_and_name():
-    told = {}
+    reported = {}
     net, (x, y) = mlp(4, 5, 3), some(4)
     watched = watch(
-        net, x, y, ENTROPY, layers="2", estimators=SPREAD, log=lambda d, s: told.update({s: d})
+        net, x, y, ENTROPY, layers="2", estimators=SPREAD, log=lambda d, s: reported.update({s: d})
     )
-    assert list(told) == [0]
-    assert {"2/spread", "noise_trace", "noise_trace_stderr", "2/layer_noise_trace"} <= set(told[0])
-    assert all(type(value) is float for value in told[0].values())
-    assert told[0]["2/spread"] == watched.results().spread.item()
+    assert list(reported) == [0]
+    assert {"2/spread", "noise_trace", "noise_trace_stderr", "2/layer_noise_trace"} <= set(
+        reported[0]
+    )
+    assert all(type(value) is float for value in reported[0].values())
+    assert reported[0]["2/spread"] == watched.results().spread.item()
 
 
 # What it leaves behind
@@ -257,15 +263,15 @@ def trained(net, watched=None, steps=6, **options):
     torch.manual_seed(0), np.random.seed(0), random.seed(0)  # noqa: NPY002 - the global ones
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
     x, y = some(1, 4, 4, n=32)
-    seen = watch(net, *watched, every=1, **options) if watched else None
+    recorded = watch(net, *watched, every=1, **options) if watched else None
     for _ in range(steps):
         optimizer.zero_grad()
         F.cross_entropy(net(x), y).backward()
         optimizer.step()
-        if seen:
-            seen.step()
-    left = {name: each.clone() for name, each in net.state_dict().items()}
-    left |= {f"{name}.grad": each.grad.clone() for name, each in net.named_parameters()}
+        if recorded:
+            recorded.step()
+    left = {name: value.clone() for name, value in net.state_dict().items()}
+    left |= {f"{name}.grad": value.grad.clone() for name, value in net.named_parameters()}
     draws = torch.rand(2).tolist(), np.random.rand(), random.random()  # noqa: NPY002
     return left, [module.training for module in net.modules()], draws
 
@@ -304,41 +310,41 @@ def test_a_look_within_autocast_leaves_its_cache_of_weights_alone():
 
     def after(look):
         net = fresh(lambda: mlp(4, 8, 3))
-        seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, n_probes=0)
+        recorded = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, n_probes=0)
         with torch.autocast("cpu", torch.bfloat16):
             if look:
-                seen.step()
+                recorded.step()
             assert torch.is_autocast_enabled("cpu")
             assert torch.is_autocast_cache_enabled()
             F.cross_entropy(net(x), y).backward()
-        return [each.grad for each in net.parameters()]
+        return [value.grad for value in net.parameters()]
 
     assert all(map(torch.equal, after(False), after(True)))
 
 
 def test_a_look_within_autocast_sees_the_weights_of_now_in_its_precision():
     net, (x, _) = mlp(4, 8), some(4)
-    seen = watch(net, x, every=1, estimators={"sum": np.sum})
+    recorded = watch(net, x, every=1, estimators={"sum": np.sum})
     with torch.autocast("cpu", torch.bfloat16):
         net(x)  # which keeps a cast of its weights
         with torch.no_grad():
             net[0].weight.mul_(2)
-        seen.step()
+        recorded.step()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = net(x).float().numpy().sum()
-    assert seen.results()["sum"][1].item() == expected
+    assert recorded.results()["sum"][1].item() == expected
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_looking_without_autograd_is_looking(context):
     net, (x, y) = mlp(4, 5, 3), some(4)
-    seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, n_probes=2)
+    recorded = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD, n_probes=2)
     with context():
-        seen.step()
+        recorded.step()
         assert not torch.is_grad_enabled()
     assert torch.is_grad_enabled()
-    found = seen.results().drop_vars(("hessian_trace", "hessian_trace_stderr"))  # other signs
-    assert all(np.array_equal(each[0], each[1]) for each in found.values())
+    result = recorded.results().drop_vars(("hessian_trace", "hessian_trace_stderr"))  # other signs
+    assert all(np.array_equal(value[0], value[1]) for value in result.values())
 
 
 def test_a_look_that_raises_leaves_modes_hooks_and_random_numbers_as_they_were():
@@ -351,13 +357,13 @@ def test_a_look_that_raises_leaves_modes_hooks_and_random_numbers_as_they_were()
 
     armed = False
     with pytest.warns(UnmeasuredWarning):
-        seen = watch(net, x, every=1, layers=["5"], estimators={"wrong": wrong})
+        recorded = watch(net, x, every=1, layers=["5"], estimators={"wrong": wrong})
     armed, state = True, torch.get_rng_state()
     with pytest.raises(KeyError, match="wrong"):
-        seen.step()
+        recorded.step()
     net[5].register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        seen.measure()
+        recorded.measure()
     assert modes == [module.training for module in net.modules()]
     assert torch.equal(state, torch.get_rng_state())
     assert len(net[5]._forward_hooks) == 1  # its owner's
@@ -371,35 +377,35 @@ def test_a_network_that_changes_its_inputs_does_not_change_the_held_ones():
 
 
 def test_nothing_is_kept_that_could_be_derived():
-    made = []
+    built = []
 
     def run(s, x):
         out = s.into(x)
-        made.append(weakref.ref(out))
+        built.append(weakref.ref(out))
         return out
 
     net, (x, y) = Written(run, into=nn.Linear(4, 3)), some(4)
-    seen = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD)
-    seen.step()
+    recorded = watch(net, x, y, ENTROPY, every=1, estimators=SPREAD)
+    recorded.step()
     gc.collect()
-    assert len(made) > 4
-    assert not any(kept() is not None for kept in made)
-    assert all(each.grad is None for each in net.parameters())
+    assert len(built) > 4
+    assert not any(stored() is not None for stored in built)
+    assert all(value.grad is None for value in net.parameters())
 
 
 def test_after_its_end_a_watch_looks_no_more():
-    with watch(mlp(4, 3), some(4)[0], every=1, estimators=SPREAD) as seen:
-        seen.step()
-    seen.step()
-    assert seen.results().step.values.tolist() == [0, 1]
+    with watch(mlp(4, 3), some(4)[0], every=1, estimators=SPREAD) as recorded:
+        recorded.step()
+    recorded.step()
+    assert recorded.results().step.values.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, nn.Identity])
 def test_a_wrapped_network_is_looked_at_within(wrap):
     net = mlp(4, 3)
     wrapped = wrap(net) if wrap is nn.DataParallel else torch.compile(net, backend="eager")
-    found = watch(wrapped, some(4)[0], layers=["0"], estimators=SPREAD).results()
-    assert found.layer.values.tolist() == ["0"]
+    result = watch(wrapped, some(4)[0], layers=["0"], estimators=SPREAD).results()
+    assert result.layer.values.tolist() == ["0"]
 
 
 def test_what_is_compiled_is_not_compiled_again_for_a_look():
@@ -411,12 +417,12 @@ def test_what_is_compiled_is_not_compiled_again_for_a_look():
 
     net, (x, y) = Written(lambda s, x: s.into(x).tanh(), into=nn.Linear(4, 3)), some(4)
     net.compile(backend=backend)
-    seen = watch(net, x, y, ENTROPY, every=1, layers=["into"], estimators=SPREAD, n_probes=0)
+    recorded = watch(net, x, y, ENTROPY, every=1, layers=["into"], estimators=SPREAD, n_probes=0)
     for _ in range(3):
         F.cross_entropy(net(x), y).backward()
-        seen.step()
+        recorded.step()
     assert len(compiled) == 1
-    assert np.isfinite(seen.results().spread).all()
+    assert np.isfinite(recorded.results().spread).all()
 
 
 # What cannot be seen
@@ -424,20 +430,20 @@ def test_what_is_compiled_is_not_compiled_again_for_a_look():
 
 def test_what_cannot_be_measured_later_is_nan_with_a_warning_and_training_goes_on():
     net, (x, y) = mlp(4, 5, 3), some(4)
-    seen = watch(net, x, y, ENTROPY, layers=["0", "2"], every=1, n_probes=0)
+    recorded = watch(net, x, y, ENTROPY, layers=["0", "2"], every=1, n_probes=0)
     with torch.no_grad():
         net[0].weight.zero_()
-    with pytest.warns(UnmeasuredWarning) as told:
-        seen.step()
-    assert "twonn of layer '0' is not to be had: all 24 points coincide" in str(told[1].message)
+    with pytest.warns(UnmeasuredWarning) as reported:
+        recorded.step()
+    assert "twonn of layer '0' is not to be had: all 24 points coincide" in str(reported[1].message)
     with torch.no_grad():
         net[0].weight.fill_(math.nan)
-    with pytest.warns(UnmeasuredWarning) as told:
-        seen.step()
-    assert "no gradient noise: the loss of example 0 is not finite" in str(told[-1].message)
-    found = seen.results()
-    assert np.isnan(found.twonn.sel(layer="0")).values.tolist() == [False, True, True]
-    assert np.isnan(found.noise_trace).values.tolist() == [False, False, True]
+    with pytest.warns(UnmeasuredWarning) as reported:
+        recorded.step()
+    assert "no gradient noise: the loss of example 0 is not finite" in str(reported[-1].message)
+    result = recorded.results()
+    assert np.isnan(result.twonn.sel(layer="0")).values.tolist() == [False, True, True]
+    assert np.isnan(result.noise_trace).values.tolist() == [False, False, True]
 
 
 def recurrent():
@@ -501,7 +507,7 @@ REFUSED = {
     r"steps are counted by whole numbers, not 0.5": (mlp(4, 3), X, {"every": [0.5, 2]}),
     r"steps are counted by whole numbers, not -1": (mlp(4, 3), X, {"every": [-1, 2]}),
     r"targets and a loss are given both": (mlp(4, 3), X, {"loss": None, "targets": Y}),
-    r"Tr H takes 2 probes or more, or 0 for none, not 1": (mlp(4, 3), X, {"probes": 1}),
+    r"Tr H takes 2 probes or more, or 0 for none, not 1": (mlp(4, 3), X, {"n_probes": 1}),
     r"some layers have no size": (nn.Sequential(nn.LazyLinear(3)), X, {}),
     r"does not take outputs \(3, 3\) with targets \(3, 2\) of torch.int64": (
         *(mlp(4, 3), X),
@@ -538,9 +544,9 @@ def test_bad_input_gets_one_sentence_at_once(message):
     net, inputs, options = REFUSED[message]
     with pytest.raises(ValueError, match=message) as refused:
         watch(net, inputs, **options)
-    said = str(refused.value)
-    assert 20 <= len(said) <= 200
-    assert ". " not in said
+    output = str(refused.value)
+    assert 20 <= len(output) <= 200
+    assert ". " not in output
 
 
 class Once(torch.autograd.Function):
@@ -559,7 +565,7 @@ class Once(torch.autograd.Function):
 
 def test_a_network_without_second_derivatives_goes_without_the_trace_of_its_hessian():
     net, (x, y) = Written(lambda s, x: Once.apply(s.into(x)), into=nn.Linear(4, 3)), some(4)
-    with pytest.raises(ValueError, match=r"no second derivatives, .* probes=0 goes without"):
+    with pytest.raises(ValueError, match=r"no second derivatives, .* n_probes=0 leaves it out"):
         watch(net, x, y, ENTROPY, estimators={})
     assert "noise_trace" in watch(net, x, y, ENTROPY, estimators={}, n_probes=0).results()
 
@@ -570,9 +576,9 @@ def test_a_slow_route_is_warned_of_at_the_start_alone():
 
     net, (x, y) = Written(run, gain=nn.Parameter(torch.ones(1)), into=nn.Linear(4, 3)), some(4)
     with pytest.warns(FallbackWarning):
-        seen = watch(net, x, y, ENTROPY, estimators={}, n_probes=0, every=1)
-    seen.step()
-    assert seen.results().sizes["step"] == 2
+        recorded = watch(net, x, y, ENTROPY, estimators={}, n_probes=0, every=1)
+    recorded.step()
+    assert recorded.results().sizes["step"] == 2
 
 
 # With other people's loops
@@ -620,9 +626,9 @@ def shown():
 
 
 def test_the_code_of_the_document_runs_and_sees(shown):
-    found = shown["found"]
-    assert found.sizes["step"] > 8
-    assert all(np.isfinite(each).all() for each in found.values())
+    result = shown["found"]
+    assert result.sizes["step"] > 8
+    assert all(np.isfinite(value).all() for value in result.values())
     assert {name for name, _ in shown["writer"].scalars} >= {"loss", "1/twonn", "3/twonn"}
 
 
@@ -715,15 +721,15 @@ def test_two_ranks_see_what_one_process_sees_and_rank_0_alone_tells(tmp_path):
     here: dict = {}
     exec(SETUP, here)
     probe = (here[name] for name in ("net", "inputs", "labels", "entropy"))
-    seen = watch(*probe, every=4, estimators=here["own"])
+    recorded = watch(*probe, every=4, estimators=here["own"])
     with torch.no_grad():
         for tensor, values in zip(here["net"].parameters(), first[3], strict=True):
             tensor.copy_(torch.tensor(values))
-    seen.step(4)
-    found = seen.results()
-    assert set(first[1]) == set(found.data_vars)
+    recorded.step(4)
+    result = recorded.results()
+    assert set(first[1]) == set(result.data_vars)
     for name, values in first[1].items():
-        expected = found[name].values  # in float32, with its sums in another order
+        expected = result[name].values  # in float32, with its sums in another order
         np.testing.assert_allclose(values[::2], expected, rtol=1e-3, err_msg=name)
 
 

@@ -30,26 +30,26 @@ def rooted(matrix):
 
 def test_it_is_what_the_matrices_say(xp, rng):
     h, c = turned(CURVED, rng), turned(rng.uniform(0.1, 2, P), rng)
-    found = alignment(Factor(xp.asarray(rooted(c))), xp.asarray(h), 4)
-    assert_allclose(value_and_error(found.product), (np.trace(h @ c), 0), rtol=1e-12)
+    result = alignment(Factor(xp.asarray(rooted(c))), xp.asarray(h), 4)
+    assert_allclose(value_and_error(result.product), (np.trace(h @ c), 0), rtol=1e-12)
     cosine = np.trace(h @ c) / np.sqrt(np.sum(h**2) * np.sum(c**2))
-    assert_allclose(value_and_error(found.cosine), (cosine, 0), rtol=1e-12)
+    assert_allclose(value_and_error(result.cosine), (cosine, 0), rtol=1e-12)
     (_, u), (_, v) = np.linalg.eigh(h), np.linalg.eigh(c)
-    assert_allclose(found.overlap, np.linalg.norm(u[:, -4:].T @ v[:, -4:]) ** 2 / 4, rtol=1e-10)
+    assert_allclose(result.overlap, np.linalg.norm(u[:, -4:].T @ v[:, -4:]) ** 2 / 4, rtol=1e-10)
     along = np.diag(u.T @ c @ u)[-4:]
     slope = np.polyfit(np.log(np.linalg.eigvalsh(h)[-4:]), np.log(along), 1)[0]
-    assert_allclose(found.exponent.value, slope, rtol=1e-9)
+    assert_allclose(result.exponent.value, slope, rtol=1e-9)
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_noise_that_is_a_power_of_curvature_has_that_exponent(power, rng):
     basis, _ = np.linalg.qr(rng.normal(size=(P, P)))
     h, c = ((basis * values) @ basis.T for values in (CURVED, CURVED**power))
-    found = alignment(Factor(rooted(c)), lambda v: h @ v, 5)
-    assert_allclose(value_and_error(found.exponent), (power, 0), atol=1e-9)
-    assert_allclose(found.overlap, 1, rtol=1e-9)
-    assert (found.cosine.value > 1 - 1e-12) == (power == 1)
-    assert found.exponent.dof == 3
+    result = alignment(Factor(rooted(c)), lambda v: h @ v, 5)
+    assert_allclose(value_and_error(result.exponent), (power, 0), atol=1e-9)
+    assert_allclose(result.overlap, 1, rtol=1e-9)
+    assert (result.cosine.value > 1 - 1e-12) == (power == 1)
+    assert result.exponent.dof == 3
 
 
 def test_a_direction_of_noise_flat_in_the_loss_has_nothing_to_do_with_it():
@@ -85,35 +85,35 @@ def test_the_error_of_probes_is_the_spread_of_repeats(name, rng):
     """A jackknifed ratio of 24 probes keeps a bias of order 24^-2."""
     h, c = turned(CURVED, rng), Factor(rooted(turned(rng.uniform(0.1, 2, P), rng)))
     exact = getattr(alignment(c, h, 4), name).value
-    found = [
+    result = [
         value_and_error(getattr(alignment(c, h, 4, n_probes=24, rng=rng), name)) for _ in range(250)
     ]
-    value, error = np.asarray(found).T
-    spread = value.std(ddof=1)
-    assert abs(value.mean() - exact) < SURE * spread / 250**0.5 + exact / 24**2
-    assert abs(np.sqrt(np.mean(error**2)) / spread - 1) < SURE * (2 / 250) ** 0.5
+    value, error = np.asarray(result).T
+    deviation = value.std(ddof=1)
+    assert abs(value.mean() - exact) < SURE * deviation / 250**0.5 + exact / 24**2
+    assert abs(np.sqrt(np.mean(error**2)) / deviation - 1) < SURE * (2 / 250) ** 0.5
 
 
 @given(seed=integers(0, 2**32 - 1), unit=floats(1e-6, 1e6))
 def test_units_change_the_product_and_nothing_else(seed, unit):
     rng = np.random.default_rng(seed)
     h, c = turned(CURVED, rng), rooted(turned(rng.uniform(0.1, 2, P), rng))
-    one, other = alignment(Factor(c), h, 4), alignment(Factor(unit**0.5 * c), h, 4)
-    assert_allclose(other.product.value, unit * one.product.value, rtol=1e-9)
-    assert_allclose(other.cosine.value, one.cosine.value, rtol=1e-9)
+    first, second = alignment(Factor(c), h, 4), alignment(Factor(unit**0.5 * c), h, 4)
+    assert_allclose(second.product.value, unit * first.product.value, rtol=1e-9)
+    assert_allclose(second.cosine.value, first.cosine.value, rtol=1e-9)
     assert_allclose(
-        value_and_error(other.exponent), value_and_error(one.exponent), rtol=1e-6, atol=1e-9
+        value_and_error(second.exponent), value_and_error(first.exponent), rtol=1e-6, atol=1e-9
     )
 
 
 def test_a_covariance_of_examples_is_aligned_like_its_matrix(rng):
     gradients = rng.normal(size=(9, P))
     dense, h = np.cov(gradients.T, bias=True), turned(CURVED, rng)
-    found = alignment(Gram(GradientMatrix(gradients), 1 / 9), h, 4)
+    result = alignment(Gram(GradientMatrix(gradients), 1 / 9), h, 4)
     expected = alignment(Factor(rooted(dense)), h, 4)
-    assert_allclose(found.overlap, expected.overlap, rtol=1e-7)
+    assert_allclose(result.overlap, expected.overlap, rtol=1e-7)
     for name in ("product", "cosine", "exponent"):
-        ours, theirs = getattr(found, name), getattr(expected, name)
+        ours, theirs = getattr(result, name), getattr(expected, name)
         assert_allclose(entries(ours), entries(theirs), rtol=1e-7)
 
 
@@ -128,33 +128,33 @@ def test_the_exponent_has_the_error_of_repeats(rng):
         for _ in range(400)
     ]
     scattered = [alignment_exponent(h, h**1.5 * np.exp(rng.normal(size=40))) for _ in range(400)]
-    for found in (sampled, scattered):
-        value, error = np.asarray([value_and_error(f) for f in found]).T
+    for result in (sampled, scattered):
+        value, error = np.asarray([value_and_error(f) for f in result]).T
         assert abs(value.mean() - 1.5) < SURE * value.std() / 20
-        told = np.sqrt(np.mean(error**2)) / value.std(ddof=1)
-        assert -SURE * (2 / 400) ** 0.5 < told - 1 < SURE * (2 / 400) ** 0.5 + 0.05
-        inside = [low < 1.5 < high for low, high in (f.interval() for f in found)]
+        reported = np.sqrt(np.mean(error**2)) / value.std(ddof=1)
+        assert -SURE * (2 / 400) ** 0.5 < reported - 1 < SURE * (2 / 400) ** 0.5 + 0.05
+        inside = [low < 1.5 < high for low, high in (f.interval() for f in result)]
         assert np.mean(inside) > 0.95 - SURE * (0.95 * 0.05 / 400) ** 0.5
 
 
 def test_noise_in_the_curvatures_dilutes_the_exponent_and_the_inverse_bounds_it(rng):
     h = np.exp(rng.normal(size=4000))
-    seen = h * np.exp(0.5 * rng.normal(size=4000))
+    recorded = h * np.exp(0.5 * rng.normal(size=4000))
     variances = h**1.5 * np.exp(0.3 * rng.normal(size=4000))
-    diluted = alignment_exponent(seen, variances)
+    diluted = alignment_exponent(recorded, variances)
     assert abs(diluted.z(1.5 / (1 + 0.25))) < SURE
-    assert 1 / alignment_exponent(variances, seen).value > 1.5
+    assert 1 / alignment_exponent(variances, recorded).value > 1.5
 
 
 def test_the_exponent_is_jackknifed_by_hand(xp, rng):
     x, y = rng.uniform(1, 2, (2, 8))
     x[3], y[5] = -1, 0  # are left out
-    found = alignment_exponent(xp.asarray(x), xp.asarray(y))
-    kept = np.log([np.delete(part, [3, 5]) for part in (x, y)])
-    left = [np.polyfit(*np.delete(kept, i, axis=1), 1)[0] for i in range(6)]
-    assert_allclose(found.value, np.polyfit(*kept, 1)[0], rtol=1e-10)
-    assert_allclose(found.stderr, (5 * np.var(left)) ** 0.5, rtol=1e-9)
-    assert found.dof == 4
+    result = alignment_exponent(xp.asarray(x), xp.asarray(y))
+    stored = np.log([np.delete(piece, [3, 5]) for piece in (x, y)])
+    left = [np.polyfit(*np.delete(stored, i, axis=1), 1)[0] for i in range(6)]
+    assert_allclose(result.value, np.polyfit(*stored, 1)[0], rtol=1e-10)
+    assert_allclose(result.stderr, (5 * np.var(left)) ** 0.5, rtol=1e-9)
+    assert result.dof == 4
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ def recalling(phi, steps, scales, rng):
 def test_an_autoregression_has_its_correlations_and_errors_and_time(phi, scales, rng):
     """The window's own choice adds a tenth to the spread of the time, and cuts off exp(-5)."""
     series = [recalling(phi, 1000, scales, rng) for _ in range(REPEATS)]
-    found = [autocorrelation(x, LAGS, mean=0.0) for x in series]
-    values = np.asarray([f.value for f in found])
-    claimed = np.mean([f.stderr**2 for f in found], axis=0) ** 0.5
+    result = [autocorrelation(x, LAGS, mean=0.0) for x in series]
+    values = np.asarray([f.value for f in result])
+    claimed = np.mean([f.stderr**2 for f in result], axis=0) ** 0.5
     exact = phi ** np.asarray(LAGS)
     repeats = mean(values)
     assert np.all(abs(repeats.value - exact) < SURE * repeats.stderr + 2 / 1000)  # a ratio's bias
@@ -46,24 +46,24 @@ def test_an_autoregression_has_its_correlations_and_errors_and_time(phi, scales,
 
 def test_the_error_of_white_noise_counts_its_directions(rng):
     """1 / t over (Tr C)^2 / Tr C^2."""
-    found = autocorrelation(rng.normal(size=(4000, 12)) * UNLIKE, [1, 5], mean=0.0)
+    result = autocorrelation(rng.normal(size=(4000, 12)) * UNLIKE, [1, 5], mean=0.0)
     exact = (np.sum(UNLIKE**4) / np.sum(UNLIKE**2) ** 2 / 4000) ** 0.5
-    assert_allclose(found.stderr, exact, rtol=0.15)  # rho_k of noise stay in the formula
+    assert_allclose(result.stderr, exact, rtol=0.15)  # rho_k of noise stay in the formula
 
 
 def test_errors_are_those_of_bartlett_for_an_autoregression(rng):
     """Exact for AR(1): t Var rho_k = (1 + phi^2) (1 - phi^2k) / (1 - phi^2) - 2 k phi^2k."""
     phi, k = 0.6, np.asarray([1, 2, 5])
-    found = autocorrelation(recalling(phi, 40_000, np.ones(1), rng), k.tolist())
+    result = autocorrelation(recalling(phi, 40_000, np.ones(1), rng), k.tolist())
     powers = phi ** (2 * k)
     exact = (1 + phi**2) * (1 - powers) / (1 - phi**2) - 2 * k * powers
-    assert_allclose(found.stderr, (exact / 40_000) ** 0.5, rtol=0.15)
+    assert_allclose(result.stderr, (exact / 40_000) ** 0.5, rtol=0.15)
 
 
 def test_the_error_of_the_time_is_that_of_madras_and_sokal(rng):
     """tau (2 (2 W + 1) / t)^(1/2), to the order exp(-W / tau) and that of the estimated rho."""
-    found = correlation_time(recalling(0.6, 40_000, np.ones(1), rng), window=14)
-    assert_allclose(found.stderr, 4 * (2 * 29 / 40_000) ** 0.5, rtol=0.15)
+    result = correlation_time(recalling(0.6, 40_000, np.ones(1), rng), window=14)
+    assert_allclose(result.stderr, 4 * (2 * 29 / 40_000) ** 0.5, rtol=0.15)
 
 
 def test_correlations_are_those_of_the_definition(rng):
@@ -92,10 +92,10 @@ def test_reshuffled_batches_are_anticorrelated_as_an_epoch_sums_to_zero(rng):
     batches = 8
     lags = [1, 2, 7, 8, 11]
     runs = [epoch_noise(24, 3, 60, rng) for _ in range(80)]
-    found = mean(np.asarray([autocorrelation(x, lags, mean=0.0).value for x in runs]))
+    result = mean(np.asarray([autocorrelation(x, lags, mean=0.0).value for x in runs]))
     exact = np.asarray([reshuffled_autocorrelation(batches, k) for k in lags])
-    share = 480 / (480 - np.asarray(lags))  # a run of whole epochs has more pairs inside them
-    assert np.all(abs(found.value - exact * share) < SURE * found.stderr)
+    fraction = 480 / (480 - np.asarray(lags))  # a run of whole epochs has more pairs inside them
+    assert np.all(abs(result.value - exact * fraction) < SURE * result.stderr)
     time = mean(np.asarray([correlation_time(x, window=7, mean=0.0).value for x in runs]))
     assert abs(time.value) < SURE * time.stderr + 7 / 480
 
@@ -124,9 +124,9 @@ def test_the_derived_correlations_leave_no_correlation_time(batches):
 def test_the_own_mean_lowers_every_correlation(rng):
     """By 1 / t for white noise."""
     runs = rng.normal(size=(2000, 50, 1))
-    found = mean(np.asarray([autocorrelation(x, [1, 3]).value for x in runs]))
-    assert np.all(abs(found.z(0)) > SURE)
-    assert np.all(abs(found.value + 1 / 50) < SURE * found.stderr + 2 / 50**2)
+    result = mean(np.asarray([autocorrelation(x, [1, 3]).value for x in runs]))
+    assert np.all(abs(result.z(0)) > SURE)
+    assert np.all(abs(result.value + 1 / 50) < SURE * result.stderr + 2 / 50**2)
 
 
 def test_every_library_sees_the_same_and_scale_changes_nothing(xp, rng):

@@ -23,14 +23,14 @@ def independent(variances, count, length, rng, *, every=4000):
 
     Between two of these the law is exact: one factor and one normal number each.
     """
-    rest = RATE * variances / (CURVED * (2 - RATE * CURVED))
+    remainder = RATE * variances / (CURVED * (2 - RATE * CURVED))
     factor = (1 - RATE * CURVED) ** every
-    theta, found = rng.normal(size=(count, P)) * rest**0.5, []
+    theta, result = rng.normal(size=(count, P)) * remainder**0.5, []
     for _ in range(length):
-        found.append(theta)
-        kick = rng.normal(size=(count, P)) * (rest * (1 - factor**2)) ** 0.5
+        result.append(theta)
+        kick = rng.normal(size=(count, P)) * (remainder * (1 - factor**2)) ** 0.5
         theta = factor * theta + kick
-    return np.stack(found, axis=1)
+    return np.stack(result, axis=1)
 
 
 def reshuffled(variances, count, length, rng, *, batches=10, epochs=60):
@@ -42,21 +42,21 @@ def reshuffled(variances, count, length, rng, *, batches=10, epochs=60):
     weights = RATE * decay ** np.arange(batches)[::-1, None]
     noise = rng.normal(size=(batches, P))
     noise = np.linalg.qr(noise - noise.mean(0))[0] * np.sqrt(batches * variances)
-    theta, found = np.zeros((count, P)), []
+    theta, result = np.zeros((count, P)), []
     for at in range((length + 20) * epochs):  # 20 to come to rest
         order = rng.permuted(np.tile(np.arange(batches), (count, 1)), axis=1)
         theta = decay**batches * theta - np.einsum("kp,wkp->wp", weights, noise[order])
         if at % epochs == 0 and at >= 20 * epochs:
-            found.append(theta)
-    return np.stack(found, axis=1)
+            result.append(theta)
+    return np.stack(result, axis=1)
 
 
 def resting_reshuffled(variances, batches):
     """Variance at the end of epochs: eta^2 c (m sum a^2k - (sum a^k)^2) / ((m - 1)(1 - a^2m))."""
     a = 1 - RATE * CURVED
     powers = a ** np.arange(batches)[:, None]
-    spread = batches * np.sum(powers**2, axis=0) - np.sum(powers, axis=0) ** 2
-    return RATE**2 * variances * spread / ((batches - 1) * (1 - a ** (2 * batches)))
+    deviation = batches * np.sum(powers**2, axis=0) - np.sum(powers, axis=0) ** 2
+    return RATE**2 * variances * deviation / ((batches - 1) * (1 - a ** (2 * batches)))
 
 
 def test_noise_like_the_curvature_makes_no_law(rng):
@@ -65,29 +65,29 @@ def test_noise_like_the_curvature_makes_no_law(rng):
     That over two thirds of the range of log F, in which chance directions differ, is an exponent
     of 0.03.
     """
-    found = variance_flatness(independent(CURVED, 40, 400, rng), flatness, P)
-    assert abs(found.exponent.value) < SURE * found.exponent.stderr + 0.03
-    assert found.exponent.dof == 39
+    result = variance_flatness(independent(CURVED, 40, 400, rng), flatness, P)
+    assert abs(result.exponent.value) < SURE * result.exponent.stderr + 0.03
+    assert result.exponent.dof == 39
 
 
 def test_noise_like_the_curvature_squared_makes_a_law(rng):
     """C = H^2: variance ~ h ~ F^-2; 300 points repel eigenvalues by under 2% of their ratio, 1%."""
-    found = variance_flatness(independent(CURVED**2, 10, 300, rng), flatness, P)
-    assert abs(found.exponent.value - 2) < SURE * found.exponent.stderr + 0.05
+    result = variance_flatness(independent(CURVED**2, 10, 300, rng), flatness, P)
+    assert abs(result.exponent.value - 2) < SURE * result.exponent.stderr + 0.05
 
 
 def test_reshuffling_makes_a_law_of_noise_like_the_curvature(rng):
     """C = H: variance ~ h^2 ~ F^-4, or what the exact one says; 150 points repel eigenvalues."""
-    found = variance_flatness(reshuffled(CURVED, 8, 150, rng), flatness, P)
+    result = variance_flatness(reshuffled(CURVED, 8, 150, rng), flatness, P)
     exact = -alignment_exponent(CURVED**-0.5, resting_reshuffled(CURVED, 10)).value
     assert abs(exact - 4) < 0.1
-    assert abs(found.exponent.value - exact) < SURE * found.exponent.stderr + 0.1
+    assert abs(result.exponent.value - exact) < SURE * result.exponent.stderr + 0.1
 
 
 def test_a_window_too_short_makes_a_law_of_any_noise(rng):
     """C = H, of true exponent zero: 400 steps are few where 1 / (rate h) = 667."""
-    found = variance_flatness(independent(CURVED, 40, 400, rng, every=1), flatness, P)
-    assert found.exponent.value - 1 > SURE * found.exponent.stderr
+    result = variance_flatness(independent(CURVED, 40, 400, rng, every=1), flatness, P)
+    assert result.exponent.value - 1 > SURE * result.exponent.stderr
 
 
 def test_components_of_a_random_walk_make_a_law_with_no_curvature_at_all(rng):
@@ -103,13 +103,13 @@ def test_components_of_a_random_walk_make_a_law_with_no_curvature_at_all(rng):
 
 
 def test_the_error_is_the_spread_of_repeats(rng):
-    found = [
+    result = [
         variance_flatness(independent(CURVED**2, 6, 60, rng), flatness, P).exponent
         for _ in range(150)
     ]
-    value, error = np.asarray([value_and_error(f) for f in found]).T
-    told = np.sqrt(np.mean(error**2)) / value.std(ddof=1)
-    assert abs(told - 1) < SURE * (1 / 300 + 1 / (2 * 5 * 150)) ** 0.5
+    value, error = np.asarray([value_and_error(f) for f in result]).T
+    reported = np.sqrt(np.mean(error**2)) / value.std(ddof=1)
+    assert abs(reported - 1) < SURE * (1 / 300 + 1 / (2 * 5 * 150)) ** 0.5
 
 
 def test_principal_components_are_those_of_the_covariance(xp, rng):
@@ -123,11 +123,11 @@ def test_principal_components_are_those_of_the_covariance(xp, rng):
 def test_each_library_finds_the_same_law(xp, rng):
     windows = independent(CURVED**2, 2, 20, rng)
     there = xp.asarray(CURVED)
-    found = variance_flatness(xp.asarray(windows), lambda c, d: float(d @ (there * d)) ** -0.5, P)
+    result = variance_flatness(xp.asarray(windows), lambda c, d: float(d @ (there * d)) ** -0.5, P)
     expected = variance_flatness(windows, flatness, P)
-    assert_allclose(found.variances, expected.variances, rtol=1e-9)
-    assert_allclose(found.flatness, expected.flatness, rtol=1e-9)
-    assert_allclose(entries(found.exponent), entries(expected.exponent), rtol=1e-9)
+    assert_allclose(result.variances, expected.variances, rtol=1e-9)
+    assert_allclose(result.flatness, expected.flatness, rtol=1e-9)
+    assert_allclose(entries(result.exponent), entries(expected.exponent), rtol=1e-9)
 
 
 @given(
@@ -153,8 +153,8 @@ def test_a_width_has_two_sides():
     def loss(theta):
         return np.exp(theta[0]) if theta[0] > 0 else 1 - theta[0] / 3
 
-    found = loss_width(loss, np.zeros(1), np.ones(1), factor=2)
-    assert_allclose(found, np.log(2) + 3, rtol=1e-10)
+    result = loss_width(loss, np.zeros(1), np.ones(1), factor=2)
+    assert_allclose(result, np.log(2) + 3, rtol=1e-10)
 
 
 def test_flatness_by_width_falls_as_the_root_of_curvature(rng):
@@ -164,8 +164,10 @@ def test_flatness_by_width_falls_as_the_root_of_curvature(rng):
     def wide(centre, direction):
         return loss_width(lambda t: 1 + (t - centre) @ (CURVED * (t - centre)), centre, direction)
 
-    one, other = (variance_flatness(windows, how, P).exponent for how in (flatness, wide))
-    assert_allclose(entries(other), entries(one), rtol=1e-8)
+    first, second = (
+        variance_flatness(windows, settings, P).exponent for settings in (flatness, wide)
+    )
+    assert_allclose(entries(second), entries(first), rtol=1e-8)
 
 
 @pytest.mark.parametrize(

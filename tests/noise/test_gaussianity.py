@@ -36,24 +36,24 @@ def p_values(results):
 
 @pytest.mark.parametrize(("m", "p"), [(24, 60), (12, 5), (60, 2), (9, 200)])
 def test_p_values_are_uniform_for_gaussian_noise_of_any_covariance(m, p, rng):
-    root, middle = coloured(p, rng)
+    root, center = coloured(p, rng)
     results = [
-        gaussianity(rng.normal(size=(m, p)) @ root + middle, draws=DRAWS, rng=rng)
+        gaussianity(rng.normal(size=(m, p)) @ root + center, draws=DRAWS, rng=rng)
         for _ in range(250)
     ]
-    found = p_values(results)
-    spread = found - rng.uniform(size=found.shape) / (DRAWS + 1)
-    for column in spread.T:
+    result = p_values(results)
+    deviation = result - rng.uniform(size=result.shape) / (DRAWS + 1)
+    for column in deviation.T:
         assert kstest(column, "uniform").pvalue > UNLIKELY
-    assert abs(np.mean(found <= 0.1) - 0.1) < SURE * (0.09 / 250) ** 0.5
+    assert abs(np.mean(result <= 0.1) - 0.1) < SURE * (0.09 / 250) ** 0.5
 
 
 @pytest.mark.parametrize(("m", "k"), [(24, 6), (9, 2), (40, 1)])
 def test_the_null_has_the_mean_and_variance_that_mardia_derived(m, k):
     """k (k + 2) (m - 1) / (m + 1): frames are orthonormal, not only of unit columns."""
     fourth = _null(m, k, 4000, 0)[1][:, 2]
-    found = mean(fourth)
-    assert abs(found.z(k * (k + 2) * (m - 1) / (m + 1))) < SURE
+    result = mean(fourth)
+    assert abs(result.z(k * (k + 2) * (m - 1) / (m + 1))) < SURE
     variance = 8 * k * (k + 2) * (m - 3) * (m - k - 1) * (m - k + 1)
     variance = variance / ((m + 1) ** 2 * (m + 3) * (m + 5))
     error = ((kurtosis(fourth) + 2) / 4000) ** 0.5
@@ -62,10 +62,10 @@ def test_the_null_has_the_mean_and_variance_that_mardia_derived(m, k):
 
 def test_heavy_tails_and_skewness_are_found_and_each_projection_sees_them(rng):
     for sample in (rng.standard_t(3, size=(300, 2)), rng.exponential(size=(300, 2))):
-        found = gaussianity(sample)
-        assert max(found.p, found.energy_p, found.worst_p, found.mardia_p) < 0.01
-        assert np.all(found.projection_p < 0.05)
-        assert np.all(found.kurtosis.value > 2 * found.kurtosis.stderr)
+        result = gaussianity(sample)
+        assert max(result.p, result.energy_p, result.worst_p, result.mardia_p) < 0.01
+        assert np.all(result.projection_p < 0.05)
+        assert np.all(result.kurtosis.value > 2 * result.kurtosis.stderr)
 
 
 def test_a_scale_that_a_row_shares_shows_in_any_projection(rng):
@@ -73,9 +73,9 @@ def test_a_scale_that_a_row_shares_shows_in_any_projection(rng):
     repeats = []
     for _ in range(60):
         scales = rng.choice([1.0, 3.0], size=(400, 1))
-        found = gaussianity(rng.normal(size=(400, 100)) * scales, draws=19, projections=4)
-        assert found.mardia_p == 1 / 20
-        repeats.append(found.mardia.value)
+        result = gaussianity(rng.normal(size=(400, 100)) * scales, draws=19, projections=4)
+        assert result.mardia_p == 1 / 20
+        repeats.append(result.mardia.value)
     value = mean(np.asarray(repeats))
     assert abs(value.value - 16 / 25) < SURE * value.stderr + 0.01  # whitening costs O(1 / m)
 
@@ -83,12 +83,12 @@ def test_a_scale_that_a_row_shares_shows_in_any_projection(rng):
 def test_sums_over_a_batch_become_gaussian_as_one_over_the_batch(rng):
     scales = rng.choice([1.0, 3.0], size=(60, 400, 8, 1))
     examples = rng.normal(size=(60, 400, 8, 2)) * scales
-    found = {}
+    result = {}
     for batch in (1, 8):
         sums = examples[:, :, :batch].sum(2)
-        found[batch] = mean(np.asarray([gaussianity(x, draws=1).mardia.value for x in sums]))
-    ratio = found[8].value * 8 / found[1].value
-    assert abs(ratio - 1) < SURE * math.hypot(*(f.stderr / f.value for f in found.values()))
+        result[batch] = mean(np.asarray([gaussianity(x, draws=1).mardia.value for x in sums]))
+    ratio = result[8].value * 8 / result[1].value
+    assert abs(ratio - 1) < SURE * math.hypot(*(f.stderr / f.value for f in result.values()))
 
 
 def test_independent_coordinates_hide_from_projections(rng):
@@ -121,8 +121,8 @@ def test_kurtosis_and_mardia_are_those_of_their_definitions(rng):
     centred = x - x.mean(0)
     inverse = np.linalg.inv(centred.T @ centred / 50)
     fourth = np.mean([(row @ inverse @ row) ** 2 for row in centred])
-    found = gaussianity(x, draws=1)
-    assert_allclose(found.mardia.value, fourth / (3 * 5) * 51 / 49 - 1, rtol=1e-9)
+    result = gaussianity(x, draws=1)
+    assert_allclose(result.mardia.value, fourth / (3 * 5) * 51 / 49 - 1, rtol=1e-9)
     alone = gaussianity(x[:, :1], draws=1)
     assert_allclose(alone.kurtosis.value, kurtosis(x[:, 0], bias=False), rtol=1e-9)
 
@@ -130,11 +130,11 @@ def test_kurtosis_and_mardia_are_those_of_their_definitions(rng):
 @pytest.mark.parametrize("law", ["normal", "uniform", "laplace"])
 def test_errors_of_kurtosis_and_mardia_are_the_spread_of_repeats(law, rng):
     """Laplace's law has heavier moments, whose estimates lag: 15% is granted."""
-    found = [gaussianity(getattr(rng, law)(size=(1000, 2)), draws=1) for _ in range(200)]
+    result = [gaussianity(getattr(rng, law)(size=(1000, 2)), draws=1) for _ in range(200)]
     for name in ("kurtosis", "mardia"):
-        each = [getattr(g, name) for g in found]
-        value = np.asarray([np.ravel(e.value)[0] for e in each])
-        claimed = np.mean([np.ravel(e.stderr)[0] ** 2 for e in each]) ** 0.5
+        row = [getattr(g, name) for g in result]
+        value = np.asarray([np.ravel(e.value)[0] for e in row])
+        claimed = np.mean([np.ravel(e.stderr)[0] ** 2 for e in row]) ** 0.5
         if name == "mardia" or law == "normal":  # else each direction has its own kurtosis
             tails = kurtosis(value) / 200
             allowed = SURE * (1 / 400 + max(0, tails) / 4) ** 0.5 + 0.15 * (law == "laplace")
@@ -145,13 +145,13 @@ def test_errors_of_kurtosis_and_mardia_are_the_spread_of_repeats(law, rng):
 
 
 def test_for_gaussian_noise_kurtosis_and_mardia_have_no_bias(rng):
-    found = [gaussianity(rng.normal(size=(16, 2)), draws=1) for _ in range(1500)]
+    result = [gaussianity(rng.normal(size=(16, 2)), draws=1) for _ in range(1500)]
     for name in ("kurtosis", "mardia"):
-        value = mean(np.asarray([np.ravel(getattr(g, name).value)[0] for g in found]))
+        value = mean(np.asarray([np.ravel(getattr(g, name).value)[0] for g in result]))
         assert abs(value.z(0)) < SURE
-        claimed = np.ravel(getattr(found[0], name).stderr)[0]
-        spread = value.stderr * 1500**0.5
-        assert claimed > spread * 0.9
+        claimed = np.ravel(getattr(result[0], name).stderr)[0]
+        deviation = value.stderr * 1500**0.5
+        assert claimed > deviation * 0.9
 
 
 @given(seed=integers(0, 2**32 - 1), shift=floats(-1e3, 1e3), decades=floats(0, 4))
@@ -174,11 +174,11 @@ def test_every_library_sees_the_same(xp, rng):
 
 def test_the_same_seed_says_the_same_and_no_p_value_is_zero(rng):
     x = rng.standard_t(2, size=(100, 12))
-    one, two = gaussianity(x, rng=3), gaussianity(x, rng=3)
-    assert one.p == two.p == 1 / 500
-    assert_allclose(one.projection_p, two.projection_p)
-    assert len(one.projection_p) == 8
-    assert one.projection_p.min() == 1 / 500
+    first, two = gaussianity(x, rng=3), gaussianity(x, rng=3)
+    assert first.p == two.p == 1 / 500
+    assert_allclose(first.projection_p, two.projection_p)
+    assert len(first.projection_p) == 8
+    assert first.projection_p.min() == 1 / 500
 
 
 def test_directions_in_which_nothing_varies_are_left_out(rng):
@@ -203,8 +203,8 @@ def test_what_has_no_shape_is_refused(rng):
 
 def test_of_a_covariance_the_gradients_of_its_examples_are_looked_at():
     rows = np.random.default_rng(5).normal(size=(60, 5))
-    found = gaussianity(Gram(GradientMatrix(rows), 1 / 60), projections=3, rng=1)
+    result = gaussianity(Gram(GradientMatrix(rows), 1 / 60), projections=3, rng=1)
     drawn = np.random.default_rng(1).normal(size=(5, 3))
     expected = gaussianity(rows @ drawn, projections=3, rng=2)
-    np.testing.assert_allclose(found.energy, expected.energy, rtol=1e-12)
-    assert gaussianity(Gram(GradientMatrix(rows**9), 1 / 60)).p < 0.01 < found.p
+    np.testing.assert_allclose(result.energy, expected.energy, rtol=1e-12)
+    assert gaussianity(Gram(GradientMatrix(rows**9), 1 / 60)).p < 0.01 < result.p

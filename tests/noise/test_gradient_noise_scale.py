@@ -35,19 +35,19 @@ def sample(n, rng, mean=MEAN):
 
 def pieces(gradients, hessian):
     """Tr(HC) and g^T H g without bias, from the matrices."""
-    n, middle = len(gradients), gradients.mean(0)
+    n, center = len(gradients), gradients.mean(0)
     trace = np.trace(hessian @ np.cov(gradients.T))
-    return trace, middle @ hessian @ middle - trace / n
+    return trace, center @ hessian @ center - trace / n
 
 
 def by_hand(gradients, hessian, measure):
     """A statistic of the pieces, jackknifed by making all of it anew without each example."""
-    whole = measure(*pieces(gradients, hessian))
+    full = measure(*pieces(gradients, hessian))
     n = len(gradients)
     left = np.asarray(
         [measure(*pieces(np.delete(gradients, i, axis=0), hessian)) for i in range(n)]
     )
-    return n * whole - (n - 1) * left.mean(), ((n - 1) * left.var()) ** 0.5
+    return n * full - (n - 1) * left.mean(), ((n - 1) * left.var()) ** 0.5
 
 
 def ratio(trace, square):
@@ -84,9 +84,9 @@ def test_float32_rows_lose_nothing_to_leaving_one_out(rng):
     import torch
 
     gradients = sample(2000, rng)
-    found = gradient_noise_scale(GradientMatrix(torch.asarray(gradients, dtype=torch.float32)))
+    result = gradient_noise_scale(GradientMatrix(torch.asarray(gradients, dtype=torch.float32)))
     expected = gradient_noise_scale(GradientMatrix(gradients))
-    assert_allclose(entries(found), entries(expected), rtol=1e-5)
+    assert_allclose(entries(result), entries(expected), rtol=1e-5)
 
 
 class Every:
@@ -107,17 +107,17 @@ def test_probes_are_without_bias(xp, rng):
 
 
 def repeats(n, count, generator, mean=MEAN, measure=gradient_noise_scale, **given):
-    found = [measure(GradientMatrix(sample(n, generator, mean)), **given) for _ in range(count)]
-    return np.asarray([value_and_error(f) for f in found]), found
+    result = [measure(GradientMatrix(sample(n, generator, mean)), **given) for _ in range(count)]
+    return np.asarray([value_and_error(f) for f in result]), result
 
 
 def assert_honest(found, truth, below=0.9, bias=0.0):
     """The error is the spread of repeats, and intervals of 95% hold the truth as often."""
     values, errors = np.asarray([value_and_error(f) for f in found]).T
-    spread = values.std(ddof=1)
+    deviation = values.std(ddof=1)
     apart = SURE / len(values) ** 0.5  # the error of a spread, (1 / 2N)^1/2, and room for tails
-    assert abs(np.sqrt(np.mean(errors**2)) / spread - 1) < apart
-    assert abs(values.mean() - truth) < SURE * spread / len(values) ** 0.5 + bias
+    assert abs(np.sqrt(np.mean(errors**2)) / deviation - 1) < apart
+    assert abs(values.mean() - truth) < SURE * deviation / len(values) ** 0.5 + bias
     inside = [low < truth < high for low, high in (f.interval() for f in found)]
     assert np.mean(inside) > below
 
@@ -125,12 +125,12 @@ def assert_honest(found, truth, below=0.9, bias=0.0):
 @pytest.mark.parametrize("kind", ["simple", "exact", "probes"])
 def test_its_error_is_the_spread_over_fresh_examples(kind, rng):
     """At n of 25 B or more; a bias of order 1/n^2 is left, below a hundredth."""
-    given = {} if kind == "simple" else {"curvature": STEEP}
+    arguments = {} if kind == "simple" else {"curvature": STEEP}
     if kind == "probes":
-        given |= {"n_probes": 6, "rng": rng}
-    _, found = repeats(150, 100 if kind == "exact" else 300, rng, **given)
+        arguments |= {"n_probes": 6, "rng": rng}
+    _, result = repeats(150, 100 if kind == "exact" else 300, rng, **arguments)
     truth = TRUE["simple" if kind == "simple" else "weighted"]
-    assert_honest(found, truth, below=0.86, bias=0.01 * truth)
+    assert_honest(result, truth, below=0.86, bias=0.01 * truth)
 
 
 def test_the_jackknife_takes_most_of_the_bias_off(rng):
@@ -151,15 +151,15 @@ def test_the_jackknife_takes_most_of_the_bias_off(rng):
 
 def test_signal_to_noise_is_the_ratio_turned_over(xp, rng):
     gradients = sample(30, rng)
-    found = signal_to_noise(GradientMatrix(xp.asarray(gradients)))
+    result = signal_to_noise(GradientMatrix(xp.asarray(gradients)))
     assert_allclose(
-        value_and_error(found), by_hand(gradients, np.eye(P), lambda t, s: s / t), rtol=1e-9
+        value_and_error(result), by_hand(gradients, np.eye(P), lambda t, s: s / t), rtol=1e-9
     )
 
 
 def test_signal_to_noise_has_the_error_of_repeats(rng):
-    _, found = repeats(150, 300, rng, measure=signal_to_noise)
-    assert_honest(found, 1 / TRUE["simple"])
+    _, result = repeats(150, 300, rng, measure=signal_to_noise)
+    assert_honest(result, 1 / TRUE["simple"])
 
 
 def test_without_signal_it_is_zero_and_its_error_too_large_by_the_root_of_two(rng):
@@ -167,8 +167,8 @@ def test_without_signal_it_is_zero_and_its_error_too_large_by_the_root_of_two(rn
     values, _ = repeats(150, 600, rng, 0 * MEAN, measure=signal_to_noise)
     value, error = values.T
     assert abs(value.mean()) < SURE * value.std() / 600**0.5
-    told = np.sqrt(np.mean(error**2)) / value.std(ddof=1)
-    assert abs(told / 2**0.5 - 1) < SURE * (2 / 600) ** 0.5  # a sum of 6 chi-squares is skew
+    reported = np.sqrt(np.mean(error**2)) / value.std(ddof=1)
+    assert abs(reported / 2**0.5 - 1) < SURE * (2 / 600) ** 0.5  # a sum of 6 chi-squares is skew
 
 
 def test_where_no_signal_is_found_no_batch_is_large_enough(rng):
@@ -180,25 +180,25 @@ def test_where_no_signal_is_found_no_batch_is_large_enough(rng):
 
 def test_of_all_examples_there_is_nothing_to_guess(xp, rng):
     gradients = sample(9, rng)
-    middle, c = gradients.mean(0), np.cov(gradients.T, bias=True)
+    center, c = gradients.mean(0), np.cov(gradients.T, bias=True)
     rows = GradientMatrix(xp.asarray(gradients))
-    found = gradient_noise_scale(rows, curvature=xp.asarray(STEEP), population=True)
-    assert_allclose(found.value, np.trace(STEEP @ c) / (middle @ STEEP @ middle), rtol=1e-10)
+    result = gradient_noise_scale(rows, curvature=xp.asarray(STEEP), population=True)
+    assert_allclose(result.value, np.trace(STEEP @ c) / (center @ STEEP @ center), rtol=1e-10)
     simple = gradient_noise_scale(rows, population=True)
-    assert_allclose(simple.value, np.trace(c) / (middle @ middle), rtol=1e-10)
-    assert found.stderr == simple.stderr == 0
+    assert_allclose(simple.value, np.trace(c) / (center @ center), rtol=1e-10)
+    assert result.stderr == simple.stderr == 0
 
 
 def test_of_all_examples_the_error_is_that_of_probes(rng):
     rows = GradientMatrix(sample(9, rng))
     exact = gradient_noise_scale(rows, curvature=STEEP, population=True).value
-    found = [
+    result = [
         value_and_error(
             gradient_noise_scale(rows, curvature=STEEP, n_probes=8, rng=rng, population=True)
         )
         for _ in range(500)
     ]
-    value, error = np.asarray(found).T
+    value, error = np.asarray(result).T
     assert abs(value.mean() - exact) < SURE * value.std() / 500**0.5
     assert abs(np.sqrt(np.mean(error**2)) / value.std(ddof=1) - 1) < SURE * (2 / 500) ** 0.5
 
@@ -206,10 +206,10 @@ def test_of_all_examples_the_error_is_that_of_probes(rng):
 @given(seed=integers(0, 2**32 - 1), unit=floats(1e-6, 1e6), steep=floats(1e-6, 1e6))
 def test_units_of_gradient_and_curvature_do_not_matter(seed, unit, steep):
     gradients = sample(20, np.random.default_rng(seed), 2 * MEAN)
-    one = gradient_noise_scale(GradientMatrix(gradients), curvature=STEEP)
-    other = gradient_noise_scale(GradientMatrix(unit * gradients), curvature=steep * STEEP)
+    first = gradient_noise_scale(GradientMatrix(gradients), curvature=STEEP)
+    second = gradient_noise_scale(GradientMatrix(unit * gradients), curvature=steep * STEEP)
     assert_allclose(
-        entries(one), entries(other), rtol=1e-6
+        entries(first), entries(second), rtol=1e-6
     )  # six digits are lost to gradients of either sign
 
 
@@ -217,9 +217,9 @@ def test_units_of_gradient_and_curvature_do_not_matter(seed, unit, steep):
 def test_turning_parameters_does_not_matter(seed):
     rng = np.random.default_rng(seed)
     gradients, (turn, _) = sample(20, rng, 2 * MEAN), np.linalg.qr(rng.normal(size=(P, P)))
-    one = gradient_noise_scale(GradientMatrix(gradients), curvature=STEEP)
-    other = gradient_noise_scale(GradientMatrix(gradients @ turn), curvature=turn.T @ STEEP @ turn)
-    assert_allclose(entries(one), entries(other), rtol=1e-6)
+    first = gradient_noise_scale(GradientMatrix(gradients), curvature=STEEP)
+    second = gradient_noise_scale(GradientMatrix(gradients @ turn), curvature=turn.T @ STEEP @ turn)
+    assert_allclose(entries(first), entries(second), rtol=1e-6)
 
 
 def squares(gradients, batch, ways):
@@ -235,16 +235,16 @@ def ordered(examples, batch):
 def test_all_batches_without_replacement_give_the_unbiased_scale_of_the_examples(rng):
     gradients = sample(7, rng, 2 * MEAN)
     norms = squares(gradients, 2, combinations), squares(gradients, 5, combinations)
-    found = gradient_noise_scale_from_batches(*norms, 2, 5)
-    assert_allclose(found.value, ratio(*pieces(gradients, np.eye(P))), rtol=1e-10)
+    result = gradient_noise_scale_from_batches(*norms, 2, 5)
+    assert_allclose(result.value, ratio(*pieces(gradients, np.eye(P))), rtol=1e-10)
 
 
 def test_all_batches_with_replacement_give_the_scale_of_all_there_is(xp, rng):
     gradients = sample(5, rng)
     norms = squares(gradients, 1, ordered), squares(gradients, 4, ordered)
-    found = gradient_noise_scale_from_batches(*map(xp.asarray, norms), 1, 4)
+    result = gradient_noise_scale_from_batches(*map(xp.asarray, norms), 1, 4)
     assert_allclose(
-        found.value,
+        result.value,
         gradient_noise_scale(GradientMatrix(gradients), population=True).value,
         rtol=1e-10,
     )
@@ -256,13 +256,13 @@ def test_the_error_from_two_batch_sizes_is_the_spread_of_repeats(paired, rng):
 
     The bias of a ratio is of the order of its squared error, 2% here.
     """
-    found = []
+    result = []
     for _ in range(400):
         big = MEAN + SHAPE * rng.normal(size=(60, 64, P))
         small = big[:, :4] if paired else MEAN + SHAPE * rng.normal(size=(60, 4, P))
-        norms = (np.sum(part.mean(axis=1) ** 2, axis=1) for part in (small, big))
-        found.append(gradient_noise_scale_from_batches(*norms, 4, 64, paired=paired))
-    assert_honest(found, TRUE["simple"], bias=0.02 * TRUE["simple"])
+        norms = (np.sum(piece.mean(axis=1) ** 2, axis=1) for piece in (small, big))
+        result.append(gradient_noise_scale_from_batches(*norms, 4, 64, paired=paired))
+    assert_honest(result, TRUE["simple"], bias=0.02 * TRUE["simple"])
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -277,8 +277,8 @@ def test_the_error_from_two_batch_sizes_is_the_delta_method(paired, rng):
     by_high = (value(0, 1e-6) - value(0, -1e-6)) / 2e-6
     together = np.cov(low, high) if paired else np.diag([low.var(ddof=1), high.var(ddof=1)])
     slopes = np.asarray([by_low, by_high])
-    found = gradient_noise_scale_from_batches(low, high, 2, 7, paired=paired)
-    assert_allclose(found.stderr, (slopes @ together @ slopes / 9) ** 0.5, rtol=1e-6)
+    result = gradient_noise_scale_from_batches(low, high, 2, 7, paired=paired)
+    assert_allclose(result.stderr, (slopes @ together @ slopes / 9) ** 0.5, rtol=1e-6)
 
 
 def test_from_batches_too_no_signal_is_an_infinite_scale():
@@ -298,15 +298,17 @@ def test_one_step_of_a_quadratic_gains_as_predicted(ways, batch, rng):
     gradients = rng.normal(size=(5, 3)) + 1
     g = gradients.mean(0)
     drawn = gradients[np.asarray(list(ways(range(5), batch)))].mean(axis=1)
-    slope, bend = g @ drawn.mean(0), np.mean(np.sum(drawn @ HESSIAN * drawn, axis=1))
+    slope, curvature = g @ drawn.mean(0), np.mean(np.sum(drawn @ HESSIAN * drawn, axis=1))
     noise = gradient_noise_scale(
         GradientMatrix(gradients), curvature=HESSIAN, population=True
     ).value
     if ways is combinations:
         noise *= (5 - batch) / 4
-    share = batch_efficiency(batch, noise)
-    assert_allclose(slope / bend, share * (g @ g) / (g @ HESSIAN @ g), rtol=1e-12)
-    assert_allclose(slope**2 / (2 * bend), share * (g @ g) ** 2 / (2 * g @ HESSIAN @ g), rtol=1e-12)
+    fraction = batch_efficiency(batch, noise)
+    assert_allclose(slope / curvature, fraction * (g @ g) / (g @ HESSIAN @ g), rtol=1e-12)
+    assert_allclose(
+        slope**2 / (2 * curvature), fraction * (g @ g) ** 2 / (2 * g @ HESSIAN @ g), rtol=1e-12
+    )
 
 
 def test_half_is_left_at_the_critical_batch():
@@ -324,26 +326,28 @@ def test_the_best_step_is_the_derived_one_over_every_batch(rng):
     gradients = rng.normal(size=(5, 3)) + 1
     g = gradients.mean(0)
     drawn = gradients[np.asarray(list(ordered(range(5), 2)))].mean(axis=1)
-    slope, bend = g @ drawn.mean(0), np.mean(np.sum(drawn @ HESSIAN * drawn, axis=1))
+    slope, curvature = g @ drawn.mean(0), np.mean(np.sum(drawn @ HESSIAN * drawn, axis=1))
     noise = gradient_noise_scale(
         GradientMatrix(gradients), curvature=HESSIAN, population=True
     ).value
     square, bent = g @ g, g @ HESSIAN @ g
     letters = {"{|g|^2}": square, r"{g^{\top}Hg}": bent, "B": 2, "B_n": noise}
     rate, gain = (number(law(), **letters) for law in (derived.best_rate, derived.best_gain))
-    share = batch_efficiency(2, noise)
-    assert_allclose([share * square / bent, slope / bend], rate, rtol=1e-12)
-    assert_allclose([share * square**2 / (2 * bent), slope**2 / (2 * bend)], gain, rtol=1e-12)
+    fraction = batch_efficiency(2, noise)
+    assert_allclose([fraction * square / bent, slope / curvature], rate, rtol=1e-12)
+    assert_allclose(
+        [fraction * square**2 / (2 * bent), slope**2 / (2 * curvature)], gain, rtol=1e-12
+    )
 
 
 def test_the_scale_from_two_batch_sizes_is_the_derived_one():
     letters = {"b": 3, "B": 20, "q_b": 9.0, "q_B": 4.0}
     laws = derived.trace_from_batches(), derived.square_from_batches()
     expected = ratio(*(number(law, **letters) for law in laws))
-    found = gradient_noise_scale_from_batches(
+    result = gradient_noise_scale_from_batches(
         np.asarray([8.0, 10.0]), np.asarray([4.0, 4.0]), 3, 20
     )
-    assert_allclose(found.value, expected, rtol=1e-12)
+    assert_allclose(result.value, expected, rtol=1e-12)
 
 
 def test_the_scale_of_examples_is_made_of_the_derived_pieces(rng):
@@ -351,23 +355,23 @@ def test_the_scale_of_examples_is_made_of_the_derived_pieces(rng):
     gradients = sample(11, rng, 2 * MEAN)
     trace, square = np.trace(np.cov(gradients.T, bias=True)), np.sum(gradients.mean(0) ** 2)
     letters = {"n": 11, str(derived.trace): trace, str(derived.square): square}
-    found = [
+    result = [
         number(law(), **letters)
         for law in (derived.trace_from_distinct, derived.square_from_distinct)
     ]
-    assert_allclose(pieces(gradients, np.eye(P)), found, rtol=1e-12)
+    assert_allclose(pieces(gradients, np.eye(P)), result, rtol=1e-12)
 
 
 def test_a_jackknifed_mean_is_the_mean_with_its_error(rng):
     x = rng.normal(size=12)
-    found = jackknife(x.mean(), (x.sum() - x) / 11)
-    assert_allclose(value_and_error(found), (x.mean(), x.std(ddof=1) / 12**0.5), rtol=1e-12)
+    result = jackknife(x.mean(), (x.sum() - x) / 11)
+    assert_allclose(value_and_error(result), (x.mean(), x.std(ddof=1) / 12**0.5), rtol=1e-12)
 
 
 def test_results_are_plain_numbers(xp, rng):
-    found = gradient_noise_scale(GradientMatrix(xp.asarray(sample(9, rng))))
-    assert all(isinstance(as_numpy(part).item(), float) for part in value_and_error(found))
-    assert type(found.value) is type(found.stderr) is float
+    result = gradient_noise_scale(GradientMatrix(xp.asarray(sample(9, rng))))
+    assert all(isinstance(as_numpy(piece).item(), float) for piece in value_and_error(result))
+    assert type(result.value) is type(result.stderr) is float
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ class Named:
     rows: Any
     names: dict
 
-    def parts(self):
+    def by_parameter(self):
         return {name: GradientMatrix(self.rows[:, columns]) for name, columns in self.names.items()}
 
 
@@ -29,10 +29,10 @@ LAYERS = {"second": slice(4, 9), "first": slice(0, 4)}
 @pytest.mark.parametrize("measure", [signal_to_noise, gradient_norm, gradient_noise_scale])
 def test_each_layer_is_measured_by_itself_and_in_its_order(measure, rng):
     gradients = rng.normal(size=(12, 9)) + 1
-    found = by_layer(Named(gradients, LAYERS), measure)
-    assert list(found) == ["second", "first"]
+    result = by_layer(Named(gradients, LAYERS), measure)
+    assert list(result) == ["second", "first"]
     for name, columns in LAYERS.items():
-        assert found[name] == measure(GradientMatrix(gradients[:, columns]))
+        assert result[name] == measure(GradientMatrix(gradients[:, columns]))
 
 
 def test_signal_to_noise_is_measured_unless_told(rng):
@@ -42,21 +42,21 @@ def test_signal_to_noise_is_measured_unless_told(rng):
 
 def test_the_norm_is_the_mean_of_norms_not_the_norm_of_the_mean(xp, rng):
     gradients = rng.normal(size=(12, 5))
-    found = gradient_norm(GradientMatrix(xp.asarray(gradients)))
+    result = gradient_norm(GradientMatrix(xp.asarray(gradients)))
     norms = np.linalg.norm(gradients, axis=1)
-    assert_allclose(found.value, norms.mean(), rtol=1e-12)
-    assert_allclose(found.stderr, norms.std(ddof=1) / 12**0.5, rtol=1e-12)
+    assert_allclose(result.value, norms.mean(), rtol=1e-12)
+    assert_allclose(result.stderr, norms.std(ddof=1) / 12**0.5, rtol=1e-12)
 
 
 def test_a_layer_of_pure_noise_is_told_from_one_with_signal(rng):
     """Over repeats, the one has a ratio of zero, the other that of its law, 4 / 5."""
-    found = []
+    result = []
     for _ in range(300):
         gradients = rng.normal(size=(60, 9))
         gradients[:, 4:] += 0.8**0.5
-        found.append([estimate.value for estimate in by_layer(Named(gradients, LAYERS)).values()])
-    seen, spread = np.mean(found, axis=0), np.std(found, axis=0) / 300**0.5
-    assert np.all(abs(seen - [0.8, 0.0]) < SURE * spread)
+        result.append([estimate.value for estimate in by_layer(Named(gradients, LAYERS)).values()])
+    recorded, deviation = np.mean(result, axis=0), np.std(result, axis=0) / 300**0.5
+    assert np.all(abs(recorded - [0.8, 0.0]) < SURE * deviation)
 
 
 def test_too_few_examples_are_refused(rng):

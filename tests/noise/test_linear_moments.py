@@ -61,11 +61,11 @@ def mean_and_covariance(model, theta):
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
 def test_mean_and_covariance_are_those_of_sampled_examples(law, widths):
     problem, theta = network(widths)
-    found = mean_and_covariance(linear_network_moments(problem, widths, law), theta)
+    result = mean_and_covariance(linear_network_moments(problem, widths, law), theta)
     plain = noise.from_weights(problem, law)
-    for one, two in zip(found, mean_and_covariance(plain, theta), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(found[0], problem.gradient(theta), rtol=1e-10)
+    for first, two in zip(result, mean_and_covariance(plain, theta), strict=True):
+        np.testing.assert_allclose(first, two, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result[0], problem.gradient(theta), rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_label_noise_adds_its_own(law):
     problem, theta = network((2, 3, 2))
     model = linear_network_moments(problem, MLP((2, 3, 2), "linear"), law, label_noise=0.7)
     plain = noise.label_noise(problem, law.batch_size, 0.7, law)
-    for one, two in zip(*(mean_and_covariance(m, theta) for m in (model, plain)), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12)
+    for first, two in zip(*(mean_and_covariance(m, theta) for m in (model, plain)), strict=True):
+        np.testing.assert_allclose(first, two, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
         matrix(model.covariance(theta), len(theta), jnp.asarray),
         mean_and_covariance(model, theta)[1],
@@ -95,21 +95,23 @@ def test_with_white_numbers_turned_into_each_other_the_gradients_are_equal(rng):
     )
     _, weights = gaussian_weights(law).weights_of(jnp.asarray(z), float)
     x, y = problem.examples
-    truth = np.concatenate([np.ravel(x.T * weights @ part) for part in (x, y)])
+    truth = np.concatenate([np.ravel(x.T * weights @ piece) for piece in (x, y)])
 
     def seen(white):
         """A and B that white numbers make, read off networks of one layer with M = 0 and M = 1."""
-        one = linear_network_moments(Problem(single, problem.examples), (2, 2), law)
-        least = one.gaussian_gradient(jnp.zeros(4), white)
-        return jnp.concatenate([one.gaussian_gradient(jnp.eye(2).ravel(), white) - least, -least])
+        first = linear_network_moments(Problem(single, problem.examples), (2, 2), law)
+        smallest = first.gaussian_gradient(jnp.zeros(4), white)
+        return jnp.concatenate(
+            [first.gaussian_gradient(jnp.eye(2).ravel(), white) - smallest, -smallest]
+        )
 
     at_zero, root = (
         seen(jnp.zeros(model.normal.size)),
         jax.jacobian(seen)(jnp.zeros(model.normal.size)),
     )
     white = np.linalg.lstsq(root, truth - at_zero, rcond=None)[0]
-    found = model.gaussian_gradient(theta, jnp.asarray(white))
-    np.testing.assert_allclose(found, plain.gradient(theta, jnp.asarray(z)), rtol=1e-9)
+    result = model.gaussian_gradient(theta, jnp.asarray(white))
+    np.testing.assert_allclose(result, plain.gradient(theta, jnp.asarray(z)), rtol=1e-9)
 
 
 def single(theta, x, y):
@@ -157,7 +159,7 @@ def test_discrete_steps_are_those_of_the_examples(rng):
 
 
 def test_torch_and_jax_agree_but_for_the_signs_of_the_directions():
-    law, found = LAWS["with replacement"], []
+    law, result = LAWS["with replacement"], []
     for library, asarray in LIBRARIES.items():
         problem, theta = network((2, 3, 2), library)
         model = linear_network_moments(problem, (2, 3, 2), law, label_noise=0.2)
@@ -165,9 +167,9 @@ def test_torch_and_jax_agree_but_for_the_signs_of_the_directions():
         steps = [model.gaussian_gradient(theta, asarray(e)) - zero for e in np.eye(7)]
         assert library != "torch" or all(s.dtype == torch.float64 for s in steps)
         root = np.stack([np.asarray(s) for s in steps])
-        found.append((np.asarray(zero), root.T @ root))
-    for one, two in zip(*found, strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12)
+        result.append((np.asarray(zero), root.T @ root))
+    for first, two in zip(*result, strict=True):
+        np.testing.assert_allclose(first, two, rtol=1e-9, atol=1e-12)
 
 
 def test_data_that_are_not_known_yet_keep_all_directions():
@@ -183,10 +185,10 @@ def test_data_that_are_not_known_yet_keep_all_directions():
         root = jax.jacobian(model.gaussian_gradient, 1)(theta, jnp.zeros(model.normal.size))
         return root @ root.T
 
-    found = jax.jit(covariance)(problem.examples[0])
+    result = jax.jit(covariance)(problem.examples[0])
     assert sizes == [7]
     expected = mean_and_covariance(linear_network_moments(problem, (2, 3, 2), law), theta)[1]
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_what_second_moments_cannot_do_is_refused():

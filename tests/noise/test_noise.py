@@ -55,18 +55,18 @@ def test_over_all_outcomes_it_has_the_mean_and_covariance_it_claims(make, output
     """Signs stand for normal numbers, exactly: the gradient is linear in the targets."""
     problem, theta = curved(outputs=outputs)
     model = make(problem)
-    found, covariance = moments(noisy_gradients(model, theta))
-    np.testing.assert_allclose(found, problem.gradient(theta), rtol=1e-10)
+    result, covariance = moments(noisy_gradients(model, theta))
+    np.testing.assert_allclose(result, problem.gradient(theta), rtol=1e-10)
     np.testing.assert_allclose(covariance, dense(model, theta), rtol=1e-10, atol=1e-13)
 
 
 def test_minibatch_noise_is_the_covariance_of_one_example_over_the_batch():
     problem, theta = curved()
     g = np.asarray(jax.jacrev(lambda t: problem.losses(t, *problem.examples))(theta))
-    one = np.cov(g.T, bias=True)
-    np.testing.assert_allclose(dense(noise.minibatch(problem, 2), theta), one / 2, rtol=1e-10)
+    first = np.cov(g.T, bias=True)
+    np.testing.assert_allclose(dense(noise.minibatch(problem, 2), theta), first / 2, rtol=1e-10)
     fewer = dense(noise.minibatch(problem, 3, replacement=False), theta)
-    np.testing.assert_allclose(fewer, one / 3 * (4 - 3) / (4 - 1), rtol=1e-10)
+    np.testing.assert_allclose(fewer, first / 3 * (4 - 3) / (4 - 1), rtol=1e-10)
 
 
 def test_label_noise_adds_the_gauss_newton_matrix():
@@ -89,13 +89,13 @@ def test_the_twin_is_affine_in_white_numbers_and_has_the_covariance(make, rng):
     problem, theta = curved(outputs=2)
     model = make(problem)
     twin = jax.jit(lambda z: model.gaussian_gradient(theta, z))
-    still, white = (
+    zeros, white = (
         jnp.zeros(with_sizes(model.normal, theta).size),
         jnp.asarray(rng.normal(size=with_sizes(model.normal, theta).size)),
     )
-    b = jax.jit(jax.jacobian(twin))(still)
-    np.testing.assert_allclose(twin(still), problem.gradient(theta), rtol=1e-12)
-    np.testing.assert_allclose(twin(white), twin(still) + b @ white, rtol=1e-10)
+    b = jax.jit(jax.jacobian(twin))(zeros)
+    np.testing.assert_allclose(twin(zeros), problem.gradient(theta), rtol=1e-12)
+    np.testing.assert_allclose(twin(white), twin(zeros) + b @ white, rtol=1e-10)
     np.testing.assert_allclose(b @ b.T, dense(model, theta), rtol=1e-10, atol=1e-13)
 
 
@@ -103,12 +103,12 @@ def test_the_twin_is_affine_in_white_numbers_and_has_the_covariance(make, rng):
 def test_made_gaussian_a_noise_steps_by_its_twin(make, rng):
     problem, theta = curved()
     model = make(problem)
-    made = noise.gaussian(model)
-    white = jnp.asarray(rng.normal(size=with_sizes(made.draw, theta).size))
+    built = noise.gaussian(model)
+    white = jnp.asarray(rng.normal(size=with_sizes(built.draw, theta).size))
     np.testing.assert_array_equal(
-        made.gradient(theta, white), model.gaussian_gradient(theta, white)
+        built.gradient(theta, white), model.gaussian_gradient(theta, white)
     )
-    np.testing.assert_array_equal(dense(made, theta), dense(model, theta))
+    np.testing.assert_array_equal(dense(built, theta), dense(model, theta))
 
 
 @pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
@@ -143,7 +143,7 @@ def test_same_trace_and_same_diagonal_keep_what_they_say_and_nothing_else(make):
 
 @pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
 def test_torch_has_the_same_covariance_as_jax(make):
-    found = {}
+    result = {}
     for library, asarray in LIBRARIES.items():
         problem, theta = curved(library, outputs=2)
         if make is ADDED["additive factor"]:
@@ -151,8 +151,8 @@ def test_torch_has_the_same_covariance_as_jax(make):
             model = noise.additive(problem, lambda t, rows=rows: Factor(rows * t[0]))
         else:
             model = make(problem)
-        found[library] = matrix(model.covariance(theta), SIZE, asarray)
-    np.testing.assert_allclose(found["torch"], found["jax"], rtol=1e-11, atol=1e-13)
+        result[library] = matrix(model.covariance(theta), SIZE, asarray)
+    np.testing.assert_allclose(result["torch"], result["jax"], rtol=1e-11, atol=1e-13)
 
 
 def test_isotropic_noise_is_isotropic():

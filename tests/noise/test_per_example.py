@@ -31,14 +31,14 @@ def test_it_is_what_its_gradients_say(setting, rng):
     problem, theta, g, asarray = setting
     law = bernoulli(N, 2)
     c, expected = gradient_covariance(problem, theta, law=law, block=4), weighed(g, law)
-    close = {"rtol": 1e-10, "atol": 1e-11 * np.abs(expected).max()}
-    np.testing.assert_allclose(matrix(c, SIZE, asarray), expected, **close)
+    nearby = {"rtol": 1e-10, "atol": 1e-11 * np.abs(expected).max()}
+    np.testing.assert_allclose(matrix(c, SIZE, asarray), expected, **nearby)
     v = asarray(rng.normal(size=(SIZE, 2)))
-    np.testing.assert_allclose(np.asarray(c @ v), expected @ np.asarray(v), **close)
-    found = c.rows.normal(v, asarray(np.asarray([0.3, -2.0])))
-    np.testing.assert_allclose(found, g.T @ (g @ np.asarray(v) - [0.3, -2.0]), rtol=1e-10)
-    np.testing.assert_allclose(float(c.trace()), expected.trace(), **close)
-    np.testing.assert_allclose(np.asarray(c.diagonal()), expected.diagonal(), **close)
+    np.testing.assert_allclose(np.asarray(c @ v), expected @ np.asarray(v), **nearby)
+    result = c.rows.normal(v, asarray(np.asarray([0.3, -2.0])))
+    np.testing.assert_allclose(result, g.T @ (g @ np.asarray(v) - [0.3, -2.0]), rtol=1e-10)
+    np.testing.assert_allclose(float(c.trace()), expected.trace(), **nearby)
+    np.testing.assert_allclose(np.asarray(c.diagonal()), expected.diagonal(), **nearby)
     np.testing.assert_allclose(np.asarray(c.rows.gram()), g @ g.T, rtol=1e-10, atol=1e-12)
 
 
@@ -58,24 +58,26 @@ def test_its_colours_and_eigenvalues_are_those_of_its_matrix():
 def test_batches_have_the_covariance_of_one_example_over_their_size(batch, replacement):
     problem, theta = curved("torch", n=N)
     g = problem.gradients(theta).numpy()
-    found = gradient_covariance(problem, theta, batch_size=batch, replacement=replacement)
-    share = 1 if replacement else (N - batch) / (N - 1)
-    expected = share / batch * np.cov(g.T, bias=True)
-    np.testing.assert_allclose(matrix(found, SIZE, torch.asarray), expected, atol=1e-12)
+    result = gradient_covariance(problem, theta, batch_size=batch, replacement=replacement)
+    fraction = 1 if replacement else (N - batch) / (N - 1)
+    expected = fraction / batch * np.cov(g.T, bias=True)
+    np.testing.assert_allclose(matrix(result, SIZE, torch.asarray), expected, atol=1e-12)
 
 
 def test_a_flat_network_and_the_network_itself_have_the_same():
-    made = ZOO["numbers alone"]()
-    g = dense(made.net, made.losses, made.inputs, made.targets)
-    problem, theta = nets.as_problem(made.net, made.losses, made.inputs, made.targets)
-    one = gradient_covariance(problem, theta, batch_size=3, block=4)
-    other = nets.gradient_covariance(made.net, made.losses, made.inputs, made.targets, batch_size=3)
+    built = ZOO["numbers alone"]()
+    g = dense(built.net, built.losses, built.inputs, built.targets)
+    problem, theta = nets.as_problem(built.net, built.losses, built.inputs, built.targets)
+    first = gradient_covariance(problem, theta, batch_size=3, block=4)
+    second = nets.gradient_covariance(
+        built.net, built.losses, built.inputs, built.targets, batch_size=3
+    )
     eye = torch.eye(len(theta)).double()
     expected = torch.cov(g.T, correction=0) / 3
-    np.testing.assert_allclose(one @ eye, expected, rtol=1e-10, atol=1e-13)
-    np.testing.assert_allclose(other @ eye, expected, rtol=1e-10, atol=1e-13)
-    np.testing.assert_allclose(one.top(2).values, other.top(2).values, rtol=1e-10)
-    np.testing.assert_allclose(one.draw(rng=0), other.draw(rng=0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(first @ eye, expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(second @ eye, expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(first.top(2).values, second.top(2).values, rtol=1e-10)
+    np.testing.assert_allclose(first.draw(rng=0), second.draw(rng=0), rtol=1e-9, atol=1e-12)
 
 
 def test_a_product_holds_no_gradients_and_a_trace_no_more_than_a_block(monkeypatch):

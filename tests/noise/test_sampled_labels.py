@@ -51,8 +51,8 @@ def fisher(problem, theta):
 def test_its_covariance_is_the_fisher_information_over_the_batch(batch):
     problem, theta = softmax_regression()
     model = noise.sampled_labels(problem, batch, jnp.asarray(HOT))
-    found = matrix(model.covariance(theta), P, jnp.asarray)
-    np.testing.assert_allclose(found, fisher(problem, theta)[0] / batch, atol=1e-14)
+    result = matrix(model.covariance(theta), P, jnp.asarray)
+    np.testing.assert_allclose(result, fisher(problem, theta)[0] / batch, atol=1e-14)
 
 
 def test_over_all_examples_and_labels_mean_and_covariance_are_exact():
@@ -77,11 +77,11 @@ def test_over_all_examples_and_labels_mean_and_covariance_are_exact():
 def test_the_twin_is_linear_with_the_same_covariance():
     problem, theta = softmax_regression()
     model = noise.sampled_labels(problem, 2, jnp.asarray(HOT))
-    still = jnp.zeros(model.normal.size)
+    zeros = jnp.zeros(model.normal.size)
     np.testing.assert_allclose(
-        model.gaussian_gradient(theta, still), problem.gradient(theta), atol=1e-14
+        model.gaussian_gradient(theta, zeros), problem.gradient(theta), atol=1e-14
     )
-    slopes = np.asarray(jax.jacobian(model.gaussian_gradient, 1)(theta, still))
+    slopes = np.asarray(jax.jacobian(model.gaussian_gradient, 1)(theta, zeros))
     np.testing.assert_allclose(slopes @ slopes.T, fisher(problem, theta)[0] / 2, atol=1e-14)
 
 
@@ -98,13 +98,15 @@ def test_uniform_places_pick_labels_at_their_rates(rng):
 def test_torch_and_jax_agree(rng):
     (ours, a), (theirs, b) = (softmax_regression(library) for library in LIBRARIES)
     place, white = rng.uniform(size=2), rng.normal(size=N * K)
-    found = []
+    result = []
     for problem, theta, asarray in ((ours, a, jnp.asarray), (theirs, b, torch.asarray)):
         model = noise.sampled_labels(problem, 2, asarray(HOT))
         drawn = asarray(np.asarray([2, 0])), asarray(place)
-        found.append((model.gradient(theta, drawn), model.gaussian_gradient(theta, asarray(white))))
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-12)
+        result.append(
+            (model.gradient(theta, drawn), model.gaussian_gradient(theta, asarray(white)))
+        )
+    for first, second in zip(*result, strict=True):
+        np.testing.assert_allclose(np.asarray(first), np.asarray(second), rtol=1e-12)
 
 
 def test_a_torch_network_with_integer_labels_walks_under_it():
@@ -115,7 +117,7 @@ def test_a_torch_network_with_integer_labels_walks_under_it():
     model = noise.sampled_labels(problem, 4, torch.arange(K))
     steps = walk(sgd(model, 0.1), theta, 0)
     after = [next(steps) for _ in range(3)]
-    assert all(torch.isfinite(one).all() for one in after)
+    assert all(torch.isfinite(first).all() for first in after)
     laws = torch.softmax(net(inputs), 1).detach()
     sizes = []
     for c in range(K):

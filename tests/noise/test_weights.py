@@ -54,8 +54,8 @@ def claimed(law):
 
 
 def test_a_law_has_the_mean_and_covariance_it_claims(law):
-    found, covariance = moments(dense_weights(law))
-    np.testing.assert_allclose(found, 1 / law.n, rtol=1e-12)
+    result, covariance = moments(dense_weights(law))
+    np.testing.assert_allclose(result, 1 / law.n, rtol=1e-12)
     np.testing.assert_allclose(covariance, claimed(law), rtol=1e-12, atol=1e-15)
 
 
@@ -79,9 +79,9 @@ def test_svag_stretches_the_covariance_and_nothing_else():
 def test_weights_have_the_type_that_was_asked_for(xp, dtype):
     """A third in single precision is off by 1e-8, whatever it is cast to afterwards."""
     drawn = xp.asarray([0, 2, 1])
-    found = with_replacement(4, 3).weights_of(drawn, getattr(xp, dtype))[1]
-    assert found.dtype == getattr(xp, dtype)
-    np.testing.assert_array_equal(np.asarray(found), np.asarray(1 / 3, dtype))
+    result = with_replacement(4, 3).weights_of(drawn, getattr(xp, dtype))[1]
+    assert result.dtype == getattr(xp, dtype)
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(1 / 3, dtype))
 
 
 def orders(kind, steps, how):

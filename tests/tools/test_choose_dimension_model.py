@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sgdnoise.dimension._trained._features import coordinates
-from sgdnoise.dimension._trained._model import reference
+from sgdnoise.dimension._trained._model import load
 from tools.choose_dimension_model import METHODS, Learned, left_out, shipped, show
-from tools.train_dimension_model import LATENTS, MAPS, TABLE, begun, of_manifold
+from tools.train_dimension_model import LATENTS, MAPS, REFERENCE, begun, of_manifold
 
 KINDS = np.asarray([["ball", "linear"], ["cube", "linear"], ["cube", "torus"]] * 20)
 
@@ -22,12 +22,12 @@ def learned(rest, rng):
 def written(folder, count=5, seed=3):
     """A reference of a few manifolds."""
     dimensions = [begun(place, False, seed)[0].shape[1] for place in range(count)]
-    rest = np.linspace(-0.2, 0.3, count)
-    places = np.stack([np.log(dimensions) - rest, rest], axis=1)
-    said = json.dumps({"arguments": {"count": count, "seed": seed}})
-    table = {"places": places, "rest": rest, "lengths": np.ones(2), "variance": 0.1}
-    table = {f"clean_{name}": part for name, part in table.items()}
-    np.savez(folder / "table.npz", provenance=np.asarray(said), **table)
+    remainder = np.linspace(-0.2, 0.3, count)
+    places = np.stack([np.log(dimensions) - remainder, remainder], axis=1)
+    origin = json.dumps({"arguments": {"count": count, "seed": seed}})
+    table = {"coordinates": places, "residuals": remainder, "lengths": np.ones(2), "variance": 0.1}
+    table = {f"clean_{name}": piece for name, piece in table.items()}
+    np.savez(folder / "table.npz", provenance=np.asarray(origin), **table)
     return folder / "table.npz"
 
 
@@ -71,24 +71,26 @@ def test_kinds_are_those_that_the_seed_draws(tmp_path):
 
 def test_the_shipped_reference_is_of_the_manifolds_its_seed_draws():
     """Each of 1800 dimensions agrees, which no other seed would reach."""
-    known, _ = shipped(TABLE)
-    assert len(known.rest) == len(known.kinds) >= 1000
+    known, _ = shipped(REFERENCE)
+    assert len(known.residuals) == len(known.kinds) >= 1000
     assert set(known.kinds[:, 1]) == set(MAPS)
 
 
 @pytest.mark.parametrize("place", [4, 6, 12, 13])
 def test_a_manifold_drawn_anew_looks_as_it_is_kept(place):
     """To single precision, so that its kind is the one whose look was learned."""
-    balls, known = reference()
-    n, _, look = of_manifold(place, False, shipped(TABLE)[1])
-    np.testing.assert_allclose(coordinates(balls, look, n), known.places[place], rtol=0, atol=1e-4)
+    balls, known = load()
+    n, _, probe = of_manifold(place, False, shipped(REFERENCE)[1])
+    np.testing.assert_allclose(
+        coordinates(balls, probe, n), known.coordinates[place], rtol=0, atol=1e-4
+    )
 
 
 def test_a_reference_of_other_manifolds_is_refused(tmp_path):
     file = written(tmp_path)
-    with np.load(file) as kept:
-        table = dict(kept)
-    table["clean_rest"] = table["clean_rest"] + 0.1
+    with np.load(file) as stored:
+        table = dict(stored)
+    table["clean_residuals"] = table["clean_residuals"] + 0.1
     np.savez(file, **table)
     with pytest.raises(ValueError, match=r"^table.npz is of other manifolds than .* draws$"):
         shipped(file)
@@ -98,12 +100,12 @@ def test_each_kind_has_a_row_and_each_manifold_counts_once(rng, capsys):
     known = learned(np.zeros(len(KINDS)), rng)
     left = [(0, "ball"), (0, "cube"), (1, "linear"), (1, "torus")]
     counts = [int(np.sum(known.kinds[:, axis] == kind)) for axis, kind in left]
-    parts = [
+    pieces = [
         np.full((count, len(METHODS)), at)
         for count, at in zip(counts, (0.1, 0.1, 0.3, 0.3), strict=True)
     ]
-    show(known, left, parts)
-    said = capsys.readouterr().out
-    assert [said.count(f"{('density', 'map')[axis]} {kind}") for axis, kind in left] == [1] * 4
-    (line,) = [line for line in said.splitlines() if line.strip().startswith("all")]
+    show(known, left, pieces)
+    message = capsys.readouterr().out
+    assert [message.count(f"{('density', 'map')[axis]} {kind}") for axis, kind in left] == [1] * 4
+    (line,) = [line for line in message.splitlines() if line.strip().startswith("all")]
     assert line.split()[1:4] == ["60", "20.0", "±"]

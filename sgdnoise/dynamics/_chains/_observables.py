@@ -61,13 +61,16 @@ def combine(observables: dict[str, Observable]) -> Observable:
     """Several observables of the same chains; the result is a dict of their results."""
 
     def start(theta):
-        return {name: one.start(theta) for name, one in observables.items()}
+        return {name: observable.start(theta) for name, observable in observables.items()}
 
     def add(state, theta, step):
-        return {name: one.add(state[name], theta, step) for name, one in observables.items()}
+        return {
+            name: observable.add(state[name], theta, step)
+            for name, observable in observables.items()
+        }
 
     def result(state):
-        return {name: one.result(state[name]) for name, one in observables.items()}
+        return {name: observable.result(state[name]) for name, observable in observables.items()}
 
     return Observable(start, add, result)
 

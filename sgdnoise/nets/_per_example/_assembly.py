@@ -1,4 +1,4 @@
-"""From the uses of a network's parameters to the gradient of each example, layer by layer."""
+"""From the recorded calls of a network to the gradient of each example, layer by layer."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple

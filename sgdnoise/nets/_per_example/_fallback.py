@@ -1,4 +1,4 @@
-"""Gradients of examples one by one, of whatever torch can differentiate."""
+"""Per-example gradients by torch.func, for whatever torch can differentiate."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The gradient of each example in the form its layer has it, and what can be had from that form."""
+"""The gradients of all examples in the form in which a layer has them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Gradients that are sums over positions, left_t right_t^T: what is had of them by either order."""
+"""Gradients that are sums over positions, left_t right_t^T, by the cheaper order of products."""
 
 from typing import Any
 

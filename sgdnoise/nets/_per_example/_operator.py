@@ -1,4 +1,4 @@
-"""The gradient of each example of a network's loss, as an operator, and its covariance."""
+"""Per-example gradients of a network as an operator, and their covariance."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -19,11 +19,12 @@ MAX_LAYER_NUMBERS = 1 << 23  # and fewer, where its layers would then see more n
 
 @dataclass(frozen=True, eq=False)
 class NetworkGradients:
-    """Per-example gradients (n, p) of a network, never held: an operator, see rows.Rows.
+    """Per-example gradients (n, p) of a network as PerExampleGradients; they are never stored.
 
     shapes: name -> shape of each parameter, in the order of the flat vector.
-    routes: name -> from which layer the gradient of that parameter is had, or by torch.func.
-    blocks: () -> the gradients, block by block of examples: kept, or made anew each time.
+    routes: name -> the kind of layer from which the gradient of that parameter is computed, or
+    "torch.func".
+    blocks: () -> the gradients, block by block of examples, stored or recomputed each time.
     like: a number of the type and on the device of the gradients.
     """
 
@@ -120,14 +121,14 @@ def _several(vectors):
 
 
 def _add(block, weights, views):
-    """To each view the sum of the gradients of a block, by weights (b,), or of (b, k) its own."""
+    """Add to each view the sum of the gradients of a block, with weights (b,) or (b, k)."""
     for gradient_form in block.forms:
         for column, view in zip(_several(weights.t()), views, strict=True):
             gradient_form.combine(column, view)
 
 
 def _total(block, zero, measure):
-    """A number of each example, summed over the parts of a block."""
+    """A number for each example, summed over the forms of a block."""
     total = zero.new_zeros(block.n)
     for form in block.forms:
         total += measure(form)
@@ -145,11 +146,19 @@ def gradient_covariance(
     law: Weights | None = None,
     block: int | None = None,
 ) -> Gram:
-    """Covariance of a network's minibatch gradient, an operator on its trainable parameters (p,).
+    """The covariance of the minibatch gradient of a network, an operator (p, p).
 
-    C = (1/B) (1/n) sum_i (g_i - g)(g_i - g)^T, times (n - B) / (n - 1) without replacement, of the
-    gradients g_i of `losses(net(inputs), targets)`, (n,); or G^T Cov(w) G for another law of
-    example weights.  As for `gradients`, which says what is refused.
+    C = (1/B) (1/n) sum_i (g_i - g)(g_i - g)^T with B = batch_size, times (n - B) / (n - 1) without
+    replacement, for the gradients g_i of `losses(net(inputs), targets)` (n,) with respect to all
+    trainable parameters; or G^T Cov(w) G for another law of example weights.
+    Arguments and errors are those of `per_example_gradients`.
+
+    Example:
+        >>> net = nn.Linear(3, 1)
+        >>> x, y = torch.randn(20, 3), torch.randn(20, 1)
+        >>> c = gradient_covariance(net, lambda out, y: ((out - y) ** 2).sum(1), x, y, batch_size=4)
+        >>> c.eigenvalues().shape
+        torch.Size([4])
     """
     rows = per_example_gradients(net, losses, inputs, targets, block=block)
     if law is None:
@@ -165,21 +174,21 @@ def per_example_gradients(
 ) -> NetworkGradients:
     """The gradients of the losses (n,) of n examples with respect to all trainable parameters.
 
-    inputs: what `net` takes, one tensor or a tuple of them, examples first; losses: (outputs,
-    targets) -> (n,).  A linear layer's gradient is sum_t d_it a_it^T of what it saw (a) and of the
-    slope at its output (d), and so for convolutions, embeddings and norms, wherever the network
-    calls these: only a and d are kept, and of small layers the gradient itself.  What no layer
-    explains goes by torch.func with a warning, `Fallback`.  Which is which is found on three
-    examples, where every route is held against autograd.
-    block: keep nothing, and pass over the network anew, so many examples at a time, whenever
-    something is asked; else all n are kept.  Either way it is the network of now: its trained
-    parameters, buffers and modes may change later, but neither its frozen parameters nor the
-    examples, which are not copied.
-    Raises ValueError for a block below 1; losses of another shape than (n,); fewer than 2 examples,
-    or not in tensors on the network's device; a network that is random (dropout), mixes its
-    examples (batch norm in training), changes them in place, or has nothing to train or that in
-    half precision; and for losses or gradients that are not finite, naming example and layer, where
-    `block` is given only when they are asked for.
+    inputs: one tensor or a tuple of them, examples first.  losses: (outputs, targets) -> (n,).
+    The gradient of a linear layer is sum_t d_it a_it^T of its input a and the gradient d of its
+    output, and similarly for convolutions, embeddings and norms, wherever the network calls them.
+    Only a and d are stored, and of small layers the gradient itself.  Parameters without such a
+    formula go through torch.func, with a FallbackWarning.  The routes are chosen on three
+    examples, where each is compared with autograd.
+    block: store nothing, and pass over the network again, `block` examples at a time, whenever
+    something is asked.  In both cases the network is used as it is now: its trained parameters,
+    buffers and modes may change later, but not its frozen parameters and the examples, which are
+    not copied.
+    Raises ValueError for a block below 1; losses of another shape than (n,); fewer than 2
+    examples, or examples that are not tensors on the device of the network; a network that is
+    random (dropout), mixes its examples (batch norm in training), changes them in place, or has no
+    trainable parameters or such in half precision; and for losses or gradients that are not
+    finite, naming example and layer.
     """
     if block is not None and block < 1:
         raise ValueError(f"a block holds at least one example, not {block}")
@@ -189,7 +198,7 @@ def per_example_gradients(
 
 
 def gradients_by_plan(plan: Plan, block: int | None = None) -> NetworkGradients:
-    """As `gradients`, by routes that are known."""
+    """The per-example gradients, by routes that are known."""
     network, n = plan.network, len(plan.network)
     step = block or max(1, min(MAX_EXAMPLES, MAX_LAYER_NUMBERS // plan.numbers_per_example))
     spans = [slice(i, min(i + step, n)) for i in range(0, n, step)]
@@ -206,7 +215,7 @@ def gradients_by_plan(plan: Plan, block: int | None = None) -> NetworkGradients:
 
 
 def trainable(net: nn.Module) -> dict:
-    """name -> parameter, of those that are trained."""
+    """name -> parameter, for the parameters that are trained."""
     return {name: tensor for name, tensor in net.named_parameters() if tensor.requires_grad}
 
 

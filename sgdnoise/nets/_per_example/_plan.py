@@ -1,4 +1,4 @@
-"""By which route the gradient of each parameter is had, found on a few examples and verified."""
+"""The route by which the gradient of each parameter is computed, found on a few examples."""
 
 import warnings
 from collections.abc import Callable
@@ -29,7 +29,7 @@ SLOW, UNUSED = "torch.func", "unused"
 
 
 class FallbackWarning(UserWarning):
-    """Some parameters have no fast route: their gradients are held, example by example."""
+    """Some parameters have no fast route: their gradients are stored, example by example."""
 
 
 class UnusedWarning(UserWarning):

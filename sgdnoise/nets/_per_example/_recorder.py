@@ -1,4 +1,4 @@
-"""One pass over a network that keeps what makes up the gradient of each example."""
+"""One pass over a network that records what the gradient of each example is made of."""
 
 from collections.abc import Callable
 from contextlib import contextmanager

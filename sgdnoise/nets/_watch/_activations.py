@@ -1,4 +1,4 @@
-"""What one look at a network sees, and how it leaves no trace in its training."""
+"""The activations of layers and their dimension, without a trace in the training."""
 
 import random
 import sys
@@ -27,16 +27,17 @@ FAILURES = ValueError, ArithmeticError, torch.linalg.LinAlgError
 
 
 class UnmeasuredWarning(UserWarning):
-    """Something could not be measured at a step, and stands as nan."""
+    """Something could not be measured at a step, and is nan in the record."""
 
 
 @contextmanager
 def preserved(net: nn.Module, training: bool):
-    """Within, a network in eval, or if `training` in the modes it is in; after it, all as it was.
+    """A context in which the network is in eval, or in its present modes if `training`.
 
-    Put back, whatever happens: the mode of each module, the random numbers of torch (of CUDA where
-    it has begun), numpy and python, and inference mode.  Autocast's casts of weights are neither
-    used, which may be of an earlier step, nor kept.  Compiled parts run uncompiled.
+    Afterwards everything is restored: the mode of each module, the random numbers of torch (and of
+    CUDA if it is initialised), numpy and python, and inference mode.  The cast weights of autocast
+    are neither used, since they may be of an earlier step, nor kept.  Compiled parts run
+    uncompiled.
     """
     modes = {module: module.training for module in net.modules()}
     cached = torch.is_autocast_cache_enabled()

@@ -1,4 +1,4 @@
-"""How noisy the gradient of a network's losses is, and how curved their mean, as traces."""
+"""The loss of a network, the trace of its gradient noise and the trace of its Hessian."""
 
 import warnings
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_prob
                 raise
             raise ValueError(
                 "the network has no second derivatives, and so no trace of its Hessian; "
-                "probes=0 goes without"
+                "n_probes=0 leaves it out"
             ) from error
     return _as_floats(mean(np.asarray(values)))
 

@@ -1,4 +1,4 @@
-"""Noise and dimension of a network's layers while somebody else's loop trains it."""
+"""Noise and dimension of the layers of a network during training."""
 
 import warnings
 from collections.abc import Callable, Collection, Iterable
@@ -48,24 +48,28 @@ def watch(
     start: int = 0,
     gather: bool = True,
 ) -> "Watch":
-    """Look at a network now, and at each call of `step()` on what is returned that is due.
+    """Measure a network now, and at chosen steps of its training, without changing the training.
 
-    inputs: held examples, one tensor or a tuple of them, not copied.  The activations (n, d) of
-    each layer give participation ratio, `twonn` and `levina_bickel`, or what `estimators` say in
-    their place, name -> function of a numpy array (n, d).  With targets and a loss, (outputs,
-    targets) -> (n,), see also `loss_and_noise`, with `n_probes` random signs by the root `rng`.
-    layers: names of net.named_modules(); else all that have a weight of two axes or more.
-    every: so many steps, or which steps, or step -> whether; else `doubling`.
-    log: called at each look with (numbers by "layer/name" or by name, step).
-    pooled: means over the places of images and sequences, which are laid out in one row otherwise.
-    training: look in the modes the network is in, dropout and batch statistics among them; else in
-    eval.  start: how many steps were made before.
-    gather: where torch.distributed has begun, all ranks watch, each with its part of the examples,
-    and rank 0 alone measures; with False each rank is by itself.
-    The training goes on as it would have, bit for bit.
-    Raises ValueError for layers that are not there, not reached, or hand on no tensor; for `every`
-    below 1; for fewer than 11 examples for the usual estimators, any not finite, or on another
-    device than the network; for a loss that does not take the targets; and as `gradients` does.
+    Call `step()` on the result after each step of the training loop.
+    inputs: held-out examples, one tensor or a tuple of them, not copied.  The activations (n, d) of
+    each layer give the participation ratio, `twonn` and `levina_bickel`, or the `estimators` given
+    instead, name -> function of a numpy array (n, d).  With targets and a loss, (outputs, targets)
+    -> (n,), the loss, the trace of the noise covariance, the gradient-noise scale and the trace of
+    the Hessian are measured too; the last from `n_probes` random signs with the seed `rng`.
+    layers: names of net.named_modules(); by default all with a weight of two axes or more.
+    every: a number of steps, a collection of steps, or step -> bool; by default steps 1, 2, 4, 8,
+    ...
+    log: called at each measurement with (numbers by "layer/name" or by name, step).
+    pooled: means over the positions of images and sequences, which otherwise form one row.
+    training: measure in the present modes of the network (dropout, batch statistics), else in eval.
+    start: the number of steps made before.
+    gather: if torch.distributed is initialised, all ranks call it, each with its part of the
+    examples, and rank 0 measures; with False each rank is separate.  The training continues as
+    without it, bit for bit.
+    Raises ValueError for layers that do not exist, are not reached, or return no tensor; for
+    `every` below 1; for fewer than 11 examples with the default estimators, examples that are not
+    finite or on another device than the network; for a loss that does not take the targets; and as
+    `per_example_gradients`.
     """
     is_due, net = _schedule(every), unwrapped(net)
     estimators = DEFAULT_ESTIMATORS if estimators is None else estimators
@@ -82,15 +86,12 @@ def watch(
 
 
 def doubling(step: int) -> bool:
-    """Whether a step is one of 1, 2, 4, 8, 16, ...: log2 n + 1 looks in n steps.
-
-    Networks change fast at first, and later by as much only in as much more time.
-    """
+    """Whether a step is one of 1, 2, 4, 8, 16, ...: log2 n + 1 measurements in n steps."""
     return step > 0 and step & (step - 1) == 0
 
 
 class Watch:
-    """What was seen of a network, at the start and at some steps of its training."""
+    """The measurements of a network, at the start and at chosen steps of its training."""
 
     def __init__(self, probe, training, is_due, log, start, first_record):
         self.count = self._last = start
@@ -99,25 +100,26 @@ class Watch:
         self._store(first_record)
 
     def step(self, at: int | None = None) -> None:
-        """One more step was made, or `at` in all; where that is due, look, but not twice."""
+        """Count one more step, or set the count to `at`; measure if the step is due."""
         self.count = self.count + 1 if at is None else at
         if self.count != self._last and self._is_due(self.count):
             self.measure()
 
     def measure(self) -> None:
-        """Look now, whether or not it is due.
+        """Measure now, whether or not it is due.
 
-        What cannot be measured, because a layer has died or the loss is not finite, is nan, with a
-        warning, `Unmeasured`: training goes on.
+        What cannot be measured, because a layer has died or the loss is not finite, is nan, with an
+        UnmeasuredWarning; the training continues.
         """
         self._last = self.count
         with preserved(self._probe.net, self._training):
             self._store(self._probe(self.count, tolerant=True))
 
     def results(self):
-        """All that was seen, an xarray Dataset along step and layer, with errors as NAME_stderr.
+        """All measurements, an xarray Dataset along step and layer, with errors as NAME_stderr.
 
-        step: how many were made before a look.  Empty on ranks that do not measure.
+        step: the number of steps made before a measurement.  It is empty on ranks that do not
+        measure.
         """
         from sgdnoise.core._dataset import as_dataset
 
@@ -143,7 +145,7 @@ class Watch:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """How to look at a network: at which examples and layers, by what, together with whom."""
+    """How to measure a network: examples, layers, estimators and ranks."""
 
     net: nn.Module
     inputs: tuple

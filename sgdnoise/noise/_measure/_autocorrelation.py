@@ -1,4 +1,4 @@
-"""How long gradient noise remembers: its autocorrelation across steps."""
+"""Autocorrelation of gradient noise across steps."""
 
 import math
 from collections.abc import Sequence
@@ -15,17 +15,24 @@ WINDOW = 5.0  # times half a correlation time, to where correlations are summed
 def autocorrelation(
     samples: Float[Array, "t ..."], lags: Sequence[int] | None = None, *, mean=None
 ) -> Estimate:
-    r"""Correlation of noise (t, ...) with itself some steps later: rho_k at each of `lags`.
+    """The autocorrelation rho_k of noise (t, ...) at each of `lags`, in steps.
 
-    rho_k = E xi_s . xi_(s+k) / E |xi_s|^2, the inner product over all but the first axis: the sum
-    of the directions' autocovariances over the sum of their variances.  Errors by the formula of
-    Bartlett (1946) for a linear process, its sum cut at 5 correlation times, over the number
-    (Tr C)^2 / Tr C^2 of independent directions: exact if all of them remember alike.
-    lags: 1 to 20 unless told, as far as t // 2.
-    mean: what the noise is about, e.g. 0 if the full gradient is known; its own mean unless told,
-    which lowers every rho_k by about correlation_time / t.
-    Rows must be steps of one stationary stretch: a drift of scale or mean is read as memory.
-    Raises ValueError for lags outside 1 ... t // 2, or noise that is all zero.
+    rho_k = E xi_s . xi_(s+k) / E |xi_s|^2 with the inner product over all axes but the first: the
+    sum of the autocovariances of all directions over the sum of their variances.  The errors are
+    those of Bartlett (1946) for a linear process, with the sum cut at 5 correlation times, divided
+    by the number (Tr C)^2 / Tr C^2 of independent directions; they are exact if all directions
+    have the same autocorrelation.
+    lags: 1 to 20 by default, at most t // 2.
+    mean: the mean of the noise, for example 0 if the full gradient is known.  By default it is the
+    sample mean, which lowers every rho_k by about correlation_time / t.
+    The rows must be consecutive steps of a stationary process: a drift of scale or mean looks like
+    correlation.
+    Raises ValueError for lags outside 1 ... t // 2, and for noise that is all zero.
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(size=(2000, 3))
+        >>> print(f"{autocorrelation(noise, [1]):.2f}")
+        [0.00] ± [0.01]
     """
     flat = _flat(samples, mean)
     lags = list(range(1, min(20, len(flat) // 2) + 1) if lags is None else map(int, lags))
@@ -38,14 +45,15 @@ def autocorrelation(
 def correlation_time(
     samples: Float[Array, "t ..."], *, window: int | None = None, mean=None
 ) -> Estimate:
-    r"""tau = 1 + 2 sum_k rho_k: a mean of t steps varies as one of t / tau independent ones.
+    """The correlation time tau = 1 + 2 sum_k rho_k, in steps.
 
-    The sum stops at `window` steps, or else at the first W >= 5 (1/2 + sum_k |rho_k|), the rule of
-    Sokal (1997) but for the absolute value; what lies beyond is left out, a bias of about exp(-5)
-    for exponential memory.  The error is that of the sum by Bartlett's formula, as in
-    `autocorrelation`, for AR(1) the tau (2 (2 W + 1) / t)^(1/2) of Madras & Sokal (1988).
-    Random reshuffling has long and weak anticorrelation: there `window` must span an epoch.
-    Raises ValueError for a window outside 1 ... t // 2, or noise that is all zero.
+    The mean of t steps has the variance of the mean of t / tau independent steps.  The sum ends at
+    `window` steps, or at the first W >= 5 (1/2 + sum_k |rho_k|), the rule of Sokal (1997) with
+    absolute values.  The part beyond is left out, a bias of about exp(-5) for exponential
+    correlations.  The error is that of the sum by Bartlett's formula; for AR(1) it is the
+    tau (2 (2 W + 1) / t)^(1/2) of Madras & Sokal (1988).  Random reshuffling has long and weak
+    anticorrelation: there `window` must span an epoch.
+    Raises ValueError for a window outside 1 ... t // 2, and for noise that is all zero.
     """
     flat = _flat(samples, mean)
     _check(flat, [1 if window is None else window])
@@ -57,11 +65,12 @@ def correlation_time(
 
 
 def reshuffled_autocorrelation(batches: int, lag: int) -> float:
-    r"""Autocorrelation by random reshuffling of additive noise, epochs of `batches` steps.
+    """The autocorrelation of the noise of random reshuffling, epochs of `batches` steps.
 
-    The noises of an epoch sum to zero and are alike in pairs, so that two of them have correlation
-    -1 / (batches - 1); a share 1 - lag / batches of the pairs `lag` steps apart is of one epoch.
-    Hence the correlation time is exactly 0.  Raises ValueError for fewer than 2 batches or lag < 1.
+    The noises of an epoch sum to zero and all pairs are alike, so two of them have the correlation
+    -1 / (batches - 1).  A fraction 1 - lag / batches of the pairs `lag` steps apart is in one
+    epoch.  The correlation time is therefore exactly 0.
+    Raises ValueError for fewer than 2 batches or lag < 1.
     """
     if batches < 2 or lag < 1:
         raise ValueError(f"an epoch has 2 batches or more and a lag 1, not {batches} and {lag}")
@@ -69,7 +78,7 @@ def reshuffled_autocorrelation(batches: int, lag: int) -> float:
 
 
 def _flat(samples, mean):
-    """Steps as rows without their mean."""
+    """Steps as rows, without their mean."""
     xp = namespace(samples)
     t = samples.shape[0]
     flat = xp.reshape(samples, (t, math.prod(samples.shape[1:])))
@@ -87,7 +96,7 @@ def _check(flat, lags):
 
 
 def _correlations(flat, lags):
-    """rho_k of each lag, (lag,), the means over as many pairs as there are."""
+    """rho_k at each lag, (lag,): means over as many pairs as there are."""
     xp, t = namespace(flat), len(flat)
     scale = float(as_numpy(xp.sum(flat**2))) / t
     pairs = (float(as_numpy(xp.sum(flat[: t - k, :] * flat[k:, :]))) / (t - k) for k in lags)
@@ -95,7 +104,7 @@ def _correlations(flat, lags):
 
 
 def _window(flat):
-    """The first window W >= 5 (1/2 + sum of |rho_k| to W), at most half of the steps."""
+    """The first window W >= 5 (1/2 + sum of |rho_k| up to W), at most half of the steps."""
     total, largest = 0.5, len(flat) // 2
     for lag in range(1, largest + 1):
         total += abs(float(_correlations(flat, [lag])[0]))
@@ -105,9 +114,10 @@ def _window(flat):
 
 
 def _bartlett(flat, lags, rho, cutoff):
-    """White numbers in each rho_k t^(1/2): rho_(l+k) + rho_(l-k) - 2 rho_k rho_l, (lag, l >= 1).
+    """The factors rho_(l+k) + rho_(l-k) - 2 rho_k rho_l of each rho_k, (lag, l >= 1).
 
-    The squares of a row add up to t times a variance.  Beyond `cutoff` correlations count as zero.
+    The sum of squares of a row is t times the variance of rho_k.  Correlations beyond `cutoff`
+    count as zero.
     """
     lags, last = np.asarray(lags), cutoff + max(lags)
     correlations = np.zeros(last + max(lags) + 1)

@@ -48,7 +48,7 @@ def gaussianity(
     p > m.  The null distribution is simulated by `draws` such frames, so that the p-values are
     right for any m and for dependent projections.  Projections are needed because for m <= p no
     test that is independent of the covariance can use all directions at once (Panigrahi et al.,
-    2019).  The tests are the energy distance of Szekely & Rizzo (2005), its mean and its largest
+    2019).  The tests are the energy distance of Székely & Rizzo (2005), its mean and its largest
     value over projections, and the kurtosis of Mardia (1970).  p is the smallest of their three
     p-values, and its own distribution is taken from the same draws.
 

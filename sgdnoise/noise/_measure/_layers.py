@@ -1,4 +1,4 @@
-"""Which layers of a network hear their gradient above its noise."""
+"""Signal-to-noise ratio of the gradient, layer by layer."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from sgdnoise.noise._measure._gradient_noise_scale import signal_to_noise
 
 
 def gradient_norm(rows) -> Estimate:
-    """Mean norm |g_i| of per-example gradients, with its error over examples.
+    """The mean norm |g_i| of per-example gradients, with its error over examples.
 
-    The mean of norms is not the norm of the mean: it stays up where gradients cancel.
+    The mean of the norms is not the norm of the mean: it stays large if gradients cancel.
     Raises ValueError for fewer than 2 examples.
     """
     squares = n_gradients_in(rows).squares()
@@ -19,10 +19,12 @@ def gradient_norm(rows) -> Estimate:
 
 
 def by_layer(rows, measure: Callable[..., Estimate] = signal_to_noise) -> dict[str, Estimate]:
-    """A measure of each parameter's own gradients, by name, in the order of `rows.by_parameter()`.
+    """A measure of the gradients of each parameter, by name.
 
-    measure: rows -> Estimate: `signal_to_noise`, |g|^2 / Tr C, `gradient_norm`, or `scale`.
-    The layers share their examples, so their errors are not independent of one another.
+    measure: rows -> Estimate, such as `signal_to_noise`, `gradient_norm` or `gradient_noise_scale`.
+    The layers share their examples, so their errors are not independent.
     Raises ValueError as the measure does.
     """
-    return {name: measure(part) for name, part in n_gradients_in(rows).by_parameter().items()}
+    return {
+        name: measure(gradients) for name, gradients in n_gradients_in(rows).by_parameter().items()
+    }

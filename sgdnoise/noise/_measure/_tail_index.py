@@ -1,7 +1,7 @@
-r"""How heavy are the tails of gradient noise: alpha, where P(|x| > t) falls as t^-alpha.
+"""Tail index of gradient noise: the alpha of P(|x| > t) ~ t^-alpha.
 
-No estimator knows alpha without an assumption that the data cannot check; each says its own.
-Numbers that are pooled must be alike: a mixture of Gaussian scales has tails that look heavy.
+No estimator gives alpha without an assumption that the data cannot check; each states its own.
+Numbers that are pooled must have one law: a mixture of Gaussian scales has tails that look heavy.
 """
 
 from collections.abc import Callable
@@ -23,32 +23,37 @@ GRID = 60  # thresholds tried by `clauset`
 def tail_index(
     samples: Float[Array, "m ..."] | Gram, *, method: str = "hill", layers=None
 ) -> Estimate:
-    r"""Tail index of noise about zero: (m,) gives one, (m, p) one for each column.
+    """The tail index of noise about zero: of (m,) one number, of (m, p) one for each column.
 
-    layers: labels (p,); then one for each label, ascending, of all numbers under that label, each
-    column first divided by the median of its |x| where that is not zero.  Rows are independent
-    samples and numbers of one row need not be: pooled errors are those of whole rows.
-    Vectors are never projected: `samples @ directions` does that, and makes the tails of many
-    independent coordinates more Gaussian at any size that can be seen.  Of a Gram, the norms
-    |g_i - g| of its examples are looked at.  Methods:
-
-    hill, of Hill (1975): 1 / mean log(|x| / u) over the k = floor(sqrt(m)) largest, u the next.
-    Assumes a power law there; for Gaussian noise it is a finite number that grows as
-    log m.  Rules that choose k from the data are less sure (measured: see `clauset`).
-    clauset: k by the least Kolmogorov-Smirnov distance, Clauset, Shalizi & Newman (2009).  Closest
-    for pure power laws, but biased where a power law sets in late: 2.2 for stable noise of 1.7.
-    moments, of Dekkers, Einmahl & de Haan (1989): 1 / `extreme_value_index`, infinite if <= 0.
-    stable: Koutrouvelis (1980) with the points of Kogon & Williams (1998), log(-log|phi(t)|^2)
-    against log t.  Right for a stable law alone: it sees the middle, not the tail, and reads noise
-    of finite variance as alpha < 2, Student's t with 5 degrees of freedom as 1.85 at any m.
-    blocks, of Mohammadi, Mohammadpour & Ogata (2015): 1 / alpha = (mean log|sum of 10| - mean
-    log|x|) / log 10 over sums of consecutive rows.  As `stable`; a mean that is not zero draws it
-    to 1, and so do rows that are correlated.  For noise of a network it was used on all
-    coordinates of one step in a row (Simsekli, Sagun & Gurbuzbalaban, 2019): sums of coordinates of
-    unlike scale are not what a stable law asks for, and Gaussian noise is read as alpha < 2.
-
+    layers: labels (p,).  There is then one result for each label, in ascending order, from all
+    numbers under that label; each column is first divided by the median of its nonzero |x|.  Rows
+    are independent samples; numbers of one row need not be independent, and pooled errors are
+    those of whole rows.  Of a Gram, the norms |g_i - g| of its examples are used.  Vectors are not
+    projected: `samples @ directions` does this, and makes tails of many independent coordinates
+    more Gaussian.
+    method:
+    "hill" (Hill, 1975): 1 / mean log(|x| / u) over the k = floor(sqrt(m)) largest, u the next one.
+    It assumes a power law there.  For Gaussian noise it gives a finite number that grows as log m.
+    "clauset" (Clauset, Shalizi & Newman, 2009): k has the smallest Kolmogorov-Smirnov distance.
+    It is best for pure power laws, and biased if a power law begins late: 2.2 for stable noise of
+    1.7.
+    "moments" (Dekkers, Einmahl & de Haan, 1989): 1 / `extreme_value_index`, infinite if that is <=
+    0.
+    "stable" (Koutrouvelis, 1980; points of Kogon & Williams, 1998): log(-log|phi(t)|^2) against
+    log t.  It is right for a stable law only: it uses the centre, not the tail, and gives alpha <
+    2 for noise of finite variance, 1.85 for Student's t with 5 degrees of freedom.
+    "blocks" (Mohammadi, Mohammadpour & Ogata, 2015): 1 / alpha = (mean log|sum of 10| -
+    mean log|x|) / log 10 over sums of consecutive rows.  It assumes a stable law; a nonzero mean
+    or correlated rows move it towards 1.  Simsekli, Sagun & Gurbuzbalaban (2019) apply it to all
+    coordinates of one step of a network.  Coordinates of unequal scale are no stable law, and
+    Gaussian noise then gives alpha < 2.
     Raises ValueError for fewer than 100 rows, numbers that are not finite, an unknown method,
     labels of another number, or too few numbers that differ from zero.
+
+    Example:
+        >>> cauchy = np.random.default_rng(0).standard_cauchy(20_000)  # alpha = 1
+        >>> print(f"{tail_index(cauchy):.1f}")
+        0.9 ± 0.1
     """
     if isinstance(samples, Gram):
         samples = _norms(samples)
@@ -58,12 +63,12 @@ def tail_index(
 
 
 def extreme_value_index(samples: Float[Array, "m ..."], *, layers=None) -> Estimate:
-    r"""Index gamma of the law of extremes of |x|, by moments: 1 / alpha, or <= 0 if no power law.
+    """The index gamma of the law of extremes of |x|: 1 / alpha for a power law, else <= 0.
 
-    gamma = M1 + 1 - 1 / (2 (1 - M1^2 / M2)), M_j the mean of log(|x| / u)^j over the
+    gamma = M1 + 1 - 1 / (2 (1 - M1^2 / M2)), where M_j is the mean of log(|x| / u)^j over the
     floor(sqrt(m)) largest (Dekkers, Einmahl & de Haan, 1989).  Zero is an exponential or Gaussian
-    tail, below zero a bounded one; Gaussian noise gives -0.16 at m = 1000 and -0.09 at 10000, for
-    its limit is reached as 1 / log m.  Else as `tail_index`.
+    tail, below zero a bounded one.  Gaussian noise gives -0.16 at m = 1000 and -0.09 at 10000,
+    since its limit is reached as 1 / log m.  Arguments and errors are those of `tail_index`.
     """
     return _each(_moments, samples, layers)
 

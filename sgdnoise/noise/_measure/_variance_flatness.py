@@ -1,13 +1,14 @@
-r"""Whether weights vary more where the loss is steeper, and what that says.
+"""The inverse variance-flatness relation: the variance of weights where the loss is steep.
 
-Feng & Tu (2021) find the variance of weights along a principal direction of their trajectory to
-fall with the flatness of the loss along it, as F^-psi.  Four things make such a law, and only two
-are of the noise: with C = sigma^2 H and independent batches the resting variance, rate sigma^2 / 2,
-knows no curvature, psi = 0; with C ~ H^2 it grows as H, psi = 2; batches of a reshuffled epoch
-are anticorrelated, which damps flat directions as H^2, psi = 4 (Kuehn & Rosenow, 2023).  But a
-window shorter than the time 1 / (rate h) of a direction sees a random walk in it, whose variance
-grows as C, psi = 2 and more for C = sigma^2 H; and principal components of any random walk, with no
-curvature at all, have variances that fall as 1 / j^2 (Antognini & Sohl-Dickstein, 2018).
+Feng & Tu (2021) find that the variance of weights along a principal direction of their trajectory
+falls with the flatness F of the loss as F^-psi.  Several mechanisms make such a law, and only two
+are properties of the noise.  With C = sigma^2 H and independent batches the stationary variance,
+learning_rate sigma^2 / 2, does not depend on curvature: psi = 0.  With C ~ H^2 it grows as H:
+psi = 2.  Batches of a reshuffled epoch are anticorrelated, which damps flat directions as H^2:
+psi = 4 (Kuehn & Rosenow, 2023).  But a window shorter than the time 1 / (learning_rate h) of a
+direction contains a random walk, whose variance grows as C: psi = 2 and more for C = sigma^2 H.
+And the principal components of any random walk, without curvature, have variances that fall as
+1 / j^2 (Antognini & Sohl-Dickstein, 2018).
 """
 
 import math
@@ -39,15 +40,16 @@ class VarianceFlatness(NamedTuple):
 def variance_flatness(
     windows: Float[Array, "w t p"], flatness: Callable[..., Any], k: int = 10
 ) -> VarianceFlatness:
-    r"""The inverse variance-flatness relation of Feng & Tu (2021), from windows of theta.
+    """The exponent psi of variance ~ flatness^-psi (Feng & Tu, 2021), from windows of theta.
 
-    flatness: (centre, direction) -> F, such as `width` of the loss, 1 / h^1/2 for curvature h.
-    psi is minus the slope of log variance on log F, by least squares in each window, and its
-    error is the spread over windows, which must be independent: of separate runs, or as far
-    apart as the longest time 1 / (rate h).  The straightness of one window says nothing of it,
-    nor does psi != 0 of the noise alone: see the top of this file, and give windows well over
-    1 / (rate h) of the flattest of the k directions.
-    Raises ValueError for fewer than 2 windows, as `principal` for k, and as `exponent`.
+    windows: theta (w, t, p), w windows of t steps.
+    flatness: (centre, direction) -> F, such as `loss_width`, or 1 / h^1/2 for a curvature h.
+    psi is minus the least-squares slope of log variance on log F in each window.  Its error is that
+    between windows, which must be independent: from separate runs, or as far apart as the longest
+    time 1 / (learning_rate h).  psi != 0 alone says nothing of the noise: see the top of this
+    module, and use windows well above 1 / (learning_rate h) of the flattest of the k directions.
+    Raises ValueError for fewer than 2 windows, unless 1 <= k < t and k <= p, and as
+    `alignment_exponent`.
     """
     if windows.shape[0] < 2:
         raise ValueError(f"an error needs at least 2 windows, not {windows.shape[0]}")
@@ -58,7 +60,7 @@ def variance_flatness(
 
 
 def principal_directions(window: Float[Array, "t p"], k: int) -> tuple[Any, Any]:
-    """Variances (k,), by t - 1, and directions (k, p) of the principal components of theta.
+    """Variances (k,), with divisor t - 1, and directions (k, p) of principal components of theta.
 
     Raises ValueError unless 1 <= k < t and k <= p.
     """
@@ -71,12 +73,13 @@ def principal_directions(window: Float[Array, "t p"], k: int) -> tuple[Any, Any]
 
 
 def loss_width(loss: Callable[..., Any], centre, direction, *, factor=math.e) -> float:
-    r"""Distance between the two points along a direction where the loss has grown by `factor`.
+    """The distance between the points along a direction where the loss is `factor` times larger.
 
-    2 (2 (factor - 1) L / h)^1/2 in a quadratic bowl of curvature h and value L at its bottom; the
-    first crossing to each side is meant, and one narrower than the doubling steps is missed.
-    Raises ValueError for a loss that is not positive, for factor <= 1, and where the loss stays
-    below on one side.
+    It is 2 (2 (factor - 1) L / h)^1/2 for a quadratic loss of curvature h with the value L at its
+    minimum.  The first crossing on each side counts; one narrower than the doubling steps is
+    missed.
+    Raises ValueError for a loss that is not positive, for factor <= 1, and if the loss stays below
+    on one side.
     """
     value = float(loss(centre))
     if not value > 0:
