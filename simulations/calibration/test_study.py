@@ -16,7 +16,7 @@ from simulations.calibration import claims, study
 from simulations.calibration import figure as drawing
 
 
-def found(values, true):
+def result(values, true):
     return xr.Dataset(
         {"found": (("by", "manifold"), np.asarray([values])), "true": ("manifold", true)},
         {"by": ["learned"]},
@@ -24,7 +24,7 @@ def found(values, true):
 
 
 def test_a_percentage_error_counts_failures_and_wild_values_as_one_hundred():
-    results = found([11.0, 4.0, np.nan, 30.0], [10.0, 5.0, 2.0, 10.0])
+    results = result([11.0, 4.0, np.nan, 30.0], [10.0, 5.0, 2.0, 10.0])
     assert float(claims.percentage_error(results)) == pytest.approx((10 + 20 + 100 + 100) / 4)
 
 
@@ -32,8 +32,12 @@ def bars(rng, reach):
     """Normal values of unit spread with intervals of this reach, 2 x 5 repeats of 1000 clouds."""
     axes = ("estimator", "block", "member")
     value = rng.normal(size=(1000, 2, 5))
-    parts = {"value": value, "error": np.full_like(value, 0.5), "reach": np.full_like(value, reach)}
-    return xr.Dataset({name: (axes, part) for name, part in parts.items()})
+    datasets = {
+        "value": value,
+        "error": np.full_like(value, 0.5),
+        "reach": np.full_like(value, reach),
+    }
+    return xr.Dataset({name: (axes, dataset) for name, dataset in datasets.items()})
 
 
 @pytest.mark.parametrize("reach", [1.0, 1.96])
@@ -63,11 +67,13 @@ def test_the_share_of_an_estimator_counts_every_interval_once():
         {"repeats": (axes, [[100, 20, 0]]), "covered": (axes, [[0.9, 0.4, np.nan]])},
         {"estimator": ["twonn"]},
     )
-    found = claims.coverage(results, "twonn")
-    share = 98 / 120
-    np.testing.assert_allclose(found.measured.value, 100 * share, rtol=1e-12)
-    np.testing.assert_allclose(found.measured.stderr, 100 * (share * (1 - share) / 120) ** 0.5)
-    assert (found.predicted, found.tolerance, found.claimed) == (95.0, 1.5, True)
+    result = claims.coverage(results, "twonn")
+    fraction = 98 / 120
+    np.testing.assert_allclose(result.measured.value, 100 * fraction, rtol=1e-12)
+    np.testing.assert_allclose(
+        result.measured.stderr, 100 * (fraction * (1 - fraction) / 120) ** 0.5
+    )
+    assert (result.predicted, result.tolerance, result.claimed) == (95.0, 1.5, True)
 
 
 def test_sharing_neighbours_changes_no_value_and_no_error(rng):
@@ -99,9 +105,9 @@ def small():
     """The smallest run, in this process, one cloud standing for all."""
     near = study.accuracy(300, "clean", 0, calibrated=False)
     sets = xr.concat([near, near], "seed").expand_dims(points=[300], change=["clean"])
-    part = xr.concat([study.coverage("torus", 2, 0, repeats=2, size=210)], "block")
-    parts = [part.expand_dims(cloud=[cloud], d=[2]) for cloud in study.MANIFOLDS]
-    repeated = study.summary(xr.combine_by_coords(parts))
+    dataset = xr.concat([study.coverage("torus", 2, 0, repeats=2, size=210)], "block")
+    datasets = [dataset.expand_dims(cloud=[cloud], d=[2]) for cloud in study.MANIFOLDS]
+    repeated = study.summary(xr.combine_by_coords(datasets))
     return xr.merge([sets, repeated])
 
 
@@ -118,17 +124,17 @@ def test_estimators_measured_again_are_as_in_a_whole_run_and_the_others_as_befor
     again = study.accuracy(300, "clean", 0, calibrated=False, names=("twonn",))
     assert again.by.values.tolist() == ["twonn"]
     again = xr.concat([again, again], "seed").expand_dims(points=[300], change=["clean"])
-    part = study.coverage("torus", 2, 0, repeats=2, size=210, names=names)
-    parts = [part.expand_dims(cloud=[cloud], d=[2], block=[0]) for cloud in study.MANIFOLDS]
-    repeated = study.summary(xr.combine_by_coords(parts)).sel(estimator=names)
+    dataset = study.coverage("torus", 2, 0, repeats=2, size=210, names=names)
+    datasets = [dataset.expand_dims(cloud=[cloud], d=[2], block=[0]) for cloud in study.MANIFOLDS]
+    repeated = study.summary(xr.combine_by_coords(datasets)).sel(estimator=names)
     before = small.copy(deep=True)
     before["mean"].loc[{"estimator": names}] = np.nan
     before["found"].loc[{"by": "twonn"}] = np.nan
-    found = study.renewed(before.assign_attrs(commit="abc"), again, repeated)
-    xr.testing.assert_allclose(found, small)
-    assert found.attrs == {"before_commit": "abc"}
-    kept = study.renewed(small, None, repeated)
-    xr.testing.assert_allclose(kept, small)
+    result = study.renewed(before.assign_attrs(commit="abc"), again, repeated)
+    xr.testing.assert_allclose(result, small)
+    assert result.attrs == {"before_commit": "abc"}
+    unchanged = study.renewed(small, None, repeated)
+    xr.testing.assert_allclose(unchanged, small)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +159,10 @@ def test_one_estimator_is_measured_again_at_the_full_size_alone(tmp_path):
 def test_the_smallest_run_is_judged_and_drawn(small):
     verdicts = claims.verdicts(small)
     assert len(verdicts) == 1 + len(ESTIMATORS)
-    told = [v.measured.value for v in verdicts if "geodesic" not in v.name]  # refuses few points
-    assert np.isfinite(told).all()
+    values_of_claims = [
+        v.measured.value for v in verdicts if "geodesic" not in v.name
+    ]  # refuses few points
+    assert np.isfinite(values_of_claims).all()
     for caption, figure in drawing.figures(small).values():
         assert caption.endswith(".")
         assert isinstance(figure, Figure)

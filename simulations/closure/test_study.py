@@ -42,9 +42,9 @@ def test_without_noise_the_mean_is_descent_and_nothing_spreads(results):
 
 def test_the_loss_of_the_mean_alone_would_fail(results):
     data = results.sel(case=["minibatch, 0.1"])
-    middle = data.loss_by.sel(how="middle", drop=True).expand_dims(how=["closure"])
+    mean_alone = data.loss_by.sel(how="middle", drop=True).expand_dims(how=["closure"])
     assert exit_status(
-        claims.verdicts(data.drop_dims("how").assign(loss_by=middle, ratio_by=0 * middle))
+        claims.verdicts(data.drop_dims("how").assign(loss_by=mean_alone, ratio_by=0 * mean_alone))
     )
 
 

@@ -38,10 +38,10 @@ def test_a_seed_is_all_that_the_results_depend_on(small):
     """Another seed gives other numbers, and near-zero exponents as good as the first's."""
     names = ("strengths", "chains", "steps")
     size = {name: study.SMALL[name] for name in names}
-    again, other = (study.layer(3, **size, seed=seed) for seed in (0, 1))
+    again, another = (study.layer(3, **size, seed=seed) for seed in (0, 1))
     expected = float(small.layer_growth.sel(width=3)[0])  # compiled otherwise: but for rounding
     assert_allclose(float(again.layer_growth[0]), expected, rtol=1e-10)
-    gap = float(other.layer_growth[0] - again.layer_growth[0])
+    gap = float(another.layer_growth[0] - again.layer_growth[0])
     assert 0 < abs(gap) < SURE * 2**0.5 * float(again.layer_growth_stderr[0])
 
 
@@ -158,9 +158,9 @@ def test_the_fourth_order_is_that_of_one_balanced_step(width, rng):
     ]
     even = stationary_squared_imbalance(n, c, batch)
     k = lyapunov_of_layer(n, c, batch) / c**4 - (n - 2 + 2 * even) / 2 / c**2
-    found = mean(np.mean(left, axis=0) / c**4)
-    assert abs(found.z(k)) < SURE
-    assert found.stderr < 0.3  # a wrong term would be seen
+    result = mean(np.mean(left, axis=0) / c**4)
+    assert abs(result.z(k)) < SURE
+    assert result.stderr < 0.3  # a wrong term would be seen
 
 
 @pytest.mark.parametrize("width", [2, 3])
@@ -169,7 +169,7 @@ def test_imbalance_is_that_of_layers_near_zero(width, rng):
     c, batch, count = 0.1, 4, 1500
     first, second = np.zeros((2, count, width))
     first[:, 0] = second[:, 0] = 1.0
-    seen = []
+    records = []
     for at in range(400):
         x, eps = rng.normal(size=(2, count, batch, width))
         kick = c * np.einsum("cbo,cbi->coi", eps, x) / batch**0.5
@@ -177,13 +177,13 @@ def test_imbalance_is_that_of_layers_near_zero(width, rng):
             first + np.einsum("coi,co->ci", kick, second),
             second + np.einsum("coi,ci->co", kick, first),
         )
-        one, two = (first**2).sum(1, keepdims=True), (second**2).sum(1, keepdims=True)
-        first, second = first / (one + two) ** 0.5, second / (one + two) ** 0.5
+        first_square, two = (first**2).sum(1, keepdims=True), (second**2).sum(1, keepdims=True)
+        first, second = first / (first_square + two) ** 0.5, second / (first_square + two) ** 0.5
         if at >= 100:
-            seen.append(((one - two) / (one + two)) ** 2)
-    found = mean(np.mean(seen, axis=0)[:, 0])
+            records.append(((first_square - two) / (first_square + two)) ** 2)
+    result = mean(np.mean(records, axis=0)[:, 0])
     expected = stationary_squared_imbalance(width, c, batch)
-    assert abs(found.value - expected) < SURE * found.stderr + c * expected
+    assert abs(result.value - expected) < SURE * result.stderr + c * expected
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sgdnoise.dimension import Neighbours, debiased, geodesic, gride, levina_bic
 
 RANKS = ((8, 16), (32, 64))  # neighbours that gride compares; twonn is that of (1, 2)
 NEAREST = {"twonn": twonn, "levina_bickel": levina_bickel}
-LOCAL = NEAREST | {f"gride {a}-{b}": partial(gride, near=a, far=b) for a, b in RANKS}
+LOCAL = NEAREST | {f"gride {a}-{b}": partial(gride, inner_rank=a, outer_rank=b) for a, b in RANKS}
 NAMES = ("participation_ratio", *LOCAL, "geodesic")
 N_NEIGHBORS, N_LINKED = 64, 10  # of local estimates, and of paths
 SPLITS = 2  # partitions of the points into groups

@@ -37,7 +37,7 @@ def cloud(n, d, seed=0):
 
 def test_estimates_from_inner_products_are_those_of_the_points():
     points = cloud(400, 3) + 7.0
-    found = clouds.estimates(clouds.gram(points))
+    result = clouds.estimates(clouds.gram(points))
     rows = points.numpy()
     expected = {
         "participation_ratio": participation_ratio(rows),
@@ -47,9 +47,9 @@ def test_estimates_from_inner_products_are_those_of_the_points():
         "gride 32-64": gride(rows, 32, 64),
         "geodesic": geodesic(rows),
     }
-    assert list(found) == list(clouds.NAMES) == list(expected)
+    assert list(result) == list(clouds.NAMES) == list(expected)
     for name, value in expected.items():
-        assert_allclose(found[name].value, value, rtol=1e-9)  # squares of distances lose a half
+        assert_allclose(result[name].value, value, rtol=1e-9)  # squares of distances lose a half
 
 
 def test_a_surrogate_is_that_of_normal_points_of_equal_covariance(rng):
@@ -63,24 +63,29 @@ def test_a_surrogate_is_that_of_normal_points_of_equal_covariance(rng):
             assert shape == z.shape
             return z
 
-    found = clouds.surrogate(clouds.gram(points), Drawn())
-    assert_allclose(found, rows @ rows.T, rtol=1e-10, atol=1e-12)
+    result = clouds.surrogate(clouds.gram(points), Drawn())
+    assert_allclose(result, rows @ rows.T, rtol=1e-10, atol=1e-12)
 
 
 def test_the_surrogates_participation_ratio_is_that_of_the_cloud_on_average(rng):
     """But for terms of order 1 / n: of the 2% that the study allows, here for n = 200."""
     scales = torch.linspace(0.1, 1, 12)
-    own = clouds.gram(torch.asarray(rng.uniform(size=(200, 12))) * scales)
-    found = mean(
-        np.asarray([clouds.ratio_to_surrogate(own, clouds.surrogate(own, rng)) for _ in range(150)])
+    products = clouds.gram(torch.asarray(rng.uniform(size=(200, 12))) * scales)
+    result = mean(
+        np.asarray(
+            [
+                clouds.ratio_to_surrogate(products, clouds.surrogate(products, rng))
+                for _ in range(150)
+            ]
+        )
     )
-    assert abs(found.value - 1) < SURE * found.stderr + 1 / 200
-    assert SURE * found.stderr < claims.SURROGATE
+    assert abs(result.value - 1) < SURE * result.stderr + 1 / 200
+    assert SURE * result.stderr < claims.SURROGATE
 
 
 def test_points_that_coincide_have_no_estimates_but_twins_are_left_out():
     same = clouds.estimates(clouds.gram(torch.ones(330, 4)))
-    assert all(np.isnan(found.value) for found in same.values())
+    assert all(np.isnan(result.value) for result in same.values())
     points = cloud(400, 2)
     twice = clouds.estimates(clouds.gram(torch.cat([points, points[:5]])))
     assert abs(twice["twonn"].z(2)) < SURE
@@ -88,8 +93,8 @@ def test_points_that_coincide_have_no_estimates_but_twins_are_left_out():
 
 def test_a_scaled_copy_has_factors_of_one_and_noise_has_more():
     points = cloud(340, 2)
-    found = clouds.factor(clouds.gram(points), clouds.gram(3 * points))
-    assert_allclose(found.value, 1, rtol=1e-9)
+    result = clouds.factor(clouds.gram(points), clouds.gram(3 * points))
+    assert_allclose(result.value, 1, rtol=1e-9)
     blurred = torch.cat([points, 0.5 * cloud(340, 4, 1)], dim=1)
     more = clouds.factor(clouds.gram(points), clouds.gram(blurred))
     assert all(more.value - SURE * more.stderr > 1)
@@ -97,19 +102,19 @@ def test_a_scaled_copy_has_factors_of_one_and_noise_has_more():
 
 def test_the_factor_of_a_relu_is_what_comes_after_over_what_came_before(rng):
     net, points = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU()), cloud(340, 3) + 0.7
-    found = study.initial_measures(net, points, rng)["relu"][1]
+    result = study.initial_measures(net, points, rng)["relu"][1]
     rows = points.numpy()
-    for i, each in enumerate((twonn, levina_bickel)):
-        assert_allclose(found[0, i], each(rows.clip(min=0)) / each(rows), rtol=1e-9)
-    assert np.isnan(found[1:]).all()
+    for i, method in enumerate((twonn, levina_bickel)):
+        assert_allclose(result[0, i], method(rows.clip(min=0)) / method(rows), rtol=1e-9)
+    assert np.isnan(result[1:]).all()
 
 
 def test_slopes_are_those_of_autograd():
     net = study.network("mlp3", (1, 3, 3), 8, (8, 8), seed=0).double()
     image = torch.linspace(-1, 1, 9, dtype=torch.float64).reshape(1, 3, 3)
     places = vision.layer_indices(net)
-    found = maps.jacobians(net, image, places)
-    for at, slopes in zip(places, found, strict=True):
+    result = maps.jacobians(net, image, places)
+    for at, slopes in zip(places, result, strict=True):
         exact = torch.autograd.functional.jacobian(
             lambda x, at=at: vision.layers(net, x[None])[at][0], image
         )
@@ -127,30 +132,30 @@ def test_an_orthogonal_map_stretches_nothing():
     ("net", "layers", "relus"), [("mlp7", 8, 6), ("mlp3", 5, 0), ("vgg11", 11, 8)]
 )
 def test_networks_have_their_layers(net, layers, relus):
-    made = study.network(net, (1, 8, 8), 12, (8, 8), seed=0)
-    assert len(vision.layer_indices(made)) == layers <= maps.MAX_LAYERS
-    assert sum(isinstance(part, torch.nn.ReLU) for part in made) == relus <= study.MAX_RELUS
-    rows = vision.layers(made, torch.ones(2, 1, 8, 8))
-    assert rows[vision.layer_indices(made)[0]].shape == (2, 64)
+    built = study.network(net, (1, 8, 8), 12, (8, 8), seed=0)
+    assert len(vision.layer_indices(built)) == layers <= maps.MAX_LAYERS
+    assert sum(isinstance(module, torch.nn.ReLU) for module in built) == relus <= study.MAX_RELUS
+    rows = vision.layers(built, torch.ones(2, 1, 8, 8))
+    assert rows[vision.layer_indices(built)[0]].shape == (2, 64)
     assert rows[-1].shape == (2, vision.CLASSES)
-    weights = [part for part in made.modules() if isinstance(part, torch.nn.Linear)]
-    weights += [part for part in made.modules() if isinstance(part, torch.nn.Conv2d)]
+    weights = [module for module in built.modules() if isinstance(module, torch.nn.Linear)]
+    weights += [module for module in built.modules() if isinstance(module, torch.nn.Conv2d)]
     assert len(weights) == {"mlp7": 7, "mlp3": 4, "vgg11": 9}[net]  # pools are no layer
 
 
 def test_a_residual_network_of_twenty_layers_has_nine_blocks():
-    made = study.network("resnet20", (1, 8, 8), 12, (8, 8), seed=0)
-    assert len(vision.layer_indices(made)) == 13 == maps.MAX_LAYERS
-    assert sum(bool(list(part.children())) for part in made) == 9
+    built = study.network("resnet20", (1, 8, 8), 12, (8, 8), seed=0)
+    assert len(vision.layer_indices(built)) == 13 == maps.MAX_LAYERS
+    assert sum(bool(list(module.children())) for module in built) == 9
 
 
 def test_classes_depend_on_two_latents_alone():
     latents = FACTORS
     rows = np.random.default_rng(0).uniform(-1, 1, (50, len(latents)))
-    other = rows.copy()
+    changed = rows.copy()
     free = [list(latents).index(name) for name in ("y", "log_size", "light")]
-    other[:, free] = 0
-    assert np.array_equal(vision._classes(rows), vision._classes(other))
+    changed[:, free] = 0
+    assert np.array_equal(vision._classes(rows), vision._classes(changed))
     assert len(np.unique(vision._classes(rows))) == vision.CLASSES
 
 
@@ -159,16 +164,16 @@ def test_images_next_to_one_another_have_the_rank_of_their_latents():
         pass
 
     flat = Net(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 3))
-    found = maps.nearby_rank(flat, 5, 8, seed=0)
-    assert_allclose(found["rank"][1][:2], [5, 3])
-    assert_allclose(found["rank_least"][1][:2], [5, 3])
+    result = maps.nearby_rank(flat, 5, 8, seed=0)
+    assert_allclose(result["rank"][1][:2], [5, 3])
+    assert_allclose(result["rank_least"][1][:2], [5, 3])
     assert np.isnan(maps.nearby_rank(flat, None, 8, seed=0)["rank"][1]).all()
 
 
 def test_the_smallest_run_holds_and_is_drawn(small):
-    found = claims.verdicts(small)
-    assert exit_status(found) == 0
-    exact = [v for v in found if v.claimed and ("rank" in v.name or "turning" in v.name)]
+    result = claims.verdicts(small)
+    assert exit_status(result) == 0
+    exact = [v for v in result if v.claimed and ("rank" in v.name or "turning" in v.name)]
     assert len(exact) == 3
     assert all(v.holds for v in exact)
     figures = drawing.figures(small)

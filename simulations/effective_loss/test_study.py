@@ -50,7 +50,7 @@ def made(kind, copies=1, seed=0):
 
 def training(kind, copies=1, label_noise=0.7):
     net, stacked, inputs, targets = made(kind, copies)
-    x, y = (part.expand(copies, *part.shape) for part in (inputs, targets))
+    x, y = (array.expand(copies, *array.shape) for array in (inputs, targets))
     generator = torch.Generator().manual_seed(1)
     return net, steps.Training(stacked, x, y, BATCH, label_noise, generator)
 
@@ -59,32 +59,34 @@ def jacobian(net, inputs):
     """Derivatives of all outputs by all weights, one output at a time.  (n o, p)"""
     weights = [*net.parameters()]
     rows = [torch.autograd.grad(f, weights, retain_graph=True) for f in net(inputs).flatten()]
-    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+    return torch.stack([torch.cat([array.flatten() for array in row]) for row in rows])
 
 
 def noise_traces(net, inputs, targets):
     """Tr H of Gauss-Newton, and Tr C of the gradients of the examples, as they are defined."""
     rows = jacobian(net, inputs).reshape(EXAMPLES, OUTPUTS, -1)
-    each = torch.einsum("nop,no->np", rows, net(inputs).detach() - targets)
-    return rows.square().sum() / EXAMPLES, (each - each.mean(0)).square().sum() / EXAMPLES
+    of_examples = torch.einsum("nop,no->np", rows, net(inputs).detach() - targets)
+    return rows.square().sum() / EXAMPLES, (
+        of_examples - of_examples.mean(0)
+    ).square().sum() / EXAMPLES
 
 
 def flat(theta):
     """The numbers of each network, (k, p)."""
-    return torch.cat([part.flatten(1) for part in theta], 1)
+    return torch.cat([array.flatten(1) for array in theta], 1)
 
 
 @pytest.mark.parametrize("kind", ["tanh", "relu"])
 def test_the_trace_of_perceptrons_is_that_of_the_jacobian(kind):
-    net, own = training(kind, 2)
-    trace, spread = noise_traces(net, own.x[0], own.y[0])
-    found = own.nets.trace(own.nets.start, own.x, own.signs())
-    assert_allclose(found, [float(trace)] * 2, rtol=1e-10)
-    residual = net(own.x[0]) - own.y[0]
+    net, setup = training(kind, 2)
+    trace, squares = noise_traces(net, setup.x[0], setup.y[0])
+    result = setup.nets.trace(setup.nets.start, setup.x, setup.signs())
+    assert_allclose(result, [float(trace)] * 2, rtol=1e-10)
+    residual = net(setup.x[0]) - setup.y[0]
     slope = torch.autograd.grad(residual.square().sum() / (2 * EXAMPLES), net.parameters())
-    found = own.nets.square(own.nets.start, own.x, own.y)
-    square = sum(part.square().sum() for part in slope)
-    assert_allclose(found, [float(spread + square)] * 2, rtol=1e-10)
+    result = setup.nets.square(setup.nets.start, setup.x, setup.y)
+    square = sum(array.square().sum() for array in slope)
+    assert_allclose(result, [float(squares + square)] * 2, rtol=1e-10)
 
 
 def every_sign():
@@ -94,34 +96,34 @@ def every_sign():
 def test_random_signs_give_the_trace_on_average_with_the_variance_that_is_told():
     """Over all signs there are, hence without an error."""
     signs = every_sign().reshape(-1, EXAMPLES, OUTPUTS)
-    net, own = training("conv", len(signs))
-    leaves = tuple(part.requires_grad_() for part in own.nets.start)
-    found = own.nets.trace(leaves, own.x, signs).detach()
-    inner = jacobian(net, own.x[0])
+    net, setup = training("conv", len(signs))
+    leaves = tuple(array.requires_grad_() for array in setup.nets.start)
+    result = setup.nets.trace(leaves, setup.x, signs).detach()
+    inner = jacobian(net, setup.x[0])
     inner = inner @ inner.T
-    assert_allclose(found.mean(), inner.trace() / EXAMPLES, rtol=1e-10)
+    assert_allclose(result.mean(), inner.trace() / EXAMPLES, rtol=1e-10)
     across = inner - torch.diag(inner.diagonal())
-    assert_allclose(found.var(correction=0), 2 * across.square().sum() / EXAMPLES**2, rtol=1e-10)
+    assert_allclose(result.var(correction=0), 2 * across.square().sum() / EXAMPLES**2, rtol=1e-10)
 
 
 def test_slopes_of_the_estimated_trace_are_those_of_the_exact_one_on_average():
     signs = every_sign().reshape(-1, EXAMPLES, OUTPUTS)
-    _, own = training("tanh", len(signs))
-    leaves = tuple(part.requires_grad_() for part in own.nets.start)
+    _, setup = training("tanh", len(signs))
+    leaves = tuple(array.requires_grad_() for array in setup.nets.start)
     last = {"materialize_grads": True}  # for the last bias, on which nothing depends
-    exact = torch.autograd.grad(own.nets.trace(leaves, own.x, signs).sum(), leaves, **last)
-    estimate = nets.estimated_trace(leaves, own.nets.layers(leaves, own.x)[-1], signs)
-    found = torch.autograd.grad(estimate.sum(), leaves, **last)
-    assert_allclose(flat(found).mean(0), flat(exact)[0], rtol=1e-9, atol=1e-12)
+    exact = torch.autograd.grad(setup.nets.trace(leaves, setup.x, signs).sum(), leaves, **last)
+    estimate = nets.estimated_trace(leaves, setup.nets.layers(leaves, setup.x)[-1], signs)
+    result = torch.autograd.grad(estimate.sum(), leaves, **last)
+    assert_allclose(flat(result).mean(0), flat(exact)[0], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["tanh", "relu", "conv"])
 def test_networks_together_are_each_by_itself(kind):
-    one, two = made(kind)[0], made(kind, seed=1)[0]
+    first_net, two = made(kind)[0], made(kind, seed=1)[0]
     stack = nets.convolutional if kind == "conv" else nets.perceptrons
-    both, x = stack([one, two]), torch.stack([made(kind)[2], made(kind, seed=1)[2]])
+    both, x = stack([first_net, two]), torch.stack([made(kind)[2], made(kind, seed=1)[2]])
     layers = both.layers(both.start, x)
-    for at, net in enumerate((one, two)):
+    for at, net in enumerate((first_net, two)):
         assert_allclose(layers[-1][at], net(x[at]).detach(), rtol=1e-12)
         assert_allclose(layers[-2][at], net[:-1](x[at]).detach().flatten(1), rtol=1e-12)
 
@@ -135,46 +137,46 @@ def test_participation_is_that_of_the_package(rng):
 @pytest.mark.parametrize("label_noise", [0.7, 0.0])
 def test_the_effective_loss_is_that_of_theory(label_noise):
     """kappa = rate sigma^2 / (4 batch), for a loss with its factor 1/2."""
-    net, own = training("tanh", 1, label_noise)
-    trace, spread = noise_traces(net, own.x[0], own.y[0])
-    penalty = label_noise**2 * trace if label_noise else spread
-    loss = (net(own.x[0]) - own.y[0]).square().sum() / (2 * EXAMPLES)
-    leaves = tuple(part.requires_grad_() for part in own.nets.start)
-    found = own.effective(leaves, RATE)
+    net, setup = training("tanh", 1, label_noise)
+    trace, squares = noise_traces(net, setup.x[0], setup.y[0])
+    penalty = label_noise**2 * trace if label_noise else squares
+    loss = (net(setup.x[0]) - setup.y[0]).square().sum() / (2 * EXAMPLES)
+    leaves = tuple(array.requires_grad_() for array in setup.nets.start)
+    result = setup.effective(leaves, RATE)
     expected = loss + RATE / (4 * BATCH) * penalty
-    assert_allclose(found.detach(), [float(expected.detach())], rtol=1e-10)
+    assert_allclose(result.detach(), [float(expected.detach())], rtol=1e-10)
 
 
 def test_the_spread_of_gradients_is_told_of_perceptrons_alone():
-    own = training("conv", 1, 0.0)[1]
+    setup = training("conv", 1, 0.0)[1]
     with pytest.raises(ValueError, match="Tr C is known of perceptrons only; give other networks"):
-        own.effective(tuple(part.requires_grad_() for part in own.nets.start), RATE)
+        setup.effective(tuple(array.requires_grad_() for array in setup.nets.start), RATE)
 
 
 def test_descent_goes_down_the_slope_of_each_network():
-    net, own = training("tanh", 2)
-    found = steps.descend(own.loss, own.nets.start, RATE, 1)
-    loss = (net(own.x[0]) - own.y[0]).square().sum() / (2 * EXAMPLES)
+    net, setup = training("tanh", 2)
+    result = steps.descend(setup.loss, setup.nets.start, RATE, 1)
+    loss = (net(setup.x[0]) - setup.y[0]).square().sum() / (2 * EXAMPLES)
     slopes = torch.autograd.grad(loss, [*net.parameters()])
     pairs = zip(net.named_parameters(), slopes, strict=True)
-    moved = {name: part - RATE * slope for (name, part), slope in pairs}
-    expected = functional_call(net, moved, (own.x[0],)).detach()
-    assert_allclose(own.nets.layers(found, own.x)[-1], [expected.numpy()] * 2, rtol=1e-10)
+    moved = {name: array - RATE * slope for (name, array), slope in pairs}
+    expected = functional_call(net, moved, (setup.x[0],)).detach()
+    assert_allclose(setup.nets.layers(result, setup.x)[-1], [expected.numpy()] * 2, rtol=1e-10)
 
 
 @pytest.mark.parametrize("label_noise", [0.7, 0.0])
 def test_noisy_steps_have_the_mean_and_trace_of_theory_whatever_their_shape(label_noise):
     """Mean -rate grad L, trace rate^2 (Tr C + sigma^2 Tr H) / batch; of thousands of copies."""
     copies = 4000
-    net, own = training("tanh", copies, label_noise)
+    net, setup = training("tanh", copies, label_noise)
     shapes = study.SHAPES if label_noise else study.SHAPES[:1]
-    many = tuple(part.repeat(len(shapes), 1, 1) for part in own.nets.start)
-    moved = flat(own.noisy_step(many, shapes, RATE)) - flat(many)
-    trace, spread = noise_traces(net, own.x[0], own.y[0])
-    expected = RATE**2 * float(spread + label_noise**2 * trace) / BATCH
-    still = flat(steps.descend(own.loss, own.nets.start, RATE, 1)) - flat(own.nets.start)
-    for part in moved.chunk(len(shapes)):
-        beside = (part - still[0]).numpy()
+    many = tuple(array.repeat(len(shapes), 1, 1) for array in setup.nets.start)
+    moved = flat(setup.noisy_step(many, shapes, RATE)) - flat(many)
+    trace, squares = noise_traces(net, setup.x[0], setup.y[0])
+    expected = RATE**2 * float(squares + label_noise**2 * trace) / BATCH
+    descent = flat(steps.descend(setup.loss, setup.nets.start, RATE, 1)) - flat(setup.nets.start)
+    for array in moved.chunk(len(shapes)):
+        beside = (array - descent[0]).numpy()
         assert abs(mean((beside**2).sum(1)).z(expected)) < SURE
         assert (abs(mean(beside).z(0)) < SURE).all()
 
@@ -183,46 +185,48 @@ def test_every_shape_of_noise_runs_on_the_examples_of_its_own_seed():
     """With one example each and hardly any noise, a step is plain descent."""
     both = nets.perceptrons([made("tanh", seed=seed)[0] for seed in (0, 1)])
     x, y = (torch.stack([made("tanh", seed=s)[at][:1] for s in (0, 1)]) for at in (2, 3))
-    own = steps.Training(both, x, y, BATCH, 1e-9, torch.Generator().manual_seed(0))
-    expected = flat(steps.descend(own.loss, both.start, RATE, 1))
-    found = own.noisy_step(
-        tuple(part.repeat(2, 1, 1) for part in both.start), study.SHAPES[:2], RATE
+    setup = steps.Training(both, x, y, BATCH, 1e-9, torch.Generator().manual_seed(0))
+    expected = flat(steps.descend(setup.loss, both.start, RATE, 1))
+    result = setup.noisy_step(
+        tuple(array.repeat(2, 1, 1) for array in both.start), study.SHAPES[:2], RATE
     )
-    assert_allclose(flat(found), torch.cat([expected, expected]), atol=1e-7)  # of noise 1e-9
+    assert_allclose(flat(result), torch.cat([expected, expected]), atol=1e-7)  # of noise 1e-9
 
 
 def test_shapes_of_noise_keep_its_size_and_have_the_covariance_that_is_told():
     copies = 20_000
-    one = torch.tensor([1.0, -2.0, 0.5])
-    own = [one[:2].repeat(copies, 1), one[2:].repeat(copies, 1)]
+    first_net = torch.tensor([1.0, -2.0, 0.5])
+    setup = [first_net[:2].repeat(copies, 1), first_net[2:].repeat(copies, 1)]
     generator = torch.Generator().manual_seed(0)
     expected = {
-        "label": torch.outer(one, one),
-        "diagonal": torch.diag(one**2),
-        "isotropic": torch.eye(3) * (one @ one) / 3,
+        "label": torch.outer(first_net, first_net),
+        "diagonal": torch.diag(first_net**2),
+        "isotropic": torch.eye(3) * (first_net @ first_net) / 3,
     }
     for shape, covariance in expected.items():
-        found = flat(steps.reshaped(shape, own, generator))
-        assert_allclose(found.square().sum(1), torch.full((copies,), one @ one), rtol=1e-5)
-        products = mean((found[:, :, None] * found[:, None]).double().numpy())
+        result = flat(steps.reshaped(shape, setup, generator))
+        assert_allclose(
+            result.square().sum(1), torch.full((copies,), first_net @ first_net), rtol=1e-5
+        )
+        products = mean((result[:, :, None] * result[:, None]).double().numpy())
         assert (abs(products.value - covariance.numpy()) <= SURE * products.stderr + 1e-6).all()
     with pytest.raises(ValueError, match="a noise is label, diagonal or isotropic, not 'pink'"):
-        steps.reshaped("pink", own, generator)
+        steps.reshaped("pink", setup, generator)
 
 
 def test_the_steepest_curvature_is_the_largest_of_the_dense_hessian():
-    own = training("tanh", 2)[1]
-    shapes = [part.shape[1:] for part in own.nets.start]
-    theta = flat(own.nets.start)[0]
+    setup = training("tanh", 2)[1]
+    shapes = [array.shape[1:] for array in setup.nets.start]
+    theta = flat(setup.nets.start)[0]
 
     def loss(numbers):
-        parts = numbers.split([shape.numel() for shape in shapes])
-        both = [p.view(1, *s).repeat(2, 1, 1) for p, s in zip(parts, shapes, strict=True)]
-        return own.loss(tuple(both))[0]
+        tensors = numbers.split([shape.numel() for shape in shapes])
+        both = [p.view(1, *s).repeat(2, 1, 1) for p, s in zip(tensors, shapes, strict=True)]
+        return setup.loss(tuple(both))[0]
 
     values = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, theta))
-    found = steps.largest_curvature(own, own.nets.start, iterations=300)
-    assert_allclose(found, [float(abs(values).max())] * 2, rtol=1e-6)  # as gaps^600
+    result = steps.largest_curvature(setup, setup.nets.start, iterations=300)
+    assert_allclose(result, [float(abs(values).max())] * 2, rtol=1e-6)  # as gaps^600
 
 
 def test_a_rate_is_that_of_the_task_or_gentle():
@@ -237,8 +241,8 @@ def test_a_rate_is_that_of_the_task_or_gentle():
 
 
 def test_the_smallest_run_holds_and_is_drawn(small):
-    found = claims.verdicts(small)
-    assert (exit_status(found), sum(v.claimed and v.holds for v in found) >= 3) == (0, True)
+    result = claims.verdicts(small)
+    assert (exit_status(result), sum(v.claimed and v.holds for v in result) >= 3) == (0, True)
     figures = drawing.figures(small)
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     for table in claims.tables(small):
@@ -260,22 +264,22 @@ def test_noise_that_does_not_follow_fails(small, name, claim):
 
 
 def test_relu_is_claimed_until_its_dimension_has_halved(small):
-    part = small.sel(task="tanh").copy(deep=True)
-    part.ratio.loc[{"mode": "prediction", "layer": 0}] = [10.0, 8, 5, 4, 2]  # 5 is still a half
-    assert claims.moments(part, "relu", 0) == [(2, True), (4, False)]
-    assert claims.moments(part, "tanh", 0) == [(2, True), (4, True)]
-    assert claims.moments(part.assign(sharpness=part.sharpness + 1), "tanh", 0)[0] == (2, False)
+    array = small.sel(task="tanh").copy(deep=True)
+    array.ratio.loc[{"mode": "prediction", "layer": 0}] = [10.0, 8, 5, 4, 2]  # 5 is still a half
+    assert claims.moments(array, "relu", 0) == [(2, True), (4, False)]
+    assert claims.moments(array, "tanh", 0) == [(2, True), (4, True)]
+    assert claims.moments(array.assign(sharpness=array.sharpness + 1), "tanh", 0)[0] == (2, False)
     assert claims.moments(small.sel(task="tanh"), "relu", 0) == [(4, True)]
     assert claims.moments(small.sel(task="tanh"), "deep", 0) == [(2, True), (4, False)]
 
 
 def test_a_share_is_the_ratio_of_mean_changes(small):
-    own = small.ratio.sel(task="minibatch").isel(layer=0).copy(deep=True)
-    shape = len(own.seed), len(own.watch)
+    setup = small.ratio.sel(task="minibatch").isel(layer=0).copy(deep=True)
+    shape = len(setup.seed), len(setup.watch)
     for mode, change in {"none": [0, 0], "label": [0.2, 0.4], "prediction": [0.1, 0.2]}.items():
-        own.loc[{"mode": mode}] = np.broadcast_to(np.exp(change)[:, None], shape)
-    found = claims.explained(own, 0)
-    assert_allclose((found.value, found.stderr), (0.5, 0), atol=1e-12)
+        setup.loc[{"mode": mode}] = np.broadcast_to(np.exp(change)[:, None], shape)
+    result = claims.explained(setup, 0)
+    assert_allclose((result.value, result.stderr), (0.5, 0), atol=1e-12)
 
 
 def test_the_lead_names_the_device_and_the_size():

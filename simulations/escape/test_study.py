@@ -22,10 +22,10 @@ def results():
 @pytest.fixture(scope="module")
 def perfect():
     """All wells, left exactly when predicted, within half a per cent."""
-    parts = []
+    datasets = []
     for make in study.SETTINGS.values():
         well = make()
-        parts.append(
+        datasets.append(
             xr.Dataset(
                 {n: float(getattr(well, n)) for n in ("exact", "formula", "height", "plain")}
                 | {"seen": well.discrete, "time": well.discrete}
@@ -33,7 +33,7 @@ def perfect():
                 | {"steps": well.discrete / well.process.dt}
             )
         )
-    return xr.concat(parts, "setting").assign_coords(setting=list(study.SETTINGS))
+    return xr.concat(datasets, "setting").assign_coords(setting=list(study.SETTINGS))
 
 
 def outcomes(results, *names):

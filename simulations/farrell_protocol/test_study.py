@@ -43,10 +43,10 @@ def test_a_step_is_the_gradient_of_torch():
             (batch, task.INPUTS), "f"
         )
         y = task.targets()[drawn] + noise * rng.standard_normal((batch, task.OUTPUTS), "f")
-        x, y = (torch.tensor(part, dtype=torch.float32) for part in (x, y))
-        free = [part.requires_grad_() for part in theta]
+        x, y = (torch.tensor(data, dtype=torch.float32) for data in (x, y))
+        free = [data.requires_grad_() for data in theta]
         (0.5 * ((x @ free[0] @ free[1] - y) ** 2).sum(1).mean()).backward()
-        theta = [(part - rate * part.grad).detach() for part in free]
+        theta = [(data - rate * data.grad).detach() for data in free]
     assert_allclose(w, theta[0], atol=1e-5)
     assert_allclose(saved[-1], theta[1], atol=1e-5)
 
@@ -63,25 +63,25 @@ def test_what_is_left_is_that_of_the_best_network_on_the_clusters():
     product = best + start - along @ (along.T @ start)
     drawn = rng.integers(task.CLUSTERS, size=40_000)
     x = points[drawn] + task.CLUSTER_STD * rng.normal(size=(40_000, task.INPUTS))
-    each = ((y[drawn] - x @ product) ** 2).mean(1)
-    error = each.std() / len(each) ** 0.5
-    assert abs(theory.variance * (1 - theory.u) - each.mean()) < 4 * error
+    draws = ((y[drawn] - x @ product) ** 2).mean(1)
+    error = draws.std() / len(draws) ** 0.5
+    assert abs(theory.variance * (1 - theory.u) - draws.mean()) < 4 * error
 
 
 def test_jitter_is_that_of_independent_walks_at_rest():
     """Of each mode: a <- (1 - rate h) a + rate sigma (h / B)^1/2 z."""
     theory, rng = Theory(0, 5e-3, 2, 0.5), np.random.default_rng(0)
     h = theory.values
-    kept, kick = 1 - 5e-3 * h, 5e-3 * (theory.variance * h / 2) ** 0.5
-    theta = rng.normal(size=(400, len(h))) * (kick**2 / (1 - kept**2)) ** 0.5
-    seen = []
+    decay, kick = 1 - 5e-3 * h, 5e-3 * (theory.variance * h / 2) ** 0.5
+    theta = rng.normal(size=(400, len(h))) * (kick**2 / (1 - decay**2)) ** 0.5
+    records = []
     for k in range(60):
-        theta = kept * theta + kick * rng.normal(size=theta.shape)
+        theta = decay * theta + kick * rng.normal(size=theta.shape)
         if k % 6 == 5:
-            seen.append(theta)
-    each = np.var(seen, axis=0, ddof=1).mean(1)
-    error = each.std() / len(each) ** 0.5
-    assert abs(theory.jitter(6, 10) - each.mean()) < 4 * error
+            records.append(theta)
+    draws = np.var(records, axis=0, ddof=1).mean(1)
+    error = draws.std() / len(draws) ** 0.5
+    assert abs(theory.jitter(6, 10) - draws.mean()) < 4 * error
 
 
 def test_dimension_starts_at_that_of_the_clusters_and_power_decays():
@@ -109,20 +109,20 @@ def test_a_frozen_readout_leaves_all_else_alone_and_large_rates_diverge(results)
     ("u", "learnt", "inside"), [(0.11, 1, True), (0.13, 1, False), (0.1, 0, False)]
 )
 def test_theory_is_claimed_in_its_regime_alone(results, u, learnt, inside):
-    part = results.sel(rate=[5e-4], readout=["trained"])
-    told = part.assign(amplification=part.amplification * 0 + u, learnt=part.learnt * 0 + learnt)
-    verdicts = claims.verdicts(told)
+    data = results.sel(rate=[5e-4], readout=["trained"])
+    changed = data.assign(amplification=data.amplification * 0 + u, learnt=data.learnt * 0 + learnt)
+    verdicts = claims.verdicts(changed)
     assert len(verdicts) == 3
     assert {v.claimed for v in verdicts} == {inside}
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "jitter", "ratio"])
 def test_what_is_otherwise_than_predicted_fails(results, name):
-    part = results.sel(rate=[5e-4], readout=["trained"])
-    part = part.assign(amplification=part.amplification * 0, learnt=part.learnt * 0 + 1)
-    as_said = part.assign(
-        orthogonal=part.orthogonal_said, ratio=part.ratio_said,
-        jitter=part.jitter_said.broadcast_like(part.orthogonal),
+    data = results.sel(rate=[5e-4], readout=["trained"])
+    data = data.assign(amplification=data.amplification * 0, learnt=data.learnt * 0 + 1)
+    as_said = data.assign(
+        orthogonal=data.orthogonal_said, ratio=data.ratio_said,
+        jitter=data.jitter_said.broadcast_like(data.orthogonal),
     )  # fmt: skip
     assert exit_status(claims.verdicts(as_said)) == 0
     wrong = as_said.assign({name: as_said[name] ** 1.3})

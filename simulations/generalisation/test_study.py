@@ -86,13 +86,13 @@ def test_pairs_within_groups_count_as_often_as_their_group(rng):
     x, y = rng.normal(size=(2, 12))
     groups = np.arange(12) // 4
     among, times = groups[:, None] == groups, np.asarray([2.0, 0.0, 1.0])
-    parts = [
+    terms = [
         np.sign(x[i] - x[j]) * np.sign(y[i] - y[j]) * times[g]
         for g in range(3)
         for i, j in product(np.nonzero(groups == g)[0], repeat=2)
         if i != j
     ]
-    expected = sum(parts) / (3 * 12)
+    expected = sum(terms) / (3 * 12)
     assert_allclose(ranks.concordance(x, y, times[groups], among=among), expected, rtol=1e-12)
 
 
@@ -104,12 +104,12 @@ def test_rows_that_are_missing_do_not_count(of, rng):
     assert np.isnan(of(np.ones(5), np.arange(5.0)))
 
 
-def made(rng, slope, places=10, settings=6, seeds=3):
+def synthetic(rng, slope, places=10, settings=6, seeds=3):
     """Dimension and error of seeds (place, setting, seed, 2): alike in a setting and in a place."""
     mix = np.asarray([[1.0, slope], [0.0, 1.0]])
-    shared, own = rng.normal(size=(places, 1, 2)), rng.normal(size=(places, settings, 2))
+    shared, group = rng.normal(size=(places, 1, 2)), rng.normal(size=(places, settings, 2))
     apart = 0.7 * rng.normal(size=(places, settings, seeds, 2))
-    return ((shared + own) @ mix)[:, :, None] + apart
+    return ((shared + group) @ mix)[:, :, None] + apart
 
 
 def columns(data):
@@ -131,12 +131,12 @@ STUDIES = 100  # made up
 
 def test_intervals_from_places_hold_the_truth_and_from_settings_or_seeds_they_do_not(rng):
     """As often as chance allows, and 2% for there being but 10 places."""
-    many = [ranks.spearman(*columns(made(rng, 1.0, 100))) for _ in range(40)]
-    truth, found = mean(np.asarray(many)).value, []
+    many = [ranks.spearman(*columns(synthetic(rng, 1.0, 100))) for _ in range(40)]
+    truth, result = mean(np.asarray(many)).value, []
     for _ in range(STUDIES):
-        ends = [each.interval() for each in errors_of(made(rng, 1.0), rng)]
-        found.append([low <= truth <= high for low, high in ends])
-    places, settings, seeds = np.mean(found, axis=0)
+        ends = [estimate.interval() for estimate in errors_of(synthetic(rng, 1.0), rng)]
+        result.append([low <= truth <= high for low, high in ends])
+    places, settings, seeds = np.mean(result, axis=0)
     allowed = SURE * (0.95 * 0.05 / STUDIES) ** 0.5
     assert abs(places - 0.95) < allowed + 0.02
     assert settings < places - 0.05
@@ -146,14 +146,14 @@ def test_intervals_from_places_hold_the_truth_and_from_settings_or_seeds_they_do
 @pytest.mark.parametrize(("slope", "expected"), [(0.0, None), (1.5, "holds"), (-1.5, "fails")])
 def test_a_sign_that_is_not_there_is_told_as_rarely_as_it_says(slope, expected, rng):
     """Either way in 1 of 37, and 2% for there being but 10 places; where there is one it is."""
-    groups, found = np.repeat(np.arange(10), 6), []
+    groups, result = np.repeat(np.arange(10), 6), []
     for _ in range(STUDIES):
-        statistic = partial(ranks.spearman, *columns(made(rng, slope)))
-        found.append(said(ranks.bootstrap(statistic, groups, times=150)))
+        statistic = partial(ranks.spearman, *columns(synthetic(rng, slope)))
+        result.append(said(ranks.bootstrap(statistic, groups, times=150)))
     rarely = 1 / 37 + 0.02 + SURE * (1 / 37 / STUDIES) ** 0.5
     for outcome in ("holds", "fails"):
-        share = found.count(outcome) / STUDIES
-        assert share > 0.9 if outcome == expected else share < rarely
+        fraction = result.count(outcome) / STUDIES
+        assert fraction > 0.9 if outcome == expected else fraction < rarely
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_a_sign_has_its_borders(z, outcome):
     assert said(Estimate(0.1 * z, 0.1, 3)) == "undecided"
 
 
-def said(found):
+def said(result):
     predicted, allowed = claims.SIGN
-    return Verdict("", predicted, ranks.sign(found), True, allowed).outcome
+    return Verdict("", predicted, ranks.sign(result), True, allowed).outcome
 
 
 def test_a_sign_of_nothing_is_not_told():
@@ -177,18 +177,18 @@ def test_a_sign_of_nothing_is_not_told():
 
 def test_groups_that_all_agree_still_have_an_error():
     x, groups = np.arange(12.0), np.arange(12) // 3
-    found = ranks.kendall(x, x, groups, among=groups[:, None] == groups)
-    assert found.value == 1
-    assert found.stderr == 1 / 4
+    result = ranks.kendall(x, x, groups, among=groups[:, None] == groups)
+    assert result.value == 1
+    assert result.stderr == 1 / 4
 
 
 def test_errors_dealt_at_random_have_no_rank_correlation(rng):
     x = rng.normal(size=60)
     x[3] = np.nan
-    found = ranks.permuted(ranks.spearman, x, x**3)
-    assert abs(found.z(0)) < SURE
-    spread = found.stderr * 400**0.5  # exactly 1 / sqrt(n - 1)
-    assert abs(spread * 58**0.5 - 1) < SURE / (2 * 400) ** 0.5
+    result = ranks.permuted(ranks.spearman, x, x**3)
+    assert abs(result.z(0)) < SURE
+    deviation = result.stderr * 400**0.5  # exactly 1 / sqrt(n - 1)
+    assert abs(deviation * 58**0.5 - 1) < SURE / (2 * 400) ** 0.5
 
 
 def test_one_group_has_no_error():
@@ -211,8 +211,8 @@ def task_of(m, n, seed=0):
 def test_networks_trained_together_are_those_trained_one_by_one(name):
     """By torch's own descent, with the same batches: but for rounding of float32."""
     task, rates, steps = task_of(2, 20), (0.05, 0.2), 6
-    made = partial(nets.network, name, (1, 8, 8), 8)
-    start, net = nets.stacked_networks([made(0), made(1)], "cpu")
+    synthetic = partial(nets.network, name, (1, 8, 8), 8)
+    start, net = nets.stacked_networks([synthetic(0), synthetic(1)], "cpu")
     draws = np.random.default_rng(3).integers(0, 20, (steps, 2, 4))
 
     class Known:
@@ -220,18 +220,18 @@ def test_networks_trained_together_are_those_trained_one_by_one(name):
             return draws[next(count)]
 
     count = iter(range(steps))
-    told = {"rates": rates, "batch": 4, "steps": steps, "loss": 0.0}
-    found = nets.train(start, net, task, rng=Known(), **told)
-    assert np.isnan(found.step).all()
+    schedule = {"rates": rates, "batch": 4, "steps": steps, "loss": 0.0}
+    result = nets.train(start, net, task, rng=Known(), **schedule)
+    assert np.isnan(result.step).all()
     for i, rate in enumerate(rates):
-        alone = made(i)
+        alone = synthetic(i)
         descent = torch.optim.SGD(alone.parameters(), rate)
-        for some in draws[:, i]:
+        for index in draws[:, i]:
             descent.zero_grad()
-            F.cross_entropy(alone(task.inputs[i, some]), task.labels[i, some]).backward()
+            F.cross_entropy(alone(task.inputs[i, index]), task.labels[i, index]).backward()
             descent.step()
         for key, p in alone.named_parameters():
-            assert_allclose(found.end[key][i], p.detach(), rtol=1e-4, atol=1e-5)
+            assert_allclose(result.end[key][i], p.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_is_kept_where_its_loss_is_first_as_low():
@@ -239,14 +239,14 @@ def test_a_network_is_kept_where_its_loss_is_first_as_low():
     start, net = nets.stacked_networks(
         [nets.network("mlp", (1, 8, 8), 16, s) for s in (0, 1)], "cpu"
     )
-    told = {"rates": (0.03, 0.0), "batch": 8, "loss": 0.3}
-    found = nets.train(start, net, task, steps=400, rng=np.random.default_rng(0), **told)
-    losses = nets.losses(found.equal, net, task)
+    schedule = {"rates": (0.03, 0.0), "batch": 8, "loss": 0.3}
+    result = nets.train(start, net, task, steps=400, rng=np.random.default_rng(0), **schedule)
+    losses = nets.losses(result.equal, net, task)
     assert losses[0] <= 0.3 < losses[1]
-    assert np.isnan(found.step[1])  # which stood still
+    assert np.isnan(result.step[1])  # which stood still
     start, _ = nets.stacked_networks([nets.network("mlp", (1, 8, 8), 16, s) for s in (0, 1)], "cpu")
-    before = int(found.step[0]) - nets.CHECK_EVERY
-    earlier = nets.train(start, net, task, steps=before, rng=np.random.default_rng(0), **told)
+    before = int(result.step[0]) - nets.CHECK_EVERY
+    earlier = nets.train(start, net, task, steps=before, rng=np.random.default_rng(0), **schedule)
     assert nets.losses(earlier.end, net, task)[0] > 0.3
     assert np.isnan(earlier.step).all()
 
@@ -265,31 +265,33 @@ def test_the_readout_sees_a_last_layer_of_the_width_asked_for(name, width):
 def test_labels_all_shuffled_tell_nothing_and_a_share_leaves_the_rest():
     n = 4000
     first = nets.Data(np.zeros((n, 1, 2, 2)), np.arange(n) % 10)
-    rest = nets.Data(np.zeros((5, 1, 2, 2)), np.arange(5))
-    for share in (0.0, 0.5, 1.0):
-        inputs, labels, others, truth = nets.corrupted(first, rest, share, 0.5, 1)
-        right, expected = np.mean(labels == first.targets), 1 - 0.9 * share
+    others_set = nets.Data(np.zeros((5, 1, 2, 2)), np.arange(5))
+    for fraction in (0.0, 0.5, 1.0):
+        inputs, labels, others, truth = nets.corrupted(first, others_set, fraction, 0.5, 1)
+        right, expected = np.mean(labels == first.targets), 1 - 0.9 * fraction
         assert abs(right - expected) <= SURE * (expected * (1 - expected) / n) ** 0.5
-        assert_array_equal(truth, rest.targets)
+        assert_array_equal(truth, others_set.targets)
     assert abs(inputs.std() / 0.5 - 1) < SURE / (2 * inputs.size) ** 0.5
     assert others.std() > 0
 
 
 def test_noises_of_one_seed_differ_in_size_alone():
-    first, rest = nets.images("digits", 60, 40, 8, 0)
-    one, two, none = (nets.corrupted(first, rest, 0.0, noise, 0)[0] for noise in (0.5, 1.0, 0.0))
-    assert_allclose(two - none, 2 * (one - none), rtol=1e-10, atol=1e-12)
+    first, others_set = nets.images("digits", 60, 40, 8, 0)
+    single, two, none = (
+        nets.corrupted(first, others_set, 0.0, noise, 0)[0] for noise in (0.5, 1.0, 0.0)
+    )
+    assert_allclose(two - none, 2 * (single - none), rtol=1e-10, atol=1e-12)
     assert_array_equal(none, first.inputs)
     assert_allclose(first.inputs.mean(0), 0, atol=1e-5)  # float32
     assert abs(first.inputs.std() - 1) < 1e-5
-    assert len(rest.inputs) == 20
+    assert len(others_set.inputs) == 20
 
 
 def test_a_surrogate_has_the_covariance_of_its_cloud_on_average(rng):
     rows = rng.uniform(size=(30, 3)) * (1, 2, 3)
     draws = [study.gaussian(rows, rng) for _ in range(400)]
-    found = mean(np.asarray([d.T @ d / 29 for d in draws]))  # n z's for n - 1
-    assert_allclose(np.max(abs(found.z(np.cov(rows.T) * 30 / 29))), 0, atol=SURE)
+    result = mean(np.asarray([d.T @ d / 29 for d in draws]))  # n z's for n - 1
+    assert_allclose(np.max(abs(result.z(np.cov(rows.T) * 30 / 29))), 0, atol=SURE)
 
 
 # --- the study ---
@@ -299,10 +301,10 @@ def test_from_each_place_each_factor_varies_alone_over_all_its_levels():
     chosen, varied = study.settings(1, FULL)
     base, known = chosen[0], LEVELS
     for name, values in known.items():
-        own = [s for s, v in zip(chosen, varied, strict=True) if v in ("none", name)]
-        assert {s[name] for s in own} == set(values)
-        assert len(own) == len(values)
-        assert all(s | {name: 0} == base | {name: 0} for s in own)
+        group = [s for s, v in zip(chosen, varied, strict=True) if v in ("none", name)]
+        assert {s[name] for s in group} == set(values)
+        assert len(group) == len(values)
+        assert all(s | {name: 0} == base | {name: 0} for s in group)
     assert study.settings(1, FULL | {"seed": 1})[0] != chosen
     drawn = [tuple(study.settings(p, FULL)[0][0].values()) for p in range(60)]
     assert len(set(drawn)) > 40
@@ -316,8 +318,8 @@ def test_pairs_that_count_differ_in_one_factor(small):
         for i, j in product(range(len(every)), repeat=2):
             same = (of.place[i], of.task[i]) == (of.place[j], of.task[j])
             others = {k: v for k, v in every[i].items() if k != name}
-            one = same and others.items() <= every[j].items()
-            assert i == j or among[i, j] == one
+            single = same and others.items() <= every[j].items()
+            assert i == j or among[i, j] == single
     assert_array_equal(of.shuffled, [s["shuffled"] for s in every])
     pairs = columns_of.between_networks(of)
     assert pairs.sum() == len(every)
@@ -332,9 +334,9 @@ def test_estimates_are_those_of_the_points_and_of_dead_units_there_are_none(rng)
 
 
 def test_the_smallest_run_holds_and_is_drawn(small):
-    found = claims.verdicts(small)
-    assert [v for v in found if v.claimed and v.outcome == "fails"] == []
-    assert {v.name for v in found if v.claimed} >= {
+    result = claims.verdicts(small)
+    assert [v for v in result if v.claimed and v.outcome == "fails"] == []
+    assert {v.name for v in result if v.claimed} >= {
         f"{task}: largest change by what is not there before training" for task in TINY["task"]
     }
     figures = drawing.figures(small)
@@ -349,9 +351,11 @@ def test_fields_are_those_of_the_networks_seen_again(small):
     """The networks before training, made again: their error, and what equal loss leaves out."""
     assert (small.loss.sel(moment="equal loss") <= TINY["loss"]).sum() == small.step.notnull().sum()
     assert np.isnan(small.error.sel(moment="equal loss").values[np.isnan(small.step.values)]).all()
-    first, rest = study.image_sets("digits", 0, TINY)
+    first, others_set = study.image_sets("digits", 0, TINY)
     chosen = study.settings(0, TINY)[0][0]
-    inputs, _, others, truth = nets.corrupted(first, rest, chosen["shuffled"], chosen["noise"], 0)
+    inputs, _, others, truth = nets.corrupted(
+        first, others_set, chosen["shuffled"], chosen["noise"], 0
+    )
     net = nets.network("mlp", (1, 8, 8), chosen["width"], 0)
     with torch.no_grad():
         wrong = net(torch.asarray(others, dtype=torch.float32)).argmax(1).numpy() != truth
@@ -362,7 +366,7 @@ def test_fields_are_those_of_the_networks_seen_again(small):
     assert_allclose(ratio, participation_ratio(rows), rtol=1e-4)  # float32
 
 
-def told(results):
+def schedule(results):
     """Results with all shuffled labels fitted, and dimensions that rise by a factor with them."""
     accuracy = results.accuracy * 0 + 1.0
     return results.assign(accuracy=accuracy, dimension=results.dimension.fillna(5.0) * 0 + 5.0)
@@ -370,13 +374,13 @@ def told(results):
 
 @pytest.mark.parametrize(("slope", "outcome"), [(0.5, "holds"), (-0.5, "fails")])
 def test_a_dimension_that_collapses_with_shuffled_labels_fails(small, slope, outcome):
-    made_up = told(small)
+    made_up = schedule(small)
     wide = made_up.isel(place=[0, 1] * 6).assign_coords(place=np.arange(12))
-    own = wide.dimension * np.exp(slope * wide.shuffled) * (1 + 0.01 * wide.place)
-    wide = wide.assign(dimension=own)
-    (found,) = [v for v in claims._shuffled_labels(wide, claims.CLAIMED) if "TwoNN" in v.name]
-    assert found.claimed
-    assert found.outcome == outcome
+    group = wide.dimension * np.exp(slope * wide.shuffled) * (1 + 0.01 * wide.place)
+    wide = wide.assign(dimension=group)
+    (result,) = [v for v in claims._shuffled_labels(wide, claims.CLAIMED) if "TwoNN" in v.name]
+    assert result.claimed
+    assert result.outcome == outcome
     assert_allclose(columns_of.log_rise(wide, claims.CLAIMED, "twonn"), slope, rtol=1e-9)
     less = wide.assign(accuracy=wide.accuracy * 0.9)
     assert not any(v.claimed for v in claims._shuffled_labels(less, claims.CLAIMED))

@@ -73,9 +73,9 @@ def test_a_power_is_claimed_only_of_networks_that_were_solved(small):
 
 def test_pixels_reach_the_network_as_its_training_examples_do(begun):
     data, _ = begun
-    own = np.concatenate([data.inputs, data.pixels @ data.rotation + data.shift])
-    parts = principal(*split(digits(3), 12, rng=3), 5, whiten=True)
-    assert_allclose(own, np.concatenate([part.inputs for part in parts]), atol=1e-12)
+    joined = np.concatenate([data.inputs, data.pixels @ data.rotation + data.shift])
+    arrays = principal(*split(digits(3), 12, rng=3), 5, whiten=True)
+    assert_allclose(joined, np.concatenate([layer.inputs for layer in arrays]), atol=1e-12)
 
 
 def test_the_trace_is_that_of_the_hessian_where_all_is_learned(begun):
@@ -99,9 +99,9 @@ def test_noise_descends_the_slope_of_its_own_targets(begun):
     data, weights = begun
     (w, v), _ = nets.noisy_sgd(weights, data, 0.3, 1, 4, 0.7, 9)
     draw = torch.Generator().manual_seed(9)
-    some = torch.randint(12, (1, 4), generator=draw)[0]
+    index = torch.randint(12, (1, 4), generator=draw)[0]
     white = torch.randn(1, 4, 3, generator=draw, dtype=w.dtype)[0]
-    batch = data._replace(inputs=data.inputs[some], targets=data.targets[some] + 0.7 * white)
+    batch = data._replace(inputs=data.inputs[index], targets=data.targets[index] + 0.7 * white)
     expected = nets.descend(weights, lambda x: nets.losses(x, batch), 0.3, 1)
     assert_allclose(w, expected[0], rtol=1e-12)
     assert_allclose(v, expected[1], rtol=1e-12)
@@ -116,7 +116,7 @@ def test_networks_of_a_stack_do_not_know_of_each_other(begun):
             participation_ratio, nets.hidden(w, data.inputs)
         )
 
-    both = [part.expand(2, -1, -1) for part in weights]
+    both = [layer.expand(2, -1, -1) for layer in weights]
     together = nets.descend(both, lambda w: total(w, c), 0.1, 5)
     for at in (0, 1):
         alone = nets.descend(weights, lambda w, at=at: total(w, c[at]), 0.1, 5)
@@ -126,27 +126,27 @@ def test_networks_of_a_stack_do_not_know_of_each_other(begun):
 def test_slopes_of_the_output_by_the_input_are_those_of_autograd(begun):
     data, weights = begun
     rows = nets.hidden(weights, data.inputs)
-    found = nets.input_sensitivity(weights, rows)
-    each = [
+    result = nets.input_sensitivity(weights, rows)
+    rows_of_jacobian = [
         torch.autograd.functional.jacobian(
             lambda x: (nets.hidden(weights, x[None]) @ weights[1])[0, 0], x
         )
         for x in data.inputs
     ]
-    exact = torch.stack([(j**2).sum() for j in each]).mean()
-    assert_allclose(float(found["jacobian"]), float(exact), rtol=1e-10)
-    assert float(found["bound"]) <= 1
+    exact = torch.stack([(j**2).sum() for j in rows_of_jacobian]).mean()
+    assert_allclose(float(result["jacobian"]), float(exact), rtol=1e-10)
+    assert float(result["bound"]) <= 1
 
 
 def test_a_curvature_is_the_difference_of_slopes(begun):
     data, weights = begun
-    along = [torch.ones_like(part) for part in weights]
+    along = [torch.ones_like(layer) for layer in weights]
     ends = [
         nets.gradient(flow.moved(weights, along, by), lambda w: nets.losses(w, data))
         for by in (1e-5, -1e-5)
     ]
-    for bend, up, down in zip(flow.hessian_product(weights, along, data), *ends, strict=True):
-        assert_allclose(bend, (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
+    for curvature, up, down in zip(flow.hessian_product(weights, along, data), *ends, strict=True):
+        assert_allclose(curvature, (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
 
 
 def test_one_dimension_is_met_between_two_coefficients_of_each_seed():
@@ -155,9 +155,11 @@ def test_one_dimension_is_met_between_two_coefficients_of_each_seed():
     ends = [[8.0, 4.0, 2.0, 8.0**0.5, 99.0], [8.0, 4.0, 2.0, 1.9, 99.0], [2.0, 8.0, 4.0, 8.0, 1.0]]
     values = [[0.0, 10.0, 30.0, 7.0, 99.0]] * 3
     axes = "seed", "arm"
-    made = xr.Dataset({"twonn": (axes, ends), "trace": (axes, values)}, {"arm": arms})
-    assert_allclose(claims.at_noise(made, "twonn", made.trace), [20.0, np.nan, 10.0])
-    assert_allclose(claims.at_noise(made, "twonn", made.twonn)[0], 3.0)  # not quite the same
+    synthetic = xr.Dataset({"twonn": (axes, ends), "trace": (axes, values)}, {"arm": arms})
+    assert_allclose(claims.at_noise(synthetic, "twonn", synthetic.trace), [20.0, np.nan, 10.0])
+    assert_allclose(
+        claims.at_noise(synthetic, "twonn", synthetic.twonn)[0], 3.0
+    )  # not quite the same
 
 
 @pytest.mark.parametrize(
@@ -177,6 +179,6 @@ def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
 def test_a_measure_free_of_scale_moves_no_imbalance_of_a_linear_network(begun):
     """What is left is of the next order in the rate, one in a hundred of what Tr H does."""
     data, _ = begun
-    free, other = flow.imbalance_change(data, 4, 5, 60)
-    assert abs(other) > 1e-3
-    assert abs(free) < 0.05 * abs(other)
+    free, by_trace = flow.imbalance_change(data, 4, 5, 60)
+    assert abs(by_trace) > 1e-3
+    assert abs(free) < 0.05 * abs(by_trace)

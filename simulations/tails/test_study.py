@@ -33,19 +33,19 @@ def test_the_smallest_run_holds_and_is_drawn(small):
 
 
 def test_pooled_layers_look_heavier_than_they_are(small):
-    part = small.sel(alpha=1.3)
-    assert float(part.stable_pooled) < 0.7
-    assert abs(float(part.stable_apart) - 1.3) < SURE * float(part.stable_apart_stderr)
-    assert float(part.stable_apart_stderr) < 0.012  # of all 40 coordinates; of one it is 0.03
+    data = small.sel(alpha=1.3)
+    assert float(data.stable_pooled) < 0.7
+    assert abs(float(data.stable_apart) - 1.3) < SURE * float(data.stable_apart_stderr)
+    assert float(data.stable_apart_stderr) < 0.012  # of all 40 coordinates; of one it is 0.03
 
 
 def test_a_seed_is_all_that_the_results_depend_on(small):
     size = {name: study.SMALL[name] for name in ("members", "chains", "steps")}
-    again, other = (study.line(1.2, 1, 1.0, seed=seed, **size) for seed in (0, 1))
+    again, another = (study.line(1.2, 1, 1.0, seed=seed, **size) for seed in (0, 1))
     expected = float(small.line.sel(share=1.2, batch=1, curvature=1.0))
     assert_allclose(float(again.line), expected, rtol=1e-10)  # compiled otherwise: but for rounding
-    gap = abs(float(other.line - again.line))
-    assert 0 < gap < SURE * np.hypot(float(other.line_stderr), float(again.line_stderr))
+    gap = abs(float(another.line - again.line))
+    assert 0 < gap < SURE * np.hypot(float(another.line_stderr), float(again.line_stderr))
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,16 @@ def test_the_equation_is_the_limit_of_small_rates():
 
 def test_a_measured_scale_has_the_error_of_repeats(small):
     """Through a logarithm and a power, from the error of the mean cosine."""
-    part = small.sel(alpha=1.3, pull=1.6)
-    found = claims.measured_scale(part, 1.3)
+    data = small.sel(alpha=1.3, pull=1.6)
+    result = claims.measured_scale(data, 1.3)
     waves = small.wave.sel(alpha=1.3, pull=1.6, wave_at=1.0)
     error = float(small.wave_stderr.sel(alpha=1.3, pull=1.6, wave_at=1.0))
     either = []
     for sign in (1, -1):
-        shifted = part.assign(wave=part.wave + sign * 1e-3 * error)
+        shifted = data.assign(wave=data.wave + sign * 1e-3 * error)
         either.append(claims.measured_scale(shifted, 1.3).value)
-    assert_allclose(abs(either[0] - either[1]) / 2e-3, found.stderr, rtol=1e-6)
-    assert_allclose(np.exp(-((found.value / float(part.scale)) ** 1.3)), float(waves), rtol=1e-12)
+    assert_allclose(abs(either[0] - either[1]) / 2e-3, result.stderr, rtol=1e-6)
+    assert_allclose(np.exp(-((result.value / float(data.scale)) ** 1.3)), float(waves), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
