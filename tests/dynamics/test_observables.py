@@ -206,6 +206,15 @@ def test_a_window_is_chosen_wide_enough_and_as_told():
     assert correlation_time(memory, 4).value == pytest.approx(1 + 2 * rho[:4].sum(), rel=1e-12)
 
 
+def test_a_window_may_reach_the_last_lag_and_not_beyond():
+    memory = rested()[0]["memory"]
+    rho, last = correlations(memory).value, int(memory.lags[0][-1])
+    whole = correlation_time(memory, last)
+    assert whole.value == pytest.approx(1 + 2 * rho.sum(), rel=1e-12)
+    with pytest.raises(ValueError, match=f"needs all of them, but the last is {last}"):
+        correlation_time(memory, last + 1)
+
+
 def test_the_rate_of_passages_at_random_is_found_in_spite_of_censoring():
     """Each step passes with probability 1/50, until 40 at most: half the chains are censored."""
     chance = Process(lambda theta, z: z, Normal(1), 1.0)

@@ -23,6 +23,21 @@ def recalling(phi, steps, scales, rng):
     return lfilter([1], [1, -phi], white, axis=0) * (1 - phi**2) ** 0.5 * scales
 
 
+def test_a_window_may_reach_half_of_the_steps_and_not_beyond(rng):
+    x = rng.normal(size=(12, 2))
+    expected = 1 + 2 * autocorrelation(x, range(1, 7)).value.sum()
+    assert_allclose(correlation_time(x, window=6).value, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="lags from 1 to 6, not 7"):
+        correlation_time(x, window=7)
+
+
+def test_the_window_is_at_most_half_of_the_steps_where_correlations_do_not_fall():
+    """A drift is correlated at all lags: the sum ends at the last lag that the steps know."""
+    drift = np.arange(12.0)[:, None] - 5.5
+    expected = 1 + 2 * autocorrelation(drift, range(1, 7), mean=0.0).value.sum()
+    assert_allclose(correlation_time(drift, mean=0.0).value, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("phi", [0.0, 0.8, -0.5])
 @pytest.mark.parametrize("scales", [np.ones(1), UNLIKE], ids=["scalar", "vector"])
 def test_an_autoregression_has_its_correlations_and_errors_and_time(phi, scales, rng):

@@ -106,6 +106,16 @@ def test_probes_are_without_bias(xp, rng):
     assert probed.stderr > exact.stderr
 
 
+def test_the_error_contains_the_whole_variance_that_probes_leave(rng):
+    """On the same examples the value scatters with the probes alone: error^2 must grow by that."""
+    rows = GradientMatrix(sample(60, rng, 2 * MEAN))
+    exact = gradient_noise_scale(rows, curvature=STEEP)
+    probed = [gradient_noise_scale(rows, curvature=STEEP, n_probes=3, rng=rng) for _ in range(600)]
+    values, errors = np.asarray([value_and_error(estimate) for estimate in probed]).T
+    added = np.mean(errors**2) - exact.stderr**2
+    assert added / values.var(ddof=1) == pytest.approx(1, abs=0.25)
+
+
 def repeats(n, count, generator, mean=MEAN, measure=gradient_noise_scale, **given):
     result = [measure(GradientMatrix(sample(n, generator, mean)), **given) for _ in range(count)]
     return np.asarray([value_and_error(f) for f in result]), result
