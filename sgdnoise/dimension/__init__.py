@@ -1,4 +1,4 @@
-"""Dimension of a cloud of points: each estimator is one function, (n, D) -> ()."""
+"""Estimators of the dimension of a point cloud, each a function (n, D) -> ()."""
 
 from sgdnoise._public import publish as _publish
 from sgdnoise.dimension._angles import abid as abid
@@ -27,6 +27,8 @@ from sgdnoise.dimension._distance_ratios import levina_bickel as levina_bickel
 from sgdnoise.dimension._distance_ratios import mind_ml as mind_ml
 from sgdnoise.dimension._distance_ratios import twonn as twonn
 from sgdnoise.dimension._geodesic import geodesic as geodesic
+from sgdnoise.dimension._jacobian import jacobian_dimension as jacobian_dimension
+from sgdnoise.dimension._jacobian import jacobians as jacobians
 from sgdnoise.dimension._pca import local_pca as local_pca
 from sgdnoise.dimension._pca import pca as pca
 from sgdnoise.dimension._points import Duplicates as Duplicates
@@ -35,13 +37,11 @@ from sgdnoise.dimension._points import Ties as Ties
 from sgdnoise.dimension._points import check_points as check_points
 from sgdnoise.dimension._points import find_neighbours as find_neighbours
 from sgdnoise.dimension._points import unique_points as unique_points
+from sgdnoise.dimension._pointwise import pointwise as pointwise
 from sgdnoise.dimension._scale import Plateau as Plateau
 from sgdnoise.dimension._scale import Profile as Profile
-from sgdnoise.dimension._scale import jacobian_dimension as jacobian_dimension
-from sgdnoise.dimension._scale import jacobians as jacobians
 from sgdnoise.dimension._scale import noise_onset as noise_onset
 from sgdnoise.dimension._scale import plateau as plateau
-from sgdnoise.dimension._scale import pointwise as pointwise
 from sgdnoise.dimension._scale import scale_participation_ratio as scale_participation_ratio
 from sgdnoise.dimension._scale import scale_profile as scale_profile
 from sgdnoise.dimension._separability import fisher_separability as fisher_separability
@@ -49,8 +49,8 @@ from sgdnoise.dimension._spectral import debiased as debiased
 from sgdnoise.dimension._spectral import effective_rank as effective_rank
 from sgdnoise.dimension._spectral import participation_ratio as participation_ratio
 from sgdnoise.dimension._spectral import stable_rank as stable_rank
-from sgdnoise.dimension._trained._model import estimate as estimate
-from sgdnoise.dimension._trained._model import learned as learned
+from sgdnoise.dimension._trained._predict import estimate as estimate
+from sgdnoise.dimension._trained._predict import learned as learned
 
 __all__ = _publish(__name__, globals())
 

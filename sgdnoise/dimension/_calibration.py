@@ -1,4 +1,4 @@
-"""Any estimator made right on uniform balls: simulate it there, and invert."""
+"""Calibration of any estimator on uniform balls, by simulation and inversion."""
 
 import contextlib
 import functools
@@ -20,39 +20,39 @@ from sgdnoise.dimension._trained._features import inverse
 
 DIMENSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 17, 20, 24, 30, 38, 48, 60, 75, 95, 120)
 PLAIN = (str, int, float, np.generic, type(None))
-POINTS = 20_000  # simulated at each dimension, in clouds of the size asked for
+POINTS = 20_000  # simulated at each dimension, in clouds of the requested size
 
 
 def calibrated(estimator):
-    r"""The estimator of which a uniform ball of dimension d has value d.  -> (points) -> ()
+    r"""The estimator corrected so that uniform balls have their dimension.  -> (points) -> ()
 
     The values m(d) of `estimator` on uniform d-balls of as many points, with the same options, are
-    simulated on a grid of d, smoothed in log d, and inverted: m^-1(estimator(points)).  What is
-    left out is what differs from a ball: curvature, uneven density, noise.  m is simulated once
-    for each number of points and option (20 seconds at n = 1000 for 20 ms an evaluation), and kept
-    in the folder sgdnoise of the user's cache, or of XDG_CACHE_HOME; its own error is about that
-    of the estimator on 100,000 points.  Beyond d = 120 the curve is continued as a power.
-    Raises ValueError as the estimator does, where its value does not grow with d, and for options
+    simulated on a grid of d, smoothed in log d, and inverted: m^-1(estimator(points)).  It does not
+    correct differences from a ball: curvature, uneven density, noise.  m is simulated once
+    for each number of points and option (20 seconds at n = 1000 for 20 ms per evaluation), and
+    stored in the folder sgdnoise of the user's cache, or of XDG_CACHE_HOME; its own error is about
+    that of the estimator on 100,000 points.  Beyond d = 120 the curve is extrapolated as a power.
+    Raises ValueError as the estimator does, if its value does not grow with d, and for options
     that have no hash, such as lists.
     """
 
     @functools.wraps(estimator)
     def corrected(points, **options):
-        near = options.get("neighbours")
-        points = check_points(points) if near is None else near.points
-        kept = _known_by(options)
+        neighbours = options.get("neighbours")
+        points = check_points(points) if neighbours is None else neighbours.points
+        key = _hashable(options)
         value = estimator(points, **options)
-        curve = _curve(estimator, points.shape[0], kept)
-        found = inverted(np.asarray(DIMENSIONS), np.asarray(curve), float(value))
-        return namespace(points).asarray(found, dtype=points.dtype, device=device(points))
+        curve = _curve(estimator, points.shape[0], key)
+        d = inverted(np.asarray(DIMENSIONS), np.asarray(curve), float(value))
+        return namespace(points).asarray(d, dtype=points.dtype, device=device(points))
 
     return corrected
 
 
 def inverted(dimensions, values, value):
-    """The dimension at which a curve of positive values takes this one; log-log, monotone.
+    """The dimension at which a curve of positive values takes a value; log-log, monotone.
 
-    Raises ValueError where the curve does not grow.
+    Raises ValueError if the curve does not grow.
     """
     x, y = np.log(dimensions), np.log(values)
     smooth = make_smoothing_spline(x, y)(x)
@@ -63,55 +63,55 @@ def inverted(dimensions, values, value):
     return float(np.exp(inverse(x, y, np.log(value))))
 
 
-def _known_by(options):
-    """The options that a curve depends on, in order."""
-    kept = tuple(sorted((name, given) for name, given in options.items() if name != "neighbours"))
-    for name, given in kept:
-        if not isinstance(given, Hashable):
+def _hashable(options):
+    """The options that a curve depends on, sorted."""
+    items = tuple(sorted((name, value) for name, value in options.items() if name != "neighbours"))
+    for name, value in items:
+        if not isinstance(value, Hashable):
             raise ValueError(
-                f"a curve is kept by its options, and {name} is a {type(given).__name__}, which "
-                "has no hash; give a tuple, or a function that has it inside"
+                f"a curve is stored by its options, and {name} is a {type(value).__name__}, which "
+                "has no hash; use a tuple, or a function that contains it"
             )
-    return kept
+    return items
 
 
 @functools.cache
 def _curve(estimator, n, options):
-    """Mean values of the estimator on balls of each dimension, from disk if they are there."""
+    """Mean values of the estimator on balls of each dimension, from the cache if possible."""
     file = _file(estimator, n, options)
     if file is not None and file.is_file():
         return tuple(json.loads(file.read_text()))
     values = tuple(_on_balls(estimator, n, d, dict(options)) for d in DIMENSIONS)
     if file is not None:
-        _keep(file, values)
+        _store(file, values)
     return values
 
 
 def _on_balls(estimator, n, d, options):
-    """Mean value over as many balls of n points as make POINTS of them."""
+    """Mean value over as many balls of n points as have POINTS points together."""
     rngs = (np.random.default_rng([n, d, repeat]) for repeat in range(max(1, POINTS // n)))
     return float(np.mean([float(estimator(ball(n, d, rng=rng).inputs, **options)) for rng in rngs]))
 
 
 def _file(estimator, n, options):
-    """Where the curve is kept, named by all it depends on; None if a name does not say which."""
+    """The file of a curve, named by all that determines it; None if the estimator has no name."""
     module = sys.modules.get(getattr(estimator, "__module__", ""))
     name = getattr(estimator, "__qualname__", "")
     if module is None or getattr(module, name, None) is not estimator:  # a lambda, a partial
         return None
-    if not all(isinstance(given, PLAIN) for _, given in options):  # whose repr may be an address
+    if not all(isinstance(value, PLAIN) for _, value in options):  # a repr may be an address
         return None
     try:
         code = inspect.getsource(module)
     except (OSError, TypeError):
         return None
-    said = repr((module.__name__, name, code, n, options, DIMENSIONS, POINTS))
+    key = repr((module.__name__, name, code, n, options, DIMENSIONS, POINTS))
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sgdnoise"
-    return folder / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.json"
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 
-def _keep(file, values):
-    """Write whole or not at all; a folder that cannot be written costs the next run its time."""
+def _store(file, values):
+    """Write atomically; without a writable folder the next run simulates again."""
     new = file.with_suffix(f".{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,9 @@ from sgdnoise.dimension._geodesic import geodesic
 from sgdnoise.dimension._pca import local_pca, pca
 from sgdnoise.dimension._separability import fisher_separability
 from sgdnoise.dimension._spectral import effective_rank, participation_ratio, stable_rank
-from sgdnoise.dimension._trained._model import learned
+from sgdnoise.dimension._trained._predict import learned
 
-# Of manifolds: from the neighbours of each point, which `neighbours=` may hand in.
+# Estimators of the dimension of a manifold, from the neighbours of each point (`neighbours=`).
 MANIFOLD: dict[str, Callable[..., Any]] = {
     "learned": learned,
     "twonn": twonn,
@@ -35,7 +35,7 @@ MANIFOLD: dict[str, Callable[..., Any]] = {
     "correlation": correlation,
     "geodesic": geodesic,
 }
-# Of the space the cloud spans.
+# Estimators of the dimension of the linear space that the cloud spans.
 LINEAR: dict[str, Callable[..., Any]] = {
     "full_correlation_integral": full_correlation_integral,
     "fisher_separability": fisher_separability,
@@ -45,5 +45,5 @@ LINEAR: dict[str, Callable[..., Any]] = {
     "pca": pca,
 }
 ESTIMATORS: dict[str, Callable[..., Any]] = MANIFOLD | LINEAR
-# How `grouped` is to find the error of those that have corners.
-ERROR_GROUPS: dict[str, dict[str, int]] = {"stable_rank": {"groups": 10, "fewer": 4}}
+# Arguments of `with_group_error` for estimators that are not differentiable everywhere.
+ERROR_GROUPS: dict[str, dict[str, int]] = {"stable_rank": {"groups": 10, "n_fewer": 4}}

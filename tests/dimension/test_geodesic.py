@@ -65,7 +65,7 @@ def test_a_roll_is_a_surface(rng):
 def test_paths_from_some_points_are_as_good(rng, monkeypatch):
     points = sphere(600, 2, rng)
     whole = geodesic(points)
-    monkeypatch.setattr(rooms, "PATHS", 600 * 100)
+    monkeypatch.setattr(rooms, "MAX_PATHS", 600 * 100)
     assert abs(geodesic(points) - whole) < 0.1
 
 
@@ -79,13 +79,13 @@ def test_points_left_behind_are_named(rng):
 def test_a_graph_in_equal_parts_has_no_dimension(rng):
     points = np.concatenate([sphere(30, 2, rng), 100 + sphere(30, 2, rng)])
     with pytest.raises(
-        ValueError, match="8 neighbours falls into 2 parts, none of them half; take more"
+        ValueError, match="8 neighbours has 2 components, none with half of the points; take more"
     ):
         geodesic(points, 8)
 
 
 def test_paths_without_a_peak_have_no_dimension(rng):
-    with pytest.raises(ValueError, match="commonest"):
+    with pytest.raises(ValueError, match="most frequent"):
         sine_exponent(np.exp(3 * rng.uniform(size=1000)), 0.0)
     with pytest.raises(ValueError, match=r"between a step and the longest, .* another estimator"):
         sine_exponent(arcs(5, 1000), 2.0)

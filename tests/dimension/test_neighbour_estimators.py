@@ -35,7 +35,7 @@ from sgdnoise.dimension import (
     tle,
     twonn,
 )
-from sgdnoise.dimension._counts import SHARE
+from sgdnoise.dimension._counts import BEST_FRACTION
 
 
 def constant_density(d, n, k, rng):
@@ -85,10 +85,10 @@ def test_mada_is_too_large_by_the_expectation_of_its_doubling(k, rng):
     excess = quad(lambda b: -math.log(2) / math.log(b) * law.pdf(b), 0, 1)[0]
     local = local_mada(constant_density(3.0, 200_000, k, rng).distances)
     if k == 20:
-        assert mean(local).distance(3 * excess) < SURE
+        assert abs(mean(local).z(3 * excess)) < SURE
         assert abs(excess - 1.08) < 0.005  # as its docstring says
     fraction = mean((local < 3 * math.log(2) / math.log(2.0)).astype(float))
-    assert fraction.distance(law.cdf(0.5)) < SURE  # at any k, without a tail
+    assert abs(fraction.z(law.cdf(0.5))) < SURE  # at any k, without a tail
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])
@@ -96,7 +96,7 @@ def test_mada_is_too_large_by_the_expectation_of_its_doubling(k, rng):
 def test_tle_is_unbiased_for_the_inverse_dimension_in_a_ball(d, k, rng):
     """Exactly so: a ball shrunk by s towards a point within it keeps s^d of its volume."""
     inverses = mean(1 / local_tle(balls(d, 4000, k, rng)))
-    assert inverses.distance(1 / d) < SURE
+    assert abs(inverses.z(1 / d)) < SURE
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,16 @@ def test_a_torus_has_its_dimension(estimator, bias, rng):
 def test_votes_and_whole_likelihoods_give_whole_numbers(rng):
     points = torus(2, 400, rng)
     assert mada(points, vote=True) == mind_ml(points, integer=True) == 2
+
+
+def test_the_regression_of_two_neighbours_has_ranks_over_n_on_its_axis():
+    """Plotting positions i / n of the lowest nine tenths of n - 1 ratios, by hand."""
+    ratios = np.asarray([1.1, 1.7, 1.3, 2.5, 1.2, 4.0, 1.9, 1.05, 3.0, 1.6])
+    distances = np.stack([np.ones(10), ratios], axis=1)
+    known = Neighbours(distances, distances, np.zeros(distances.shape, int))
+    pairs = [(np.log(r), -np.log(1 - (i + 1) / 10)) for i, r in enumerate(sorted(ratios)[:9])]
+    slope = sum(x * y for x, y in pairs) / sum(x * x for x, _ in pairs)
+    np.testing.assert_allclose(twonn(None, fit="regression", neighbours=known), slope, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("near", "far"), [*RANKS, (1, 60), (30, 60)])
@@ -269,12 +279,12 @@ def test_binomial_is_the_share_within_the_smaller_radius(ratio, rng):
 
 def test_binomial_takes_the_ratio_of_least_variance_unless_told(rng):
     points = rng.normal(size=(80, 3))
-    ratio = SHARE ** (1 / levina_bickel(points, 12))
+    ratio = BEST_FRACTION ** (1 / levina_bickel(points, 12))
     np.testing.assert_allclose(binomial(points, 12), binomial(points, 12, ratio), rtol=1e-12)
     variance = minimize_scalar(
         lambda p: (1 - p) / p / math.log(p) ** 2, bounds=(0.01, 0.99), method="bounded"
     )
-    assert abs(variance.x - SHARE) < 1e-5
+    assert abs(variance.x - BEST_FRACTION) < 1e-5
 
 
 def test_binomial_spreads_as_its_law(rng):
@@ -284,7 +294,7 @@ def test_binomial_spreads_as_its_law(rng):
     count = np.arange(1, n * (k - 1) + 1)
     weights = binom(n * (k - 1), 0.5**d).pmf(count)
     expected = np.sum(weights * np.log(count / (n * (k - 1))) / np.log(0.5))
-    assert mean(np.asarray(found)).distance(expected) < SURE
+    assert abs(mean(np.asarray(found)).z(expected)) < SURE
 
 
 def test_binomial_is_infinite_where_the_ratio_sees_nothing(rng):
@@ -323,7 +333,7 @@ def test_abide_is_a_loop_over_adaptive_neighbourhoods(rng):
     distances = tree_distances(points, 50)
     d = twonn(points)
     for _ in range(3):
-        ratio, inside, outside = SHARE ** (1 / d), 0, 0
+        ratio, inside, outside = BEST_FRACTION ** (1 / d), 0, 0
         for row, k in zip(distances, adaptive_by_loop(points, d, 50, 0.01), strict=True):
             inside += sum(r < ratio * row[k - 1] for r in row)
             outside += k - 1
@@ -483,7 +493,7 @@ def test_dadapy_finds_the_same_from_two_ranks(rng):
 @PEER
 def test_dadapy_counts_and_adapts_the_same(rng, monkeypatch):
     """Of its maxk neighbours it leaves out the last, and rounds the best share to four figures."""
-    monkeypatch.setattr("sgdnoise.dimension._counts.SHARE", 0.2032)
+    monkeypatch.setattr("sgdnoise.dimension._counts.BEST_FRACTION", 0.2032)
     points = rng.normal(size=(300, 2)) ** 3
     data, near = dadapy_data(points, 51), find_neighbours(points, 50)
     data.set_id(2.0)

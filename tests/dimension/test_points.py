@@ -165,7 +165,7 @@ def test_the_first_of_many_neighbours_are_the_few(rng):
 @pytest.mark.parametrize("k", [-1, 0, 7])
 def test_neighbours_that_are_not_known_are_not_given(k, rng):
     known = find_neighbours(rng.normal(size=(40, 3)), 6)
-    with pytest.raises(ValueError, match=rf"^6 neighbours were given where {k} are asked$"):
+    with pytest.raises(ValueError, match=rf"^6 neighbours are known, and {k} were requested$"):
         known.first(k)
 
 
@@ -177,11 +177,13 @@ def test_neighbours_that_there_cannot_be_are_refused(k, rng):
 
 def test_as_many_neighbours_as_there_are_where_fewer_will_do(rng):
     points = rng.normal(size=(6, 3))
-    assert find_neighbours(points, 99, fewer=True).index.shape == (6, 5)
-    assert find_neighbours(points, 3, fewer=True).index.shape == (6, 3)
-    assert find_neighbours(points, 99, find_neighbours(points, 4), fewer=True).index.shape == (6, 4)
+    assert find_neighbours(points, 99, allow_fewer=True).index.shape == (6, 5)
+    assert find_neighbours(points, 3, allow_fewer=True).index.shape == (6, 3)
+    assert find_neighbours(
+        points, 99, find_neighbours(points, 4), allow_fewer=True
+    ).index.shape == (6, 4)
     with pytest.warns(Duplicates):
-        assert find_neighbours(points[[0, 0, 1, 2, 3]], 99, fewer=True).index.shape == (4, 3)
+        assert find_neighbours(points[[0, 0, 1, 2, 3]], 99, allow_fewer=True).index.shape == (4, 3)
 
 
 def test_given_neighbours_are_believed(rng):

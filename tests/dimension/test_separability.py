@@ -51,7 +51,7 @@ def test_components_of_little_variance_are_left_out(rng):
 
 
 def test_what_cannot_be_separated_is_refused(rng):
-    with pytest.raises(ValueError, match="kept is above 1"):
+    with pytest.raises(ValueError, match="condition must be above 1"):
         fisher_separability(rng.normal(size=(30, 3)), condition=1.0)
     with pytest.raises(ValueError, match="no two of 12 directions"):
         fisher_separability(rng.normal(size=(12, 60)))

@@ -105,7 +105,7 @@ WRONG = {
     "method": ({"method": "fractal"}, "'fractal'"),
     "option": ({"options": {"k": 5}}, "'k' but fit"),
     "neighbours": ({"options": {"neighbours": None}}, "'neighbours'"),
-    "near": ({"near": 1}, "not 1 and 5"),
+    "n_neighbors": ({"n_neighbors": 1}, "not 1 and 5"),
     "groups": ({"groups": 1}, "not 50 and 1"),
     "calibrated twice": ({"method": "estimate", "calibrate": True}, "calibrate=False"),
     "too few points": ({"method": "tle"}, "21"),
@@ -124,6 +124,6 @@ def test_it_stands_in_a_pipeline_and_names_its_column(rng):
     line = make_pipeline(StandardScaler(), IntrinsicDimension(n_neighbors=20))
     assert line.fit_transform(points).shape == (60, 1)
     assert line.get_feature_names_out().tolist() == ["intrinsicdimension0"]
-    for settings in ParameterGrid({"method": ["twonn", "mom"], "near": [10, 20]}):
+    for settings in ParameterGrid({"method": ["twonn", "mom"], "n_neighbors": [10, 20]}):
         copy = clone(line[-1]).set_params(**settings)
-        assert copy.get_params()["near"] == settings["near"]
+        assert copy.get_params()["n_neighbors"] == settings["n_neighbors"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
@@ -10,16 +11,18 @@ from witnesses import SURE, torus, tree_distances
 from sgdnoise.core import mean, with_group_error
 from sgdnoise.data import ball, noisy, sphere
 from sgdnoise.dimension import Duplicates, estimate, find_neighbours, learned
+from sgdnoise.dimension._trained import _model as model
 from sgdnoise.dimension._trained._features import (
+    DEVIATIONS,
     PATCHES,
     RANKS,
-    SPREADS,
     Balls,
     coordinates,
     features,
     inverse,
 )
-from sgdnoise.dimension._trained._model import TREES, TrainedModel, fit, matern, predict, reference
+from sgdnoise.dimension._trained._model import N_TREES, TrainedModel, fit, grow, load, matern
+from sgdnoise.dimension._trained._predict import predict
 from tools.train_dimension_model import LATENTS, MAPS, latent, mapped, of_manifold
 
 
@@ -40,15 +43,15 @@ def test_a_portrait_is_its_formulas_one_point_at_a_time(rng):
             skew.append(np.sum(areas) / np.sum(sides))
             ratio.append(h.sum() ** 2 / (h**2).sum())
         patches += [np.mean(skew), np.log(np.mean(ratio))]
-    spreads = [np.log(np.std(r[:, k - 1])) for k in SPREADS]
+    spreads = [np.log(np.std(r[:, k - 1])) for k in DEVIATIONS]
     np.testing.assert_allclose(features(points), [*ratios, *patches, *spreads], rtol=1e-9)
 
 
 def test_a_ball_has_its_own_dimension_at_every_scale():
-    balls, _ = reference()
+    balls, _ = load()
     for size in (0, 4):
         for d in (1, 9, 18):
-            place = coordinates(balls, balls.portraits[size, d], int(balls.sizes[size]))
+            place = coordinates(balls, balls.features[size, d], int(balls.sizes[size]))
             np.testing.assert_allclose(place[0], np.log(balls.dimensions[d]), atol=1e-5)
             np.testing.assert_allclose(place[1:], 0, atol=1e-5)
 
@@ -112,13 +115,14 @@ def test_a_tree_is_walked_down_to_a_leaf_with_bounds_below_in_single_precision()
     """0.1 in single precision lies above 0.1; the other regression says nothing."""
     leaf = [0.0, 0, 0]
     tree = {
-        "coordinate": [1, 0, 0, 0, 0],
-        "bound": [0.5, 0.1, *leaf],
-        "below": [1, 3, 2, 3, 4],
-        "above": [2, 4, 2, 3, 4],
+        "roots": [0],
+        "feature": [1, 0, 0, 0, 0],
+        "threshold": np.asarray([0.5, np.nextafter(np.float32(0.1), np.float32(0)), *leaf], "f"),
+        "left": [1, 3, 2, 3, 4],
+        "right": [2, 4, 2, 3, 4],
         "value": [0, 0, 8.0, 16, 32],
     }
-    forest = {name: np.asarray([row]) for name, row in tree.items()}
+    forest = {name: np.asarray(row) for name, row in tree.items()}
     known = TrainedModel(np.zeros((1, 2)), np.ones(2), np.zeros(1), **forest)
     asked = ([0, 0.6], [0, 0.5], [0.1, 0.5])
     assert [predict(known, np.asarray(place)) for place in asked] == [4, 8, 16]
@@ -134,12 +138,36 @@ def test_what_is_told_is_the_mean_of_two_regressions_of_scikit_learn(rng):
     places, lengths = rng.normal(size=(80, 4)).astype("f").astype(float), np.asarray([1.0, 2, 3, 4])
     rest = np.sin(places).sum(1)
     known = fit(places, rest, lengths, 0.1)
-    forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.7, random_state=0)
+    forest = ExtraTreesRegressor(N_TREES, min_samples_leaf=2, max_features=0.7, random_state=0)
     process = GaussianProcessRegressor(Matern(lengths, nu=1.5), optimizer=None, alpha=0.1)
     asked = rng.normal(size=(20, 4))
     both = [method.fit(places, rest).predict(asked) for method in (forest, process)]
     found = [predict(known, place) for place in asked]
     np.testing.assert_allclose(found, np.mean(both, axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["clean", "noisy"])
+def test_the_shipped_forest_is_the_one_that_grows_on_the_shipped_manifolds(kind):
+    with np.load(model.FOREST) as arrays:
+        shipped = [arrays[f"{kind}_{name}"] for name in ("leaf", "feature", "threshold")]
+        version = str(arrays["scikit_learn"])
+    if version != sklearn.__version__:
+        pytest.skip(f"the forest was grown by scikit-learn {version}")
+    _, trained = load(noisy=kind == "noisy")
+    with np.load(model.REFERENCE) as arrays:
+        residuals = arrays[f"{kind}_residuals"].astype(float)
+    for array, regrown in zip(shipped, grow(trained.coordinates, residuals), strict=True):
+        np.testing.assert_array_equal(array, regrown)
+
+
+def test_an_unpacked_forest_has_the_nodes_of_its_trees(rng):
+    """Depth first: a leaf that follows a leaf is the right child of the last open parent."""
+    leaf = np.asarray([False, True, False, True, True, True, False, True, True])
+    roots, _, threshold, left, right = model.unpack(leaf, np.arange(3), rng.uniform(size=3))
+    assert roots.tolist() == [0, 5, 6]
+    assert left.tolist() == [1, 1, 3, 3, 4, 5, 7, 7, 8]
+    assert right.tolist() == [2, 1, 4, 3, 4, 5, 8, 7, 8]
+    assert np.all((threshold == 0) == leaf)
 
 
 @pytest.mark.parametrize("d", [1, 3, 10, 30])
@@ -169,7 +197,8 @@ def test_the_estimate_is_the_value_with_the_error_of_its_groups(noisy, rng):
     points = rng.normal(size=(210, 4))
     found = estimate(points, noisy=noisy)
     expected = with_group_error(lambda part: learned(part, noisy=noisy), points, 5, splits=6)
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(found.value, expected.value, rtol=1e-9)
+    np.testing.assert_allclose(found.stderr, expected.stderr, rtol=1e-9)
 
 
 def test_fewer_points_than_its_groups_need_are_refused(rng):
@@ -187,7 +216,7 @@ def test_latents_have_unit_scale(law, rng):
     assert x.shape == (4000, 3)
     square = mean(np.mean(x**2, axis=1))
     expected = {"oblong": square.value, "mixture": np.exp(0.32)}.get(law, 1.0)
-    assert square.distance(expected) < SURE
+    assert abs(square.z(expected)) < SURE
 
 
 @pytest.mark.parametrize("form", sorted(set(MAPS)))

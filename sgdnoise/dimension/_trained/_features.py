@@ -1,4 +1,4 @@
-"""A cloud in twelve numbers that know its dimension at several scales."""
+"""Twelve features of a point cloud, and the dimensions at several scales that they imply."""
 
 from typing import Any, NamedTuple
 
@@ -10,76 +10,79 @@ from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.dimension._angles import gram_matrices, skewness
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
-RANKS = (2, 3, 5, 10, 20, 40)  # neighbours over whose distances logarithms are averaged
-PATCHES = (10, 20)  # neighbours whose angles and spectra are looked at
-SPREADS = (1, 16)  # neighbours the unevenness of whose distances is looked at
-MOST = RANKS[-1]
+RANKS = (2, 3, 5, 10, 20, 40)  # numbers of neighbours for the mean logarithms of distance ratios
+PATCHES = (10, 20)  # numbers of neighbours for angles and spectra
+DEVIATIONS = (1, 16)  # ranks of the neighbours for the variation of distances over the points
+N_NEIGHBOURS = RANKS[-1]
 
 
 class Balls(NamedTuple):
-    """Portraits (s, d, f) of uniform balls of these sizes (s,) and dimensions (d,)."""
+    """Features (s, d, f) of uniform balls of these sizes (s,) and dimensions (d,)."""
 
     sizes: Any
     dimensions: Any
-    portraits: Any
+    features: Any
 
 
 def features(points, *, neighbours: Neighbours | None = None) -> Float[Array, " f"]:
-    """What a cloud looks like at several scales: (n, D) -> (12,).
+    """The features of a cloud at several scales: (n, D) -> (12,).
 
-    The log of the mean log r_k / r_j over j < k, for six k; the mean skewness of the simplices and
-    the log mean participation ratio of the k nearest, for two k; the log spread over points of
-    log r_k, for two k.
+    They are the log of the mean log r_k / r_j over j < k, for six k; the mean skewness of the
+    simplices and the log mean participation ratio of the k nearest, for two k; and the log standard
+    deviation over points of log r_k, for two k.
     """
-    near = find_neighbours(points, MOST, neighbours)
-    xp = namespace(near.points)
-    distances = xp.log(near.distances)
+    neighbours = find_neighbours(points, N_NEIGHBOURS, neighbours)
+    xp = namespace(neighbours.points)
+    distances = xp.log(neighbours.distances)
     ratios = [xp.mean(distances[:, k - 1 : k] - distances[:, : k - 1]) for k in RANKS]
-    patches = [value for k in PATCHES for value in _patches(xp, near.first(k))]
-    spreads = [xp.std(distances[:, k - 1]) for k in SPREADS]
-    return xp.stack([*map(xp.log, ratios), *patches, *map(xp.log, spreads)])
+    patches = [value for k in PATCHES for value in _patches(xp, neighbours.first(k))]
+    deviations = [xp.std(distances[:, k - 1]) for k in DEVIATIONS]
+    return xp.stack([*map(xp.log, ratios), *patches, *map(xp.log, deviations)])
 
 
-def coordinates(balls: Balls, seen: np.ndarray, n: int) -> np.ndarray:
-    """Log-dimensions at which balls of n points look so, and how they differ: (12,) -> (11,).
+def coordinates(balls: Balls, cloud: np.ndarray, n: int) -> np.ndarray:
+    """The inputs of the regressions, from the features of a cloud of n points: (12,) -> (11,).
 
-    The first is the log-dimension at the smallest scale, and it is to this that the rest is added.
+    Each feature is inverted to the log dimension of the balls of n points that have it.  The first
+    coordinate is the log dimension at the smallest scale, to which the regressions add a
+    correction; the others are differences between scales, which show curvature, edges and uneven
+    density.
     """
     table = _of_size(balls, n)
     logs = np.log(balls.dimensions)
     count = len(RANKS) + 2 * len(PATCHES)
     r2, r3, r5, r10, r20, r40, s10, p10, s20, p20 = (
-        np.clip(inverse(logs, table[:, place], seen[place]), -1.2, 6) for place in range(count)
+        np.clip(inverse(logs, table[:, place], cloud[place]), -1.2, 6) for place in range(count)
     )
-    uneven = [seen[place] - np.interp(r5, logs, table[:, place]) for place in (count, count + 1)]
+    uneven = [cloud[place] - np.interp(r5, logs, table[:, place]) for place in (count, count + 1)]
     steps = [r2 - r5, r3 - r5, r10 - r5, r20 - r10, r40 - r20, s10 - r5, s20 - s10, p20 - p10]
     return np.concatenate([[r2], np.clip([*steps, uneven[0], uneven[1] - uneven[0]], -0.8, 0.8)])
 
 
-def _patches(xp, near):
+def _patches(xp, neighbours):
     """Mean skewness of simplices, and mean participation ratio, of the neighbours of each point."""
-    skew, ratio = [], []
-    for gram in gram_matrices(near, about_mean=True):
-        skew.append(skewness(gram))
-        spread = xp.sum(xp.linalg.diagonal(gram), axis=1)
-        ratio.append(spread**2 / xp.sum(gram**2, axis=(1, 2)))
-    return xp.mean(xp.concat(skew)), xp.log(xp.mean(xp.concat(ratio)))
+    skewnesses, ratios = [], []
+    for gram in gram_matrices(neighbours, about_mean=True):
+        skewnesses.append(skewness(gram))
+        trace = xp.sum(xp.linalg.diagonal(gram), axis=1)
+        ratios.append(trace**2 / xp.sum(gram**2, axis=(1, 2)))
+    return xp.mean(xp.concat(skewnesses)), xp.log(xp.mean(xp.concat(ratios)))
 
 
 def _of_size(balls, n):
-    """Portraits of balls of n points, (d, f): linear in log n, and beyond the ends."""
+    """Features of balls of n points, (d, f): linear in log n, also beyond the ends."""
     sizes = np.log(balls.sizes)
     right = int(np.clip(np.searchsorted(sizes, np.log(n)), 1, sizes.size - 1))
-    share = (np.log(n) - sizes[right - 1]) / (sizes[right] - sizes[right - 1])
-    return (1 - share) * balls.portraits[right - 1] + share * balls.portraits[right]
+    weight = (np.log(n) - sizes[right - 1]) / (sizes[right] - sizes[right - 1])
+    return (1 - weight) * balls.features[right - 1] + weight * balls.features[right]
 
 
 def inverse(x, y, value):
-    """Where a curve that rises or falls takes a value; straight beyond its ends."""
+    """The x at which a monotone curve takes a value; linear beyond its ends."""
     sign = 1 if y[-1] > y[0] else -1
     y, value = sign * y, sign * value
-    kept = np.concatenate([[True], np.diff(np.maximum.accumulate(y)) > 0])
-    x, y = x[kept], y[kept]
+    rising = np.concatenate([[True], np.diff(np.maximum.accumulate(y)) > 0])
+    x, y = x[rising], y[rising]
     if y[0] <= value <= y[-1]:
         return float(PchipInterpolator(y, x)(value))
     end = slice(0, 2) if value < y[0] else slice(-2, None)

@@ -1,124 +1,128 @@
-"""The dimension we would answer with: what a cloud looks like, held against known manifolds."""
+"""The trained regressions, and the files in which they are shipped.
 
-from functools import cache, partial
+reference.npz holds the simulated manifolds that the regressions are fitted to.  forest.npz holds
+the grown trees, so that predictions do not depend on the installed scikit-learn; it is
+self-consistent with reference.npz alone.
+"""
+
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sgdnoise.core._arrays import as_numpy, device, namespace
-from sgdnoise.core._estimate import Estimate, with_group_error
-from sgdnoise.dimension._points import Neighbours, check_points, find_neighbours
-from sgdnoise.dimension._trained._features import MOST, Balls, coordinates, features
+from sgdnoise.dimension._trained._features import Balls
 
-GROUPS = 5
-LEAST = GROUPS * (MOST + 1)
-TREES = 200
-TABLE = Path(__file__).with_name("reference.npz")
+N_TREES = 200
+REFERENCE = Path(__file__).with_name("reference.npz")
+FOREST = Path(__file__).with_name("forest.npz")
 
 
 class TrainedModel(NamedTuple):
-    """Two regressions: weights (m,) of covariances with places (m, c), and a forest.
+    """Two regressions of corrections on coordinates (m, c): a Gaussian process and a forest.
 
-    The forest is arrays (tree, node): which coordinate, up to what bound, the node to go on to
-    below it and above it, and the value there; a leaf leads to itself.
+    coordinates, lengths, weights: those of the process.  roots (trees,): the first node of each
+    tree; of each node, feature, threshold, left and right child, and value.  A leaf is its own
+    child.
     """
 
-    places: Any
+    coordinates: Any
     lengths: Any
     weights: Any
-    coordinate: Any
-    bound: Any
-    below: Any
-    above: Any
+    roots: Any
+    feature: Any
+    threshold: Any
+    left: Any
+    right: Any
     value: Any
 
 
-def estimate(points, *, noisy: bool = False) -> Estimate:
-    r"""Dimension of a cloud by the most accurate means we have, and its error.  (n, D) -> ()
-
-    The value is that of `learned`, the error statistical, that of `grouped` over 6 partitions: from
-    its spread over halves and fifths of the points, of which the smaller follow the portrait less
-    steadily, which is allowed for.
-    On the 24 manifolds of Campadelli et al. (2015), of which it has seen none, docs/dimension.md
-    says how far off it is, kind by kind; that is more than the statistical error says.
-    Do not trust it above d = 80, on few points of a highly curved manifold, for lattices, for
-    unions of pieces of several dimensions, or where noise is as large as the distance between
-    neighbours; where there is noise, noisy=True looks below it, and is less accurate without.
-    Raises ValueError as `cloud` does, and for fewer than 205 distinct points.
-    """
-    near = find_neighbours(check_points(points, least=LEAST), MOST)
-    points = check_points(near.points, least=LEAST)
-    return with_group_error(partial(learned, noisy=noisy), points, GROUPS, splits=6)
-
-
-def learned(points, *, noisy: bool = False, neighbours: Neighbours | None = None):
-    r"""Dimension of the known manifolds that look like the cloud.  (n, D) -> ()
-
-    The cloud's `portrait`, held against those of uniform balls of as many points, gives a dimension
-    at each of several scales; how these differ says what curvature, edges and uneven density have
-    done.  That is learned from simulated manifolds (`simulations/reference.py`), with noise of 1 to
-    10% of the radius if `noisy`: the mean of a Gaussian process and of extremely randomised trees
-    (Geurts et al., 2006).
-    Raises ValueError for fewer than 41 points.
-    """
-    near = find_neighbours(points, MOST, neighbours)
-    xp, n = namespace(near.points), near.points.shape[0]
-    balls, regression = reference(noisy)
-    place = coordinates(balls, as_numpy(features(near.points, neighbours=near)), n)
-    found = np.exp(place[0] + predict(regression, place))
-    return xp.asarray(float(found), dtype=near.points.dtype, device=device(near.points))
-
-
 @cache
-def reference(noisy: bool = False) -> tuple[Balls, TrainedModel]:
-    """What `simulations/reference.py` found, as it is shipped, and the regression on it."""
+def load(noisy: bool = False) -> tuple[Balls, TrainedModel]:
+    """The balls and the trained model that are shipped with the package."""
     kind = "noisy" if noisy else "clean"
-    with np.load(TABLE) as kept:
-        balls = Balls(kept["sizes"], kept["dimensions"], kept["portraits"])
-        names = ("places", "rest", "lengths", "variance")
-        return balls, fit(*(kept[f"{kind}_{name}"].astype(float) for name in names))
+    with np.load(REFERENCE) as arrays:
+        balls = Balls(arrays["sizes"], arrays["dimensions"], arrays["features"])
+        names = ("coordinates", "residuals", "lengths", "variance")
+        data = [arrays[f"{kind}_{name}"].astype(float) for name in names]
+    with np.load(FOREST) as arrays:
+        forest = [arrays[f"{kind}_{name}"] for name in ("leaf", "feature", "threshold")]
+    return balls, assemble(*data, *unpack(*forest))
 
 
-def fit(places: np.ndarray, rest: np.ndarray, lengths: np.ndarray, variance) -> TrainedModel:
-    """The regression of rest (m,) on places (m, c), variance in units of the process's own."""
+def grow(coordinates: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The forest for these data: of all nodes whether a leaf, of the others feature and threshold.
+
+    The nodes of each tree are in depth-first order, as scikit-learn has them, so that the left
+    child follows its parent.  scikit-learn compares inputs in single precision with thresholds in
+    double precision; thresholds rounded down to single precision decide in the same way.
+    """
     from sklearn.ensemble import ExtraTreesRegressor
 
-    noise = variance * np.eye(len(rest))
-    weights = np.linalg.solve(matern(places, places, lengths) + noise, rest)
-    forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.7, random_state=0)
-    trees = [tree.tree_ for tree in forest.fit(places, rest).estimators_]
-    most = max(tree.node_count for tree in trees)
-    return TrainedModel(places, lengths, weights, *_as_arrays(trees, most))
+    forest = ExtraTreesRegressor(N_TREES, min_samples_leaf=2, max_features=0.7, random_state=0)
+    trees = [tree.tree_ for tree in forest.fit(coordinates, residuals).estimators_]
+    leaf = np.concatenate([tree.children_left < 0 for tree in trees])
+    feature, threshold = (
+        np.concatenate([getattr(tree, name) for tree in trees])[~leaf]
+        for name in ("feature", "threshold")
+    )
+    rounded = threshold.astype(np.float32)
+    below = np.nextafter(rounded, np.float32(-np.inf))
+    return leaf, feature.astype(np.int8), np.where(rounded > threshold, below, rounded)
 
 
-def predict(known: TrainedModel, place: np.ndarray) -> float:
-    """The mean of what the two regressions say at a place (c,)."""
-    smooth = matern(place[None], known.places, known.lengths)[0] @ known.weights
-    tree = np.arange(known.value.shape[0])
-    node, before = np.zeros_like(tree), None
-    while before is None or np.any(node != before):
-        before = node
-        less = place.astype(np.float32)[known.coordinate[tree, node]] <= known.bound[tree, node]
-        node = np.where(less, known.below[tree, node], known.above[tree, node])
-    return float(smooth + np.mean(known.value[tree, node])) / 2
+def unpack(leaf, feature, threshold) -> tuple[np.ndarray, ...]:
+    """Roots (trees,), and feature, threshold, left and right child of every node."""
+    nodes = np.arange(leaf.size)
+    roots, left, right = [0], np.where(leaf, nodes, nodes + 1), nodes.copy()
+    parents: list[int] = []  # of which the right child is still to come
+    for node, is_leaf in enumerate(leaf.tolist()):
+        if not is_leaf:
+            parents.append(node)
+        elif parents:
+            right[parents.pop()] = node + 1
+        else:
+            roots.append(node + 1)  # the tree is complete
+    features, thresholds = np.zeros(leaf.size, np.int8), np.zeros(leaf.size, np.float32)
+    features[~leaf], thresholds[~leaf] = feature, threshold
+    return np.asarray(roots[:-1]), features, thresholds, left, right
+
+
+def assemble(coordinates, residuals, lengths, variance, *forest) -> TrainedModel:
+    """The model of residuals (m,) at coordinates (m, c), with an unpacked forest.
+
+    variance: of the noise, in units of that of the process.  The value of a leaf is the mean
+    residual of the data in it.
+    """
+    noise = variance * np.eye(len(residuals))
+    weights = np.linalg.solve(matern(coordinates, coordinates, lengths) + noise, residuals)
+    leaves = descend(coordinates, *forest)
+    counts, totals = (
+        np.bincount(leaves.ravel(), np.tile(v, len(forest[0])), minlength=forest[1].size)
+        for v in (np.ones(len(residuals)), residuals)
+    )
+    value = totals / np.maximum(counts, 1)
+    return TrainedModel(coordinates, lengths, weights, *forest, value)
+
+
+def fit(coordinates: np.ndarray, residuals: np.ndarray, lengths, variance) -> TrainedModel:
+    """The trained model for these data, with a forest grown by the installed scikit-learn."""
+    forest = unpack(*grow(coordinates, residuals))
+    return assemble(coordinates, residuals, lengths, variance, *forest)
+
+
+def descend(inputs, roots, feature, threshold, left, right) -> np.ndarray:
+    """The leaves (trees, k) that inputs (k, c) reach."""
+    inputs = inputs.astype(np.float32)
+    row, node = np.arange(len(inputs)), np.tile(roots[:, None], (1, len(inputs)))
+    while True:
+        child = np.where(inputs[row, feature[node]] <= threshold[node], left[node], right[node])
+        if np.array_equal(child, node):
+            return node
+        node = child
 
 
 def matern(a: np.ndarray, b: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Matern covariance of smoothness 3/2 between places (m, c) and (k, c).  -> (m, k)"""
-    apart = np.sqrt(3 * np.sum(((a[:, None, :] - b[None, :, :]) / lengths) ** 2, axis=2))
-    return (1 + apart) * np.exp(-apart)
-
-
-def _as_arrays(trees, most):
-    """Trees of scikit-learn as arrays (tree, node)."""
-    rows = []
-    for tree in trees:
-        own = np.arange(tree.node_count)
-        leaf = tree.children_left < 0
-        below, above = (
-            np.where(leaf, own, child) for child in (tree.children_left, tree.children_right)
-        )
-        parts = (np.maximum(tree.feature, 0), tree.threshold, below, above, tree.value[:, 0, 0])
-        rows.append([np.pad(part, (0, most - own.size)) for part in parts])
-    return (np.stack(column) for column in zip(*rows, strict=True))
+    """The Matern covariance of smoothness 3/2 between inputs (m, c) and (k, c).  -> (m, k)"""
+    distance = np.sqrt(3 * np.sum(((a[:, None, :] - b[None, :, :]) / lengths) ** 2, axis=2))
+    return (1 + distance) * np.exp(-distance)

@@ -1,0 +1,45 @@
+"""Dimension at each point, by an estimator on its neighbourhood."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sgdnoise.core._arrays import device, namespace
+from sgdnoise.dimension._points import Neighbours, find_neighbours
+
+
+def pointwise(
+    estimator: Callable[..., Any],
+    points,
+    k: int = 100,
+    *,
+    neighbours: Neighbours | None = None,
+    at: Sequence[int] | None = None,
+    **options,
+):
+    """The dimension of each point with its `k` nearest neighbours only.  (n, D) -> (n,)
+
+    at: indices of distinct points, by default of all.  options: those of the estimator; its own k
+    needs a partial function.  The neighbourhood has an edge, which biases most estimators from
+    neighbours downwards.  It is nan if the estimator raises ValueError.
+    Raises ValueError for fewer than k + 1 points and for indices out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.dimension import pca
+        >>> points = np.linspace(0, 1, 9)[:, None] * np.ones(3)
+        >>> pointwise(pca, points, 3, at=[0, 8]).tolist()
+        [1.0, 1.0]
+    """
+    points, _, index = find_neighbours(points, k, neighbours)
+    xp, n = namespace(points), points.shape[0]
+    places = range(n) if at is None else [int(i) for i in at]
+    if not all(0 <= i < n for i in places):
+        raise ValueError(f"places are among 0 to {n - 1}, not {min(places)} to {max(places)}")
+    values = []
+    for i in places:
+        rows = xp.concat([points[i : i + 1, :], xp.take(points, index[i, :], axis=0)], axis=0)
+        try:
+            values.append(estimator(rows, **options))
+        except ValueError:
+            values.append(float("nan"))
+    return xp.stack([xp.asarray(v, dtype=points.dtype, device=device(points)) for v in values])
