@@ -1,43 +1,51 @@
-# `make demo` runs the main job, `make test` passes the tests; each sets up what it needs first.
+# `make demo` runs the main study, `make test` passes the tests; each sets up what it needs first.
 PYTHON ?= python3
 VENV ?= .venv
 PIPFLAGS ?=
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install -q --disable-pip-version-check
+STUDY := $(PY) -m simulations
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
-.PHONY: demo small full calibration study gpu results reference test slow lint types figures derive lock clean
+.PHONY: demo small full study judge new figures gpu model test slow lint types derive bench docs \
+	release lock clean
 
 demo: $(VENV)/.ready
-	$(PY) simulations/compression.py --size demo
+	$(STUDY) run compression --size demo
 
 small: $(VENV)/.ready
-	$(PY) simulations/compression.py --small --out out/small
+	$(STUDY) run compression --size small --out out/small
 
+# 16 seeds and weaker noise: the result in simulations/compression, 20 minutes on 2 cores.
 full: $(VENV)/.ready
-	$(PY) simulations/compression.py --size full
+	$(STUDY) run compression --size full
 
-# How far estimates of dimension are off, and whether their errors are true: 20 minutes on 2 cores.
-calibration: $(VENV)/.ready
-	$(PY) simulations/calibration.py
-
-# Any other study at its full size, minutes on 2 cores each: make study NAME=noise_shape
+# Any other study at full size: make study NAME=stationary.  Without running: make judge NAME=...
 study: $(VENV)/.ready
-	$(PY) simulations/$(NAME).py
+	$(STUDY) run $(NAME) --size full
 
-# Studies of real networks at full size on one GPU, 8 minutes each at most; again to go on.
+judge: $(VENV)/.ready
+	$(STUDY) judge $(NAME)
+
+# A folder with a working study: make new NAME=my_study
+new: $(VENV)/.ready
+	$(STUDY) new $(NAME)
+
+# Draws the committed figures and tables again from the committed results.
+figures: $(VENV)/.ready
+	set -e; for study in simulations/*/study.py; do \
+		$(STUDY) draw $$(basename $$(dirname $$study)); done
+
+# Studies of real networks at full size on one GPU, 8 minutes each at most; run again to continue.
+GPU_STUDIES := effective_loss generalisation depth_profile learned_dimension
 gpu: $(VENV)/.ready
-	simulations/gpu.sh $(PY)
+	set -e; for study in $(GPU_STUDIES); do \
+		$(STUDY) run $$study --device cuda --jobs 4 || [ $$? -eq 1 ]; done
 
-# Draws anew the manifolds that `dimension.estimate` has learned from: 10 minutes on 2 cores.
-reference: $(VENV)/.ready
-	$(PY) simulations/reference.py
-
-# Takes what `make full` found into the repository; the checkout it ran from must have been clean.
-results: full
-	cp out/compression/results.nc simulations/results/compression.nc
-	cp out/compression/compression*.png out/compression/compression*.pdf simulations/results/
+# Simulates the manifolds of the trained estimator of dimension again: 10 minutes on 2 cores.
+model: $(VENV)/.ready
+	$(PY) -m tools.train_dimension_model
 
 test: $(VENV)/.ready
 	$(PY) -m pytest -q -n 2
@@ -52,27 +60,40 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(PY) -m mypy
 
-# Draws the committed figures anew from the committed results.
-figures: $(VENV)/.ready
-	for study in simulations/*/study.py; do \
-		$(PY) -m simulations draw $$(basename $$(dirname $$study)) || exit 1; done
-
 derive: $(VENV)/.ready
 	$(PY) -m derivations $(CHECK)
+
+# Speed against other packages, one table after another; missing packages are left out.
+bench: $(VENV)/.ready
+	set -e; for table in chains covariance dimension sweep watch; do \
+		$(PY) -m benchmarks.$$table --out out/$$table.md; done
+
+# The API of every public name and the pages of docs/, as a site in out/site.
+docs: $(VENV)/.ready
+	$(PIP) $(PIPFLAGS) -c constraints.txt -e '.[docs]'
+	$(PY) -m sphinx -q -W --keep-going -b html docs out/site
+
+# Builds the package, checks it, and runs the README's programs on the wheel in bare environments.
+release: $(VENV)/.ready
+	$(PIP) build twine
+	rm -rf dist
+	$(PY) -m build -q
+	$(PY) -m twine check --strict dist/*
+	PIPFLAGS="$(PIPFLAGS)" $(PY) tools/check_release.py
 
 # Renews constraints.txt: no URL in it, torch without the suffix of a build and without CUDA's own
 # packages, so that each machine takes the build that is its own.
 lock: $(VENV)/.ready
 	$(PIP) uv
 	echo "torch==2.13.0" | $(PY) -m uv pip compile -q --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links $(LOCKFLAGS) --group dev -c - pyproject.toml \
-		| sed -e 's/+cpu//' | grep -vE '^(nvidia|cuda|triton)' > constraints.new
+		--no-emit-index-url --no-emit-find-links $(LOCKFLAGS) --group dev --extra all \
+		-c - pyproject.toml | sed -e 's/+cpu//' | grep -vE '^(nvidia|cuda|triton)' > constraints.new
 	mv constraints.new constraints.txt
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) --no-compile $(PIPFLAGS) -c constraints.txt --group dev -e .
+	$(PIP) --no-compile $(PIPFLAGS) -c constraints.txt --group dev -e '.[all]'
 	@touch $@
 
 clean:

@@ -1,0 +1,36 @@
+"""Sphinx builds the pages of this folder and the API of every public name."""
+
+import re
+
+import sgdnoise
+
+project = "sgdnoise"
+author = "The sgdnoise authors"
+version = release = sgdnoise.__version__
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "myst_parser"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["README.md"]
+html_theme = "furo"
+html_title = f"sgdnoise {version}"
+autodoc_member_order = "groupwise"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True, "imported-members": True}
+myst_heading_anchors = 3
+# Pages link to files of the repository that are no pages, such as benchmarks and studies.
+suppress_warnings = ["myst.xref_missing", "myst.header"]
+
+
+def _as_literal_block(app, what, name, obj, options, lines):  # noqa: ARG001 - sphinx's signature
+    """Show a docstring after its first sentence as it is written: its formulas are plain text."""
+    first = lines.index("") if "" in lines else len(lines)
+    lines[:first] = [
+        re.sub(r"([*|_\\])", r"\\\1", line.replace("`", "``")) for line in lines[:first]
+    ]
+    body = lines[first:]
+    if any(line.strip() for line in body):
+        lines[first:] = ["", "::", "", *("    " + line for line in body)]
+
+
+def setup(app):
+    """Connect the rule for docstrings."""
+    app.connect("autodoc-process-docstring", _as_literal_block)
