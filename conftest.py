@@ -1,9 +1,9 @@
 """Fixtures: one array library at a time, and random numbers that belong to the test."""
 
 import importlib
+import os
 import zlib
-from concurrent.futures import Executor, Future
-from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import array_api_compat
 import hypothesis
@@ -13,6 +13,14 @@ import pytest
 import torch
 
 jax.config.update("jax_enable_x64", True)
+# Compiled programs are stored for the next run of the tests, for each pytest process apart.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    folder = Path(__file__).parent / ".pytest_cache" / "jax" / worker
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for the processes that tests start
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("sgdnoise", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("sgdnoise")
@@ -27,40 +35,13 @@ def xp(request):
 
 @pytest.fixture
 def rng(request):
-    """A generator seeded by the test's own name: adding a test changes no other."""
+    """A generator that is seeded by the name of the test: adding a test changes no other."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture
 def quick_to_compile():
-    """Many small programs, each run a few steps: here XLA's optimiser costs more than it saves."""
+    """Many small programs that run a few steps: XLA's optimiser costs more than it saves."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-class Here(Executor):
-    """Runs at once, in this process."""
-
-    def submit(self, fn, /, *args, **kwargs):
-        done: Future = Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
-@pytest.fixture(scope="module")
-def in_this_process():
-    """Studies that are told one job run their points here, where tests may change things."""
-
-    from sgdnoise.lab._session import workers
-
-    @contextmanager
-    def here(jobs, cluster=None):
-        with (
-            nullcontext(Here()) if (jobs, cluster) == (1, None) else workers(jobs, cluster) as pool
-        ):
-            yield pool
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sgdnoise.lab._session.workers", here)
-        yield patch

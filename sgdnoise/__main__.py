@@ -1,4 +1,4 @@
-"""`python -m sgdnoise`: dimensions of a file of points, and the verdicts of committed results."""
+"""`python -m sgdnoise`: dimensions of a file of points, and verdicts of the studies."""
 
 import math
 import warnings
@@ -14,6 +14,7 @@ import rich.table
 import typer
 from typer import Option
 
+from sgdnoise import __version__
 from sgdnoise.lab._survey import (
     BALLS,
     FIRST,
@@ -28,11 +29,28 @@ from sgdnoise.lab._terminal import console, exit_on_error, progress, show, writa
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__
 )
-RESULTS = Path("simulations/results")
+STUDIES = Path("simulations")
 OUT = Path("out/dimension")
-MOST = 5_000  # points looked at unless more are asked for
-NOTE = 16  # columns, below which a note stands below the table alone
-MADE = "sgdnoise dimension"  # stands in each picture, which may then be written over
+MAX_POINTS = 5_000  # points that are used unless more are asked for
+MIN_NOTE_WIDTH = 16  # columns of a note beside the table; with fewer it stands below only
+CREATOR = "sgdnoise dimension"  # in the metadata of each picture, which may then be replaced
+
+
+def _print_version(requested: bool) -> bool:
+    if requested:
+        _say(f"sgdnoise {__version__}")
+        raise typer.Exit
+    return requested
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        Option("--version", is_eager=True, callback=_print_version, help="print the version"),
+    ] = False,
+) -> None:
+    """Estimate dimensions, and judge studies."""
 
 
 class Repeated(StrEnum):
@@ -51,12 +69,12 @@ def dimension(
     key: Annotated[str | None, Option(help="which array of the file, if it has several")] = None,
     flatten: Annotated[bool, Option("--flatten", help="make a row of each image or array")] = False,
     estimator: Annotated[
-        list[str] | None, Option(help="one to show; may be given again", show_default="all")
+        list[str] | None, Option(help="one to show; repeat for more", show_default="all")
     ] = None,
     calibrate: Annotated[
         bool,
         Option(
-            help="also correct each value by simulated balls: minutes the first time, then kept"
+            help="also correct each value by simulated balls: minutes the first time, then cached"
         ),
     ] = False,
     duplicates: Annotated[
@@ -64,7 +82,7 @@ def dimension(
     ] = Repeated.merge,
     points: Annotated[
         int | None,
-        Option(help="rows to take, at random", show_default=f"all, or {MOST} of more"),
+        Option(help="rows to take, at random", show_default=f"all, or {MAX_POINTS} of more"),
     ] = None,
     picture: Annotated[
         Path | None,
@@ -73,11 +91,13 @@ def dimension(
         ),
     ] = None,
     out: Annotated[Path, Option(help="folder of the picture")] = OUT,
-    seed: Annotated[int, Option(min=0, help="of the rows taken, and of the picture's parts")] = 0,
+    seed: Annotated[
+        int, Option(min=0, help="seed of the rows that are taken, and of the picture")
+    ] = 0,
 ) -> None:
-    """Print how many dimensions the points of a file have, by each estimator, with its error.
+    """Print the dimension of the points of a file, by each estimator, with its error.
 
-    The first row is the one to take. Standard errors come from 2 partitions into 5 groups.
+    Take the value of the first row. Standard errors come from 5 partitions into 5 groups.
 
     The picture shows how the dimension changes with scale.
     """
@@ -86,52 +106,66 @@ def dimension(
     with exit_on_error("nothing was written"):
         names = _names(estimator)
         target = _target(picture, out)
-        cloud = _taken(file, key, flatten, points, seed)
+        cloud = _rows(file, key, flatten, points, seed)
         writable(target.parent)
-        with _said_aloud():
+        with _printed_warnings():
             cloud = unique_points(cloud, refuse=duplicates is Repeated.refuse)
-        with _said_aloud():
+        with _printed_warnings():
             near = neighbours(cloud)
-        rows = _surveyed(near, names, calibrate)
+        rows = _survey(near, names, calibrate)
         _show(rows, calibrate)
         _say(recommend(rows))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Ties)  # said already
+            warnings.simplefilter("ignore", Ties)  # they were printed already
             _draw(cloud, file.name, target, seed)
 
 
 @app.command()
 def verdicts(
-    folder: Annotated[Path, typer.Argument(help="folder of result files, NAME.nc")] = RESULTS,
+    folder: Annotated[Path, typer.Argument(help="folder of studies, in a checkout")] = STUDIES,
     study: Annotated[
-        list[str] | None, Option(help="tell each claim of this one; may be given again")
+        list[str] | None, Option(help="show each claim of this one; repeat for more")
     ] = None,
 ) -> None:
-    """How many claims hold, study by study: exit status 1 if one fails inside its regime."""
-    from sgdnoise.lab._store import read
-    from sgdnoise.lab._verdict import exit_status, summary, verdicts_in
+    """Judge the committed results of all studies: exit status 1 if a claim in its regime fails."""
+    from sgdnoise.lab._commands import load_study, study_names
+    from sgdnoise.lab._verdict import exit_status, summary
 
     with exit_on_error("nothing was written"):
-        results = {file.stem: read(file) for file in sorted(folder.glob("*.nc"))}
-        if not results:
-            raise ValueError(f"there are no result files in {folder}")
-        if unknown := set(study or ()) - set(results):
+        if not (names := study_names(folder)):
             raise ValueError(
-                f"no result is called {unknown.pop()!r}; there are {', '.join(results)}"
+                f"there are no studies in {folder}: verdicts needs a checkout of the repository"
             )
-        found = {name: verdicts_in(each) for name, each in results.items()}
-        for name in study or ():
-            show(name, found[name])
-        _overview({name: each.attrs for name, each in results.items()}, found)
-        everything = [v._replace(name=f"{name}, {v.name}") for name in found for v in found[name]]
+        if unknown := set(study or ()) - set(names):
+            raise ValueError(f"there is no study {unknown.pop()!r}; there are {', '.join(names)}")
+        origins, judged = {}, {}
+        for name in names:
+            loaded = load_study(folder, name)
+            for part, dataset in loaded.read().items() if loaded.stored.exists() else ():
+                label = f"{name}/{part}" if part else name
+                origins[label] = dataset.attrs
+                judged[label] = loaded.parts[part].judge(dataset)
+                if name in (study or ()):
+                    show(label, judged[label])
+        _overview(origins, judged)
+        everything = [v._replace(name=f"{k}, {v.name}") for k, vs in judged.items() for v in vs]
         if failing := [v for v in everything if v.claimed and v.outcome == "fails"]:
             show("Claims that fail in their regime", failing)
         _say(summary(everything))
     raise SystemExit(exit_status(everything))
 
 
-def _overview(origins, found):
-    """A line for each study: where and when it ran, and what became of its claims."""
+@app.command()
+def sweep(folder: Annotated[Path, typer.Argument(help="folder of a sweep")]) -> None:
+    """Print how many points of a sweep are finished, running, failed and left."""
+    from sgdnoise.lab._sweep._status import progress_text
+
+    with exit_on_error("nothing was written"):
+        _say(progress_text(folder))
+
+
+def _overview(origins, judged):
+    """A line for each study: where and when it ran, and the outcomes of its claims."""
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     table.add_column("study")
     for heading in ("device", "date"):
@@ -139,7 +173,7 @@ def _overview(origins, found):
     outcomes = ("holds", "fails", "undecided")
     for heading in (*outcomes, "outside"):
         table.add_column(heading, justify="right")
-    for name, verdicts in found.items():
+    for name, verdicts in judged.items():
         inside = [v.outcome for v in verdicts if v.claimed]
         counts = [*map(inside.count, outcomes), len(verdicts) - len(inside)]
         device, day = (origins[name].get(key, "?") for key in ("device", "date"))
@@ -151,62 +185,62 @@ def _say(text, **kwargs):
     console.print(text, markup=False, **kwargs)
 
 
-def _names(asked):
-    """Those to show, in order; `learned`, whose value `estimate` gives, only if asked for."""
+def _names(requested):
+    """The estimators to show, in order; `learned`, the value of `estimate`, only on request."""
     from sgdnoise.dimension._catalogue import ESTIMATORS
 
     known = [FIRST, *ESTIMATORS]
-    for name in asked or ():
+    for name in requested or ():
         if name not in known:
-            raise ValueError(f"there is no estimator {name!r} but {', '.join(known)}")
-    return [name for name in known if (name in asked if asked else name != "learned")]
+            raise ValueError(f"there is no estimator {name!r}; there are {', '.join(known)}")
+    return [name for name in known if (name in requested if requested else name != "learned")]
 
 
 def _target(picture, out):
-    """Where the picture goes: a new file, or one that this command made."""
+    """The file of the picture: a new one, or one that this command made."""
     path = out / "dimension.png" if picture is None else picture
     if path.suffix not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"a picture ends in .png, .pdf or .svg, not as {path.name}")
+        raise ValueError(f"the name of a picture ends in .png, .pdf or .svg, unlike {path.name}")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, where the picture would go")
-    if path.exists() and MADE.encode() not in path.read_bytes():
-        raise ValueError(f"{path} is there and not of this command; give another --picture")
+        raise ValueError(f"{path} is a folder, not a file for the picture")
+    if path.exists() and CREATOR.encode() not in path.read_bytes():
+        raise ValueError(f"{path} exists and is not from this command; give another --picture")
     return path
 
 
-def _taken(file, key, flatten, count, seed):
-    """The rows of the file to look at, having said how many of how many."""
+def _rows(file, key, flatten, count, seed):
+    """The rows of the file to use, after it was printed how many they are."""
     from sgdnoise.data._read import has_header, read_points
 
-    whole = read_points(file, key=key, flatten=flatten)
-    n, width = whole.shape
+    points = read_points(file, key=key, flatten=flatten)
+    n, width = points.shape
     first = has_header(file) if file.suffix.lower() == ".csv" else None
     names = "" if first is None else f"; its first line is a header, {', '.join(first)}"[:60]
     _say(f"{file}: {n} points in {width} dimensions{names}", soft_wrap=True)
     if count is not None and not 2 <= count <= n:
         raise ValueError(f"--points takes 2 to {n} of the {n} rows, not {count}")
-    if (count := count or min(n, MOST)) == n:
-        return np.asarray(whole)
+    if (count := count or min(n, MAX_POINTS)) == n:
+        return np.asarray(points)
     _say(f"taking {count} rows at random, by seed {seed} (--points takes more or fewer)")
-    return whole[np.sort(np.random.default_rng(seed).choice(n, count, replace=False))]
+    return points[np.sort(np.random.default_rng(seed).choice(n, count, replace=False))]
 
 
 @contextmanager
-def _said_aloud():
-    """Warnings of the body as sentences."""
-    with warnings.catch_warnings(record=True) as said:
+def _printed_warnings():
+    """Print the warnings of the body as sentences."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for warning in said:
+    for warning in caught:
         _say(str(warning.message))
 
 
-def _surveyed(near, names, calibrate):
-    """A row for each estimator, under a bar."""
+def _survey(near, names, calibrate):
+    """A row for each estimator, with a progress bar."""
     fit = [name for name in names if name in BALLS] if calibrate else []
     if fit:
         _say(
-            f"calibrating on balls of {len(near.points)} points: minutes the first time, then kept"
+            f"calibrating on balls of {len(near.points)} points takes minutes, the first time only"
         )
     rows: dict[str, Row] = {}
     done: list[str] = []
@@ -221,14 +255,14 @@ def _surveyed(near, names, calibrate):
 
 
 def _show(rows, calibrate):
-    """The table, a part for each question, and below it what did not fit."""
+    """Print the table, in sections for manifold and linear estimators, and the notes below."""
     from sgdnoise.dimension._catalogue import LINEAR
 
     headings = ["dimension", "± error", *(["calibrated"] if calibrate else []), "seconds"]
     room = (
         console.width - 4 - max(len(row.name) for row in rows) - sum(3 + len(h) for h in headings)
     )
-    noted = any(row.notes for row in rows) and room >= NOTE
+    noted = any(row.notes for row in rows) and room >= MIN_NOTE_WIDTH
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("estimator", no_wrap=True)
     for heading in headings:
@@ -260,15 +294,15 @@ def _number(value):
 
 
 def _draw(points, name, path, seed):
-    """The dimension by twonn against scale, into this file; nothing for too few points."""
+    """Draw the dimension by twonn against scale; nothing if there are too few points."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator
 
+    from sgdnoise.core._files import atomic_write
     from sgdnoise.dimension._distance_ratios import twonn
     from sgdnoise.dimension._scale import scale_profile
     from sgdnoise.lab._plot import COLOURS, STYLE, plot_scale_profile
-    from sgdnoise.lab._store import atomic_write
 
     try:
         profile = scale_profile(twonn, points, rng=np.random.default_rng(seed))
@@ -284,9 +318,9 @@ def _draw(points, name, path, seed):
         ax.xaxis.set_major_formatter("{x:g}")
         ax.minorticks_off()
         figure.supxlabel(f"twonn on {name}, thinned", fontsize=7, color=COLOURS["grey"])
-        said = {"Software" if path.suffix == ".png" else "Creator": MADE}
+        metadata = {"Software" if path.suffix == ".png" else "Creator": CREATOR}
         with atomic_write(path) as new:
-            figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=said)
+            figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=metadata)
     _say(f"  {path}", soft_wrap=True)
 
 

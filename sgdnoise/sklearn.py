@@ -13,7 +13,7 @@ from sgdnoise.core._estimate import Estimate, with_group_error
 from sgdnoise.dimension._calibration import calibrated
 from sgdnoise.dimension._catalogue import ERROR_GROUPS, ESTIMATORS
 from sgdnoise.dimension._points import unique_points
-from sgdnoise.dimension._trained._model import estimate, learned
+from sgdnoise.dimension._trained._predict import estimate, learned
 
 
 class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -76,7 +76,7 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             raise ValueError("the method 'estimate' is calibrated as it is: leave calibrate=False")
         if not (self.n_neighbors >= 2 and self.groups >= 2):
             raise ValueError(
-                f"n_neighbors and groups are 2 or more, not {self.near} and {self.groups}"
+                f"n_neighbors and groups are 2 or more, not {self.n_neighbors} and {self.groups}"
             )
         function = ESTIMATORS.get(self.method, estimate)
         allowed = [*inspect.signature(function).parameters.keys() - {"points", "neighbours"}]

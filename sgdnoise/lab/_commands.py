@@ -12,7 +12,7 @@ from sgdnoise.lab._output import draw_results, show_verdicts
 from sgdnoise.lab._skeleton import write_study
 from sgdnoise.lab._terminal import console, exit_on_error, fail
 
-_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}  # to the study
 _Name = Annotated[str, typer.Argument(help="the study")]
 _Result = Annotated[
     Path | None, typer.Argument(help="file of a result", show_default="the committed one")
@@ -53,18 +53,19 @@ def study_commands(folder: Path) -> typer.Typer:
             console.print(f"{name:{max(map(len, names))}}  {lines[0]}", markup=False)
 
     @app.command(context_settings=_PASSED_ON)
-    def run(context: typer.Context, name: Annotated[str, typer.Argument()] = "--help") -> None:
+    def run(words: Annotated[list[str] | None, typer.Argument(metavar="NAME")] = None) -> None:
         """Run a study, and write its result, figures and report into a folder.
 
         `run NAME --help` lists the options of a study.
         """
+        name, *options = words or ["--help"]
         if name == "--help":
             console.print("usage: run NAME [OPTIONS]; `run NAME --help` lists the options of NAME")
             console.print(f"NAME is one of {', '.join(study_names(folder))}")
             return
         with exit_on_error("nothing was run"):
             study = load_study(folder, name)
-        study.main(context.args, command=f"python -m {folder.name} run {name}")
+        study.main(options, command=f"python -m {folder.name} run {name}")
 
     @app.command()
     def judge(name: _Name, result: _Result = None) -> None:

@@ -59,6 +59,7 @@ def option(
     return Option(kind, help, least, None if choices is None else tuple(choices), default)
 
 
+SIZES = ("full", "demo", "small")
 COMMON: dict[str, tuple[Any, Any, str]] = {  # name -> type, default, help
     "out": (Path, None, "folder for results; a run that was stopped goes on there"),
     "jobs": (int, 2, "processes, of one thread each"),
@@ -119,7 +120,7 @@ def command_line(
 
     main.__doc__ = help
     main.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    main.__annotations__ = {each.name: each.annotation for each in parameters}
+    main.__annotations__ = {item.name: item.annotation for item in parameters}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     return app

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sgdnoise.core._files import atomic_write
 from sgdnoise.lab._plot import figure_svg, save_figure
 from sgdnoise.lab._report import Section, Table, report_html
-from sgdnoise.lab._store import atomic_write, write_parts
+from sgdnoise.lab._store import write_parts
 from sgdnoise.lab._terminal import console, show
 from sgdnoise.lab._verdict import HEADINGS, exit_status, row, summary, with_verdicts
 
@@ -34,9 +35,9 @@ def show_verdicts(study, results: dict[str, Any]) -> int:
     """Print the verdicts of each part and their summary: the exit status."""
     everything = []
     for label, dataset in results.items():
-        part = study.parts[label]
-        verdicts = part.judge(dataset)
-        show(part.claims.TITLE, verdicts)
+        study_part = study.parts[label]
+        verdicts = study_part.judge(dataset)
+        show(study_part.claims.TITLE, verdicts)
         everything += verdicts
     console.print(summary(everything))
     return exit_status(everything)

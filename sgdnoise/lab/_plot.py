@@ -1,4 +1,4 @@
-"""Pictures of theory and measurement together: a line, points with bands, what is left below."""
+"""Figures of theory and measurement: colours, style, bands, and files."""
 
 import io
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from sgdnoise.core._files import atomic_write
 from sgdnoise.dimension._scale import Profile, noise_onset, plateau
-from sgdnoise.lab._store import atomic_write
 
-# Okabe & Ito (2008): told apart by colour-blind eyes
+# Okabe & Ito (2008): colour-blind readers can distinguish them.
 COLOURS = {
     "black": "#000000",
     "orange": "#E69F00",
@@ -39,7 +39,7 @@ STYLE: dict[Any, Any] = {
 
 
 def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
-    """Points with a band of `width` standard errors either side."""
+    """Draw the points of an Estimate with a band of `width` standard errors on either side."""
     ax.fill_between(
         x,
         estimate.value - width * estimate.stderr,
@@ -52,7 +52,7 @@ def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
 
 
 def figure_svg(figure: Figure) -> str:
-    """The figure as an <svg> element for a page, its text kept as text."""
+    """The figure as an <svg> element for a page, with its text as text."""
     page = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(page, format="svg", metadata={"Date": None})
@@ -61,24 +61,24 @@ def figure_svg(figure: Figure) -> str:
 
 
 def save_figure(figure: Figure, stem) -> list[Path]:
-    """`stem`.pdf with embedded TrueType fonts and `stem`.png at 200 dots an inch."""
+    """Write `stem`.pdf with embedded TrueType fonts and `stem`.png with 200 dots per inch."""
     paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
     with mpl.rc_context(STYLE):
         for path in paths:
-            unsaid = (
+            omitted = (
                 ("Creator", "Producer", "CreationDate") if path.suffix == ".pdf" else ("Software",)
             )
-            bare = dict.fromkeys(unsaid)
+            metadata = dict.fromkeys(omitted)
             with atomic_write(path) as new:
-                figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=bare)
+                figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=metadata)
     return paths
 
 
 def plot_scale_profile(ax, profile: Profile, *, color=COLOURS["blue"], **kwargs):
-    """Dimension against scale, with bars of two standard errors, its plateau and scale of noise.
+    """Draw dimension against scale, with bars of two standard errors, plateau and noise.
 
-    The plateau is a line from its first scale to its last, with its value above the axes; noise, if
-    it shows, a shaded range.  See `dimension.local.plateau` for what these are.
+    The plateau is a line from its first scale to its last, with its value above the axes; noise is
+    a shaded range.  See `dimension.plateau` and `dimension.noise_onset`.
     """
     value, error = profile.dimension.value, profile.dimension.stderr
     ax.errorbar(
@@ -86,12 +86,12 @@ def plot_scale_profile(ax, profile: Profile, *, color=COLOURS["blue"], **kwargs)
     )
     ax.set(xscale="log", xlabel="distance between neighbours", ylabel="dimension")
     ax.set_ylim(bottom=0)
-    held, noise = plateau(profile), noise_onset(profile)
-    if held is not None:
-        ends = [held.start, held.stop]
-        ax.plot(ends, [held.dimension.value] * 2, color=COLOURS["vermilion"], zorder=3)
+    flat, noise = plateau(profile), noise_onset(profile)
+    if flat is not None:
+        ends = [flat.start, flat.stop]
+        ax.plot(ends, [flat.dimension.value] * 2, color=COLOURS["vermilion"], zorder=3)
         ax.set_title(
-            f"plateau {held.dimension.value:.2f} ± {held.dimension.stderr:.2f}",
+            f"plateau {flat.dimension.value:.2f} ± {flat.dimension.stderr:.2f}",
             color=COLOURS["vermilion"],
         )
     if noise is not None:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and Datasets that say where they come from."""
+"""Files that are complete or absent, and Datasets with their provenance."""
 
 import hashlib
 import io
@@ -7,9 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-import uuid
-import zipfile
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -18,38 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from sgdnoise import __version__
+from sgdnoise.core._files import atomic_write
 
 _PACKAGES = ("numpy", "scipy", "jax", "torch", "xarray", "matplotlib", "scikit-learn")
 _SEAL = b"\nsha256:"  # and 64 digits end a file
-
-
-@contextmanager
-def atomic_write(path):
-    """A file to write in place of `path`, which takes its name when all of it is on disk."""
-    path = Path(path)
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        yield new
-        with open(new, "rb") as done:
-            os.fsync(done.fileno())
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def save_arrays(path, arrays) -> None:
-    """A list of arrays as one .npz, whole or not at all."""
-    with atomic_write(path) as new, open(new, "wb") as file:
-        np.savez(file, *arrays)
-
-
-def load_arrays(path):
-    """The arrays of `save_arrays`, or None where the file is missing or damaged (by its CRC)."""
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return [file[f"arr_{i}"] for i in range(len(file.files))]
-    except (FileNotFoundError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
 
 
 def plain_attributes(attributes: dict) -> dict:
@@ -109,7 +79,7 @@ def read_parts(path) -> dict:
 def _opened(path, sealed, load):
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no result file {path}")
-    body, seal = _apart(path)
+    body, seal = _split_seal(path)
     if (seal or sealed) and seal != _seal(body):
         raise ValueError(f"{path} is damaged: its checksum is not that of its contents")
     try:
@@ -120,9 +90,9 @@ def _opened(path, sealed, load):
 
 
 def checksum_ok(path) -> bool:
-    """Whether the file is there and has the very bytes that `write` gave it, by its checksum."""
+    """Whether the file exists and is unchanged since it was written, by its checksum."""
     try:
-        body, seal = _apart(path)
+        body, seal = _split_seal(path)
     except OSError:
         return False
     return seal == _seal(body)
@@ -138,8 +108,8 @@ def _seal(raw) -> bytes:
     return _SEAL + hashlib.sha256(raw).hexdigest().encode()
 
 
-def _apart(path):
-    """The contents of a file and the seal behind them; b"" where there is none."""
+def _split_seal(path):
+    """The contents of a file and the seal behind them, which may be empty."""
     raw = Path(path).read_bytes()
     place = len(raw) - len(_SEAL) - 64
     sealed = place >= 0 and raw.startswith(_SEAL, place)
@@ -147,7 +117,7 @@ def _apart(path):
 
 
 def signature(dataset) -> tuple:
-    """What Datasets must share to be stacked: names, axes, kinds of numbers, and coordinates."""
+    """The names, axes, dtypes and coordinates that Datasets must share to be stacked."""
     inside, fixed = dataset.variables.items(), set(dataset.coords)
     kinds = tuple((k, v.dims, v.shape, v.dtype.str) for k, v in inside if k not in fixed)
     places = tuple((k, v.dims, repr(v.values.tolist())) for k, v in inside if k in fixed)
@@ -155,91 +125,90 @@ def signature(dataset) -> tuple:
 
 
 def stacked(datasets: list, keys, arguments: list[str]):
-    """Datasets of one form as one, along `sweep_point`, with the key and arguments of each."""
+    """Datasets of one signature as one, along `sweep_point`, with keys and arguments."""
     import xarray as xr
 
     first = datasets[0]
 
     def row(name):
-        every = np.stack([each.variables[name].values for each in datasets])
-        return ("sweep_point", *first[name].dims), every, first[name].attrs
+        values = np.stack([dataset.variables[name].values for dataset in datasets])
+        return ("sweep_point", *first[name].dims), values, first[name].attrs
 
     rows = {name: row(name) for name in first.data_vars}
     labels = {"sweep_key": ("sweep_point", keys), "sweep_arguments": ("sweep_point", arguments)}
     return xr.Dataset(rows | labels, first.coords, first.attrs)
 
 
-def on_grid(parts: list, keys: list[int], grid: dict):
+def on_grid(blocks: list, keys: list[int], grid: dict):
     """Stacked Datasets along the axes of a grid, whose points have these keys in its order.
 
-    What is in none of the parts, or lacks in some, is nan.
+    Points and variables that are missing become nan.
     """
-    plain = [part.drop_vars(["sweep_key", "sweep_arguments"]) for part in parts]
-    where = {
-        int(key): (part, row)
-        for part, each in enumerate(parts)
-        for row, key in enumerate(each["sweep_key"].values)
+    plain = [block.drop_vars(["sweep_key", "sweep_arguments"]) for block in blocks]
+    places = {
+        int(key): (number, row)
+        for number, block in enumerate(blocks)
+        for row, key in enumerate(block["sweep_key"].values)
     }
-    one = {signature(each.isel(sweep_point=0)) for each in plain}
-    if len(one) == 1 and all(key in where for key in keys):
-        found = _reshaped(plain, [where[key] for key in keys], grid)
+    signatures = {signature(block.isel(sweep_point=0)) for block in plain}
+    if len(signatures) == 1 and all(key in places for key in keys):
+        dataset = _reshaped(plain, [places[key] for key in keys], grid)
     else:
         empty = plain[0].isel(sweep_point=0).where(False)
-        rows = [where.get(key) for key in keys]
-        found = _nested(
-            [empty if r is None else plain[r[0]].isel(sweep_point=r[1]) for r in rows], grid
-        )
-    return found.assign_coords(grid).assign_attrs(_together(parts, grid))
+        rows = [places.get(key) for key in keys]
+        datasets = [empty if r is None else plain[r[0]].isel(sweep_point=r[1]) for r in rows]
+        dataset = _nested(datasets, grid)
+    return dataset.assign_coords(grid).assign_attrs(_common_origin(blocks, grid))
 
 
-def _reshaped(parts, rows, grid):
-    """Rows of parts of one form, as arrays along the axes of a grid."""
+def _reshaped(blocks, rows, grid):
+    """Rows of blocks of one signature, as arrays along the axes of a grid."""
     import xarray as xr
 
-    starts = np.cumsum([0, *(part.sizes["sweep_point"] for part in parts)])
-    order = np.asarray([starts[part] + row for part, row in rows])
-    sizes, first = [len(values) for values in grid.values()], parts[0]
+    starts = np.cumsum([0, *(block.sizes["sweep_point"] for block in blocks)])
+    order = np.asarray([starts[number] + row for number, row in rows])
+    sizes, first = [len(values) for values in grid.values()], blocks[0]
 
     def along(name):
-        every = np.concatenate([part.variables[name].values for part in parts])[order]
-        whole_of_it = every.reshape(*sizes, *every.shape[1:])
-        return (*grid, *first[name].dims[1:]), whole_of_it, first[name].attrs
+        values = np.concatenate([block.variables[name].values for block in blocks])[order]
+        axes = (*grid, *first[name].dims[1:])
+        return axes, values.reshape(*sizes, *values.shape[1:]), first[name].attrs
 
     return xr.Dataset({name: along(name) for name in first.data_vars}, first.coords, first.attrs)
 
 
-def _nested(found, grid):
-    """Datasets in the order of the points of a grid, along new axes, each with what it has."""
+def _nested(datasets, grid):
+    """Datasets in the order of the points of a grid, combined along new axes."""
     import xarray as xr
 
     for values in reversed(list(grid.values())[1:]):
-        found = [found[i : i + len(values)] for i in range(0, len(found), len(values))]
-    whole_of_it = xr.combine_nested(
-        found, list(grid), data_vars="all", coords="minimal", compat="override", join="outer"
+        datasets = [datasets[i : i + len(values)] for i in range(0, len(datasets), len(values))]
+    dataset = xr.combine_nested(
+        datasets, list(grid), data_vars="all", coords="minimal", compat="override", join="outer"
     )
-    return whole_of_it.transpose(*grid, ...)
+    return dataset.transpose(*grid, ...)
 
 
-def _together(parts, grid):
-    """What the parts say of where they come from, as one."""
-    total = {name: sum(p.attrs[name] for p in parts) for name in ("seconds", "cpu_seconds")}
+def _common_origin(blocks, grid):
+    """The provenance of all blocks as one."""
+    total = {name: sum(p.attrs[name] for p in blocks) for name in ("seconds", "cpu_seconds")}
     kinds = {
-        name: "; ".join(sorted({str(p.attrs[name]) for p in parts}))
+        name: "; ".join(sorted({str(p.attrs[name]) for p in blocks}))
         for name in ("machine", "processor", "device")
     }
     return total | kinds | {"arguments": json.dumps({"grid": {k: len(v) for k, v in grid.items()}})}
 
 
 def provenance(arguments: dict, device: str = "", *, seed: int | None = None) -> dict:
-    """What a result must say of itself: arguments, seed, versions, commit, machine, time.
+    """The provenance of a result: arguments, seed, versions, commit, machine and time.
 
-    Code and machine are those seen first by this process: of the code that runs, not of one
-    that was edited meanwhile.
+    The commit is that of the first call in this process: of the code that runs, not of code that
+    was edited since.
     """
     return {
         "arguments": arguments,
         **({} if seed is None else {"seed": seed}),
-        **_here(),
+        **_environment(),
         "device": device or "cpu",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "schema": 1,
@@ -247,18 +216,18 @@ def provenance(arguments: dict, device: str = "", *, seed: int | None = None) ->
 
 
 @cache
-def _here():
+def _environment():
     return {
         "versions": _versions(),
         "commit": _git("rev-parse", "HEAD") or "unknown",
         "dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "processor": _processor(),
+        "processor": processor(),
     }
 
 
-def _processor():
-    """The kind of processor, by its maker's name where the system tells it."""
+def processor() -> str:
+    """The name of the processor, or its kind."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -268,17 +237,17 @@ def _processor():
 
 
 def _versions():
-    found = {"python": platform.python_version(), "sgdnoise": __version__}
+    versions = {"python": platform.python_version(), "sgdnoise": __version__}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git(*words):
-    """What git says of the checkout this package runs from; nothing where there is none."""
+    """The output of git in the checkout of this package; empty if there is none."""
     try:
         done = subprocess.run(
             ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10

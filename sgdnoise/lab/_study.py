@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from sgdnoise.lab import _options as cli
+from sgdnoise.lab._compilation import cache_compiled_programs
 from sgdnoise.lab._options import Option
 from sgdnoise.lab._output import draw_results, publish, report
 from sgdnoise.lab._session import Session, use_device
@@ -67,7 +68,7 @@ class _Runnable:
         """The typer application of the command `run`."""
         studies = self.parts.values()
         known = [size for study in studies for size in study.sizes]
-        sizes = [size for size in ("full", "demo", "small") if size in known]
+        sizes = [size for size in cli.SIZES if size in known]
         parameters = [
             cli.parameter("size", str, "full", f"how much is run: {', '.join(sizes)}"),
             *self._own_parameters(),
@@ -94,14 +95,15 @@ class _Runnable:
         out, size = values.pop("out"), values.pop("size")
         common = {k: values.pop(k) for k in ("jobs", "cluster", "device", "seed") if k in values}
         again = f"the same command goes on from what is in {out}"
+        cache_compiled_programs()
         with exit_on_error(again):
-            parts = self._chosen(values.pop("part", None))
+            chosen = self._chosen(values.pop("part", None))
             plans = {
                 label: study.prepare(size, Session(out / label, **common), values)
-                for label, study in parts.items()
+                for label, study in chosen.items()
             }
             results, failures = {}, []
-            for label, study in parts.items():
+            for label, study in chosen.items():
                 try:
                     results[label] = study.conduct(*plans[label])
                 except Incomplete as error:
@@ -167,8 +169,8 @@ class Study(_Runnable):
         """The parameters of a size, with those that were changed, checked."""
         sizes = self.all_sizes()
         sizes.setdefault("demo", sizes["small"])
-        if size not in (known := [name for name in sizes if name != "cuda"]):
-            raise ValueError(f"there is no size {size!r}; there are {', '.join(known)}")
+        if size not in cli.SIZES:
+            raise ValueError(f"there is no size {size!r}; there are {', '.join(cli.SIZES)}")
         on_gpu = session.device == "cuda" and size == "full" and "cuda" in sizes
         parameters = sizes["cuda" if on_gpu else size]
         parameters |= {name: value for name, value in changes.items() if value is not None}
@@ -188,14 +190,15 @@ class Study(_Runnable):
 
         The provenance is taken before the run: it is that of the code that runs.
         """
-        own = {name: value for name, value in changes.items() if name in self.options}
-        parameters = self.parameters(size, session, own)
+        options = {name: value for name, value in changes.items() if name in self.options}
+        parameters = self.parameters(size, session, options)
         device = use_device(self.device, session.device) if self.device else "cpu"
         code = code_hash(source_file(self.execute or self.run))
         folder = session.folder / f"work-{fingerprint(code=code, **parameters)}"
-        origin = provenance(parameters, device, seed=parameters.get("seed"))
-        there = Session(folder, session.jobs, session.cluster, session.device, session.seed)
-        return parameters, there, origin
+        seed = session.seed if self.seed else None
+        origin = provenance(parameters, device, seed=seed)
+        prepared = Session(folder, session.jobs, session.cluster, session.device, session.seed)
+        return parameters, prepared, origin
 
     def conduct(self, parameters: dict, session: Session, origin: dict) -> Any:
         """Run, say what is to be noted, and return the Dataset with where it comes from."""

@@ -43,8 +43,8 @@ def settings_of(dataset, *axes: str) -> Iterator[tuple[Any, Any]]:
     fastest.
     """
     for values in product(*(dataset[axis].values.tolist() for axis in axes)):
-        part = dataset.sel(dict(zip(axes, values, strict=True)))
-        yield (values if len(axes) > 1 else values[0]), part
+        selection = dataset.sel(dict(zip(axes, values, strict=True)))
+        yield (values if len(axes) > 1 else values[0]), selection
 
 
 def merge_sweeps(parts: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Every estimator of dimension on one cloud: its value, its error, and what it refuses."""
+"""Every estimator of dimension on one set of points: its value, its error, and its notes."""
 
 import math
 import time
@@ -9,15 +9,15 @@ from sgdnoise.core._estimate import Estimate, with_group_error
 from sgdnoise.dimension._calibration import calibrated
 from sgdnoise.dimension._catalogue import ERROR_GROUPS, ESTIMATORS, LINEAR, MANIFOLD
 from sgdnoise.dimension._points import Neighbours, find_neighbours
-from sgdnoise.dimension._trained._model import estimate
+from sgdnoise.dimension._trained._predict import estimate
 
 FIRST = "estimate"
 BALLS = [name for name in MANIFOLD if name != "learned"]  # for which balls correct something
-MOST = 100  # neighbours, of `abide`, which takes most
+MAX_NEIGHBORS = 100  # of `abide`, which needs more than the other estimators
 
 
 class Row(NamedTuple):
-    """What one estimator says of a cloud, nan where nothing, and why; `ball` is calibrated."""
+    """The result of one estimator, nan if it has none, and notes; `ball` is calibrated."""
 
     name: str
     value: float = math.nan
@@ -28,31 +28,32 @@ class Row(NamedTuple):
 
 
 def neighbours(points) -> Neighbours:
-    """The neighbours that all estimators share, found once among distinct points (n, D)."""
-    return find_neighbours(points, min(MOST, len(points) - 1))
+    """The neighbours of distinct points (n, D), which all estimators share."""
+    return find_neighbours(points, min(MAX_NEIGHBORS, len(points) - 1))
 
 
 def measure(name: str, near: Neighbours) -> Row:
     """Value and error of the estimator of this name; ValueErrors and warnings become notes.
 
-    The error is that of `grouped` with 5 splits, of 5 degrees of freedom; `estimate` has its own.
+    The error is that of `with_group_error` with 5 splits, of 5 degrees of freedom;
+    `estimate` has its own.
     """
-    began, found, notes = time.monotonic(), Estimate(math.nan, math.nan), []
-    with warnings.catch_warnings(record=True) as said:
+    began, result, notes = time.monotonic(), Estimate(math.nan, math.nan), []
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             if name == FIRST:
-                found = estimate(near.points)
+                result = estimate(near.points)
             else:
-                found = Estimate(_value(name, near.points, near), math.nan)
-                notes = [str(w.message) for w in said if w.category is UserWarning]
-                how = ERROR_GROUPS.get(name, {})
-                found = with_group_error(
-                    lambda part: _value(name, part, near), near.points, splits=5, **how
+                result = Estimate(_value(name, near.points, near), math.nan)
+                notes = [str(w.message) for w in caught if w.category is UserWarning]
+                groups = ERROR_GROUPS.get(name, {})
+                result = with_group_error(
+                    lambda part: _value(name, part, near), near.points, splits=5, **groups
                 )
         except ValueError as error:
-            notes.append(str(error) if math.isnan(found.value) else f"no error: {error}")
-    value, stderr = float(found.value), float(found.stderr)
+            notes.append(str(error) if math.isnan(result.value) else f"no error: {error}")
+    value, stderr = float(result.value), float(result.stderr)
     if not notes and not math.isfinite(value):
         notes.append(f"its value is {value}")
     elif not notes and not math.isfinite(stderr):
@@ -61,7 +62,7 @@ def measure(name: str, near: Neighbours) -> Row:
 
 
 def calibrate_on_balls(row: Row, near: Neighbours) -> Row:
-    """The same row with its value corrected by simulated balls: see `calibrated`."""
+    """The row with its value corrected by simulated balls: see `calibrated`."""
     if math.isnan(row.value):
         return row
     began = time.monotonic()
@@ -74,7 +75,7 @@ def calibrate_on_balls(row: Row, near: Neighbours) -> Row:
 
 
 def recommend(rows: list[Row]) -> str:
-    """Which number to take, and what the spread of the others means."""
+    """A sentence that says which number to take, and what the range of the others means."""
     named = {row.name: row for row in rows}
     others = [row.value for row in rows if row.name in MANIFOLD and math.isfinite(row.value)]
     first = named.get(FIRST)
@@ -98,6 +99,6 @@ def recommend(rows: list[Row]) -> str:
 
 
 def _value(name, part, near):
-    """From the neighbours known where the part is all points; of few, it finds its own."""
-    known = part is near.points and name in MANIFOLD and len(part) > MOST
+    """The value, from the shared neighbours if the points are all points and enough."""
+    known = part is near.points and name in MANIFOLD and len(part) > MAX_NEIGHBORS
     return ESTIMATORS[name](part, neighbours=near) if known else ESTIMATORS[name](part)

@@ -1,4 +1,4 @@
-"""What a person sees at the terminal: progress, verdicts, where the files are."""
+"""Output on the terminal: progress, verdicts, and errors in one sentence."""
 
 import os
 import sys
@@ -19,13 +19,13 @@ from sgdnoise.lab._sweep._conduct import Incomplete
 from sgdnoise.lab._verdict import HEADINGS, Verdict, row
 
 console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-WIDE = 116  # columns that the whole verdict table takes
-MOST, LINES = 20, 6  # failures that are listed, and lines of the first one's traceback
+WIDE = 116  # columns of the complete verdict table
+MAX_FAILURES, MAX_LINES = 20, 6  # failures that are listed, and lines of the first traceback
 COLOUR = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
 
 
 def fail(sentence: str) -> NoReturn:
-    """Say what is wrong in one sentence and end with status 2: bad input."""
+    """Print an error in one sentence and end with status 2, for bad input."""
     rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(
         f"error: {sentence}", markup=False
     )
@@ -34,42 +34,46 @@ def fail(sentence: str) -> NoReturn:
 
 @contextmanager
 def exit_on_error(again: str):
-    """Bad input ends in a sentence and status 2, Ctrl-C in `again` and 130.
+    """End with a sentence and status 2 for bad input, and with `again` and 130 for Ctrl-C.
 
-    Points of a sweep that failed end in a list of them and status 3, as do processes that are gone.
+    Failed points of a sweep end with a list of them and status 3, as do lost processes.
     """
     try:
         yield
-    except Incomplete as some:
-        _listed(some.failures)
-        console.print(f"all others are kept; {again}", markup=False)
+    except Incomplete as error:
+        _list(error.failures)
+        console.print(f"all others are stored; {again}", markup=False)
         raise SystemExit(3) from None
     except BrokenExecutor as error:
-        text = f"\na process that did the work is gone ({error}); {again}"
+        text = f"\na worker process is lost ({error}); {again}"
         console.print(text, markup=False, soft_wrap=True)
         raise SystemExit(3) from None
     except ValueError as error:
+        fail(str(error))
+    except ImportError as error:
+        if "pip install" not in str(error):  # it does not name an extra, and is a mistake
+            raise
         fail(str(error))
     except KeyboardInterrupt:
         console.print(f"\nstopped; {again}", markup=False)
         raise SystemExit(130) from None
 
 
-def _listed(failures):
-    """What failed, a line each, and the last lines of the first traceback."""
+def _list(failures):
+    """Print the failures, a line each, and the last lines of the first traceback."""
     count = "1 point" if len(failures) == 1 else f"{len(failures)} points"
     console.print(f"\n{count} failed:", markup=False)
-    for failure in failures[:MOST]:
+    for failure in failures[:MAX_FAILURES]:
         at = ", ".join(f"{name} {value}" for name, value in failure.point.items())
         console.print(f"  {at}: {failure.error}", markup=False, soft_wrap=True)
-    if len(failures) > MOST:
-        console.print(f"  and {len(failures) - MOST} more")
-    for line in failures[0].traceback.splitlines()[-LINES:]:
+    if len(failures) > MAX_FAILURES:
+        console.print(f"  and {len(failures) - MAX_FAILURES} more")
+    for line in failures[0].traceback.splitlines()[-MAX_LINES:]:
         console.print(f"    {line}", markup=False, soft_wrap=True)
 
 
 def writable(folder) -> Path:
-    """The folder, made if need be.  Raises ValueError where nothing can be written."""
+    """The folder, after it was made if necessary.  Raises ValueError if it cannot be written."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,9 +87,10 @@ def writable(folder) -> Path:
 
 @contextmanager
 def progress(what: str, count: Callable[[], int | tuple[int, int]], total: int):
-    """How many are done, how fast, the time left and what failed, while the body runs.
+    """Show how many are done, how fast, the time left and the failures, while the body runs.
 
-    count: () -> done, or (done, failed).  A bar, or plain lines where there is no terminal.
+    what: the name of what is counted.  count: () -> done, or (done, failed).
+    It is a bar on a terminal, and otherwise plain lines.
     """
     columns = (
         rich.progress.TextColumn("{task.description}"),
@@ -95,37 +100,37 @@ def progress(what: str, count: Callable[[], int | tuple[int, int]], total: int):
         rich.progress.TimeElapsedColumn(),
         rich.progress.TextColumn("{task.fields[rest]}"),
     )
-    over, began, first = threading.Event(), time.monotonic(), sum(_counted(count))
+    finished, start, before = threading.Event(), time.monotonic(), sum(_counted(count))
     with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total, completed=first, rest="")
+        task = bar.add_task(what, total=total, completed=before, rest="")
 
-        def look():
-            said = began
-            while not over.wait(0.5):
+        def update():
+            last_line = start
+            while not finished.wait(0.5):
                 (done, failed), now = _counted(count), time.monotonic()
-                rest = pace(done + failed - first, total - done - failed, now - began, failed)
-                bar.update(task, completed=done, rest=rest)
-                if not console.is_terminal and now - said > 15:
-                    console.print(f"{what}: {done} of {total}, {rest}")
-                    said = now
+                remaining = pace(done + failed - before, total - done - failed, now - start, failed)
+                bar.update(task, completed=done, rest=remaining)
+                if not console.is_terminal and now - last_line > 15:
+                    console.print(f"{what}: {done} of {total}, {remaining}")
+                    last_line = now
 
-        thread = threading.Thread(target=look, daemon=True)
+        thread = threading.Thread(target=update, daemon=True)
         thread.start()
         try:
             yield
             bar.update(task, completed=total, rest="")
         finally:
-            over.set()
+            finished.set()
             thread.join()
 
 
 def _counted(count):
-    found = count()
-    return found if isinstance(found, tuple) else (found, 0)
+    counts = count()
+    return counts if isinstance(counts, tuple) else (counts, 0)
 
 
 def pace(done: int, left: int, seconds: float, failed: int = 0) -> str:
-    """How fast it goes, the time left at that rate, and how many failed."""
+    """The speed, the time left at that speed, and how many failed, in words."""
     rate = done / seconds if seconds > 0 else 0
     speed = f"{rate:.3g} a second, " if rate >= 1 else f"{60 * rate:.3g} a minute, "
     return f"{speed if done else ''}{time_left(done, left, seconds)} left" + (
@@ -134,7 +139,7 @@ def pace(done: int, left: int, seconds: float, failed: int = 0) -> str:
 
 
 def time_left(done: int, left: int, seconds: float) -> str:
-    """Minutes and seconds at the rate so far; `...` before anything is done."""
+    """Minutes and seconds left at the present speed; `...` before anything is done."""
     if not done:
         return "..."
     guess = round(left * seconds / done)
@@ -142,7 +147,7 @@ def time_left(done: int, left: int, seconds: float) -> str:
 
 
 def show(title: str, verdicts: list[Verdict]) -> None:
-    """The verdict table on the terminal; a narrow one leaves out what the others imply."""
+    """Print the verdict table; a narrow terminal omits the columns that others imply."""
     left_out = set() if console.width >= WIDE else {"deviation", "allowed", "regime"}
     shown = [place for place, heading in enumerate(HEADINGS) if heading not in left_out]
     table = rich.table.Table(

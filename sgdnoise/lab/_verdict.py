@@ -1,12 +1,12 @@
-"""Predicted against measured: does it hold, and can these data tell?"""
+"""Verdicts: whether a measured number agrees with a predicted one, and whether data suffice."""
 
 import math
 from typing import Any, NamedTuple
 
 from sgdnoise.core._estimate import Estimate
 
-SURE = 3  # standard errors that chance is granted
-NOTHING = 1e-4  # of a deviation: a prediction of which no per cent are told
+SIGNIFICANCE = 3  # standard errors that are attributed to chance
+NEGLIGIBLE = 1e-4  # prediction relative to the deviation below which per cent mean nothing
 HEADINGS = (
     *("claim", "predicted", "measured", "deviation", "allowed"),
     *("in s.e.", "in %", "regime", "verdict"),
@@ -16,8 +16,13 @@ HEADINGS = (
 class Verdict(NamedTuple):
     """One claim: a predicted number and a measured one, in the same unit.
 
-    claimed: does theory claim to hold here, or is this outside its regime, shown for contrast?
-    tolerance: how far theory itself allows to be off, same unit, stated before measuring.
+    claimed: whether theory claims to hold here; otherwise the row is shown for contrast.
+    tolerance: the deviation that theory allows, in the same unit, stated before measuring.
+
+    Example:
+        >>> from sgdnoise.core import Estimate
+        >>> Verdict("mean", 1.0, Estimate(1.02, 0.01), claimed=True, tolerance=0.05).outcome
+        'holds'
     """
 
     name: str
@@ -39,18 +44,18 @@ class Verdict(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """The deviation in per cent of the prediction; nan where that is nothing beside it."""
-        nothing = abs(self.predicted) <= NOTHING * abs(self.deviation)
-        return math.nan if nothing else 100 * self.deviation / abs(self.predicted)
+        """The deviation in per cent of the prediction; nan if that is negligible beside it."""
+        negligible = abs(self.predicted) <= NEGLIGIBLE * abs(self.deviation)
+        return math.nan if negligible else 100 * self.deviation / abs(self.predicted)
 
     @property
     def outcome(self) -> str:
-        """holds | fails | undecided.
+        """One of holds, fails, undecided.
 
-        fails: off by more than the tolerance and 3 standard errors together.  undecided: not
-        failing, but 3 standard errors exceed the tolerance, so that a false theory could pass.
+        A claim fails if it deviates by more than the tolerance and 3 standard errors together.  It
+        is undecided if 3 standard errors exceed the tolerance, so that a false theory could pass.
         """
-        error = SURE * float(self.measured.stderr)
+        error = SIGNIFICANCE * float(self.measured.stderr)
         if not math.isfinite(self.deviation) or not math.isfinite(error):
             return "undecided"
         if abs(self.deviation) > self.tolerance + error:
@@ -64,7 +69,7 @@ class Verdict(NamedTuple):
 
 
 def row(verdict: Verdict) -> tuple[str, ...]:
-    """The verdict as text, under HEADINGS."""
+    """The verdict as cells of text, in the order of HEADINGS."""
     value, error = float(verdict.measured.value), float(verdict.measured.stderr)
     digits = max(0, min(6, 1 - math.floor(math.log10(error)))) if 0 < error < math.inf else 3
     return (
@@ -81,14 +86,14 @@ def row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def summary(verdicts) -> str:
-    """How many claims hold, fail or stay undecided in their regime, and how many lie outside it."""
+    """The numbers of claims that hold, fail or are undecided in their regime, and of others."""
     inside = [v.outcome for v in verdicts if v.claimed]
     counts = ", ".join(f"{inside.count(o)} {o}" for o in ("holds", "fails", "undecided"))
     return f"{counts}; {len(verdicts) - len(inside)} (outside the regime), for contrast"
 
 
 def exit_status(verdicts: list[Any]) -> int:
-    """Exit status of a study: 1 if a prediction failed where theory claims to hold, else 0."""
+    """The exit status of a study: 1 if a claim failed where theory claims to hold, else 0."""
     return int(any(v.claimed and v.outcome == "fails" for v in verdicts))
 
 

@@ -85,7 +85,7 @@ def quadratic() -> tuple[Problem, np.ndarray, np.ndarray]:
         difference = theta - centre
         return 0.5 * ((difference @ curvature) * difference).sum(-1)
 
-    problem = Problem(losses, (jnp.asarray(centres, jnp.float32),), jax)
+    problem = Problem(losses, (jnp.asarray(centres, jnp.float32),))
     return problem, hessian, hessian @ centres.T @ centres @ hessian / EXAMPLES
 
 
@@ -149,7 +149,7 @@ def _finite(case):
     covariance = finite_covariance(x, y, case.rate, case.batch, replacement)
     common = finite_covariance(x, y, case.rate, case.batch, not replacement)
     data = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-    problem = Problem(lambda t, a, b: 0.5 * (a @ t - b) ** 2, data, jax)
+    problem = Problem(lambda t, a, b: 0.5 * (a @ t - b) ** 2, data)
     minimum = np.linalg.lstsq(x, y, rcond=None)[0]
     slowest = np.linalg.eigvalsh(x.T @ x / len(x))[0]
     model = noise.minibatch(problem, case.batch, replacement)

@@ -16,8 +16,9 @@ distributed = pytest.importorskip("distributed")
 
 from lab.test_sweep import GRID, drawn, fatal, hanging, holds_powers, power, slowly  # noqa: E402
 
-from sgdnoise.lab import Incomplete, sweep, tally, workers  # noqa: E402
+from sgdnoise.lab import Incomplete, sweep, workers  # noqa: E402 - after importorskip
 from sgdnoise.lab._sweep import _executors  # noqa: E402
+from sgdnoise.lab._sweep._storage import tally  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
@@ -96,8 +97,8 @@ def test_the_same_numbers_on_dask_as_in_this_process(cluster):
         expected = sweep(drawn, GRID, pool, seed=3).value
     with workers(1, cluster.address) as pool:
         assert isinstance(pool, Executor)
-        found = sweep(drawn, GRID, pool, seed=3, chunk=2).value
-    np.testing.assert_array_equal(found, expected)
+        values = sweep(drawn, GRID, pool, seed=3, chunk=2).value
+    np.testing.assert_array_equal(values, expected)
 
 
 def test_an_executor_of_dask_itself_will_do(cluster):
@@ -122,12 +123,12 @@ def test_a_point_that_hangs_on_dask_is_ended_once(cluster, tmp_path):
 
 
 def test_a_lost_scheduler_is_a_clear_end_and_another_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(_executors, "PATIENCE", 3)
+    monkeypatch.setattr(_executors, "TIMEOUT", 3)
     run, grid = partial(slowly, calls=tmp_path / "calls"), {"point": list(range(30))}
-    first, kept = Dask(tmp_path, 1), tmp_path / "kept"
+    first, folder = Dask(tmp_path, 1), tmp_path / "kept"
 
     def watch():
-        while tally(kept)[0] < 2:
+        while tally(folder)[0] < 2:
             time.sleep(0.02)
         os.killpg(first.scheduler.pid, signal.SIGKILL)
 
@@ -135,16 +136,16 @@ def test_a_lost_scheduler_is_a_clear_end_and_another_goes_on(tmp_path, monkeypat
         with ThreadPoolExecutor(1) as thread, workers(1, first.address) as pool:
             thread.submit(watch)
             with pytest.raises(BrokenExecutor, match=r"started again: no Dask scheduler"):
-                sweep(run, grid, pool, kept)
-        assert 2 <= tally(kept)[0] < 30
-        with ThreadPoolExecutor(1) as other:
-            np.testing.assert_array_equal(sweep(run, grid, other, kept).value, range(30))
+                sweep(run, grid, pool, folder)
+        assert 2 <= tally(folder)[0] < 30
+        with ThreadPoolExecutor(1) as local:
+            np.testing.assert_array_equal(sweep(run, grid, local, folder).value, range(30))
     finally:
         first.end()
 
 
 def test_an_address_where_nobody_answers_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(_executors, "PATIENCE", 0.5)
+    monkeypatch.setattr(_executors, "TIMEOUT", 0.5)
     sentence = r"no Dask scheduler answers at tcp://127\.0\.0\.1:9: "
     with pytest.raises(ValueError, match=sentence), workers(1, "tcp://127.0.0.1:9"):
         pass

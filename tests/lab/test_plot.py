@@ -1,4 +1,4 @@
-"""Pictures: fonts embedded as TrueType, text as text, bands where the errors say."""
+"""Figures: fonts are embedded as TrueType, text is text, bands are two standard errors."""
 
 import re
 import zlib
@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import COLOURS, band, save, svg
+from sgdnoise.lab import COLOURS, band, figure_svg, save_figure
 
 
 def figure():
@@ -19,7 +19,7 @@ def figure():
 
 
 def test_a_pdf_embeds_truetype_fonts_and_a_png_is_one(tmp_path):
-    paths = save(figure(), tmp_path / "picture")
+    paths = save_figure(figure(), tmp_path / "picture")
     assert [p.name for p in paths] == ["picture.pdf", "picture.png"]
     pdf = paths[0].read_bytes()
     assert b"/FontFile2" in pdf
@@ -28,12 +28,12 @@ def test_a_pdf_embeds_truetype_fonts_and_a_png_is_one(tmp_path):
 
 
 def test_the_same_figure_gives_the_same_pdf(tmp_path):
-    one, two = (save(figure(), tmp_path / name)[0].read_bytes() for name in "ab")
-    assert zlib.crc32(one) == zlib.crc32(two)
+    first, second = (save_figure(figure(), tmp_path / name)[0].read_bytes() for name in "ab")
+    assert zlib.crc32(first) == zlib.crc32(second)
 
 
 def test_an_svg_keeps_its_text_and_needs_nothing_from_outside():
-    text = svg(figure())
+    text = figure_svg(figure())
     assert text.startswith("<svg")
     assert "steps" in text
     assert not re.findall(r'(?:href|src)="(?!#)', text)

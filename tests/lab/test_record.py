@@ -14,19 +14,19 @@ from sgdnoise.nets import walk
 
 def test_probes_see_every_so_many_steps_and_errors_ride_along(rng):
     centres = torch.asarray(rng.normal(size=(20, 3)))
-    problem = Problem(lambda t, c: 0.5 * ((t - c) ** 2).sum(1), (centres,), torch.func)
+    problem = Problem(lambda t, c: 0.5 * ((t - c) ** 2).sum(1), (centres,))
     process = sgd(noise.minibatch(problem, 4), 0.1)
     start = torch.zeros(3, dtype=torch.float64)
     probes = {"loss": problem.value, "theta": lambda theta: mean(theta)}
-    seen = track(walk(process, start, 0), probes, steps=7, every=3)
+    records = track(walk(process, start, 0), probes, steps=7, every=3)
 
     by_hand = walk(process, start, 0)
     thetas = [next(by_hand) for _ in range(7)]
-    np.testing.assert_array_equal(seen.step, [3, 6])
-    np.testing.assert_allclose(seen.loss, [problem.value(thetas[i]) for i in (2, 5)], rtol=1e-12)
+    np.testing.assert_array_equal(records.step, [3, 6])
+    np.testing.assert_allclose(records.loss, [problem.value(thetas[i]) for i in (2, 5)], rtol=1e-12)
     expected = [mean(thetas[i]) for i in (2, 5)]
-    np.testing.assert_allclose(seen.theta, [e.value for e in expected], rtol=1e-12)
-    np.testing.assert_allclose(seen.theta_stderr, [e.stderr for e in expected], rtol=1e-12)
+    np.testing.assert_allclose(records.theta, [e.value for e in expected], rtol=1e-12)
+    np.testing.assert_allclose(records.theta_stderr, [e.stderr for e in expected], rtol=1e-12)
 
 
 def test_watching_nothing_is_refused():
@@ -35,13 +35,13 @@ def test_watching_nothing_is_refused():
 
 
 def test_what_was_seen_of_layers_has_their_axis_and_what_was_not_seen_is_nan():
-    seen = {
+    records = {
         8: {"size": {"a": 1.0, "b": np.float32(2)}, "loss": Estimate(3.0, 0.5)},
         2: {"size": {"b": Estimate(4.0, 0.25)}, "trace": 7},
     }
-    found = as_dataset(seen)
-    np.testing.assert_array_equal(found.step, [2, 8])
-    np.testing.assert_array_equal(found.layer, ["b", "a"])
+    dataset = as_dataset(records)
+    np.testing.assert_array_equal(dataset.step, [2, 8])
+    np.testing.assert_array_equal(dataset.layer, ["b", "a"])
     expected = {
         "size": [[4, np.nan], [2, 1]],
         "size_stderr": [[0.25, np.nan], [np.nan, np.nan]],
@@ -49,10 +49,14 @@ def test_what_was_seen_of_layers_has_their_axis_and_what_was_not_seen_is_nan():
         "loss_stderr": [np.nan, 0.5],
         "trace": [7, np.nan],
     }
-    assert set(found) == set(expected)
+    assert set(dataset) == set(expected)
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values)
-    assert as_numbers(seen[2]) == {("size", "b"): 4, ("size_stderr", "b"): 0.25, ("trace", None): 7}
+        np.testing.assert_array_equal(dataset[name], values)
+    assert as_numbers(records[2]) == {
+        ("size", "b"): 4,
+        ("size_stderr", "b"): 0.25,
+        ("trace", None): 7,
+    }
 
 
 def test_nothing_seen_is_an_empty_dataset():

@@ -1,4 +1,4 @@
-"""Sweeps: the axes of the grid become the axes of the Dataset, and what is done is never lost."""
+"""Sweeps: the axes of the grid become those of the Dataset, and no finished point is lost."""
 
 import json
 import os
@@ -18,21 +18,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sgdnoise.lab import (
-    Incomplete,
-    collect,
-    fingerprint,
-    points,
-    read,
-    spawn_generator,
-    status,
-    sweep,
-    tally,
-)
+from sgdnoise.lab import Incomplete, collect, read_result, spawn_generator, status, sweep
 from sgdnoise.lab._store import on_grid, signature, stacked
 from sgdnoise.lab._sweep._conduct import ATTEMPTS
-from sgdnoise.lab._sweep._status import main
-from sgdnoise.lab._sweep._storage import STALE, stored_keys
+from sgdnoise.lab._sweep._keys import fingerprint, points
+from sgdnoise.lab._sweep._status import progress_text
+from sgdnoise.lab._sweep._storage import STALE, stored_keys, tally
 
 GRID = {"base": [2, 3, 5], "exponent": [1, 2]}
 POWERS = [[2, 4], [3, 9], [5, 25]]
@@ -93,8 +84,8 @@ class Eager(Executor):
         return future
 
 
-def holds_powers(found):
-    np.testing.assert_array_equal(found.value.transpose("base", "exponent"), POWERS)
+def holds_powers(dataset):
+    np.testing.assert_array_equal(dataset.value.transpose("base", "exponent"), POWERS)
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
@@ -147,14 +138,14 @@ def test_a_point_that_raises_is_recorded_with_its_traceback(tmp_path):
     with processes() as pool, pytest.raises(Incomplete) as ended:
         sweep(run, GRID, pool, tmp_path)
     assert [f.point for f in ended.value.failures if "point 5" in f.error and f.point["base"] == 5]
-    (one, _) = tmp_path.glob("failed-*.json")
-    kept = json.loads(one.read_text())
-    assert kept["error"] == "RuntimeError: point 5"
-    assert 'raise RuntimeError("point 5")' in kept["traceback"]
-    assert "4 of 6 points done, 0 running, 2 failed, 0 left" in main(str(tmp_path))
-    assert "RuntimeError: point 5" in main(str(tmp_path))
-    rest = collect(tmp_path, missing="nan")
-    np.testing.assert_array_equal(rest.value, [[2, 4], [3, 9], [np.nan, np.nan]])
+    (file, _) = tmp_path.glob("failed-*.json")
+    failure = json.loads(file.read_text())
+    assert failure["error"] == "RuntimeError: point 5"
+    assert 'raise RuntimeError("point 5")' in failure["traceback"]
+    assert "4 of 6 points done, 0 running, 2 failed, 0 left" in progress_text(tmp_path)
+    assert "RuntimeError: point 5" in progress_text(tmp_path)
+    partial_results = collect(tmp_path, missing="nan")
+    np.testing.assert_array_equal(partial_results.value, [[2, 4], [3, 9], [np.nan, np.nan]])
     with pytest.raises(ValueError, match="2 of 6 points are not in"):
         collect(tmp_path)
 
@@ -245,14 +236,12 @@ from functools import partial
 from pathlib import Path
 sys.path[:0] = ["tests", "."]
 from lab.test_sweep import processes, slowly
-from sgdnoise.sweep import names, sweep
-
-names.source = lambda: "the same, even if the package is edited while this test runs"
+from sgdnoise.lab import sweep
 
 if __name__ == "__main__":
     run = partial(slowly, calls=sys.argv[1] + "/calls")
-    found = sweep(run, {"point": list(range(12))}, processes, sys.argv[1] + "/kept")
-    print(found.value.values.tolist())
+    dataset = sweep(run, {"point": list(range(12))}, processes, sys.argv[1] + "/kept")
+    print(dataset.value.values.tolist())
 """
 
 
@@ -272,15 +261,15 @@ def script(tmp_path):
 
 def test_kill_9_of_the_sweep_itself_loses_nothing_that_was_finished(script, tmp_path):
     """Its workers go with it, or at the next thing they want of it; each ends its point at most."""
-    kept = tmp_path / "kept"
+    folder = tmp_path / "kept"
     with subprocess.Popen(script, stdout=subprocess.DEVNULL, start_new_session=True) as child:
-        while len(list(kept.glob("point-*.nc"))) < 3:
+        while len(list(folder.glob("point-*.nc"))) < 3:
             assert child.poll() is None
             time.sleep(0.01)
         os.killpg(child.pid, signal.SIGKILL)
-    before = len(list(kept.glob("point-*.nc")))
+    before = len(list(folder.glob("point-*.nc")))
     assert 3 <= before < 12
-    assert list(kept.glob("alive-*"))
+    assert list(folder.glob("alive-*"))
     (tmp_path / "calls").unlink()
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == list(range(12))
@@ -295,10 +284,7 @@ def test_two_sweeps_on_one_folder_do_not_hurt_each_other(script):
 
 
 def test_signs_of_life_say_what_runs_and_those_of_the_dead_are_taken_away(tmp_path):
-    seen = []
-
     def run(point):
-        seen.append(status(folder))
         return xr.Dataset({"value": point})
 
     folder = tmp_path / "kept"
@@ -312,9 +298,9 @@ def test_signs_of_life_say_what_runs_and_those_of_the_dead_are_taken_away(tmp_pa
     run = partial(plain, folder=folder)
     sweep(run, {"point": [0, 1, 2]}, Eager, folder)
     assert not any(file.exists() for file in dead)
-    log = json.loads((folder / "seen").read_text())
-    assert [each[:5] for each in log] == [[3, 0, 1, 0, 2], [3, 1, 1, 0, 1], [3, 2, 1, 0, 0]]
-    assert all(each[5] > 0 for each in log[1:])
+    log = json.loads((folder / "log").read_text())
+    assert [entry[:5] for entry in log] == [[3, 0, 1, 0, 2], [3, 1, 1, 0, 1], [3, 2, 1, 0, 0]]
+    assert all(entry[5] > 0 for entry in log[1:])
     assert np.isnan(status(folder).seconds)
     with pytest.raises(ValueError, match="there is no sweep in the folder"):
         status(tmp_path)
@@ -322,41 +308,42 @@ def test_signs_of_life_say_what_runs_and_those_of_the_dead_are_taken_away(tmp_pa
 
 def plain(point, *, folder):
     """Notes how far the sweep is while this point runs."""
-    seen = json.loads((folder / "seen").read_text()) if (folder / "seen").exists() else []
-    (folder / "seen").write_text(json.dumps([*seen, status(folder)]))
+    log = folder / "log"
+    entries = json.loads(log.read_text()) if log.exists() else []
+    log.write_text(json.dumps([*entries, status(folder)]))
     return xr.Dataset({"value": point})
 
 
 def test_the_same_numbers_whatever_the_order_the_chunks_and_the_executor():
-    whole = sweep(drawn, GRID, Eager, seed=3).value
-    turned = {name: values[::-1] for name, values in reversed(GRID.items())}
-    for grid, pool, chunk in [(GRID, processes, 1), (turned, partial(Threads, 3), 4)]:
-        found = sweep(drawn, grid, pool, seed=3, chunk=chunk).value
-        xr.testing.assert_equal(found.sel(GRID).transpose(*whole.dims), whole)
+    expected = sweep(drawn, GRID, Eager, seed=3).value
+    reversed_grid = {name: values[::-1] for name, values in reversed(GRID.items())}
+    for grid, pool, chunk in [(GRID, processes, 1), (reversed_grid, partial(Threads, 3), 4)]:
+        values = sweep(drawn, grid, pool, seed=3, chunk=chunk).value
+        xr.testing.assert_equal(values.sel(GRID).transpose(*expected.dims), expected)
     fewer = sweep(drawn, {"base": [5], "exponent": [2]}, Eager, seed=3).value
-    np.testing.assert_array_equal(fewer[0, 0], whole.sel(base=5, exponent=2))
-    other = sweep(drawn, GRID, Eager, seed=4).value
-    assert (other != whole).all()
+    np.testing.assert_array_equal(fewer[0, 0], expected.sel(base=5, exponent=2))
+    another_seed = sweep(drawn, GRID, Eager, seed=4).value
+    assert (another_seed != expected).all()
 
 
 def test_generators_of_neighbouring_points_are_those_of_numpy_and_unlike():
-    first, again, other, root = (
+    first, again, neighbour, root = (
         spawn_generator(seed, {"a": a, "b": 1.5}).normal(size=4000)
         for seed, a in [(0, 1), (0, 1), (0, 2), (1, 1)]
     )
     np.testing.assert_array_equal(first, again)
-    for stranger in (other, root):
+    for stranger in (neighbour, root):
         assert abs(np.corrcoef(first, stranger)[0, 1]) < 5 / 4000**0.5
-    one = spawn_generator(7, {"n": np.int64(3)}).random()
-    assert one == spawn_generator(7, {"n": 3}).random()
+    number = spawn_generator(7, {"n": np.int64(3)}).random()
+    assert number == spawn_generator(7, {"n": 3}).random()
 
 
 def test_what_one_point_lacks_is_nan_whatever_the_order_of_names():
     """Names in no order, of which the first point has two and the others one."""
     with Threads(1) as executor:
-        found = sweep(animals, {"point": [0, 1, 2]}, executor, chunk=2)
-    np.testing.assert_array_equal(found.value.sel(name="ape"), [0, 1, 2])
-    np.testing.assert_array_equal(found.value.sel(name="zebra"), [0, np.nan, np.nan])
+        dataset = sweep(animals, {"point": [0, 1, 2]}, executor, chunk=2)
+    np.testing.assert_array_equal(dataset.value.sel(name="ape"), [0, 1, 2])
+    np.testing.assert_array_equal(dataset.value.sel(name="zebra"), [0, np.nan, np.nan])
 
 
 def animals(point):
@@ -387,34 +374,38 @@ def test_arrays_laid_out_at_once_are_those_that_xarray_combines(chunk):
     expected = xr.combine_nested(
         nested, ["a", "b"], coords="minimal", compat="override", join="outer", data_vars="all"
     )
-    found = sweep(rich, grid, Eager, chunk=chunk)
+    dataset = sweep(rich, grid, Eager, chunk=chunk)
     witness = expected.assign_coords(grid).transpose("a", "b", "t")
-    xr.testing.assert_identical(found.drop_attrs(), witness.drop_attrs())
-    assert found.attrs["title"] == "rich"
-    assert found.curve.attrs == {"units": "m"}
-    assert {name: found[name].dtype for name in found} == {n: expected[n].dtype for n in expected}
+    xr.testing.assert_identical(dataset.drop_attrs(), witness.drop_attrs())
+    assert dataset.attrs["title"] == "rich"
+    assert dataset.curve.attrs == {"units": "m"}
+    assert {name: dataset[name].dtype for name in dataset} == {
+        n: expected[n].dtype for n in expected
+    }
 
 
 def test_stacking_and_laying_out_are_inverse_in_any_order():
     datasets = [rich(a, 1) for a in (2, 0, 1)]
-    assert len({signature(each) for each in datasets}) == 1
-    whole = stacked(datasets, np.asarray([7, 5, 6], np.uint64), ["", "", ""])
-    whole = whole.assign_attrs(dict.fromkeys(["seconds", "cpu_seconds"], 1.0))
-    whole = whole.assign_attrs(dict.fromkeys(["machine", "processor", "device"], "x"))
-    found = on_grid([whole], [5, 6, 7], {"a": [0, 1, 2]})
-    np.testing.assert_array_equal(found.number, [0, 2, 4])
+    assert len({signature(dataset) for dataset in datasets}) == 1
+    block = stacked(datasets, np.asarray([7, 5, 6], np.uint64), ["", "", ""])
+    block = block.assign_attrs(dict.fromkeys(["seconds", "cpu_seconds"], 1.0))
+    block = block.assign_attrs(dict.fromkeys(["machine", "processor", "device"], "x"))
+    dataset = on_grid([block], [5, 6, 7], {"a": [0, 1, 2]})
+    np.testing.assert_array_equal(dataset.number, [0, 2, 4])
     assert [len(list(g)) for _, g in groupby([*datasets, animals(1)], signature)] == [3, 1]
 
 
 def test_every_dataset_says_where_it_comes_from(tmp_path):
-    found = sweep(seeded_power, {"base": [1, 2]}, Eager, tmp_path, seed=11)
-    for each in (found, *(read(path) for path in tmp_path.glob("point*.nc"))):
-        assert each.attrs["seed"] == 11
-        assert each.attrs["seconds"] >= 0
-        assert each.attrs["cpu_seconds"] >= 0
-        assert {"commit", "versions", "machine", "processor", "device", "date"} <= set(each.attrs)
-    one = read(next(tmp_path.glob("point-*.nc")))
-    assert json.loads(str(one.sweep_arguments.values[0]))["base"] in (1, 2)
+    swept = sweep(seeded_power, {"base": [1, 2]}, Eager, tmp_path, seed=11)
+    files = sorted(tmp_path.glob("point*.nc"))
+    for dataset in (swept, *map(read_result, files)):
+        attributes = dataset.attrs
+        assert attributes["seed"] == 11
+        assert attributes["seconds"] >= 0
+        assert attributes["cpu_seconds"] >= 0
+        assert {"commit", "versions", "machine", "processor", "device", "date"} <= set(attributes)
+    first = read_result(files[0])
+    assert json.loads(str(first.sweep_arguments.values[0]))["base"] in (1, 2)
 
 
 def seeded_power(base, *, rng):
@@ -464,9 +455,9 @@ def test_ten_thousand_points_are_collected_within_ten_seconds(tmp_path):
     with pytest.raises(Incomplete, match="1 points failed"):
         sweep(near_all, grid, Eager, tmp_path, chunk=100)
     began = time.process_time()
-    found = collect(tmp_path, missing="nan")
+    dataset = collect(tmp_path, missing="nan")
     assert time.process_time() - began < 10
-    assert int(found.value.isnull().sum()) == 1
+    assert int(dataset.value.isnull().sum()) == 1
     assert len(stored_keys(tmp_path)) == 9999
 
 

@@ -5,32 +5,31 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rich.console
-import xarray as xr
-from lab.test_sweep import GRID, fatal, holds_powers
+from lab.test_sweep import GRID, fatal, holds_powers, power
 from typer.testing import CliRunner
 from witnesses import SURE, torus
 
+from sgdnoise import __version__
 from sgdnoise.__main__ import app
 from sgdnoise.core import Estimate, with_group_error
 from sgdnoise.dimension import ESTIMATORS
-from sgdnoise.lab import Failure, Incomplete, Verdict, columns, sweep, write
+from sgdnoise.lab import Failure, Incomplete, Verdict, load_study, sweep, workers, write_result
 from sgdnoise.lab import _terminal as cli
+from sgdnoise.lab._skeleton import write_study
 from sgdnoise.lab._terminal import (
-    MOST,
+    MAX_FAILURES,
     exit_on_error,
     pace,
     progress,
     show,
     time_left,
-    workers,
     writable,
 )
 
@@ -59,34 +58,36 @@ def measured(file, *words):
     return ask("dimension", file, "--out", file.parent, *words)
 
 
-def row_of(name, found):
+def row_of(name, result):
     """Numbers in the line of one estimator."""
-    (line,) = [line for line in found.stdout.splitlines() if line.split()[:1] == [name]]
+    (line,) = [line for line in result.stdout.splitlines() if line.split()[:1] == [name]]
     return [float(word) for word in line.split()[1:4]]
 
 
 def test_the_dimension_of_a_file_is_printed_by_every_estimator(torus_file):
     """The torus has dimension 2, of which `estimate` is known to 5 errors, and spans 4."""
-    found = measured(torus_file)
-    assert found.exit_code == 0
-    assert "300 points in 4 dimensions" in found.stdout
-    first = [line.split()[0] for line in found.stdout.splitlines() if line.split()]
+    result = measured(torus_file)
+    assert result.exit_code == 0
+    assert "300 points in 4 dimensions" in result.stdout
+    first = [line.split()[0] for line in result.stdout.splitlines() if line.split()]
     shown = [word for word in first if word in {"estimate", *ESTIMATORS}]
     assert shown == ["estimate", *(name for name in ESTIMATORS if name != "learned")]
-    value, error, _ = row_of("estimate", found)
+    value, error, _ = row_of("estimate", result)
     assert abs(value - 2) < SURE * error + 0.05 * 2
-    assert f"take estimate, {value:.2f} ± {error:.2f}" in found.stdout
-    assert "another question" in found.stdout
+    assert f"take estimate, {value:.2f} ± {error:.2f}" in result.stdout
+    assert "another question" in result.stdout
 
 
 def test_values_and_errors_are_those_of_the_functions(torus_file):
     names = ("abide", "pca", "twonn", "l2n2")
-    found = measured(torus_file, *(word for name in names for word in ("--estimator", name)))
+    result = measured(torus_file, *(word for name in names for word in ("--estimator", name)))
     points = np.load(torus_file)
     for name in names:
         expected = with_group_error(ESTIMATORS[name], points, splits=5)
-        assert row_of(name, found)[:2] == [round(float(v), 2) for v in expected[:2]]
-    assert "the one to take is estimate" in found.stdout
+        assert row_of(name, result)[:2] == [
+            round(float(v), 2) for v in (expected.value, expected.stderr)
+        ]
+    assert "the one to take is estimate" in result.stdout
 
 
 def test_a_picture_is_drawn_and_nobody_elses_is_written_over(torus_file):
@@ -99,10 +100,10 @@ def test_a_picture_is_drawn_and_nobody_elses_is_written_over(torus_file):
     refused = measured(torus_file, *words)
     assert refused.exit_code == 2
     assert picture.read_bytes() == b"holiday"
-    other = torus_file.parent / "new" / "profile.svg"
+    nested = torus_file.parent / "new" / "profile.svg"
     for _ in range(2):
-        assert measured(torus_file, *words, "--picture", other).exit_code == 0
-    assert "<svg" in other.read_text()
+        assert measured(torus_file, *words, "--picture", nested).exit_code == 0
+    assert "<svg" in nested.read_text()
 
 
 def test_csv_and_npz_are_read_as_npy_is(tmp_path, rng):
@@ -118,10 +119,12 @@ def test_csv_and_npz_are_read_as_npy_is(tmp_path, rng):
 
 def test_rows_are_taken_at_random_and_by_seed(torus_file):
     words = ("--estimator", "twonn", "--points", "150")
-    one, again, other = (measured(torus_file, *words, "--seed", seed).stdout for seed in (1, 1, 2))
-    assert "taking 150 rows at random, by seed 1" in one
-    assert one.split("twonn")[1].split()[:2] == again.split("twonn")[1].split()[:2]
-    assert one.split("twonn")[1].split()[:2] != other.split("twonn")[1].split()[:2]
+    first, again, another = (
+        measured(torus_file, *words, "--seed", seed).stdout for seed in (1, 1, 2)
+    )
+    assert "taking 150 rows at random, by seed 1" in first
+    assert first.split("twonn")[1].split()[:2] == again.split("twonn")[1].split()[:2]
+    assert first.split("twonn")[1].split()[:2] != another.split("twonn")[1].split()[:2]
 
 
 def test_points_that_repeat_are_merged_or_refused_as_asked(tmp_path, rng):
@@ -139,21 +142,21 @@ def test_points_that_repeat_are_merged_or_refused_as_asked(tmp_path, rng):
 
 def test_points_on_a_lattice_are_told_once_in_a_sentence(tmp_path, rng):
     np.save(tmp_path / "p.npy", rng.permutation(np.arange(200.0))[:150, None] * [1, 2])
-    found = measured(tmp_path / "p.npy", "--estimator", "levina_bickel")
-    assert found.exit_code == 0
-    assert found.stdout.count("two nearest neighbours") == 1
-    assert "as on a lattice" in found.stdout
-    assert "Ties" not in found.stdout + found.stderr
+    result = measured(tmp_path / "p.npy", "--estimator", "levina_bickel")
+    assert result.exit_code == 0
+    assert result.stdout.count("two nearest neighbours") == 1
+    assert "as on a lattice" in result.stdout
+    assert "Ties" not in result.stdout + result.stderr
 
 
 def test_what_an_estimator_refuses_stands_in_its_row_and_below_in_full(tmp_path, rng):
     np.save(tmp_path / "p.npy", torus(1, 40, rng))
     words = [word for name in ("estimate", "tle", "twonn") for word in ("--estimator", name)]
-    found = measured(tmp_path / "p.npy", *words)
-    assert found.exit_code == 0
-    assert "estimate: at least 205 points" in found.stdout
-    assert "tle: no error: " in found.stdout
-    assert "none is recommended" in found.stdout
+    result = measured(tmp_path / "p.npy", *words)
+    assert result.exit_code == 0
+    assert "estimate: at least 205 points" in result.stdout
+    assert "tle: no error: " in result.stdout
+    assert "none is recommended" in result.stdout
 
 
 def test_a_calibrated_column_is_for_the_estimators_of_manifolds_alone(
@@ -164,10 +167,10 @@ def test_a_calibrated_column_is_for_the_estimators_of_manifolds_alone(
     monkeypatch.setattr(module, "POINTS", 300)
     monkeypatch.setattr(module, "_curve", module._curve.__wrapped__)
     words = ("--estimator", "mom", "--estimator", "stable_rank", "--calibrate")
-    found = measured(torus_file, *words)
+    result = measured(torus_file, *words)
     expected = float(module.calibrated(ESTIMATORS["mom"])(np.load(torus_file)))
-    assert row_of("mom", found)[2] == round(expected, 2)
-    (line,) = [line for line in found.stdout.splitlines() if line.startswith(" stable_rank")]
+    assert row_of("mom", result)[2] == round(expected, 2)
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith(" stable_rank")]
     assert line.split()[3] == "-"
 
 
@@ -178,32 +181,35 @@ def test_the_table_of_estimators_fits_the_terminal(width, tmp_path, rng, monkeyp
     monkeypatch.setattr("sgdnoise.__main__.console", narrow)
     np.save(tmp_path / "p.npy", torus(1, 40, rng))
     words = [w for n in ("tle", "full_correlation_integral") for w in ("--estimator", n)]
-    found = measured(tmp_path / "p.npy", *words)
-    lines = [line for line in found.stdout.splitlines() if str(tmp_path) not in line]
+    result = measured(tmp_path / "p.npy", *words)
+    lines = [line for line in result.stdout.splitlines() if str(tmp_path) not in line]
     assert max(map(len, lines)) <= width
-    assert "full_correlation_integral" in found.stdout
+    assert "full_correlation_integral" in result.stdout
     (line,) = [line for line in lines if line.startswith(" tle")]
     assert 0 < float(line.split()[1]) < 3
     assert ("…" in line) == (width == 80)
-    assert "tle: no error: at least 21 points" in found.stdout
+    assert "tle: no error: at least 21 points" in result.stdout
 
 
 WRONG_WORDS = {
-    "estimator": (("--estimator", "fractal"), "there is no estimator 'fractal' but estimate"),
+    "estimator": (
+        ("--estimator", "fractal"),
+        "there is no estimator 'fractal'; there are estimate",
+    ),
     "no points": (("--points", "0"), "--points takes 2 to 300 of the 300 rows, not 0"),
     "too many points": (("--points", "301"), "not 301"),
-    "picture": (("--picture", "p.jpeg"), "ends in .png, .pdf or .svg, not as p.jpeg"),
+    "picture": (("--picture", "p.jpeg"), "ends in .png, .pdf or .svg, unlike p.jpeg"),
     "key": (("--key", "x"), "no key such as 'x'"),
 }
 
 
 @pytest.mark.parametrize(("words", "sentence"), WRONG_WORDS.values(), ids=WRONG_WORDS.keys())
 def test_a_wrong_option_is_one_sentence(words, sentence, torus_file):
-    found = measured(torus_file, *words)
-    assert found.exit_code == 2
-    assert found.stderr.startswith("error: ")
-    assert sentence in found.stderr
-    assert len(found.stderr.splitlines()) == 1
+    result = measured(torus_file, *words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_what_is_no_cloud_of_points_is_one_sentence(tmp_path):
@@ -218,43 +224,63 @@ def test_ctrl_c_ends_politely(torus_file, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sgdnoise.lab._survey.measure", interrupted)
-    found = measured(torus_file)
-    assert found.exit_code == 130
-    assert "stopped; nothing was written" in found.stdout
+    monkeypatch.setattr("sgdnoise.__main__.measure", interrupted)
+    result = measured(torus_file)
+    assert result.exit_code == 130
+    assert "stopped; nothing was written" in result.stdout
 
 
-def test_verdicts_are_read_from_results_and_decide_the_status(tmp_path):
-    good = Verdict("a claim", 1.0, Estimate(1.01, 0.01), True, 0.1)
-    write(xr.Dataset().assign(columns([good])), tmp_path / "one.nc", device="x", date="2026-01-01")
-    found = ask("verdicts", tmp_path)
-    assert found.exit_code == 0
-    assert "1 holds, 0 fails, 0 undecided; 0 (outside the regime)" in found.stdout
-    assert "one x 2026-01-01 1 - - -" in " ".join(found.stdout.split())
-    assert "a claim" not in found.stdout
-    bad = good._replace(measured=Estimate(2.0, 0.01))
-    some = [good, bad, bad._replace(claimed=False)]
-    write(xr.Dataset().assign(columns(some)), tmp_path / "two.nc")
-    found = ask("verdicts", tmp_path)
-    assert found.exit_code == 1
-    assert "two ? ? 1 1 - 1" in " ".join(found.stdout.split())
-    assert "2 holds, 1 fails, 0 undecided; 1 (outside the regime)" in found.stdout
-    assert found.stdout.count("two, a claim") == 1  # the one that fails
-    assert said(["verdicts", tmp_path / "nowhere"])[0] == 2
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """A folder with two studies, of which the results of one are wrong, and one without."""
+    folder = tmp_path_factory.mktemp("checkout") / "studies_of_test"
+    folder.mkdir()
+    for name in ("good", "bad", "new"):
+        write_study(folder, name)
+    for name, factor in (("good", 1), ("bad", 2)):
+        study = load_study(folder, name)
+        results = study.simulate("small")
+        origin = {"device": "x", "date": "2026-01-01"}
+        write_result(results.assign(square=factor * results.square), study.stored, **origin)
+    return folder
 
 
-def test_each_claim_of_a_study_is_told_when_asked_for(tmp_path):
-    good = Verdict("a claim", 1.0, Estimate(1.01, 0.01), True, 0.1)
-    for name in ("one", "two"):
-        some = [good._replace(name=f"{name} of its own")]
-        write(xr.Dataset().assign(columns(some)), tmp_path / f"{name}.nc")
-    found = ask("verdicts", tmp_path, "--study", "two")
-    assert found.exit_code == 0
-    assert "two of its own" in found.stdout
-    assert "one of its own" not in found.stdout
-    status, error = said(["verdicts", tmp_path, "--study", "three"])
+def test_verdicts_judge_all_stored_results_and_decide_the_status(studies):
+    judged = ask("verdicts", studies)
+    assert judged.exit_code == 1
+    assert "2 holds, 2 fails, 0 undecided; 0 (outside the regime)" in judged.stdout
+    rows = " ".join(judged.stdout.split())
+    assert "good x 2026-01-01 2 - - -" in rows
+    assert "bad x 2026-01-01 - 2 - -" in rows
+    assert judged.stdout.count("bad, n = 1: n Var") == 1  # a claim that fails
+    assert "good, n = 1" not in judged.stdout
+
+
+def test_each_claim_of_a_study_is_shown_on_request(studies):
+    shown = ask("verdicts", studies, "--study", "good")
+    assert "n = 1: n Var" in shown.stdout.split("study")[0]
+    refused = ask("verdicts", studies, "--study", "three")
+    assert refused.exit_code == 2
+    assert "there is no study 'three'; there are bad, good, new" in refused.stderr
+
+
+def test_verdicts_outside_a_checkout_is_one_sentence(tmp_path):
+    status, error = said(["verdicts", tmp_path / "nowhere"])
     assert status == 2
-    assert "no result is called 'three'; there are one, two" in error
+    assert error.endswith("nowhere: verdicts needs a checkout of the repository\n")
+
+
+def test_the_version_is_printed():
+    assert ask("--version").stdout == f"sgdnoise {__version__}\n"
+
+
+def test_the_progress_of_a_sweep_is_printed(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        sweep(power, GRID, pool, tmp_path)
+    assert "6 of 6 points done, 0 running, 0 failed, 0 left" in ask("sweep", tmp_path).stdout
+    refused = ask("sweep", tmp_path / "nowhere")
+    assert refused.exit_code == 2
+    assert "there is no sweep in the folder" in refused.stderr
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -305,22 +331,25 @@ def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch):
 
 
 def test_points_that_failed_are_listed_and_status_is_3(capsys):
-    some = [Failure({"rate": k, "batch": 2}, "RuntimeError: no", "a\nb") for k in range(MOST + 2)]
+    failures = [
+        Failure({"rate": k, "batch": 2}, "RuntimeError: no", "a\nb")
+        for k in range(MAX_FAILURES + 2)
+    ]
     with pytest.raises(SystemExit) as ended, exit_on_error("start it again"):
-        raise Incomplete(some)
+        raise Incomplete(failures)
     assert ended.value.code == 3
     text = capsys.readouterr().out
-    assert f"{MOST + 2} points failed:" in text
+    assert f"{MAX_FAILURES + 2} points failed:" in text
     assert "rate 0, batch 2: RuntimeError: no" in text
     assert "and 2 more" in text
-    assert "all others are kept; start it again" in text
+    assert "all others are stored; start it again" in text
 
 
 def test_a_lost_executor_is_a_sentence_and_status_3(capsys):
     with pytest.raises(SystemExit) as ended, exit_on_error("start it again"):
         raise BrokenExecutor("no point can begin")
     assert ended.value.code == 3
-    assert "is gone (no point can begin); start it again" in capsys.readouterr().out
+    assert "is lost (no point can begin); start it again" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -341,7 +370,7 @@ def test_workers_are_one_thread_each_and_refuse_none():
 def test_kill_9_leaves_no_worker_behind(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
-        "import os, time\nfrom sgdnoise.lab._terminal import workers\n"
+        "import os, time\nfrom sgdnoise.lab import workers\n"
         "if __name__ == '__main__':\n"
         "    with workers(1) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
@@ -366,37 +395,3 @@ def alive(pid):
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def stand_in(folder, ends):
-    """A python that tells how it was called, and ends as each study in turn is said to."""
-    script, told = folder / "python", folder / "told"
-    cases = " ".join(f"simulations/{name}.py) {end};;" for name, end in ends.items())
-    script.write_text(f'#!/bin/sh\necho "$@" >> "{told}"\ncase $1 in {cases} esac\n')
-    script.chmod(0o755)
-    return script, told
-
-
-def on_gpu(python, out, **given):
-    words = ["sh", "simulations/gpu.sh", str(python), str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | given)
-    return done.returncode, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("end", "status", "ran"),
-    [("exit 0", 0, 4), ("exit 1", 0, 4), ("sleep 9", 1, 4), ("exit 2", 2, 2), ("exit 3", 3, 2)],
-)
-def test_all_studies_of_real_networks_run_on_a_gpu_one_after_another(end, status, ran, tmp_path):
-    """A claim that fails and a study that takes too long keep none from running; no GPU does."""
-    studies = ["layers", "effective_loss", "generalisation", "objective"]
-    python, told = stand_in(tmp_path, {"effective_loss": end})
-    found, said = on_gpu(python, tmp_path / "out", LIMIT="0.5")
-    assert found == status
-    assert said.startswith("effective_loss: not at its end") == (end == "sleep 9")
-    lines = told.read_text().splitlines()
-    assert lines == [
-        f"simulations/{name}.py --device cuda --jobs 4 --out {tmp_path}/out/{name}"
-        for name in studies[:ran]
-    ]
-    assert all(Path(line.split()[0]).exists() for line in lines)

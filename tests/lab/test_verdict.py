@@ -1,4 +1,4 @@
-"""Verdicts: what holds, what fails, and what these data cannot tell."""
+"""Verdicts: which claims hold or fail, and which these data cannot decide."""
 
 import math
 
@@ -6,8 +6,8 @@ import pytest
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Verdict, columns, exit_status, verdicts_in
-from sgdnoise.lab._verdict import HEADINGS, row
+from sgdnoise.lab import Verdict, exit_status, verdicts_in
+from sgdnoise.lab._verdict import HEADINGS, row, with_verdicts
 
 
 def verdict(measured, stderr, *, tolerance=0.5, claimed=True, predicted=10.0):
@@ -27,14 +27,14 @@ def verdict(measured, stderr, *, tolerance=0.5, claimed=True, predicted=10.0):
     ],
 )
 def test_an_outcome_weighs_deviation_error_and_tolerance(measured, stderr, outcome):
-    found = verdict(measured, stderr)
-    assert found.outcome == outcome
-    assert found.holds == (outcome == "holds")
+    judged = verdict(measured, stderr)
+    assert judged.outcome == outcome
+    assert judged.holds == (outcome == "holds")
 
 
 def test_deviation_is_given_in_its_unit_in_errors_and_in_per_cent():
-    found = verdict(10.5, 0.25)
-    assert (found.deviation, found.z, found.percent) == pytest.approx((0.5, 2.0, 5.0), rel=1e-12)
+    judged = verdict(10.5, 0.25)
+    assert (judged.deviation, judged.z, judged.percent) == pytest.approx((0.5, 2.0, 5.0), rel=1e-12)
     assert verdict(-9.0, 0.5, predicted=-10.0).percent == pytest.approx(10)
 
 
@@ -53,14 +53,20 @@ def test_a_row_fills_the_headings_and_shows_the_digits_the_error_warrants():
 
 
 def test_verdicts_survive_a_dataset():
-    made = [verdict(10.0, 0.1), verdict(12.0, 0.2, claimed=False)._replace(name="another")]
-    assert verdicts_in(xr.Dataset().assign(columns(made))) == made
+    verdicts = [verdict(10.0, 0.1), verdict(12.0, 0.2, claimed=False)._replace(name="another")]
+    assert verdicts_in(with_verdicts(xr.Dataset(), verdicts)) == verdicts
     assert verdicts_in(xr.Dataset()) == []
 
 
 @pytest.mark.parametrize("predicted", [0.0, 1e-16, -1e-16])
-def test_of_nothing_no_per_cent_are_told(predicted):
-    some = Verdict("none", predicted, Estimate(0.03, 0.01), True, 0.1)
-    assert math.isnan(some.percent)
-    assert row(some)[6] == "-"
-    assert row(some._replace(predicted=0.02))[6] == "+50.0"
+def test_a_negligible_prediction_has_no_per_cent(predicted):
+    negligible = Verdict("none", predicted, Estimate(0.03, 0.01), True, 0.1)
+    assert math.isnan(negligible.percent)
+    assert row(negligible)[6] == "-"
+    assert row(negligible._replace(predicted=0.02))[6] == "+50.0"
+
+
+def test_a_variable_with_the_name_of_a_column_is_refused():
+    dataset = xr.Dataset({"predicted": 1.0})
+    with pytest.raises(ValueError, match="no variable 'predicted'"):
+        with_verdicts(dataset, [verdict(10.0, 0.1)])

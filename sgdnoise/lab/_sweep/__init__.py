@@ -1,1 +1,1 @@
-"""One run for each point of a grid, on any executor, as one Dataset."""
+"""Sweeps: one run for each point of a grid, on any executor, as one Dataset."""

@@ -25,10 +25,10 @@ def code_hash(file: Path) -> str:
 def _hash(file):
     if not file.is_file():
         return ""
-    parts = [path.read_bytes() for path in dependencies(file)]
+    contents = [path.read_bytes() for path in dependencies(file)]
     for folder in {path.parent for path in dependencies(file) if path.is_relative_to(PACKAGE)}:
-        parts += [data.read_bytes() for data in folder.glob("*.npz")]  # that a module may read
-    digests = sorted(hashlib.sha256(part).hexdigest() for part in parts)
+        contents += [data.read_bytes() for data in folder.glob("*.npz")]  # that a module may read
+    digests = sorted(hashlib.sha256(content).hexdigest() for content in contents)
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
@@ -79,12 +79,9 @@ def _used_of(tree, alias):
 def _counted(dotted, importer):
     """The files behind a dotted name that count, from the module that imports it."""
     top, *names = dotted.split(".")
-    if top == PACKAGE.name:
-        if names and names[0] != "lab":
-            yield from _of_package(PACKAGE / _subpackage_of(names[0]), names[1:] or names)
-        return
-    root = next((parent for parent in importer.parents if parent.name == top), None)
-    if root is not None:
+    if top == PACKAGE.name and names:
+        yield from _of_package(names)
+    elif root := next((parent for parent in importer.parents if parent.name == top), None):
         module = _module_file(root, names)
         if module is not None and module.name.startswith("_") and module.name != "__init__.py":
             yield module.resolve()
@@ -101,25 +98,31 @@ def _module_file(folder, names):
     return None
 
 
-def _of_package(folder, names):
-    """The files of the package behind a name in one of its folders."""
+def _of_package(names):
+    """The files behind a name of the package, which may be one that it shows of a subpackage."""
+    home = names[0]
+    if not _exists(PACKAGE, home):
+        shown = (init.parent.name for init in sorted(PACKAGE.glob("*/__init__.py")))
+        home = next((sub for sub in shown if names[0] in _public(PACKAGE / sub)), None)
+        names = [home, *names]
+    if home is None:  # of unknown origin: all of the package, to be safe
+        homes = [sub for sub in PACKAGE.iterdir() if sub.is_dir() and sub.name != "lab"]
+        for sub in homes if not names[1].startswith("__") else ():
+            yield from _in_folder(sub, [])
+    elif home != "lab":
+        yield from _in_folder(PACKAGE / home, names[1:])
+
+
+def _in_folder(folder, names):
+    """The files behind a name in a folder of the package."""
     if (file := folder.with_suffix(".py")).is_file():
         yield file.resolve()
-    elif folder.is_dir():
-        if names and _exists(folder, names[0]):
-            yield from _of_package(folder / names[0], names[1:])
-        elif names and names[0] in (public := _public(folder)):
-            yield public[names[0]].resolve()
-        else:  # all of it, or a name whose origin is not known
-            yield from (path.resolve() for path in sorted(folder.rglob("*.py")))
-
-
-def _subpackage_of(name):
-    """The subpackage that defines a name which the package itself shows; else the name."""
-    if _exists(PACKAGE, name):
-        return name
-    homes = (init.parent.name for init in sorted(PACKAGE.glob("*/__init__.py")))
-    return next((home for home in homes if name in _public(PACKAGE / home)), name)
+    elif names and _exists(folder, names[0]):
+        yield from _in_folder(folder / names[0], names[1:])
+    elif names and names[0] in (public := _public(folder)):
+        yield public[names[0]].resolve()
+    else:  # all of it, or a name whose origin is not known
+        yield from (path.resolve() for path in sorted(folder.rglob("*.py")))
 
 
 def _exists(folder, name):

@@ -1,4 +1,4 @@
-"""Who does the work: processes of this machine, or those of a Dask cluster."""
+"""Executors: processes of this machine, or those of a Dask cluster."""
 
 import os
 import signal
@@ -9,26 +9,27 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 
-from sgdnoise.lab._sweep._conduct import Lasting
+from sgdnoise.lab._sweep._conduct import RenewableExecutor
 
 THREADS = {
     "OMP_NUM_THREADS": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
-PATIENCE = 20  # seconds in which a scheduler must answer
+TIMEOUT = 20  # seconds in which a scheduler must answer
 
 
 @contextmanager
 def workers(jobs: int, cluster: str | None = None):
-    """An executor that outlives its workers: processes of one thread each, or Dask's at an address.
+    """An executor that replaces lost workers, as a context.
 
-    The processes end with this one however it ends.  Raises ValueError for no process, or where
-    no scheduler answers.
+    jobs: the number of processes, of one thread each; they end with this one, however it ends.
+    cluster: the address of a Dask scheduler, whose workers replace them.
+    Raises ValueError for no process, or if no scheduler answers.
     """
     if jobs < 1:
         raise ValueError(f"at least one process must do the work, not {jobs}")
     start = partial(_processes, jobs) if cluster is None else partial(_dask, cluster)
-    with Lasting(start) as pool:
+    with RenewableExecutor(start) as pool:
         yield pool
 
 
@@ -36,10 +37,10 @@ def workers(jobs: int, cluster: str | None = None):
 def _processes(jobs):
     os.environ.update({k: os.environ.get(k, v) for k, v in THREADS.items()})
     pool = ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
+        jobs, mp_context=get_context("spawn"), initializer=_end_with_parent, initargs=(os.getpid(),)
     )
     try:
-        with _deaf():
+        with _ignoring_interrupts():
             for _ in range(jobs):
                 pool.submit(int)  # starts a process
         yield pool
@@ -58,22 +59,22 @@ def _dask(address):
     except ImportError:
         raise ValueError("a cluster needs Dask: pip install 'sgdnoise[cluster]'") from None
     try:
-        client = Client(address, timeout=PATIENCE)
+        client = Client(address, timeout=TIMEOUT)
     except (OSError, ValueError) as error:
         text = str(error).rstrip(".")
         raise ValueError(f"no Dask scheduler answers at {address}: {text}"[:200]) from None
     pool, scheduler = client.get_executor(pure=False), client.scheduler_comm
-    # a client that has lost its scheduler, even for a moment, does not end every future it had
+    # A client that has lost its scheduler, even for a moment, does not end all of its futures.
     pool.alive = lambda: client.status == "running" and client.scheduler_comm is scheduler
     try:
         yield pool
     finally:
-        client.close(timeout=PATIENCE)
+        client.close(timeout=TIMEOUT)
 
 
 @contextmanager
-def _deaf():
-    """Processes started in here do not hear Ctrl-C, which is their parent's to answer."""
+def _ignoring_interrupts():
+    """Processes that start in the body ignore Ctrl-C, which their parent answers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -84,8 +85,8 @@ def _deaf():
         signal.signal(signal.SIGINT, before)
 
 
-def _follow(parent):
-    """End this process when its parent is gone: kill -9 leaves nobody behind."""
+def _end_with_parent(parent):
+    """End this process when its parent has ended, even by kill -9."""
 
     def watch():
         while os.getppid() == parent:

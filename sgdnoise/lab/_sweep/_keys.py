@@ -1,4 +1,4 @@
-"""Points of a grid, and names for them that every process and machine would give."""
+"""Points of a grid, and keys for them that are the same in every process and on every machine."""
 
 import hashlib
 import inspect
@@ -20,16 +20,16 @@ def points(grid: dict) -> Iterator[dict]:
 
 
 def fingerprint(**arguments) -> str:
-    """A short name for arguments and package version: equal names mean equal runs.
+    """A hash of arguments and of the package version: equal hashes mean equal runs.
 
-    Raises ValueError for what has no lasting name, as a bare object.
+    Raises ValueError for objects without a text that another process would give them.
     """
-    whole = canonical_text({"version": __version__, **arguments})
-    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+    text = canonical_text({"version": __version__, **arguments})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def spawn_generator(seed: int, point: dict) -> np.random.Generator:
-    """The generator of a point, spawned from one root by what the point is, not by its place."""
+    """The generator of a point, which depends on the point and on the seed, not on the order."""
     words = np.frombuffer(hashlib.sha256(canonical_text(point).encode()).digest(), "<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=words))
 
@@ -45,7 +45,7 @@ def source_file(run) -> Path:
 
 
 def study_key(run, seed: int | None) -> str:
-    """A name for a function, what is bound in it, the code that it runs, and a seed."""
+    """A hash of a function, of the values bound in it, of the code that it runs, and of a seed."""
     function = run
     while isinstance(function, partial):
         function = function.func
@@ -54,7 +54,7 @@ def study_key(run, seed: int | None) -> str:
 
 
 def canonical_text(value) -> str:
-    """Any value as JSON, whatever the order of its names.  Raises ValueError as `fingerprint`."""
+    """A value as JSON with sorted names.  Raises ValueError as `fingerprint` does."""
     return json.dumps(value, sort_keys=True, default=_named)
 
 
@@ -65,6 +65,6 @@ def _named(value):
         return [value.func, value.args, value.keywords]
     if inspect.isroutine(value) or inspect.isclass(value):
         return f"{value.__module__}.{value.__qualname__}"
-    if " at 0x" in (found := str(value)):
+    if " at 0x" in (text := str(value)):
         raise ValueError(f"a {type(value).__name__} has no name that another process would know")
-    return found
+    return text

@@ -1,7 +1,8 @@
-"""What the folder of a sweep holds: the points that are done, those that failed, and how far it is.
+"""The folder of a sweep: points that are finished, points that failed, and the progress.
 
-sweep-HASH.json is what was asked for, point-KEY.nc and points-HASH-COUNT.nc what was found,
-failed-KEY.json what was not, alive-ID.json the sign of life of a sweep, running-ID-NAME a worker's.
+sweep-HASH.json is the plan of a sweep; point-KEY.nc and points-HASH-COUNT.nc are finished points;
+failed-KEY.json are failures; alive-ID.json and running-ID-NAME are signs of life of a sweep and of
+its workers.
 """
 
 import json
@@ -10,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sgdnoise.lab._store import atomic_write, checksum_ok, on_grid, read_result
+from sgdnoise.core._files import atomic_write
+from sgdnoise.lab._store import checksum_ok, on_grid, read_result
 from sgdnoise.lab._sweep._keys import canonical_text, fingerprint, points
 from sgdnoise.lab._sweep._worker import Failure
 
@@ -18,7 +20,10 @@ BEAT, STALE = 5.0, 60.0  # seconds between signs of life, and after which a swee
 
 
 class Status(NamedTuple):
-    """How far a sweep is, in points; `seconds` to go at the present speed, nan where none runs."""
+    """The progress of a sweep, in points.
+
+    seconds: the time left at the present speed, or nan if nothing runs.
+    """
 
     total: int
     done: int
@@ -29,17 +34,17 @@ class Status(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is asked of a folder: the points of a grid, by the keys that a study gives them."""
+    """The points of a grid, by the keys that their study gives them."""
 
     grid: dict
     keys: list[str]
 
 
 def plan(folder: Path, study: str, grid: dict) -> Plan:
-    """The plan of a sweep, written into its folder for others to read."""
-    asked = {"study": study, "grid": list(grid.items())}
-    with atomic_write(folder / f"sweep-{fingerprint(**asked)}.json") as new:
-        new.write_text(canonical_text(asked))
+    """The plan of a sweep, after it was written into the folder."""
+    wanted = {"study": study, "grid": list(grid.items())}
+    with atomic_write(folder / f"sweep-{fingerprint(**wanted)}.json") as new:
+        new.write_text(canonical_text(wanted))
     return _plan(study, grid)
 
 
@@ -48,43 +53,46 @@ def _plan(study, grid):
 
 
 def _latest(folder):
-    """The plan written last."""
-    found = max(folder.glob("sweep-*.json"), key=lambda file: file.stat().st_mtime, default=None)
-    if found is None:
+    """The newest plan of a folder."""
+    newest = max(folder.glob("sweep-*.json"), key=lambda file: file.stat().st_mtime, default=None)
+    if newest is None:
         raise ValueError(f"there is no sweep in the folder {folder}")
-    asked = json.loads(found.read_text())
-    return _plan(asked["study"], dict(asked["grid"]))
+    wanted = json.loads(newest.read_text())
+    return _plan(wanted["study"], dict(wanted["grid"]))
 
 
-def collect(folder, asked: Plan | None = None, *, missing: str = "raise") -> Any:
-    """The Dataset of a sweep along the axes of its grid, from its folder; the last plan's if many.
+def collect(folder, wanted: Plan | None = None, *, missing: str = "raise") -> Any:
+    """Read the Dataset of a sweep from its folder, along the axes of its grid.
 
-    missing: "nan" gives nan for points that are not there, where otherwise ValueError is raised.
+    It is the sweep that was started last.  missing: "nan" gives nan for points that are not
+    finished; otherwise they raise ValueError.
     """
     folder = Path(folder)
-    asked = asked or _latest(folder)
-    found = [part for path in _files(folder, asked.keys) if (part := _whole(path)) is not None]
-    there = {key for part in found for key in _keys(part)}
-    gone = sum(key not in there for key in asked.keys)
-    if gone == len(asked.keys) or (gone and missing != "nan"):
+    wanted = wanted or _latest(folder)
+    blocks = [
+        block for path in _files(folder, wanted.keys) if (block := _complete(path)) is not None
+    ]
+    stored = {key for block in blocks for key in _keys(block)}
+    n, n_missing = len(wanted.keys), sum(key not in stored for key in wanted.keys)
+    if n_missing == n or (n_missing and missing != "nan"):
         raise ValueError(
-            f"{gone} of {len(asked.keys)} points are not in {folder}, a folder that all workers "
-            "must see; the sweep started again computes them"
+            f"{n_missing} of {n} points are not in {folder}, a folder that all workers must see; "
+            "the sweep started again computes them"
         )
-    return on_grid(found, [int(key, 16) for key in asked.keys], asked.grid)
+    return on_grid(blocks, [int(key, 16) for key in wanted.keys], wanted.grid)
 
 
 def stored_keys(folder: Path) -> set[str]:
-    """The keys of all points whose files are there, whole and undamaged."""
-    ones = {
+    """The keys of all points with a complete file."""
+    single = {
         path.stem.removeprefix("point-") for path in folder.glob("point-*.nc") if checksum_ok(path)
     }
-    several = (_whole(path) for path in folder.glob("points-*.nc"))
-    return ones | {key for part in several if part is not None for key in _keys(part)}
+    blocks = (_complete(path) for path in folder.glob("points-*.nc"))
+    return single | {key for block in blocks if block is not None for key in _keys(block)}
 
 
 def status(folder) -> Status:
-    """How far the last sweep of a folder is, whoever runs it.  Raises ValueError where none is."""
+    """The progress of the newest sweep of a folder.  Raises ValueError if there is none."""
     folder = Path(folder)
     keys = set(_latest(folder).keys)
     done = keys & stored_keys(folder)
@@ -92,27 +100,27 @@ def status(folder) -> Status:
     failed -= done
     alive = _alive(folder)
     logs = [log for log in folder.glob("running-*") if log.name.split("-")[1] in alive]
-    open_ = len(keys) - len(done) - len(failed)
-    running = min(open_, sum(_count(log.name) for log in logs))
+    unfinished = len(keys) - len(done) - len(failed)
+    running = min(unfinished, sum(_count(log.name) for log in logs))
     speed = sum((len(done) - s["before"]) / (time.time() - s["began"]) for s in alive.values())
-    seconds = open_ / speed if speed > 0 else math.nan
-    return Status(len(keys), len(done), running, len(failed), open_ - running, seconds)
+    seconds = unfinished / speed if speed > 0 else math.nan
+    return Status(len(keys), len(done), running, len(failed), unfinished - running, seconds)
 
 
 def tally(folder) -> tuple[int, int]:
-    """How many points are done, and how many failed, in a folder and those in it: by file names."""
+    """The numbers of finished and failed points of a folder and its subfolders, by file names."""
     folder = Path(folder)
     done = sum(_count(path.stem) for path in folder.rglob("point*.nc"))
     return done, sum(1 for _ in folder.rglob("failed-*.json"))
 
 
 def failures(folder) -> list[Failure]:
-    """The points that failed, as the folder has them, in no order."""
+    """The failures that are recorded in a folder, in no order."""
     return [Failure(**json.loads(file.read_text())) for file in Path(folder).glob("failed-*.json")]
 
 
 def remove_stale(folder: Path) -> None:
-    """Take away the signs of life of sweeps that are dead."""
+    """Remove the signs of life of sweeps that have ended."""
     alive = _alive(folder)
     for file in (*folder.glob("alive-*.json"), *folder.glob("running-*")):
         if file.stem.split("-")[1] not in alive:
@@ -120,30 +128,30 @@ def remove_stale(folder: Path) -> None:
 
 
 def _alive(folder):
-    """Sweep -> what it wrote when it began, of those that give signs of life."""
-    found = {}
+    """Sweep -> its record of the start, for sweeps that run now."""
+    alive = {}
     for file in folder.glob("alive-*.json"):
         try:
             if time.time() - file.stat().st_mtime < STALE:
-                found[file.stem.removeprefix("alive-")] = json.loads(file.read_text())
+                alive[file.stem.removeprefix("alive-")] = json.loads(file.read_text())
         except (FileNotFoundError, ValueError):  # it ended, or begins, at this moment
             continue
-    return found
+    return alive
 
 
 def _count(name):
-    """Of how many points a file is, by its name."""
+    """The number of points of a file, from its name."""
     return int(name.rsplit("-", 1)[1]) if "points-" in name else 1
 
 
 def _files(folder, keys):
     known = set(keys)
-    ones = (p for p in folder.glob("point-*.nc") if p.stem.removeprefix("point-") in known)
-    return [*sorted(ones), *sorted(folder.glob("points-*.nc"))]
+    single = (p for p in folder.glob("point-*.nc") if p.stem.removeprefix("point-") in known)
+    return [*sorted(single), *sorted(folder.glob("points-*.nc"))]
 
 
-def _whole(path):
-    """The Dataset of a file that is there and undamaged, else None."""
+def _complete(path):
+    """The Dataset of a complete file, else None."""
     try:
         return read_result(path, sealed=True)
     except (FileNotFoundError, ValueError):

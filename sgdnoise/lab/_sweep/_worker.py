@@ -1,6 +1,6 @@
-"""What a worker does: it runs some points and keeps what they find, each file whole or absent.
+"""A worker runs some points and stores their Datasets; each file is complete or absent.
 
-No more than failures go back, as values: an exception of a future means that the engine failed.
+It returns failures as values, so that an exception of a future means that the executor failed.
 """
 
 import faulthandler
@@ -18,11 +18,11 @@ import numpy as np
 from sgdnoise.lab._store import provenance, signature, stacked, write_result
 from sgdnoise.lab._sweep._keys import canonical_text, fingerprint, spawn_generator
 
-DRIVEN: dict[str, int] = {}  # sweep -> the process that conducts it
+CONDUCTORS: dict[str, int] = {}  # sweep -> the process that conducts it
 
 
 class Failure(NamedTuple):
-    """A point that raised, took too long, or took its process with it again and again."""
+    """A point that raised an exception, took too long, or ended its process several times."""
 
     point: dict
     error: str
@@ -30,7 +30,7 @@ class Failure(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What a worker must know."""
+    """The work of a sweep, as a worker needs it."""
 
     run: Callable[..., Any]
     study: str
@@ -42,68 +42,68 @@ class Job(NamedTuple):
     def key(self, point: dict) -> str:
         return fingerprint(study=self.study, point=point)
 
-    def name(self, some: list[dict]) -> str:
+    def name(self, points: list[dict]) -> str:
         """point-KEY for one point, points-HASH-COUNT for several."""
-        keys = [self.key(point) for point in some]
-        one = len(keys) == 1
-        return f"point-{keys[0]}" if one else f"points-{fingerprint(keys=keys)}-{len(keys)}"
+        keys = [self.key(point) for point in points]
+        single = len(keys) == 1
+        return f"point-{keys[0]}" if single else f"points-{fingerprint(keys=keys)}-{len(keys)}"
 
-    def path(self, some: list[dict]) -> Path:
-        return self.folder / f"{self.name(some)}.nc"
+    def path(self, points: list[dict]) -> Path:
+        return self.folder / f"{self.name(points)}.nc"
 
-    def log(self, some: list[dict]) -> Path:
-        """The file that says, while they run, at which of these points a worker is."""
-        return self.folder / f"running-{self.sweep}-{self.name(some)}"
+    def log(self, points: list[dict]) -> Path:
+        """The file that tells, during the run, at which of these points a worker is."""
+        return self.folder / f"running-{self.sweep}-{self.name(points)}"
 
 
-def work(job: Job, some: list[dict], _attempt: int) -> list[Failure]:
-    """Run some points, keep what they find, and return what failed.
+def work(job: Job, points: list[dict], _attempt: int) -> list[Failure]:
+    """Run some points, store their Datasets, and return the failures.
 
-    The attempt is there so that no engine takes this for what it has run before.
+    The number of the attempt makes tasks distinct for executors that cache results.
     """
-    if job.limit is not None and DRIVEN.get(job.sweep) == os.getpid():
+    if job.limit is not None and CONDUCTORS.get(job.sweep) == os.getpid():
         sentence = "ValueError: a time limit needs an executor of other processes"
-        return [Failure(point, sentence, "") for point in some]
-    if (known := late(job, some)) is not None:  # an engine that tried again by itself
-        return [known, *work(job, [p for p in some if p != known.point], _attempt)]
-    found, failures = [], []
-    with open(job.log(some), "wb", buffering=0) as log:
-        for place, point in enumerate(some):
+        return [Failure(point, sentence, "") for point in points]
+    if (failure := timed_out(job, points)) is not None:  # the executor itself tried again
+        return [failure, *work(job, [p for p in points if p != failure.point], _attempt)]
+    results, failures = [], []
+    with open(job.log(points), "wb", buffering=0) as log:
+        for place, point in enumerate(points):
             with suppress(OSError):
                 log.write(b"%d\n" % place)
             try:
-                with _within(job.limit, log):
-                    found.append(_found(job, point))
+                with _with_limit(job.limit, log):
+                    results.append(_result(job, point))
             except (Exception, SystemExit) as error:
                 failures.append(_failure(point, error))
-    for _, alike in groupby(found, lambda each: signature(each[1])):
-        failures += _keep(job, list(alike))
-    job.log(some).unlink(missing_ok=True)
+    for _, similar in groupby(results, lambda result: signature(result[1])):
+        failures += _store(job, list(similar))
+    job.log(points).unlink(missing_ok=True)
     return failures
 
 
-def _found(job, point):
+def _result(job, point):
     """The point, its Dataset, and the wall and CPU seconds that it took."""
-    drawn = {} if job.seed is None else {"rng": spawn_generator(job.seed, point)}
+    generator = {} if job.seed is None else {"rng": spawn_generator(job.seed, point)}
     began, cpu = time.perf_counter(), time.process_time()
-    dataset = job.run(**point, **drawn)
+    dataset = job.run(**point, **generator)
     if not hasattr(dataset, "data_vars"):
         raise TypeError(f"a run returns a Dataset, not a {type(dataset).__name__}")
     return point, dataset, time.perf_counter() - began, time.process_time() - cpu
 
 
-def _keep(job, found):
-    """Write alike Datasets as one file; the failures where that cannot be, as on a full disk."""
-    some, datasets, seconds, cpu = map(list, zip(*found, strict=True))
+def _store(job, results):
+    """Write Datasets of one signature as one file; the failures if that fails (a full disk)."""
+    points, datasets, seconds, cpu = map(list, zip(*results, strict=True))
     try:
-        keys = np.asarray([int(job.key(point), 16) for point in some], np.uint64)
-        whole = stacked(datasets, keys, [canonical_text(point) for point in some])
-        device = whole.attrs.get("device", "")
-        origin = provenance({"points": len(some)}, device, seed=job.seed)
+        keys = np.asarray([int(job.key(point), 16) for point in points], np.uint64)
+        block = stacked(datasets, keys, [canonical_text(point) for point in points])
+        device = block.attrs.get("device", "")
+        origin = provenance({"points": len(points)}, device, seed=job.seed)
         spent = {"seconds": sum(seconds), "cpu_seconds": sum(cpu)}
-        write_result(whole, job.path(some), **origin, **spent, study=job.study)
+        write_result(block, job.path(points), **origin, **spent, study=job.study)
     except Exception as error:
-        return [_failure(point, error) for point in some]
+        return [_failure(point, error) for point in points]
     return []
 
 
@@ -113,8 +113,8 @@ def _failure(point, error) -> Failure:
 
 
 @contextmanager
-def _within(limit, log):
-    """End this process if the body takes too long, where it is written to `log`."""
+def _with_limit(limit, log):
+    """End this process if the body takes too long; `log` then has its traceback."""
     if limit is not None:
         faulthandler.dump_traceback_later(limit, exit=True, file=log)
     try:
@@ -124,16 +124,16 @@ def _within(limit, log):
             faulthandler.cancel_dump_traceback_later()
 
 
-def late(job: Job, some: list[dict]) -> Failure | None:
-    """The point at which a process was ended by the time limit, as its log says."""
-    place, dump = last(job.log(some))
+def timed_out(job: Job, points: list[dict]) -> Failure | None:
+    """The failure of the point at which the time limit ended a process, according to its log."""
+    place, dump = last_begun(job.log(points))
     if place is None or "Timeout" not in dump:
         return None
-    return Failure(some[place], f"TimeoutError: not done in {job.limit:g} seconds", dump)
+    return Failure(points[place], f"TimeoutError: not done in {job.limit:g} seconds", dump)
 
 
-def last(log: Path) -> tuple[int | None, str]:
-    """The place of the point begun last, and what the log says of it; None where none was."""
+def last_begun(log: Path) -> tuple[int | None, str]:
+    """The place of the point that began last, or None, and the text after it in the log."""
     try:
         lines = log.read_text().splitlines()
     except FileNotFoundError:

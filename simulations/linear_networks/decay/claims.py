@@ -155,7 +155,7 @@ def tables(results: xr.Dataset) -> list[Table]:
                 f"{float(setting.amplification):.3f}",
                 f"{float(setting.sharpness):.2f}",
                 f"{float(setting.haste):.2f}",
-                f"{slope.value:.3f} ± {slope.stderr:.3f}" if slope else "-",
+                f"{slope.value:.3f} ± {slope.stderr:.3f}" if slope is not None else "-",
                 f"{irrelevant.value:.3f} ± {irrelevant.stderr:.3f}",
                 f"{float(setting.ratio.isel(watch=-1).mean()):.3f}",
             )
