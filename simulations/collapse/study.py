@@ -18,21 +18,8 @@ from sgdnoise.theory import (
     lyapunov_of_unit_small_rate,
     origin_exponent,
 )
+from simulations.collapse import _chains as units
 from simulations.collapse import claims, figure
-from simulations.collapse._chains import (
-    COLLAPSED,
-    LABEL_NOISE,
-    SEPARATION,
-    SLOPE,
-    TINY,
-    curvatures,
-    layer_step,
-    rescaled,
-    simulate_chains,
-    stationary_weight,
-    twins_step,
-    unit_step,
-)
 
 LAYER_BATCH = 4
 BLOCKS = 10  # of a run near a set; the first is discarded
@@ -41,11 +28,11 @@ RECORDS = 40  # moments at which a network is recorded
 
 def unit(batch: int, *, rates, chains: int, steps: int, seed: int) -> xr.Dataset:
     """Growth of the distance to zero of units far below all that they could learn."""
-    start = np.tile([TINY, 0.0, 0.0], (chains * len(rates), 1))
-    step = partial(unit_step, batch=batch)
+    start = np.tile([units.TINY, 0.0, 0.0], (chains * len(rates), 1))
+    step = partial(units.unit_step, batch=batch)
     growth = growth_rates(step, 2 * batch, start, rates, steps, (seed, 1, batch))
     exact, small = (
-        [exponent(SLOPE, LABEL_NOISE, rate, batch) for rate in rates]
+        [exponent(units.SLOPE, units.LABEL_NOISE, rate, batch) for rate in rates]
         for exponent in (lyapunov_of_unit, lyapunov_of_unit_small_rate)
     )
     theory = {"unit_exact": ("rate", exact), "unit_small": ("rate", small)}
@@ -58,11 +45,13 @@ def networks(batch: int, *, rates, nets: int, net_steps: int, seed: int) -> xr.D
     every = max(1, net_steps // RECORDS)
     rng = np.random.default_rng([seed, batch])
     start = 0.3 * rng.normal(size=(nets * len(rates), 2))
-    step, key = partial(unit_step, batch=batch), (seed, 2, batch)
-    paths = simulate_chains(step, 2 * batch, start, rates, key, steps=RECORDS * every, every=every)
+    step, key = partial(units.unit_step, batch=batch), (seed, 2, batch)
+    paths = units.simulate_chains(
+        step, 2 * batch, start, rates, key, steps=RECORDS * every, every=every
+    )
     weights = np.abs(paths).reshape(len(rates), nets, RECORDS, 2)
     finite = np.isfinite(weights).all(-1)
-    collapsed = finite & (weights.max(-1) < COLLAPSED)
+    collapsed = finite & (weights.max(-1) < units.COLLAPSED)
     with np.errstate(divide="ignore"):  # weights may be zero in double precision
         size = np.nanmedian(np.where(finite, np.log10(weights).sum(-1), np.nan), axis=1)
     return xr.Dataset(
@@ -79,19 +68,21 @@ def networks(batch: int, *, rates, nets: int, net_steps: int, seed: int) -> xr.D
 
 def twins(batch: int, *, rates, chains: int, steps: int, seed: int) -> xr.Dataset:
     """Growth of the difference of two units, against curvatures on the path and at the minimum."""
-    weight, n = stationary_weight(), len(rates)
-    first = [weight - SEPARATION, weight + SEPARATION, 0.0, 0.0]
+    weight, n = units.stationary_weight(), len(rates)
+    first = [weight - units.SEPARATION, weight + units.SEPARATION, 0.0, 0.0]
     start = np.tile(first, (chains // 5 * n, 1))
-    step, key = partial(twins_step, batch=batch), (seed, 3, batch)
+    step, key = partial(units.twins_step, batch=batch), (seed, 3, batch)
     setting = {"steps": steps, "every": 1, "observe": lambda theta: theta[2:]}
-    paths = simulate_chains(step, 2 * batch, start, rates, key, **setting)[:, steps // BLOCKS :]
+    paths = units.simulate_chains(step, 2 * batch, start, rates, key, **setting)[
+        :, steps // BLOCKS :
+    ]
     growth = [g.mean(1) for g in np.split(paths[..., 1], n)]
     predicted = [
         np.asarray([lyapunov_exponent(h, rate).value for h in curvature])
         for rate, curvature in zip(rates, np.split(paths[..., 0], n), strict=True)
     ]
     rng = np.random.default_rng([seed, 5, batch])
-    stationary = curvatures(weight, rng.normal(size=(2, 100 * batch * chains)))
+    stationary = units.curvatures(weight, rng.normal(size=(2, 100 * batch * chains)))
     at_minimum = [lyapunov_exponent(stationary, rate, batch) for rate in rates]
     differences = [mean(g - p) for g, p in zip(growth, predicted, strict=True)]
     return xr.Dataset(
@@ -108,12 +99,12 @@ def layer(width: int, *, strengths, chains: int, steps: int, seed: int) -> xr.Da
     There are `width` white inputs and as many outputs; weights start balanced, which they stay at
     a width of 1.
     """
-    rates = [c * LAYER_BATCH**0.5 / LABEL_NOISE for c in strengths]
+    rates = [c * LAYER_BATCH**0.5 / units.LABEL_NOISE for c in strengths]
     start = np.zeros((chains * len(rates), 2 * width + 1))
-    start[:, [0, width]] = TINY
-    step, key = partial(layer_step, batch=LAYER_BATCH, width=width), (seed, 6, width)
+    start[:, [0, width]] = units.TINY
+    step, key = partial(units.layer_step, batch=LAYER_BATCH, width=width), (seed, 6, width)
     growth = growth_rates(step, 2 * LAYER_BATCH * width, start, rates, steps, key)
-    base = [origin_exponent(width, LABEL_NOISE, rate, LAYER_BATCH) for rate in rates]
+    base = [origin_exponent(width, units.LABEL_NOISE, rate, LAYER_BATCH) for rate in rates]
     refined = [lyapunov_of_layer(width, c, LAYER_BATCH) for c in strengths]
     theory = {"layer_base": ("strength", base), "layer_refined": ("strength", refined)}
     variables = estimate_variables("layer_growth", growth, "strength") | theory
@@ -124,7 +115,7 @@ def growth_rates(step, width, start, rates, steps, key):
     """Growth per step of the logarithm of the norm, an Estimate at each rate."""
     every = steps // BLOCKS
     setting = {"steps": BLOCKS * every, "every": every, "observe": lambda theta: theta[-1]}
-    logs = simulate_chains(rescaled(step), width, start, rates, key, **setting)
+    logs = units.simulate_chains(units.rescaled(step), width, start, rates, key, **setting)
     growth = (logs[:, -1] - logs[:, 0]) / ((BLOCKS - 1) * every)
     return [mean(g) for g in np.split(growth, len(rates))]
 

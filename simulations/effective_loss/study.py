@@ -18,16 +18,9 @@ from sgdnoise.lab import Study, option
 from sgdnoise.nets.models import mlp, resnet, vgg
 from sgdnoise.theory import residual_amplification
 from simulations import _vision as vision
+from simulations.effective_loss import _steps as training_steps
 from simulations.effective_loss import claims, figure
 from simulations.effective_loss._nets import convolutional, participation, perceptrons
-from simulations.effective_loss._steps import (
-    Training,
-    descend,
-    differentiable,
-    largest_curvature,
-    recorded,
-    updates,
-)
 
 SHAPES = ("label", "isotropic", "diagonal")  # only the first where labels have no noise
 MODES = (*SHAPES, "prediction", "none")
@@ -86,13 +79,15 @@ def networks_and_data(task: Task, seeds, *, channels, images, data, pixels):
     return nets, np.stack([d.inputs for d in sets]), np.stack([d.targets for d in sets])
 
 
-def training_of(task: Task, *, seeds: int, seed: int, device: str, **size) -> Training:
+def training_of(
+    task: Task, *, seeds: int, seed: int, device: str, **size
+) -> training_steps.Training:
     """A task with its networks at their initial weights."""
     nets, *data = networks_and_data(task, range(seed, seed + seeds), **size)
     x, y = (torch.asarray(array, dtype=torch.float32, device=device) for array in data)
     nets = nets._replace(start=tuple(t.to(device) for t in nets.start))
     generator = torch.Generator(device).manual_seed(seed)
-    return Training(nets, x, y, task.batch, task.label_noise, generator)
+    return training_steps.Training(nets, x, y, task.batch, task.label_noise, generator)
 
 
 def rate_in_regime(task: Task, trace: float, curvature: float, outputs: int) -> float:
@@ -122,8 +117,8 @@ def run(
     setting = shortened(TASKS[task], share)
     size = {"channels": channels, "images": images, "data": data, "pixels": pixels}
     training = training_of(setting, seeds=seeds, seed=seed, device=device, **size)
-    theta = descend(training.loss, training.nets.start, *setting.learning)
-    curvature = largest_curvature(training, theta)
+    theta = training_steps.descend(training.loss, training.nets.start, *setting.learning)
+    curvature = training_steps.largest_curvature(training, theta)
     signs = [training.signs() for _ in range(PROBES)]
     first = measures(training, signs, theta, setting.learning[0], setting.quench)
     trace, outputs = first["trace"], training.y.shape[2]
@@ -132,8 +127,8 @@ def run(
     every = max(1, round(setting.steps / RECORDS / speedup)) * speedup
     shapes = SHAPES if setting.label_noise else SHAPES[:1]
     observe = partial(measures, training, signs, rate=speedup * rate, quench=setting.quench)
-    modes = updates(training, shapes, rate, every, speedup)
-    records = recorded(modes, theta, observe, RECORDS)
+    modes = training_steps.updates(training, shapes, rate, every, speedup)
+    records = training_steps.recorded(modes, theta, observe, RECORDS)
     u = residual_amplification(rate, trace, training.batch, outputs)
     return dataset(records, first, every).assign(
         rate=rate,
@@ -144,10 +139,10 @@ def run(
     )
 
 
-def measures(training: Training, signs, theta, rate: float, quench: int) -> dict:
+def measures(training: training_steps.Training, signs, theta, rate: float, quench: int) -> dict:
     """PR of the layers, as they are and after a quench on the loss; Tr H and loss after it."""
-    quenched = descend(training.loss, theta, rate, quench)
-    leaves = differentiable(quenched)
+    quenched = training_steps.descend(training.loss, theta, rate, quench)
+    leaves = training_steps.differentiable(quenched)
     exact = training.nets.square is not None  # then all signs give the same
     traces = [
         training.nets.trace(leaves, training.x, z).detach() for z in signs[: 1 if exact else None]
@@ -160,7 +155,7 @@ def measures(training: Training, signs, theta, rate: float, quench: int) -> dict
     }
 
 
-def ratios(training: Training, theta):
+def ratios(training: training_steps.Training, theta):
     """PR of each hidden layer, missing where there is none.  (k, layer)"""
     with torch.no_grad():
         hidden = training.nets.layers(theta, training.x)[:-1]

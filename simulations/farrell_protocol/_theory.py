@@ -2,16 +2,7 @@
 
 import numpy as np
 
-from simulations.farrell_protocol._task import (
-    CLUSTER_STD,
-    EPOCH,
-    OUTPUTS,
-    RECORDS,
-    UNITS,
-    clusters,
-    initial_weights,
-    targets,
-)
+from simulations.farrell_protocol import _task as task
 
 MIN_DECAY = 5.0  # rate x smallest variance of clusters x half the steps, of a learnt task
 
@@ -26,14 +17,16 @@ class Theory:
     """
 
     def __init__(self, net, rate, batch, label_noise):
-        points, y, initial = clusters(net), targets(), initial_weights(net)
-        moment = points.T @ points / len(points) + CLUSTER_STD**2 * np.eye(points.shape[1])
+        points, y, initial = task.clusters(net), task.targets(), task.initial_weights(net)
+        moment = points.T @ points / len(points) + task.CLUSTER_STD**2 * np.eye(points.shape[1])
         self.values, self.basis = np.linalg.eigh(moment)
         self.mean = self.basis.T @ points.mean(0)
         self.u = rate * self.values.sum() / (2 * batch)
-        residual = (_unexplained(points, y, moment) + _unlearnt(points, initial)) / OUTPUTS
+        residual = (_unexplained(points, y, moment) + _unlearnt(points, initial)) / task.OUTPUTS
         self.variance = (label_noise**2 + residual) / max(1 - self.u, 1e-9)
-        self.decay = rate**2 * OUTPUTS * self.variance * self.values / batch  # of power, per step
+        self.decay = (
+            rate**2 * task.OUTPUTS * self.variance * self.values / batch
+        )  # of power, per step
         self.decay *= 2 / (2 - rate * self.values)
         self.rate, self.batch = rate, batch
 
@@ -48,14 +41,14 @@ class Theory:
         values = np.linalg.eigvalsh(root[:, None] * covariance * root)
         return float(values.sum() ** 2 / (values**2).sum())
 
-    def jitter(self, every=EPOCH // RECORDS, records=RECORDS):
+    def jitter(self, every=task.EPOCH // task.RECORDS, records=task.RECORDS):
         """Mean over the weights of the variance over so many records, `every` steps apart."""
         stationary = self.rate * self.variance / self.batch / (2 - self.rate * self.values)
         decay = (1 - self.rate * self.values) ** every
         lags = np.arange(1, records)
         weights = 2 * (records - lags) / (records * (records - 1))
         correlation = (weights * decay[:, None] ** lags).sum(1)
-        return float((stationary * (1 - correlation)).sum() / UNITS)
+        return float((stationary * (1 - correlation)).sum() / task.UNITS)
 
     def learnt(self, steps):
         """Whether half of the steps suffice for the slowest direction of the clusters."""
@@ -73,4 +66,4 @@ def _unlearnt(points, initial):
     """Power of the outputs of the initial W V off the clusters."""
     along = np.linalg.qr(points.T)[0]
     product = initial["w"] @ initial["v"]
-    return CLUSTER_STD**2 * ((product - along @ (along.T @ product)) ** 2).sum()
+    return task.CLUSTER_STD**2 * ((product - along @ (along.T @ product)) ** 2).sum()

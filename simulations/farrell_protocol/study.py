@@ -9,19 +9,8 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.lab import Study, option
+from simulations.farrell_protocol import _task as task
 from simulations.farrell_protocol import claims, figure
-from simulations.farrell_protocol._task import (
-    CLUSTER_STD,
-    CLUSTERS,
-    EPOCH,
-    INPUTS,
-    OUTPUTS,
-    RATES,
-    RECORDS,
-    clusters,
-    initial_weights,
-    targets,
-)
 from simulations.farrell_protocol._theory import Theory
 
 DIVERGED = 1e6  # weights beyond it have diverged
@@ -33,16 +22,18 @@ def stretches(net, rate, batch, label_noise, frozen, watches, between, stretch):
     The loss is 1/2 |x W V - y|^2 of fresh examples.  So large a matrix and so few networks are
     faster in plain numpy, one at a time and in place, than as chains.
     """
-    centres, classes = clusters(net).astype("f"), targets().astype("f")
-    w, v = (initial_weights(net)[name].astype("f") for name in ("w", "v"))
+    centres, classes = task.clusters(net).astype("f"), task.targets().astype("f")
+    w, v = (task.initial_weights(net)[name].astype("f") for name in ("w", "v"))
     rng = np.random.Generator(np.random.SFC64([9, net, batch]))
 
     def step():
-        index = rng.integers(CLUSTERS, size=batch)
-        x = centres[index] + np.float32(CLUSTER_STD) * rng.standard_normal((batch, INPUTS), "f")
+        index = rng.integers(task.CLUSTERS, size=batch)
+        x = centres[index] + np.float32(task.CLUSTER_STD) * rng.standard_normal(
+            (batch, task.INPUTS), "f"
+        )
         y = classes[index]
         if label_noise:
-            y = y + np.float32(label_noise) * rng.standard_normal((batch, OUTPUTS), "f")
+            y = y + np.float32(label_noise) * rng.standard_normal((batch, task.OUTPUTS), "f")
         gradient = x.T @ (x @ w @ v - y) * np.float32(rate / batch)  # by the product W V
         by_v = w.T @ gradient
         np.subtract(w, gradient @ v.T, out=w)
@@ -55,7 +46,7 @@ def stretches(net, rate, batch, label_noise, frozen, watches, between, stretch):
         records = []
         for k in range(stretch):
             step()
-            if (k + 1) % (stretch // RECORDS) == 0:
+            if (k + 1) % (stretch // task.RECORDS) == 0:
                 records.append(v.copy())
         yield w.copy(), np.stack(records)
 
@@ -67,8 +58,8 @@ def run(
 
     epochs: batch -> number of epochs; watches: number of stretches.
     """
-    stretch = EPOCH if batch == 1 else RECORDS  # steps
-    every = epochs[batch] * EPOCH // batch // watches
+    stretch = task.EPOCH if batch == 1 else task.RECORDS  # steps
+    every = epochs[batch] * task.EPOCH // batch // watches
     setting = (rate, batch, label_noise, readout == "frozen", watches, every - stretch, stretch)
     with np.errstate(over="ignore", invalid="ignore"):  # some rates diverge, which is judged
         rows = [[_measures(net, *at) for at in stretches(net, *setting)] for net in range(nets)]
@@ -100,19 +91,23 @@ def _table(theories, value, steps):
 
 def _measures(net, w, records) -> dict[str, float]:
     """Hidden dimension, power off the readout over the initial one, readout jitter, and loss."""
-    centres, v, initial = clusters(net), records[-1].astype(float), initial_weights(net)["w"]
+    centres, v, initial = (
+        task.clusters(net),
+        records[-1].astype(float),
+        task.initial_weights(net)["w"],
+    )
     if not (np.isfinite(w).all() and np.isfinite(records).all() and abs(w).max() < DIVERGED):
         return dict.fromkeys(("ratio", "orthogonal", "jitter", "loss"), np.nan)
-    moment = centres.T @ centres / CLUSTERS + CLUSTER_STD**2 * np.eye(INPUTS)
+    moment = centres.T @ centres / task.CLUSTERS + task.CLUSTER_STD**2 * np.eye(task.INPUTS)
     mean = centres.mean(0)
     values = np.linalg.eigvalsh(w.T @ (moment - np.outer(mean, mean)) @ w)
     readout = np.linalg.qr(records.mean(0).astype(float))[0]
-    error = centres @ w @ v - targets()
+    error = centres @ w @ v - task.targets()
     return {
         "ratio": values.sum() ** 2 / (values**2).sum(),
         "orthogonal": _power_off(moment, w, readout) / _power_off(moment, initial, readout),
         "jitter": records.var(axis=0, ddof=1).mean(),
-        "loss": 0.5 * (error**2).sum(1).mean() + 0.5 * CLUSTER_STD**2 * ((w @ v) ** 2).sum(),
+        "loss": 0.5 * (error**2).sum(1).mean() + 0.5 * task.CLUSTER_STD**2 * ((w @ v) ** 2).sum(),
     }
 
 
@@ -125,13 +120,13 @@ def _power_off(moment, w, readout):
 study = Study(
     run,
     grid={
-        "rate": [*RATES],
-        "batch": [1, EPOCH],
+        "rate": [*task.RATES],
+        "batch": [1, task.EPOCH],
         "readout": ["trained", "frozen"],
         "label_noise": [0.0, 0.5],
     },
     sizes={
-        "full": {"epochs": {1: 100, EPOCH: 1000}, "nets": 4, "watches": 10},
+        "full": {"epochs": {1: 100, task.EPOCH: 1000}, "nets": 4, "watches": 10},
         "small": {"rate": [5e-4, 1e-2], "batch": [1], "epochs": {1: 6}, "nets": 2, "watches": 4},
     },
     options={"nets": option(int, "networks of each kind", least=2)},

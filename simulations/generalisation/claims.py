@@ -16,25 +16,8 @@ import xarray as xr
 
 from sgdnoise.core import Estimate
 from sgdnoise.lab import Table, Verdict, mean_of
-from simulations.generalisation._ranks import (
-    concordance,
-    discordant,
-    partial_spearman,
-    permuted,
-    sign,
-    spearman,
-)
-from simulations.generalisation._settings import (
-    COMPARED,
-    ESTIMATORS,
-    FACTORS,
-    agreement,
-    correlation,
-    differing_in,
-    fitted_accuracy,
-    flat,
-    log_rise,
-)
+from simulations.generalisation import _ranks as ranks
+from simulations.generalisation import _settings as settings
 
 TITLE = "Dimension of the last hidden layer against test error"
 CLAIMED = "convnet digits"
@@ -74,12 +57,12 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def _controls(results, task):
     """What must be at chance, the same, or zero."""
-    rows = flat(results, [task], estimator="twonn")
-    pairs = differing_in(results, rows, "shuffled")
+    rows = settings.flat(results, [task], estimator="twonn")
+    pairs = settings.differing_in(results, rows, "shuffled")
     statistics: dict[str, Callable] = {
-        "rank correlation": spearman,
-        "rank correlation given loss": lambda x, y: partial_spearman(x, y, rows.loss),
-        "agreement where labels alone vary": partial(concordance, among=pairs),
+        "rank correlation": ranks.spearman,
+        "rank correlation given loss": lambda x, y: ranks.partial_spearman(x, y, rows.loss),
+        "agreement where labels alone vary": partial(ranks.concordance, among=pairs),
     }
     error = chance_error(results.sel(task=task, moment="equal steps"))
     change = Estimate(change_before_training(results, task), 0.0)
@@ -89,7 +72,7 @@ def _controls(results, task):
         Verdict(name, 0.0, change, True, UNCHANGED),
     ]
     for text, statistic in statistics.items():
-        measured = permuted(statistic, rows.dimension, rows.error)
+        measured = ranks.permuted(statistic, rows.dimension, rows.error)
         text = f"{task}: {text}, errors dealt at random"
         verdicts.append(Verdict(text, 0.0, measured, True, CORRELATION))
     return verdicts
@@ -116,45 +99,47 @@ def change_before_training(results, task) -> float:
 
 def _shuffled_labels(results, task):
     """Ansuini et al. (2019): shuffled labels do not let the dimension collapse: it is larger."""
-    claimed = task == CLAIMED and fitted_accuracy(results, task) >= FITTED
+    claimed = task == CLAIMED and settings.fitted_accuracy(results, task) >= FITTED
     rows = []
-    for name, label in ESTIMATORS.items():
+    for name, label in settings.ESTIMATORS.items():
         text = f"{task}: sign of the change of {label} by shuffling all labels"
-        rise = mean_of(log_rise(results, task, name), skip_missing=True)
-        rows.append(Verdict(text, SIGN[0], sign(rise), claimed and name == "twonn", SIGN[1]))
+        rise = mean_of(settings.log_rise(results, task, name), skip_missing=True)
+        rows.append(Verdict(text, SIGN[0], ranks.sign(rise), claimed and name == "twonn", SIGN[1]))
     return rows
 
 
 def _all_settings(results, task):
     rows = []
-    for moment in COMPARED:
-        for name, label in ESTIMATORS.items():
+    for moment in settings.COMPARED:
+        for name, label in settings.ESTIMATORS.items():
             text = f"{task}, {moment}: sign of correlation with {label}"
-            of = flat(results, [task], estimator=name, moment=moment)
-            rows.append(_sign(text, correlation(of)))
-    of = flat(results, [task], estimator="twonn")
-    rows.append(_sign(f"{task}: the same with TwoNN, given the loss", correlation(of, of.loss)))
-    against = discordant(of.dimension, of.error, of.place)
+            of = settings.flat(results, [task], estimator=name, moment=moment)
+            rows.append(_sign(text, settings.correlation(of)))
+    of = settings.flat(results, [task], estimator="twonn")
+    rows.append(
+        _sign(f"{task}: the same with TwoNN, given the loss", settings.correlation(of, of.loss))
+    )
+    against = ranks.discordant(of.dimension, of.error, of.place)
     text = f"{task}: % of pairs with less TwoNN and more error"
     return [*rows, Verdict(text, 0.0, against, False, 0.0)]
 
 
 def _factors(results, tasks):
     rows = []
-    for moment in COMPARED:
+    for moment in settings.COMPARED:
         for factor in _all_factors(tasks):
-            measured = agreement(results, tasks, factor, moment=moment, estimator="twonn")
+            measured = settings.agreement(results, tasks, factor, moment=moment, estimator="twonn")
             text = f"{moment}: sign of agreement with TwoNN, {factor} alone"
             rows.append(_sign(text, measured))
     return rows
 
 
 def _all_factors(tasks):
-    return (*FACTORS, *(["network"] if len(tasks) > 1 else []))
+    return (*settings.FACTORS, *(["network"] if len(tasks) > 1 else []))
 
 
 def _sign(name, estimate):
-    return Verdict(name, SIGN[0], sign(estimate), False, SIGN[1])
+    return Verdict(name, SIGN[0], ranks.sign(estimate), False, SIGN[1])
 
 
 def tables(results: xr.Dataset) -> list[Table]:
@@ -162,34 +147,41 @@ def tables(results: xr.Dataset) -> list[Table]:
     tasks = results.task.values.tolist()
     correlations, rises = [], []
     for task in tasks:
-        for name, label in ESTIMATORS.items():
-            for moment in COMPARED:
-                of = flat(results, [task], estimator=name, moment=moment)
+        for name, label in settings.ESTIMATORS.items():
+            for moment in settings.COMPARED:
+                of = settings.flat(results, [task], estimator=name, moment=moment)
                 conditions = (None, of.loss, of.shuffled)
-                cells = [correlation(of, column) for column in conditions]
+                cells = [settings.correlation(of, column) for column in conditions]
                 if moment == "equal steps":
                     others = ("surrogate", "input")
                     rows = (
-                        flat(results, [task], estimator=name, of=alternative)
+                        settings.flat(results, [task], estimator=name, of=alternative)
                         for alternative in others
                     )
-                    cells += map(correlation, rows)
+                    cells += map(settings.correlation, rows)
                 texts = [*map(_text, cells), "-", "-"][:5]
                 correlations.append((task, moment, label, *texts))
-            rise = mean_of(log_rise(results, task, name, "held"), skip_missing=True)
+            rise = mean_of(settings.log_rise(results, task, name, "held"), skip_missing=True)
             percent = f"{100 * np.expm1(rise.value):+.0f} ± {100 * rise.stderr:.0f}"
             rises.append((task, label, percent))
     factors = [
-        (f, m, *(_text(agreement(results, tasks, f, moment=m, estimator=e)) for e in ESTIMATORS))
+        (
+            f,
+            m,
+            *(
+                _text(settings.agreement(results, tasks, f, moment=m, estimator=e))
+                for e in settings.ESTIMATORS
+            ),
+        )
         for f in _all_factors(tasks)
-        for m in COMPARED
+        for m in settings.COMPARED
     ]
     headings = ("networks", "compared at", "dimension", "Spearman's", "given the loss")
     more = ("given shuffled labels", "of Gaussian points", "of the images")
     pairs = "Pairs that differ in one factor: more dimension and more error, less the opposite"
     return [
         Table("Rank correlation of test error with dimension", (*headings, *more), correlations),
-        Table(pairs, ("factor", "compared at", *ESTIMATORS.values()), factors),
+        Table(pairs, ("factor", "compared at", *settings.ESTIMATORS.values()), factors),
         Table(
             "Dimension with all labels shuffled over none, %",
             ("networks", "dimension", "rise"),

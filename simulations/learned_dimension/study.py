@@ -14,24 +14,10 @@ import xarray as xr
 from sgdnoise.dimension import participation_ratio
 from sgdnoise.lab import Study, merge_sweeps, option
 from sgdnoise.theory import label_noise_strength
+from simulations.learned_dimension import _nets as networks
 from simulations.learned_dimension import claims, figure
 from simulations.learned_dimension._flow import flow
 from simulations.learned_dimension._images import images
-from simulations.learned_dimension._nets import (
-    ADVERSARIAL,
-    MEASURES,
-    NOISE,
-    batch_ratios,
-    descend,
-    final_measures,
-    hidden,
-    initial_weights,
-    losses,
-    measured,
-    noisy_sgd,
-    task,
-    traces,
-)
 
 AXES = {"share": ("component",), "noisy": ("noise",), "adversarial": ("push",)}
 BATCH = 32  # examples, from which PR is estimated for its bias
@@ -44,25 +30,27 @@ COEFFICIENTS = {  # up to where a measure falls below that of label noise
 
 def run(seed: int, *, size: dict, device: str) -> xr.Dataset:
     """One seed: a trained network, and where each objective and label noise take it."""
-    data = task(seed, size["examples"], size["width"], device)
-    loss, records = partial(losses, task=data), size["looks"]
+    data = networks.task(seed, size["examples"], size["width"], device)
+    loss, records = partial(networks.losses, task=data), size["looks"]
 
     def observe(w):
-        return measured(participation_ratio, hidden(w, data.inputs))
+        return networks.measured(participation_ratio, networks.hidden(w, data.inputs))
 
     def descend_recorded(weights, total, steps):
         every = max(1, steps // records)
-        return descend(weights, total, size["rate"], every * records, observe, every)
+        return networks.descend(weights, total, size["rate"], every * records, observe, every)
 
-    start = initial_weights(data, size["units"], seed)
-    start = descend(start, loss, size["rate"], size["learning"])
+    start = networks.initial_weights(data, size["units"], seed)
+    start = networks.descend(start, loss, size["rate"], size["learning"])
     noise = size["noise_rate"], size["noisy"], size["batch"], size["label_noise"]
     ends, paths = {"start": start}, {}
-    ends["label noise"], paths["label noise"] = noisy_sgd(start, data, *noise, seed, records)
+    ends["label noise"], paths["label noise"] = networks.noisy_sgd(
+        start, data, *noise, seed, records
+    )
     kappa = label_noise_strength(size["noise_rate"], size["label_noise"], size["batch"])
     longer = max(1, round(size["noisy"] * size["noise_rate"] / size["rate"]))
     ends["trace"], along = descend_recorded(
-        start, lambda w: loss(w) + kappa * traces(w, data.inputs), longer
+        start, lambda w: loss(w) + kappa * networks.traces(w, data.inputs), longer
     )
     paths["trace"] = along[:, 0]
     ends["descent"], along = descend_recorded(start, loss, size["steps"])
@@ -71,7 +59,9 @@ def run(seed: int, *, size: dict, device: str) -> xr.Dataset:
         c = torch.tensor(coefficients, dtype=data.inputs.dtype, device=data.inputs.device)
 
         def total(w, name=name, c=c):
-            return loss(w) + c * measured(MEASURES[name], hidden(w, data.inputs))
+            return loss(w) + c * networks.measured(
+                networks.MEASURES[name], networks.hidden(w, data.inputs)
+            )
 
         stack = [layer.expand(len(c), -1, -1) for layer in start]
         stack, along = descend_recorded(stack, total, size["steps"])
@@ -79,13 +69,15 @@ def run(seed: int, *, size: dict, device: str) -> xr.Dataset:
             ends[f"{name} {value:.3g}"] = [layer[i : i + 1] for layer in stack]
             paths[f"{name} {value:.3g}"] = along[:, i]
     stack = [torch.cat(layers) for layers in zip(*ends.values(), strict=True)]
-    values = final_measures(descend(stack, loss, size["rate"], size["quench"]), data, seed)
+    values = networks.final_measures(
+        networks.descend(stack, loss, size["rate"], size["quench"]), data, seed
+    )
     blank = torch.full((records,), torch.nan)
     path = np.stack([paths.get(arm, blank).cpu().numpy() for arm in ends])
     variables: dict = {name: (("arm", *AXES.get(name, ())), v) for name, v in values.items()}
     variables |= {"path": (("arm", "look"), path)}
-    variables |= batch_ratios(hidden(start, data.inputs)[0], BATCH, seed)
-    coords = {"arm": list(ends), "noise": list(NOISE), "push": list(ADVERSARIAL)}
+    variables |= networks.batch_ratios(networks.hidden(start, data.inputs)[0], BATCH, seed)
+    coords = {"arm": list(ends), "noise": list(networks.NOISE), "push": list(networks.ADVERSARIAL)}
     return xr.Dataset(variables, coords)
 
 
