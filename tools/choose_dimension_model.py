@@ -25,7 +25,8 @@ from typer import Option
 from sgdnoise.core import mean
 from sgdnoise.dimension._trained._model import REFERENCE, fit, matern
 from sgdnoise.dimension._trained._predict import predict
-from sgdnoise.lab._terminal import console, exit_on_error, progress, workers
+from sgdnoise.lab import workers
+from sgdnoise.lab._terminal import console, exit_on_error, progress
 from tools.train_dimension_model import begun, likeliest
 
 MAX_ERROR = 1.0  # larger errors are counted as this

@@ -30,8 +30,8 @@ from sgdnoise.data import ball
 from sgdnoise.dimension._calibration import DIMENSIONS
 from sgdnoise.dimension._trained._features import Balls, coordinates, features
 from sgdnoise.dimension._trained._model import FOREST, REFERENCE, grow
-from sgdnoise.lab import provenance
-from sgdnoise.lab._terminal import console, exit_on_error, progress, workers
+from sgdnoise.lab import provenance, workers
+from sgdnoise.lab._terminal import console, exit_on_error, progress
 
 SIZES = (45, 70, 100, 200, 400, 800, 1600, 3200, 6400, 12_800)  # points of a ball
 LATENTS = ("ball", "cube", "gaussian", "beta", "mixture", "oblong")

@@ -1,4 +1,4 @@
-"""Data sets: real ones, and simulated ones of known dimension."""
+"""Data sets, both real ones and simulated ones of known dimension."""
 
 from sgdnoise._public import publish as _publish
 from sgdnoise.data._benchmark import BENCHMARK as BENCHMARK

@@ -1,4 +1,4 @@
-"""The 24 manifolds by which estimators of dimension are compared, as scikit-dimension has them."""
+"""The 24 benchmark manifolds for estimators of dimension, as in scikit-dimension."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -10,38 +10,38 @@ from sgdnoise.data._sets import Data
 
 
 class Manifold(NamedTuple):
-    """Dimension d, coordinates D, and how to draw: (n, Generator) -> latents (n, l) -> points."""
+    """Dimension d, coordinates D, and the maps (n, Generator) -> latents (n, l) -> points."""
 
     dimension: int
     width: int
     latents: Callable[..., Any]
-    place: Callable[..., Any]
+    embedding: Callable[..., Any]
 
 
 def benchmark(name: str, n: int, *, rng) -> Data:
-    """n points of one manifold of `BENCHMARK`, their latents as targets.
+    """n points of one manifold of `BENCHMARK`, with their latents as targets.
 
-    The set of Campadelli et al. (2015), who took most of it from Hein & Audibert (2005) by way of
-    Rozza et al. (2012), in the laws of scikit-dimension.  Densities are not even in volume.
+    It is the set of Campadelli et al. (2015), mostly from Hein & Audibert (2005) and Rozza et al.
+    (2012), with the densities of scikit-dimension, which are not uniform in volume.
     rng: a numpy Generator or a seed.  Raises ValueError for another name, and for n below 1.
     """
     if name not in BENCHMARK:
-        raise ValueError(f"no benchmark manifold is called {name!r}; {_near(name)}")
+        raise ValueError(f"no benchmark manifold is called {name!r}; {_similar(name)}")
     if n < 1:
         raise ValueError(f"a manifold is sampled with n of 1 or more, not {n}")
     manifold = BENCHMARK[name]
     latents = manifold.latents(n, np.random.default_rng(rng))
-    return Data(manifold.place(latents), latents, manifold.dimension)
+    return Data(manifold.embedding(latents), latents, manifold.dimension)
 
 
-def _near(name):
-    begun = [known for known in BENCHMARK if name and known.lower().startswith(name.lower())]
-    near = begun[:4] or get_close_matches(name, BENCHMARK, n=3, cutoff=0.4)
-    return f"near are {', '.join(near)}" if near else "the names are the keys of BENCHMARK"
+def _similar(name):
+    matches = [key for key in BENCHMARK if name and key.lower().startswith(name.lower())]
+    matches = matches[:4] or get_close_matches(name, BENCHMARK, n=3, cutoff=0.4)
+    return f"similar are {', '.join(matches)}" if matches else "the names are the keys of BENCHMARK"
 
 
 def _uniform(width, low=0.0, high=1.0):
-    """Latents uniform in a box.  high: one number, or one a latent."""
+    """Latents uniform in a box.  high: one number, or one per latent."""
     return lambda n, rng: rng.uniform(low, high, (n, width))
 
 
@@ -50,16 +50,16 @@ def _normal(width):
 
 
 def _beta(width):
-    """Beta(10, 1/2): a density that grows without bound towards 1."""
+    """Beta(10, 1/2), whose density is unbounded at 1."""
     return lambda n, rng: rng.beta(10, 0.5, (n, width))
 
 
 def _clayton(width):
-    """Uniform each, joined as G / (G + E_i) with exponential G and E_i, the Burr law's copula."""
+    """Uniform marginals G / (G + E_i) with exponential G and E_i, the copula of the Burr law."""
 
     def draw(n, rng):
-        shared, own = rng.exponential(size=(n, 1)), rng.exponential(size=(n, width))
-        return shared / (shared + own)
+        common, separate = rng.exponential(size=(n, 1)), rng.exponential(size=(n, width))
+        return common / (common + separate)
 
     return draw
 
@@ -75,53 +75,53 @@ SHIFT = np.asarray([3.0, -1, 0, 0, 8])
 
 
 def _affine(x):
-    """Hein & Audibert have the third latent, not the second, in coordinates 2 and 5."""
+    """An affine map; Hein & Audibert have the third latent in coordinates 2 and 5."""
     return x @ PLANE.T + SHIFT
 
 
 def _concentrated(x):
     a, b, c, d = x.T
-    turn = 2 * np.pi * a
+    angle = 2 * np.pi * a
     squares = [b + c + (b - d) ** 2, b - 2 * c + (a - d) ** 2, -b - 2 * c + (c - d) ** 2]
     saddle = a**2 - b**2 + c**2 - d**2
-    return np.stack([b**2 * np.cos(turn), c**2 * np.sin(turn), *squares, saddle], axis=1)
+    return np.stack([b**2 * np.cos(angle), c**2 * np.sin(angle), *squares, saddle], axis=1)
 
 
 def _wound(copies):
-    """x_(i + 1) (cos, sin)(2 pi x_i), round in a ring; the copies only scale all distances."""
+    """The pairs x_(i + 1) (cos, sin)(2 pi x_i), cyclic in i; copies only scale all distances."""
 
-    def place(x):
-        turn, reach = 2 * np.pi * x, np.roll(x, -1, axis=1)
-        pairs = np.stack([reach * np.cos(turn), reach * np.sin(turn)], axis=2)
+    def embedding(x):
+        angle, radius = 2 * np.pi * x, np.roll(x, -1, axis=1)
+        pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2)
         return np.tile(pairs.reshape(len(x), -1), (1, copies))
 
-    return place
+    return embedding
 
 
 def _toroidal(x):
-    """A closed curve that winds 8 times about a torus; Hein & Audibert have no such set."""
+    """A closed curve that winds 8 times about a torus, which Hein & Audibert do not have."""
     t = x[:, 0]
-    out = 2 + np.cos(8 * t)
-    return np.stack([out * np.cos(t), out * np.sin(t), np.sin(8 * t)], axis=1)
+    radius = 2 + np.cos(8 * t)
+    return np.stack([radius * np.cos(t), radius * np.sin(t), np.sin(8 * t)], axis=1)
 
 
 def _helicoid(x):
-    """Hein & Audibert take radii in [-pi, pi] and one turn of rise 2 pi; this takes five."""
+    """A helicoid of five turns; Hein & Audibert have radii in [-pi, pi] and one turn."""
     r, t = x.T
     return np.stack([r * np.cos(t), r * np.sin(t), t / 2], axis=1)
 
 
 def _roll(x):
-    """Hein & Audibert roll t sin 5t/2, t cos 5t/2 from its centre; this is scikit-learn's roll."""
+    """The Swiss roll of scikit-learn; Hein & Audibert have t sin 5t/2, t cos 5t/2."""
     t, y = x.T
     return np.stack([t * np.cos(t), y, t * np.sin(t)], axis=1)
 
 
 def _face(x):
-    """The faces of a cube, each as likely: the last latent picks one, the others fill it.
+    """The faces of a cube, equally likely: the last latent selects one, the others fill it.
 
-    Hein & Audibert take one face alone.  scikit-dimension fills face after face and stops at n, so
-    that for small n its last faces are bare; the law meant is this one.
+    Hein & Audibert have one face only.  scikit-dimension fills face after face and stops at n, so
+    that for small n its last faces are empty; this is the intended law.
     """
     inside, d = x[:, :-1], x.shape[1] - 1
     axis, side = np.divmod((2 * (d + 1) * x[:, -1:]).astype(int), 2)
@@ -131,34 +131,35 @@ def _face(x):
 
 
 def _moebius(x):
-    """Ten half twists: an even number, so that the band has two sides for all its name."""
+    """A band of ten half twists: their number is even, so that it is two-sided despite its name."""
     a, r = x.T
     along = 1 + r / 2 * np.cos(5 * a)
     return np.stack([along * np.cos(a), along * np.sin(a), r / 2 * np.sin(5 * a)], axis=1)
 
 
 def _scurve(x):
-    """As scikit-learn has it; Hein & Audibert have no such set."""
+    """The S curve of scikit-learn, which Hein & Audibert do not have."""
     t, y = x.T
     return np.stack([np.sin(t), y, np.sign(t) * (np.cos(t) - 1)], axis=1)
 
 
 def _spiral(x):
-    """A helix in 3 of the 13 coordinates; Hein & Audibert's curve fills them all."""
+    """A helix in 3 of the 13 coordinates; the curve of Hein & Audibert uses all."""
     t = x[:, 0]
     return np.pad(np.stack([100 * np.cos(t), 100 * np.sin(t), t], axis=1), [(0, 0), (0, 10)])
 
 
 def _folded(x):
-    """Each latent alone makes two coordinates, and these stand twice."""
-    turn = 2 * np.pi * x
-    return np.tile(np.concatenate([x * np.sin(np.cos(turn)), x * np.cos(np.sin(turn))], 1), (1, 2))
+    """Two coordinates from each latent, repeated twice."""
+    angle = 2 * np.pi * x
+    pairs = [x * np.sin(np.cos(angle)), x * np.cos(np.sin(angle))]
+    return np.tile(np.concatenate(pairs, axis=1), (1, 2))
 
 
 def _crossed(x):
-    """Each latent with its mirror image in the row makes two coordinates, and these stand twice."""
-    other = x[:, ::-1]
-    halves = [np.tan(x * np.cos(other)), np.arctan(other * np.sin(x))]
+    """Two coordinates from each latent and its mirror image in the row, repeated twice."""
+    mirrored = x[:, ::-1]
+    halves = [np.tan(x * np.cos(mirrored)), np.arctan(mirrored * np.sin(x))]
     return np.tile(np.concatenate(halves, axis=1), (1, 2))
 
 

@@ -13,56 +13,57 @@ import numpy as np
 
 from sgdnoise.data._sets import Data
 
-# Everywhere: inputs are pixels in [0, 1], float32 (n, channels, height, width), targets the classes
-# (n,), whole numbers; part is "train" or "test"; one ValueError names the file and what is wrong
-# with it: missing, cut short, too long, of another kind, with labels that no class has.
-# md5: file's name -> its checksum, as published beside it; any other file is then refused.
-# Nothing is fetched: each reader says what to look for where the data set is published.
+# In all readers inputs are pixels in [0, 1], float32 (n, channels, height, width), targets integer
+# classes (n,), and subset is "train" or "test".  ValueError names the file and its defect: missing,
+# truncated, too long, of another kind, or with labels out of range.
+# md5: a mapping from file names to their published checksums; other files are then rejected.
+# Nothing is downloaded: each reader names the files to look for where the data set is published.
 
 Sums = Mapping[str, str] | None
 DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError)
 
 
-def mnist(folder, part: str = "train", *, md5: Sums = None) -> Data:
-    """Handwritten digits, 28 x 28 (LeCun et al., 1998), (n, 1, 28, 28), n = 60000 or 10000.
+def mnist(folder, subset: str = "train", *, md5: Sums = None) -> Data:
+    """MNIST: handwritten digits (LeCun et al., 1998), (n, 1, 28, 28), n = 60000 or 10000.
 
-    folder: has the four files of the data set in the idx format, say train-images-idx3-ubyte, as
-    published with .gz or unpacked, or in the sub-folder MNIST/raw as torchvision leaves them.
+    folder: contains the four files of the data set in the idx format, such as
+    train-images-idx3-ubyte, with .gz or unpacked, or the sub-folder MNIST/raw of torchvision.
     """
-    return _idx(Path(folder), "MNIST", part, md5)
+    return _idx(Path(folder), "MNIST", subset, md5)
 
 
-def fashion_mnist(folder, part: str = "train", *, md5: Sums = None) -> Data:
-    """Articles of clothing, 28 x 28 (Xiao et al., 2017), in files named and made as MNIST's.
+def fashion_mnist(folder, subset: str = "train", *, md5: Sums = None) -> Data:
+    """Fashion-MNIST: articles of clothing (Xiao et al., 2017), in files as those of MNIST.
 
-    Nothing in a file says which of the two it is: keep them in two folders.
+    The files do not identify the data set: keep the two in separate folders.
     """
-    return _idx(Path(folder), "FashionMNIST", part, md5)
+    return _idx(Path(folder), "FashionMNIST", subset, md5)
 
 
-def cifar10(folder, part: str = "train", *, md5: Sums = None) -> Data:
-    """Photographs of 10 kinds of things, 32 x 32 (Krizhevsky, 2009), (n, 3, 32, 32).
+def cifar10(folder, subset: str = "train", *, md5: Sums = None) -> Data:
+    """CIFAR-10: photographs of 10 classes (Krizhevsky, 2009), (n, 3, 32, 32).
 
-    n = 50000 or 10000.  folder: has data_batch_1.bin to data_batch_5.bin and test_batch.bin of the
-    "binary version", or its archive cifar-10-binary.tar.gz.  The format has no header: a file that
-    ends between two images is noticed only where the five batches are not equally long.
+    n = 50000 or 10000.  folder: contains data_batch_1.bin to data_batch_5.bin and test_batch.bin of
+    the "binary version", or its archive cifar-10-binary.tar.gz.  The format has no header: a file
+    that ends between two images is detected only if the five batches differ in length.
     """
     five = [f"data_batch_{i}.bin" for i in range(1, 6)]
-    names = _of(part, {"train": five, "test": ["test_batch.bin"]})
+    names = _of(subset, {"train": five, "test": ["test_batch.bin"]})
     return _cifar(Path(folder), "cifar-10", "batches-bin", names, 0, [10], md5)
 
 
-def cifar100(folder, part: str = "train", *, coarse: bool = False, md5: Sums = None) -> Data:
-    """As `cifar10` with 100 kinds of things, or the 20 that these belong to where `coarse`.
+def cifar100(folder, subset: str = "train", *, coarse: bool = False, md5: Sums = None) -> Data:
+    """CIFAR-100: photographs of 100 classes, or of their 20 superclasses if `coarse`.
 
-    folder: has train.bin and test.bin of the "binary version", or cifar-100-binary.tar.gz.
+    It has the shape of `cifar10`.  folder: contains train.bin and test.bin of the "binary version",
+    or cifar-100-binary.tar.gz.
     """
-    names = _of(part, {"train": ["train.bin"], "test": ["test.bin"]})
+    names = _of(subset, {"train": ["train.bin"], "test": ["test.bin"]})
     return _cifar(Path(folder), "cifar-100", "binary", names, 0 if coarse else 1, [20, 100], md5)
 
 
-def _idx(folder, name, part, md5):
-    begin = _of(part, {"train": "train", "test": "t10k"})
+def _idx(folder, name, subset, md5):
+    begin = _of(subset, {"train": "train", "test": "t10k"})
     places = [folder, folder / "raw", folder / name / "raw"]
     pixels, file = _array(places, f"{begin}-images", 3, md5)
     if pixels.shape[1:] != (28, 28):
@@ -89,58 +90,58 @@ def _array(places, stem, axes, md5):
     if not shape[0]:
         raise ValueError(f"{file} says that it holds nothing")
     if len(content) - start != math.prod(shape):
-        how = "cut short" if len(content) - start < math.prod(shape) else "too long"
+        state = "cut short" if len(content) - start < math.prod(shape) else "too long"
         raise ValueError(
-            f"{file} is {how}: it has {len(content) - start} bytes where its header says "
+            f"{file} is {state}: it has {len(content) - start} bytes where its header says "
             f"{' x '.join(map(str, shape))}"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape), file
 
 
 def _cifar(folder, name, inner, names, column, classes, md5):
-    """Images and one of the labels of files of records: a byte for each label, then the pixels."""
+    """Images and one of the labels of binary records: a byte for each label, then the pixels."""
     places = [folder, folder / f"{name}-{inner}"]
     width = len(classes) + 3 * 32 * 32
-    parts = []
-    for wanted in names:
-        content, file = _read(places, [wanted], md5, folder / f"{name}-binary.tar.gz")
+    batches: list[np.ndarray] = []
+    for name_of_batch in names:
+        content, file = _read(places, [name_of_batch], md5, folder / f"{name}-binary.tar.gz")
         if not content or len(content) % width:
             raise ValueError(
                 f"{file} is cut short or of another kind: {len(content)} bytes are no whole number "
                 f"of images of {width}"
             )
-        parts.append(np.frombuffer(content, np.uint8).reshape(-1, width))
+        batches.append(np.frombuffer(content, np.uint8).reshape(-1, width))
         for i, count in enumerate(classes):
-            _classes(parts[-1][:, i], count, file)
-        if len(parts[-1]) != len(parts[0]):
+            _classes(batches[-1][:, i], count, file)
+        if len(batches[-1]) != len(batches[0]):
             raise ValueError(
-                f"{file} has {len(parts[-1])} images and {names[0]} {len(parts[0])}; one is cut"
+                f"{file} has {len(batches[-1])} images and {names[0]} {len(batches[0])}; one is cut"
             )
-    records = np.concatenate(parts)
+    records = np.concatenate(batches)
     pixels = records[:, len(classes) :].reshape(-1, 3, 32, 32)
     return Data(_unit(pixels), records[:, column].astype(np.int64))
 
 
-def _of(part, choices):
-    if part not in choices:
-        raise ValueError(f"the parts of this data set are 'train' and 'test', not {part!r}")
-    return choices[part]
+def _of(subset, choices):
+    if subset not in choices:
+        raise ValueError(f"the subsets of this data set are 'train' and 'test', not {subset!r}")
+    return choices[subset]
 
 
 def _read(places, names, md5, archive=None):
-    """The bytes of the first of these files that is there, unpacked, and its name."""
+    """The bytes of the first of these files that exists, unpacked, and its name."""
     for file in (place / name for place in places for name in names):
         if file.is_file():
             return _unpacked(file, _published(file, md5)), file.name
     if archive is not None and archive.is_file():
         content = _member(archive, names[0], _published(archive, md5))
         return content, f"{names[0]} of {archive.name}"
-    also = f" and no {archive.name}, the binary version" if archive else ", packed or not"
-    raise ValueError(f"there is no {names[0]} in the folder {places[0].name or '.'}{also}")
+    alternative = f" and no {archive.name}, the binary version" if archive else ", packed or not"
+    raise ValueError(f"there is no {names[0]} in the folder {places[0].name or '.'}{alternative}")
 
 
 def _published(file, md5) -> bytes:
-    """What a file holds, which where checksums are given has its own."""
+    """The bytes of a file, after checking its checksum if there is one."""
     content = file.read_bytes()
     if md5 is not None and file.name not in md5:
         raise ValueError(f"no checksum is given for {file.name}, only for {', '.join(md5)}")
@@ -159,7 +160,7 @@ def _unpacked(file, content):
 
 
 def _member(archive, name, content):
-    """The bytes of a file in an archive, in whichever folder there."""
+    """The bytes of a file in an archive, in any folder."""
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as packed:
             for member in packed:
@@ -180,7 +181,7 @@ def _unit(pixels):
 
 
 def _classes(labels, count, file):
-    """Labels as whole numbers, each below their count."""
+    """Labels as integers, after checking that each is below their count."""
     if labels.max() >= count:
         row = int(np.argmax(labels >= count))
         raise ValueError(f"{file} has the label {labels[row]} at image {row}, of {count} classes")

@@ -1,4 +1,4 @@
-"""Points on manifolds of known dimension, spread evenly over their volume."""
+"""Points on manifolds of known dimension, uniform in their volume."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,48 +7,57 @@ import numpy as np
 
 from sgdnoise.data._sets import Data
 
-# Everywhere: inputs are points (n, D), targets the latent coordinates that made them, or None,
-# dimension the true one; rng is a numpy Generator or a seed; one ValueError for a size below 1.
+# In all functions inputs are points (n, D), targets their latent coordinates or None, and dimension
+# is the true one; rng is a numpy Generator or a seed; sizes below 1 raise ValueError.
 
 
 def ball(n: int, d: int, *, rng) -> Data:
-    """The unit ball of R^d: a direction times U^(1/d), with U uniform.  Its points are latents."""
+    """n points of the unit ball of R^d: a direction times U^(1/d), with U uniform.
+
+    The points are their latents.
+
+    Example:
+        >>> data = ball(100, 3, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((100, 3), 3)
+    """
     generator = _generator(rng, n=n, d=d)
     points = _directions(n, d, generator) * generator.uniform(size=(n, 1)) ** (1 / d)
     return Data(points, points, d)
 
 
 def sphere(n: int, d: int, *, rng) -> Data:
-    """The unit sphere S^d of R^(d + 1); without latents, since no chart covers it."""
+    """n points of the unit sphere S^d in R^(d + 1), without latents, since no chart covers it."""
     return Data(_directions(n, d + 1, _generator(rng, n=n, d=d)), None, d)
 
 
 def cube(n: int, d: int, *, rng) -> Data:
-    """The unit cube [0, 1]^d, whose points are latents."""
+    """n points of the unit cube [0, 1]^d, which are their latents."""
     points = _generator(rng, n=n, d=d).uniform(size=(n, d))
     return Data(points, points, d)
 
 
 def gaussian(n: int, d: int, *, rng) -> Data:
-    """Standard normal points of R^d, dense in the middle; they are latents."""
+    """n standard normal points of R^d, which are their latents."""
     points = _generator(rng, n=n, d=d).normal(size=(n, d))
     return Data(points, points, d)
 
 
 def torus(n: int, d: int, *, rng) -> Data:
-    """The flat torus cos a_1, ..., cos a_d, sin a_1, ..., sin a_d in R^(2d): no edge.
+    """n points of the flat torus (cos a_1, ..., cos a_d, sin a_1, ..., sin a_d) in R^(2d).
 
-    Latents: the angles in [0, 2 pi).
+    The latents are the angles in [0, 2 pi).
     """
     angles = _generator(rng, n=n, d=d).uniform(0, 2 * np.pi, (n, d))
     return Data(np.concatenate([np.cos(angles), np.sin(angles)], axis=1), angles, d)
 
 
 def swiss_roll(n: int, height: float = 21.0, *, rng) -> Data:
-    """A rectangle rolled up, t cos t, y, t sin t, with 3 pi / 2 < t < 9 pi / 2 and 0 < y < height.
+    """n points of the Swiss roll (t cos t, y, t sin t), 3 pi / 2 < t < 9 pi / 2, 0 < y < height.
 
-    Latents t, y.  Even over the rectangle: t has density prop. to sqrt(1 + t^2), unlike the roll
-    of the benchmark, where t is uniform.  Raises ValueError for a height of 0 or less.
+    The latents are t and y.  They are uniform on the rolled rectangle: t has a density proportional
+    to sqrt(1 + t^2), unlike the roll of the benchmark, where t is uniform.
+    Raises ValueError for a height of 0 or less.
     """
     _positive(height=height)
     generator = _generator(rng, n=n)
@@ -58,7 +67,7 @@ def swiss_roll(n: int, height: float = 21.0, *, rng) -> Data:
 
 
 def spiral(n: int, turns: float = 3.0, *, rng) -> Data:
-    """The spiral of Archimedes t cos t, t sin t, 0 < t < 2 pi turns, even in its length; latent t.
+    """n points of the spiral of Archimedes (t cos t, t sin t), 0 < t < 2 pi turns, with latent t.
 
     Raises ValueError for turns of 0 or less.
     """
@@ -68,7 +77,7 @@ def spiral(n: int, turns: float = 3.0, *, rng) -> Data:
 
 
 def helix(n: int, turns: float = 3.0, pitch: float = 1.0, *, rng) -> Data:
-    """The helix cos t, sin t, pitch t / (2 pi), 0 < t < 2 pi turns; latent t.
+    """n points of the helix (cos t, sin t, pitch t / (2 pi)), 0 < t < 2 pi turns, with latent t.
 
     Raises ValueError for turns of 0 or less.
     """
@@ -78,62 +87,63 @@ def helix(n: int, turns: float = 3.0, pitch: float = 1.0, *, rng) -> Data:
 
 
 def moebius(n: int, twists: int = 1, *, rng) -> Data:
-    """A band of width 1 about the unit circle of R^3, with so many half twists.
+    """n points of a band of width 1 about the unit circle of R^3, with half twists.
 
-    (1 + r cos b) cos a, (1 + r cos b) sin a, r sin b with b = twists a / 2: one-sided for odd
-    twists.  Latents: the angle a and -1/2 < r < 1/2.  Raises ValueError for fewer than 1 twist.
+    ((1 + r cos b) cos a, (1 + r cos b) sin a, r sin b) with b = twists a / 2: it is one-sided for
+    odd twists.  The latents are the angle a and -1/2 < r < 1/2.
+    Raises ValueError for fewer than 1 twist.
     """
     generator = _generator(rng, n=n, twists=twists)
 
-    def stretch(latents):
+    def volume(latents):
         a, r = latents.T
         return np.hypot(1 + r * np.cos(twists * a / 2), r * twists / 2)
 
-    most = float(np.hypot(1.5, twists / 4))
-    latents = _even(n, (0.0, -0.5), (2 * np.pi, 0.5), stretch, most, generator)
+    bound = float(np.hypot(1.5, twists / 4))
+    latents = _uniform(n, (0.0, -0.5), (2 * np.pi, 0.5), volume, bound, generator)
     a, r = latents.T
     b = twists * a / 2
-    along = 1 + r * np.cos(b)
-    return Data(_columns(along * np.cos(a), along * np.sin(a), r * np.sin(b)), latents, 2)
+    radius = 1 + r * np.cos(b)
+    return Data(_columns(radius * np.cos(a), radius * np.sin(a), r * np.sin(b)), latents, 2)
 
 
 def klein_bottle(n: int, *, rng) -> Data:
-    """The Klein bottle in R^4, where it does not meet itself.
+    """n points of the Klein bottle in R^4, where it has no self-intersection.
 
-    (2 + cos v) cos u, (2 + cos v) sin u, sin v cos(u / 2), sin v sin(u / 2); latents u, v.
+    ((2 + cos v) cos u, (2 + cos v) sin u, sin v cos(u / 2), sin v sin(u / 2)), with latents u, v.
     """
 
-    def stretch(latents):
+    def volume(latents):
         v = latents[:, 1]
         return np.hypot(2 + np.cos(v), np.sin(v) / 2)
 
-    whole = (2 * np.pi, 2 * np.pi)
-    latents = _even(n, (0.0, 0.0), whole, stretch, 3.0, _generator(rng, n=n))
+    periods = (2 * np.pi, 2 * np.pi)
+    latents = _uniform(n, (0.0, 0.0), periods, volume, 3.0, _generator(rng, n=n))
     u, v = latents.T
-    out, up = 2 + np.cos(v), np.sin(v)
-    points = _columns(out * np.cos(u), out * np.sin(u), up * np.cos(u / 2), up * np.sin(u / 2))
+    r, z = 2 + np.cos(v), np.sin(v)
+    points = _columns(r * np.cos(u), r * np.sin(u), z * np.cos(u / 2), z * np.sin(u / 2))
     return Data(points, latents, 2)
 
 
 def paraboloid(n: int, d: int, *, rng) -> Data:
-    """The graph x, |x|^2 over the unit ball of R^d, in R^(d + 1); latents x."""
+    """n points of the graph (x, |x|^2) over the unit ball of R^d, in R^(d + 1), with latents x."""
     generator = _generator(rng, n=n, d=d)
 
     def draw():
         return ball(n, d, rng=generator).inputs
 
-    def stretch(x):
+    def volume(x):
         return np.sqrt(1 + 4 * (x**2).sum(axis=1))
 
-    x = _kept(n, draw, stretch, 5**0.5, generator)
+    x = _accepted(n, draw, volume, 5**0.5, generator)
     return Data(np.concatenate([x, (x**2).sum(axis=1, keepdims=True)], axis=1), x, d)
 
 
 def rotations(n: int, m: int, *, rng) -> Data:
-    """The rotations SO(m), each m x m matrix flattened by rows, of dimension m (m - 1) / 2.
+    """n rotations of SO(m), each m x m matrix flattened by rows, of dimension m (m - 1) / 2.
 
-    Uniform in the measure of Haar: a Gaussian matrix orthogonalised (Mezzadri, 2007), its first
-    column turned where the determinant is -1.  Raises ValueError for m below 2.
+    They have the Haar measure: a Gaussian matrix is orthogonalised (Mezzadri, 2007), and its first
+    column changes sign if the determinant is -1.  Raises ValueError for m below 2.
     """
     generator = _generator(rng, n=n)
     if m < 2:
@@ -144,10 +154,11 @@ def rotations(n: int, m: int, *, rng) -> Data:
 
 
 def stiefel(n: int, m: int, p: int, *, rng) -> Data:
-    """The frames of p orthonormal vectors in R^m, flattened by rows from m x p.
+    """n frames of p orthonormal vectors in R^m, flattened by rows from m x p.
 
-    Of dimension m p - p (p + 1) / 2, uniform under rotations (Mezzadri, 2007); for p = m in two
-    parts, of determinant 1 and -1.  Raises ValueError unless 1 <= p <= m with m of 2 or more.
+    The Stiefel manifold has dimension m p - p (p + 1) / 2; points are uniform under rotations
+    (Mezzadri, 2007), for p = m in two components, of determinant 1 and -1.
+    Raises ValueError unless 1 <= p <= m with m of 2 or more.
     """
     generator = _generator(rng, n=n, p=p)
     if not p <= m or m < 2:
@@ -156,14 +167,16 @@ def stiefel(n: int, m: int, p: int, *, rng) -> Data:
 
 
 def product(first: Data, second: Data) -> Data:
-    """Coordinates of two sets side by side, with the sum of their dimensions.
+    """The product of two sets: their coordinates side by side, with the sum of their dimensions.
 
-    Independent where the two were drawn by one Generator, or by different seeds.  Latents stand
-    side by side where both have them.  Raises ValueError for sets of different n.
+    Points are independent if the two were drawn by one Generator, or by different seeds.  Latents
+    are side by side if both have them.  Raises ValueError for sets of different n.
     """
-    n, other = len(first.inputs), len(second.inputs)
-    if n != other:
-        raise ValueError(f"a product needs as many points in both sets, not {n} and {other}")
+    sizes = len(first.inputs), len(second.inputs)
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"a product needs as many points in both sets, not {sizes[0]} and {sizes[1]}"
+        )
     unlabelled = first.targets is None or second.targets is None
     latents = None if unlabelled else np.concatenate([first.targets, second.targets], axis=1)
     points = np.concatenate([first.inputs, second.inputs], axis=1)
@@ -175,33 +188,33 @@ def embedded(data: Data, width: int, *, rng) -> Data:
 
     Raises ValueError for a width below that of the points.
     """
-    least = data.inputs.shape[1]
-    if width < least:
-        raise ValueError(f"points of {least} coordinates have no isometric copy in {width}")
-    frame = _frames(1, width, least, np.random.default_rng(rng))[0]
+    columns = data.inputs.shape[1]
+    if width < columns:
+        raise ValueError(f"points of {columns} coordinates have no isometric copy in {width}")
+    frame = _frames(1, width, columns, np.random.default_rng(rng))[0]
     return data._replace(inputs=data.inputs @ frame.T)
 
 
 def noisy(data: Data, level: float, *, rng) -> Data:
-    """The points with independent Gaussian noise of one standard deviation in each coordinate.
+    """The points plus independent Gaussian noise, of the same variance in all coordinates.
 
-    It is level sqrt(sum_ij (x_ij - mean_j)^2 / (n D)), `level` times the root mean square over all
-    coordinates of their distance from their mean.  The dimension stays that without noise.
+    Its standard deviation is level sqrt(sum_ij (x_ij - mean_j)^2 / (n D)), `level` times the root
+    mean square deviation of all coordinates.  The dimension is that without noise.
     Raises ValueError for a level that is negative or not finite.
     """
     if not 0 <= level < np.inf:
         raise ValueError(f"the level of the noise is a number of 0 or more, not {level}")
-    spread = np.sqrt(np.var(data.inputs, axis=0).mean())
+    deviation = np.sqrt(np.var(data.inputs, axis=0).mean())
     noise = np.random.default_rng(rng).normal(size=data.inputs.shape)
-    return data._replace(inputs=data.inputs + level * spread * noise)
+    return data._replace(inputs=data.inputs + level * deviation * noise)
 
 
 def thinned(data: Data, density: Callable[[Any], Any], size: int, *, rng) -> Data:
-    """`size` of the points, drawn without replacement in proportion to a density.
+    """A subset of `size` points, drawn without replacement in proportion to a density.
 
-    density: latents (n, l), or points where there are no latents, -> weights (n,).  As far as
-    `size` is small beside n the density is multiplied by it; for size = n nothing changes.
-    Raises ValueError for weights that are negative or not finite, and where fewer than `size` are
+    density: latents (n, l), or points if there are no latents, -> weights (n,).  For `size` much
+    smaller than n it multiplies the density of the points; for size = n nothing changes.
+    Raises ValueError for weights that are negative or not finite, and if fewer than `size` are
     above zero.
     """
     n = len(data.inputs)
@@ -211,13 +224,13 @@ def thinned(data: Data, density: Callable[[Any], Any], size: int, *, rng) -> Dat
     possible = np.count_nonzero(weights)
     if not 1 <= size <= possible:
         raise ValueError(f"{possible} of {n} points can be drawn, which cannot give {size}")
-    chosen = np.random.default_rng(rng).choice(n, size, replace=False, p=weights / weights.sum())
-    targets = None if data.targets is None else data.targets[chosen]
-    return Data(data.inputs[chosen], targets, data.dimension)
+    rows = np.random.default_rng(rng).choice(n, size, replace=False, p=weights / weights.sum())
+    targets = None if data.targets is None else data.targets[rows]
+    return Data(data.inputs[rows], targets, data.dimension)
 
 
 def _generator(rng, **sizes):
-    """A Generator, once every size is 1 or more."""
+    """A Generator, after checking that every size is 1 or more."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"a manifold is sampled with {name} of 1 or more, not {size}")
@@ -235,35 +248,39 @@ def _columns(*coordinates):
 
 
 def _directions(n, width, generator):
-    """Uniform on the unit sphere of R^width."""
+    """Uniform points of the unit sphere of R^width."""
     points = generator.normal(size=(n, width))
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def _frames(n, m, p, generator):
-    """Orthonormal columns (n, m, p): with a positive diagonal in R, Q is uniform."""
+    """Orthonormal columns (n, m, p): Q is uniform if R has a positive diagonal."""
     q, r = np.linalg.qr(generator.normal(size=(n, m, p)))
     return q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
 
 
 def _archimedean(n, start, end, generator):
-    """The parameter t of the spiral t cos t, t sin t, even in its length."""
+    """The parameter t of the spiral (t cos t, t sin t), uniform in its length."""
 
-    def stretch(latents):
+    def volume(latents):
         return np.hypot(1, latents[:, 0])
 
-    return _even(n, (start,), (end,), stretch, float(np.hypot(1, end)), generator)[:, 0]
+    return _uniform(n, (start,), (end,), volume, float(np.hypot(1, end)), generator)[:, 0]
 
 
-def _even(n, low, high, stretch, most, generator):
-    """Latents of a box, with density in proportion to the volume element `stretch` <= `most`."""
-    return _kept(n, lambda: generator.uniform(low, high, (n, len(low))), stretch, most, generator)
+def _uniform(n, low, high, volume, bound, generator):
+    """Latents of a box, with a density proportional to the volume element `volume` <= `bound`."""
+
+    def draw():
+        return generator.uniform(low, high, (n, len(low)))
+
+    return _accepted(n, draw, volume, bound, generator)
 
 
-def _kept(n, draw, stretch, most, generator):
-    """The first n of what is drawn that are kept, each with probability stretch / most."""
-    kept: list[Any] = []
-    while sum(map(len, kept)) < n:
+def _accepted(n, draw, volume, bound, generator):
+    """The first n draws that rejection sampling accepts, with probability volume / bound."""
+    accepted: list[Any] = []
+    while sum(map(len, accepted)) < n:
         latents = draw()
-        kept.append(latents[generator.uniform(0, most, len(latents)) < stretch(latents)])
-    return np.concatenate(kept)[:n]
+        accepted.append(latents[generator.uniform(0, bound, len(latents)) < volume(latents)])
+    return np.concatenate(accepted)[:n]

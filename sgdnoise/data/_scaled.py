@@ -10,20 +10,20 @@ def principal(
 ) -> tuple[Data, Data]:
     """Both sets in the first `width` principal axes of the training inputs, (n, width).
 
-    Centred on the training mean; whitened to equal variances, or not; scaled as a whole so that
-    the mean of |x|^2 over the training set is `power`.  Nothing is learnt from the test set.
+    Inputs are centred on the training mean, optionally whitened to equal variances, and scaled so
+    that the mean of |x|^2 over the training set is `power`.  Nothing depends on the test set.
     Raises ValueError for more axes than the training inputs have.
     """
-    middle = train.inputs.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(train.inputs - middle, full_matrices=False)
+    mean = train.inputs.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(train.inputs - mean, full_matrices=False)
     rank = int((sizes > 1e-9 * sizes[0]).sum())
     if not 1 <= width <= rank:
         raise ValueError(f"the training inputs have {rank} principal axes, not {width}")
     stretch = 1 / sizes[:width] if whiten else np.ones(width)
 
-    def turn(inputs):
-        return (inputs - middle) @ axes[:width].T * stretch
+    def project(inputs):
+        return (inputs - mean) @ axes[:width].T * stretch
 
-    scale = (power / (turn(train.inputs) ** 2).sum(axis=1).mean()) ** 0.5
-    first, second = (part._replace(inputs=scale * turn(part.inputs)) for part in (train, test))
+    scale = (power / (project(train.inputs) ** 2).sum(axis=1).mean()) ** 0.5
+    first, second = (data._replace(inputs=scale * project(data.inputs)) for data in (train, test))
     return first, second

@@ -1,4 +1,4 @@
-"""A set of examples, and cutting it in two."""
+"""The type of all data sets, and operations on them."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Data(NamedTuple):
-    """Inputs (n, ...) and targets (n, ...) of n examples, and their dimension where it is known."""
+    """Inputs (n, ...) and targets (n, ...) of n examples, and their dimension if it is known."""
 
     inputs: Any
     targets: Any
@@ -14,19 +14,30 @@ class Data(NamedTuple):
 
 
 def one_hot(labels, classes: int):
-    """Rows of the identity.  (n,) -> (n, classes)"""
+    """The one-hot encoding of labels.  (n,) -> (n, classes)
+
+    Example:
+        >>> one_hot([0, 2], 3).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     return np.eye(classes)[labels]
 
 
 def split(data: Data, size: int, *, rng) -> tuple[Data, Data]:
-    """`size` examples drawn at random, and the others.
+    """A random subset of `size` examples, and the other examples.
 
     rng: a numpy Generator or a seed.  Raises ValueError unless 1 <= size < n.
+
+    Example:
+        >>> import numpy as np
+        >>> train, test = split(Data(np.eye(5), np.arange(5)), 3, rng=0)
+        >>> len(train.inputs), len(test.inputs)
+        (3, 2)
     """
     n = len(data.inputs)
     if not 1 <= size < n:
-        raise ValueError(f"{size} of {n} examples leave no two parts; take 1 to {n - 1}")
+        raise ValueError(f"a subset of {n} examples has 1 to {n - 1} of them, not {size}")
     order = np.random.default_rng(rng).permutation(n)
-    parts = order[:size], order[size:]
-    first, second = (Data(data.inputs[p], data.targets[p], data.dimension) for p in parts)
+    rows = order[:size], order[size:]
+    first, second = (Data(data.inputs[i], data.targets[i], data.dimension) for i in rows)
     return first, second

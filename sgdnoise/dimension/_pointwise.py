@@ -26,7 +26,7 @@ def pointwise(
     Example:
         >>> import numpy as np
         >>> from sgdnoise.dimension import pca
-        >>> points = np.linspace(0, 1, 9)[:, None] * np.ones(3)
+        >>> points = np.sort(np.random.default_rng(0).uniform(size=9))[:, None] * np.ones(3)
         >>> pointwise(pca, points, 3, at=[0, 8]).tolist()
         [1.0, 1.0]
     """

@@ -137,7 +137,7 @@ def test_a_benchmark_point_is_its_formula_of_its_latents(name, rng):
 @pytest.mark.parametrize("name", BENCHMARK)
 def test_a_benchmark_manifold_has_the_dimension_of_its_tangent_space(name, rng):
     data = benchmark(name, 6, rng=rng)
-    slopes = jacobian(BENCHMARK[name].place, data.targets)
+    slopes = jacobian(BENCHMARK[name].embedding, data.targets)
     np.testing.assert_array_equal(ranks(slopes), data.dimension)
 
 
@@ -202,8 +202,8 @@ def test_a_seed_decides_the_benchmark_points(name):
 
 WRONG = {
     "no points": ("Mbeta", 0, "not 0"),
-    "a name cut short": ("m10", 5, "near are M10a_Cubic, M10b_Cubic, M10c_Cubic, M10d_Cubic"),
-    "a name misspelt": ("M7Rol", 5, "near are M7_Roll"),
+    "a name cut short": ("m10", 5, "similar are M10a_Cubic, M10b_Cubic, M10c_Cubic, M10d_Cubic"),
+    "a name misspelt": ("M7Rol", 5, "similar are M7_Roll"),
     "a name like none": ("???", 5, "keys of BENCHMARK"),
     "no name": ("", 5, "keys of BENCHMARK"),
 }

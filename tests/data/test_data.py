@@ -49,9 +49,9 @@ def test_principal_axes_diagonalise_and_scale_the_training_inputs(rng, whiten):
 
 def test_bad_input_is_one_sentence(rng):
     data = Data(rng.normal(size=(10, 3)), rng.normal(size=(10, 1)))
-    with pytest.raises(ValueError, match="2 to 10 classes"):
+    with pytest.raises(ValueError, match="classes of digits is 2 to 10"):
         digits(11)
-    with pytest.raises(ValueError, match="10 of 10 examples"):
+    with pytest.raises(ValueError, match="1 to 9 of them, not 10"):
         split(data, 10, rng=0)
     with pytest.raises(ValueError, match="have 3 principal axes, not 4"):
         principal(data, data, 4, whiten=True)

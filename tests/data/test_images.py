@@ -60,7 +60,7 @@ def test_no_pixel_is_in_both_parts(rulers, size, n):
     for which, (name, photograph) in enumerate(rulers.items()):
         seen = {}
         for part in ("train", "test"):
-            data = patches(n, size, part=part, photographs=list(rulers), rng=2)
+            data = patches(n, size, subset=part, photographs=list(rulers), rng=2)
             at = places(data)[data.targets == which]
             mask = np.zeros(photograph.shape[:2], bool)
             mask[at[:, 0], at[:, 1]] = True
@@ -82,7 +82,7 @@ def test_test_tiles_stand_in_every_row_and_in_no_two_neighbouring_columns(rulers
 
 @pytest.mark.usefixtures("rulers")
 def test_photographs_tiles_and_places_are_equally_likely():
-    data = patches(900, 100, part="train", rng=3)
+    data = patches(900, 100, subset="train", rng=3)
     assert stats.binomtest(int(data.targets.sum()), 900).pvalue > 1e-6
     corner = places(data)[data.targets == 0][:, :, 0, 0]
     tile = corner // TILE
@@ -108,7 +108,7 @@ def test_a_seed_decides_the_patches_and_parts_differ():
     one, two, other = (patches(5, 8, rng=seed).inputs for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
-    assert (one != patches(5, 8, part="test", rng=1).inputs).any()
+    assert (one != patches(5, 8, subset="test", rng=1).inputs).any()
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def refused(change, words):
         ({"n": 0}, "1 or more, not 0"),
         ({"size": 0}, "1 to 106 pixels, not 0"),
         ({"size": 107}, "1 to 106 pixels, not 107"),
-        ({"part": "valid"}, "'train' and 'test', not 'valid'"),
-        ({"photographs": []}, "one at least"),
+        ({"subset": "valid"}, "'train' and 'test', not 'valid'"),
+        ({"photographs": []}, "at least one"),
         ({"photographs": ["china", "china"]}, "named once"),
         ({"photographs": ["lena"]}, "'lena'; there are china, flower"),
     ],

@@ -144,7 +144,7 @@ WRONG = {
     "words.csv": (b"a,b\n1,x\n", "columns that are not of numbers: b"),
     "header.csv": (b"a,b\n", "holds no points"),
     "ragged.csv": (b"1,2\n3,4,5\n", "holds no array of numbers"),
-    "index.csv": (b",x,y\n0,1.5,2\n1,2.5,3\n", "seems an index"),
+    "index.csv": (b",x,y\n0,1.5,2\n1,2.5,3\n", "is probably an index"),
     "gap.csv": (b"1,2\n3,\n", "1 of 2 rows of gap.csv are not finite, the first is row 1"),
     "object.npy": (np.asarray([[1, "a"], [None, 2]], dtype=object), "holds no array of numbers"),
     "complex.npy": (POINTS + 1j, "complex numbers"),

@@ -44,10 +44,10 @@ def load(noisy: bool = False) -> tuple[Balls, TrainedModel]:
     with np.load(REFERENCE) as arrays:
         balls = Balls(arrays["sizes"], arrays["dimensions"], arrays["features"])
         names = ("coordinates", "residuals", "lengths", "variance")
-        data = [arrays[f"{kind}_{name}"].astype(float) for name in names]
+        inputs, residuals, *process = (arrays[f"{kind}_{name}"].astype(float) for name in names)
     with np.load(FOREST) as arrays:
         forest = [arrays[f"{kind}_{name}"] for name in ("leaf", "feature", "threshold")]
-    return balls, assemble(*data, *unpack(*forest))
+    return balls, assemble(inputs, residuals, process[0], process[1], unpack(*forest))
 
 
 def grow(coordinates: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -71,7 +71,7 @@ def grow(coordinates: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, ..
     return leaf, feature.astype(np.int8), np.where(rounded > threshold, below, rounded)
 
 
-def unpack(leaf, feature, threshold) -> tuple[np.ndarray, ...]:
+def unpack(leaf, feature, threshold) -> tuple[Any, Any, Any, Any, Any]:
     """Roots (trees,), and feature, threshold, left and right child of every node."""
     nodes = np.arange(leaf.size)
     roots, left, right = [0], np.where(leaf, nodes, nodes + 1), nodes.copy()
@@ -88,7 +88,9 @@ def unpack(leaf, feature, threshold) -> tuple[np.ndarray, ...]:
     return np.asarray(roots[:-1]), features, thresholds, left, right
 
 
-def assemble(coordinates, residuals, lengths, variance, *forest) -> TrainedModel:
+def assemble(
+    coordinates, residuals, lengths, variance, forest: tuple[Any, Any, Any, Any, Any]
+) -> TrainedModel:
     """The model of residuals (m,) at coordinates (m, c), with an unpacked forest.
 
     variance: of the noise, in units of that of the process.  The value of a leaf is the mean
@@ -108,7 +110,7 @@ def assemble(coordinates, residuals, lengths, variance, *forest) -> TrainedModel
 def fit(coordinates: np.ndarray, residuals: np.ndarray, lengths, variance) -> TrainedModel:
     """The trained model for these data, with a forest grown by the installed scikit-learn."""
     forest = unpack(*grow(coordinates, residuals))
-    return assemble(coordinates, residuals, lengths, variance, *forest)
+    return assemble(coordinates, residuals, lengths, variance, forest)
 
 
 def descend(inputs, roots, feature, threshold, left, right) -> np.ndarray:
