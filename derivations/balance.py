@@ -27,9 +27,9 @@ def _its_pull_is_that_of_noisy_steps():
     W, V = (sp.Matrix(2, 1, sp.symbols(f"{name}_1:3", real=True)) for name in "wv")
     G, V = x * e.T, V.T
     change = (V * G.T * G * V.T - W.T * G * G.T * W)[0]
-    found = mean(sp.expand(change), letters) * 4 * batch * kappa / sigma**2
+    solution = mean(sp.expand(change), letters) * 4 * batch * kappa / sigma**2
     hidden, readout = 3 * W[0] ** 2 + W[1] ** 2, V[0] ** 2 + V[1] ** 2
-    return same(found, _pull(hidden, readout).subs({spread: 4, outputs: 2}))
+    return same(solution, _pull(hidden, readout).subs({spread: 4, outputs: 2}))
 
 
 def _without_temperature_it_is_the_fixed_point():
@@ -43,9 +43,9 @@ def _without_temperature_it_is_the_fixed_point():
 )
 def sum_rule():
     """Trace of the imbalance's speed under both noises, at rest: hidden power and readout."""
-    push = 2 * rho * kappa * (inputs - outputs) * width  # as in `temperature`, T = rho kappa
-    (rest,) = sp.solve(_pull(HIDDEN, READOUT) + push, HIDDEN)
-    return sp.Eq(outputs * HIDDEN, sp.expand(outputs * rest))
+    force = 2 * rho * kappa * (inputs - outputs) * width  # as in `temperature`, T = rho kappa
+    (stationary,) = sp.solve(_pull(HIDDEN, READOUT) + force, HIDDEN)
+    return sp.Eq(outputs * HIDDEN, sp.expand(outputs * stationary))
 
 
 def _the_law_of_readouts_obeys_the_sum_rule():
@@ -123,8 +123,8 @@ def _mixed_terms_have_the_mean_of_z():
     """2 Tr A c Z Z^T has the mean 2 c m Tr A."""
     letters = white(4)
     Z, A = sp.Matrix(2, 2, letters), sp.Matrix(2, 2, sp.symbols("a_1:5"))
-    found = mean(sp.expand((2 * c * A * Z * Z.T).trace()), letters)
-    return same(found, 2 * c * 2 * A.trace())
+    solution = mean(sp.expand((2 * c * A * Z * Z.T).trace()), letters)
+    return same(solution, 2 * c * 2 * A.trace())
 
 
 @equation(
@@ -168,9 +168,9 @@ def soft_threshold():
     x = sp.Symbol("x", positive=True)
     w = sp.Symbol("w", positive=True)
     (root,) = sp.solve(sp.diff((w**2 + (x / w) ** 2) / 2, w), w)
-    least = sp.simplify((root**2 + (x / root) ** 2) / 2)
-    (rest,) = sp.solve(sp.diff((x - s) ** 2 / 2 + decay * least, x), x)
-    return sp.Eq(x, rest)
+    smallest = sp.simplify((root**2 + (x / root) ** 2) / 2)
+    (stationary,) = sp.solve(sp.diff((x - s) ** 2 / 2 + decay * smallest, x), x)
+    return sp.Eq(x, stationary)
 
 
 def _pull(hidden, readout):
@@ -184,13 +184,13 @@ def _drifted(first, second):
     p = (h - d) / 2; A = diag(w) + c^1/2 X, expanded about its largest density, where X is normal.
     """
     x, y, z = white(3)
-    middle = sp.diag(first, second)
+    center = sp.diag(first, second)
     shift = sp.Matrix([[x, z], [z, y]])
-    inverse = middle.inv()
+    inverse = center.inv()
     ladder = [inverse]
     for _ in range(3):
         ladder.append(-ladder[-1] * shift * inverse)
-    force = [-(middle**2 * term).trace() / 2 for term in ladder]
+    force = [-(center**2 * term).trace() / 2 for term in ladder]
     cubic = force[3] - ((width - inputs) / 2 + sp.Rational(3, 2)) * (inverse * shift).trace()
     spreads = [-1 / sp.diff(force[2], at, 2) for at in (x, y, z)]
     scaled = {at: sp.sqrt(size) * at for at, size in zip((x, y, z), spreads, strict=True)}

@@ -40,21 +40,21 @@ def _second(expression):
 
 def _mean_descends_the_trace():
     """m - rate grad (L + Tr(H S) / 2), with S held."""
-    x, loss, spread, moved, z = _plane()
-    lifted = loss + (sp.hessian(loss, x) * spread).trace() / 2
-    middle = dict.fromkeys(x, 0)
-    claimed = [-rate * sp.diff(lifted, k).subs(middle) for k in x]
-    return same([_second(mean(one, z)) for one in moved], claimed)
+    x, loss, covariance, moved, z = _plane()
+    lifted = loss + (sp.hessian(loss, x) * covariance).trace() / 2
+    center = dict.fromkeys(x, 0)
+    claimed = [-rate * sp.diff(lifted, k).subs(center) for k in x]
+    return same([_second(mean(first, z)) for first in moved], claimed)
 
 
 def _exact_for_quadratic_losses():
     """Nothing is dropped where there are no third derivatives and no fourth."""
     moved, numbers = _line()
     flat = {_letter("L", 3): 0, _letter("L", 4): 0, small: 1}
-    middle = mean(moved.subs(flat), numbers)
-    spread = mean(sp.expand((moved.subs(flat) - middle) ** 2), numbers)
+    center = mean(moved.subs(flat), numbers)
+    covariance = mean(sp.expand((moved.subs(flat) - center) ** 2), numbers)
     claimed = [side.rhs.subs(flat) for side in (closure_mean(), closure_spread())]
-    return same([middle, spread], claimed)
+    return same([center, covariance], claimed)
 
 
 @equation(
@@ -70,18 +70,18 @@ def closure_mean():
 
 def _spread_is_carried_by_the_hessian():
     """(1 - rate H) S (1 - rate H)."""
-    x, loss, spread, moved, z = _plane()
-    kept = sp.eye(2) - rate * sp.hessian(loss, x).subs(dict.fromkeys(x, 0))
-    middle = [mean(one, z) for one in moved]
-    off = [one - mid for one, mid in zip(moved, middle, strict=True)]
-    found = sp.Matrix(2, 2, lambda i, j: _second(mean(sp.expand(off[i] * off[j]), z)))
-    return same(found, kept * spread * kept)
+    x, loss, covariance, moved, z = _plane()
+    retained = sp.eye(2) - rate * sp.hessian(loss, x).subs(dict.fromkeys(x, 0))
+    center = [mean(first, z) for first in moved]
+    off = [first - mid for first, mid in zip(moved, center, strict=True)]
+    solution = sp.Matrix(2, 2, lambda i, j: _second(mean(sp.expand(off[i] * off[j]), z)))
+    return same(solution, retained * covariance * retained)
 
 
 def _rest_is_that_of_a_bowl():
     step = closure_spread().rhs.subs(_letter("L", 2), curvature)
-    rest = stationary_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})
-    return same(step.subs(s, rest), rest)
+    stationary = stationary_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})
+    return same(step.subs(s, stationary), stationary)
 
 
 @equation(
@@ -92,15 +92,15 @@ def _rest_is_that_of_a_bowl():
 def closure_spread():
     """Variance after that step."""
     moved, numbers = _line()
-    middle = mean(moved, numbers)
-    spread = _second(mean(sp.expand((moved - middle) ** 2), numbers) - rate**2 * c)
-    return sp.Eq(sp.Symbol("s'"), sp.factor(spread) + rate**2 * c)
+    center = mean(moved, numbers)
+    covariance = _second(mean(sp.expand((moved - center) ** 2), numbers) - rate**2 * c)
+    return sp.Eq(sp.Symbol("s'"), sp.factor(covariance) + rate**2 * c)
 
 
 def _flow_rests_as_langevin_does():
     flow = closure_flow().rhs.subs(_letter("L", 2), curvature)
-    rest = continuous_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})
-    return same(flow.subs(s, rest), 0)
+    stationary = continuous_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})
+    return same(flow.subs(s, stationary), 0)
 
 
 @equation(
@@ -117,12 +117,14 @@ def closure_flow():
 
 
 def _observable_in_the_plane_is_a_trace():
-    x, _, spread, _, z = _plane()
-    seen, middle = _series("f", *x), dict.fromkeys(x, 0)
+    x, _, covariance, _, z = _plane()
+    recorded, center = _series("f", *x), dict.fromkeys(x, 0)
     at = dict(zip(x, (small * u[0] * z[0], small * (u[1] * z[0] + u[2] * z[1])), strict=True))
-    found = _second(mean(sp.expand(seen.subs(at, simultaneous=True)), z))
-    claimed = seen.subs(middle) + (sp.hessian(seen, x).subs(middle) * spread).trace() / 2
-    return same(found, claimed)
+    solution = _second(mean(sp.expand(recorded.subs(at, simultaneous=True)), z))
+    claimed = (
+        recorded.subs(center) + (sp.hessian(recorded, x).subs(center) * covariance).trace() / 2
+    )
+    return same(solution, claimed)
 
 
 def _mean_of_a_square_is_exact():
@@ -139,13 +141,13 @@ def _mean_of_a_square_is_exact():
 def closure_observable():
     """Mean of an observable."""
     x, (z,) = sp.Symbol("x"), white(1)
-    seen = _series("f", x).subs(x, small * sp.sqrt(s) * z)
-    return sp.Eq(sp.Symbol(r"\mathbb{E} f"), _second(mean(seen, (z,))))
+    recorded = _series("f", x).subs(x, small * sp.sqrt(s) * z)
+    return sp.Eq(sp.Symbol(r"\mathbb{E} f"), _second(mean(recorded, (z,))))
 
 
 def _strain_is_of_first_order_and_no_quadratic_loss_has_any():
-    found = closure_strain().rhs
-    return same(found.subs(s, 2 * s), 2 * found) and found.subs(_letter("L", 4), 0) == 0
+    solution = closure_strain().rhs
+    return same(solution.subs(s, 2 * s), 2 * solution) and solution.subs(_letter("L", 4), 0) == 0
 
 
 def _strain_is_what_the_first_neglected_term_of_the_loss_is():
@@ -167,9 +169,9 @@ def _strain_is_what_the_first_neglected_term_of_the_loss_is():
 def closure_strain():
     """Share by which the mean curvature differs from that of the middle."""
     x, (z,) = sp.Symbol("x"), white(1)
-    bend = sp.diff(_series("L", x), x, 2)
-    felt = mean(bend.subs(x, sp.sqrt(s) * z), (z,))
-    return sp.Eq(sp.Symbol("q"), sp.expand(felt / bend.subs(x, 0) - 1))
+    curvature = sp.diff(_series("L", x), x, 2)
+    felt = mean(curvature.subs(x, sp.sqrt(s) * z), (z,))
+    return sp.Eq(sp.Symbol("q"), sp.expand(felt / curvature.subs(x, 0) - 1))
 
 
 def _line():

@@ -190,8 +190,8 @@ def _any_width(of_size):
 
     Only the first row and column of the kick are felt, and each entry beyond the first adds alike.
     """
-    one, two = of_size(1), of_size(2)
-    return one + (width - 1) * (two - one)
+    first, two = of_size(1), of_size(2)
+    return first + (width - 1) * (two - first)
 
 
 def _balanced_log_growth():

@@ -39,10 +39,10 @@ def _without_noise_all_shrink_alike():
 
 def _decay_weakens_noise_by_its_share_of_the_curvature():
     """At small rates the force is h / (h + decay) of what it was."""
-    bend = variance * (second**2 + useless**2)
+    curvature = variance * (second**2 + useless**2)
     force = sp.limit((_rate() - rate * decay) / rate**2, rate, 0)
     bare = sp.limit(force, decay, 0)
-    return same(force / bare, bend / (bend + decay))
+    return same(force / bare, curvature / (curvature + decay))
 
 
 @equation(
@@ -137,9 +137,9 @@ def _balance_under_noise_is_that_of_the_least_trace():
 
 def _balance_is_where_the_effective_loss_rests():
     """Both slopes vanish: the same ratio from the loss, from no step at all."""
-    one, other = (sp.diff(_effective_loss(), weight) * weight for weight in (first, second))
-    (found,) = sp.solve(sp.expand(one - other).subs(first, sp.sqrt(share) * second), share)
-    return same(found, balance().rhs)
+    left, right = (sp.diff(_effective_loss(), weight) * weight for weight in (first, second))
+    (solution,) = sp.solve(sp.expand(left - right).subs(first, sp.sqrt(share) * second), share)
+    return same(solution, balance().rhs)
 
 
 @equation(
@@ -160,10 +160,10 @@ def balance():
     kick = sigma**2 / batch
     noise = sp.Symbol("G_in"), sp.Symbol("G_out")  # E G G^T of its input, E G^T G of its output
     mean = change.subs({noise[0]: kick * outputs * variance, noise[1]: kick * spread})
-    kept = sp.expand(mean).coeff(rate, 1) + rate * sp.expand(mean).coeff(rate, 2).subs(decay, 0)
-    balanced = kept.subs(first, sp.sqrt(share) * second)
-    (found,) = sp.solve(sp.Eq(sp.expand(balanced / second**2), 0), share)
-    priced = found.subs(rate, 4 * batch * kappa / sigma**2)
+    retained = sp.expand(mean).coeff(rate, 1) + rate * sp.expand(mean).coeff(rate, 2).subs(decay, 0)
+    balanced = retained.subs(first, sp.sqrt(share) * second)
+    (solution,) = sp.solve(sp.Eq(sp.expand(balanced / second**2), 0), share)
+    priced = solution.subs(rate, 4 * batch * kappa / sigma**2)
     return sp.Eq(first**2 / second**2, sp.factor(priced))
 
 
@@ -209,12 +209,12 @@ def threshold():
     slopes = [sp.diff(_effective_loss(), weight) for weight in (first, second)]
     forces = [slope.subs(teacher, first * second + short) for slope in slopes]
     (in_first,) = sp.solve(forces[0], first)
-    (found,) = [
+    (solution,) = [
         root
         for root in sp.solve(sp.together(forces[1].subs(first, in_first) / second), short)
         if root.could_extract_minus_sign() is False
     ]
-    return sp.Eq(teacher - first * second, sp.sqrt(sp.factor(found**2)))
+    return sp.Eq(teacher - first * second, sp.sqrt(sp.factor(solution**2)))
 
 
 def _loss(decayed=True):
@@ -236,10 +236,10 @@ def _jitter():
     for size in (used, variance):
         slope = _slope_of_product(size)
         length = (slope.T * slope)[0, 0]
-        bend = sp.simplify((slope.T * bends * slope)[0, 0] / length)
-        rest = stationary_entry().rhs
-        along = {h_i: bend + decay, h_j: bend + decay, c: sigma**2 * bend / batch}
-        total += rest.subs(along) * slope * slope.T / length
+        curvature = sp.simplify((slope.T * bends * slope)[0, 0] / length)
+        stationary = stationary_entry().rhs
+        along = {h_i: curvature + decay, h_j: curvature + decay, c: sigma**2 * curvature / batch}
+        total += stationary.subs(along) * slope * slope.T / length
     return total
 
 
@@ -260,8 +260,8 @@ def _rate():
 
 def _stepped(one, other, g):
     """w^2 - v^2 after theta <- theta - rate (slope + decay theta)."""
-    kept = 1 - rate * decay
-    return (kept * one - rate * g * other) ** 2 - (kept * other - rate * g * one) ** 2
+    retained = 1 - rate * decay
+    return (retained * one - rate * g * other) ** 2 - (retained * other - rate * g * one) ** 2
 
 
 def _imbalance_step():
@@ -278,5 +278,5 @@ def _imbalance_step():
 def _effective_loss():
     """Of one mode, read from an input of variance s_x."""
     fit = variance * (teacher - first * second) ** 2 / 2
-    bend = outputs * variance * first**2 + spread * second**2
-    return fit + decay * (first**2 + second**2) / 2 + kappa * bend
+    curvature = outputs * variance * first**2 + spread * second**2
+    return fit + decay * (first**2 + second**2) / 2 + kappa * curvature

@@ -60,10 +60,10 @@ def deep_trace():
 def _gradients_are_those_of_the_loss():
     """<G, W_1 W_2 W_3> has them, G fixed."""
     along = (G.T * A * B * C)[0, 0]
-    found = _gradients(G)
+    solution = _gradients(G)
     return all(
         _alike(slope, layer.applyfunc(lambda t: sp.diff(along, t)))
-        for slope, layer in zip(found, LAYERS, strict=True)
+        for slope, layer in zip(solution, LAYERS, strict=True)
     )
 
 
@@ -89,8 +89,8 @@ def _label_noise_moves_an_imbalance_to_rest():
         MOMENT.trace() * after * after.T - _squares(C) * A.T * MOMENT * A,
         (A.T * MOMENT * A).trace() * C * C.T - (A * B).T * MOMENT * (A * B),
     )
-    found = (first.applyfunc(averaged), second.applyfunc(averaged))
-    return all(_alike(one, rate**2 * kick * law) for one, law in zip(found, laws, strict=True))
+    solution = (first.applyfunc(averaged), second.applyfunc(averaged))
+    return all(_alike(left, rate**2 * kick * law) for left, law in zip(solution, laws, strict=True))
 
 
 @equation(
@@ -115,14 +115,14 @@ def deep_imbalance_step():
 
 def _powers_at_rest_are_proportional_to_the_modes():
     """Hence participation ratios of all layers are one."""
-    rest = deep_mode_at_rest().rhs
-    return sp.simplify(sp.diff(rest / mode, mode)) == 0
+    stationary = deep_mode_at_rest().rhs
+    return sp.simplify(sp.diff(stationary / mode, mode)) == 0
 
 
 def _rest_is_where_the_imbalance_stays():
     """P_(l-1) s^2 / p = Q_(l+1) p."""
-    rest = deep_mode_at_rest().rhs
-    return same(power_before * mode**2 / rest, readout_after * rest)
+    stationary = deep_mode_at_rest().rhs
+    return same(power_before * mode**2 / stationary, readout_after * stationary)
 
 
 @equation(
@@ -136,10 +136,10 @@ def deep_mode_at_rest():
     P_(l-1) is the power of the layer before, Q_(l+1) what the layers after the next one weigh:
     where the mode has power p, all layers after weigh s^2 / p, and Tr H has P s^2 / p + p Q.
     """
-    (rest,) = sp.solve(
+    (stationary,) = sp.solve(
         sp.diff(power_before * mode**2 / power + power * readout_after, power), power
     )
-    return sp.Eq(power, rest)
+    return sp.Eq(power, stationary)
 
 
 def _product_of_terms_does_not_depend_on_scales():
@@ -147,7 +147,7 @@ def _product_of_terms_does_not_depend_on_scales():
     scales = sp.symbols("c_1:4", positive=True)
     before = [spread, *[scale * total for scale in scales]]
     after = [*[total / scale for scale in scales], outputs]
-    product = sp.prod(one * other for one, other in zip(before, after, strict=True))
+    product = sp.prod(first * second for first, second in zip(before, after, strict=True))
     return same(product, sp.simplify((_term() ** depth).subs(depth, 4)))
 
 
@@ -171,9 +171,9 @@ def deep_trace_at_rest():
 def _all_terms_are_alike():
     term = _term()
     return all(
-        same(sp.powsimp(one / term.subs(depth, layers), force=True), 1)
+        same(sp.powsimp(first / term.subs(depth, layers), force=True), 1)
         for layers in (2, 3, 4, 5)
-        for one in _terms_at_rest(layers)
+        for first in _terms_at_rest(layers)
     )
 
 
@@ -182,10 +182,10 @@ def _one_mode_is_least_at_the_claimed_powers():
     first, second = sp.symbols("p_1 p_2", positive=True)
     terms = spread * total**2 / first + first * total**2 / second + outputs * second
     at = {
-        one: total * deep_scale_at_rest().rhs.subs({depth: 3, place: k})
-        for k, one in enumerate((first, second), 1)
+        left: total * deep_scale_at_rest().rhs.subs({depth: 3, place: k})
+        for k, left in enumerate((first, second), 1)
     }
-    slopes = [sp.diff(terms, one).subs(at) for one in (first, second)]
+    slopes = [sp.diff(terms, left).subs(at) for left in (first, second)]
     return all(sp.simplify(sp.powsimp(slope, force=True)) == 0 for slope in slopes)
 
 
@@ -255,4 +255,4 @@ def _terms_at_rest(layers):
     scales = [deep_scale_at_rest().rhs.subs(depth, layers).subs(place, k) for k in range(1, layers)]
     before = [spread, *[scale * total for scale in scales]]
     after = [*[total / scale for scale in scales], outputs]
-    return [one * other for one, other in zip(before, after, strict=True)]
+    return [first * second for first, second in zip(before, after, strict=True)]

@@ -103,8 +103,10 @@ def _distances_on_a_sphere_are_its_angles():
 
 def _the_commonest_is_commonest():
     log_law = sp.log(geodesic_law().rhs)
-    slope, bend = (sp.diff(log_law, r, order).subs(r, r_max) for order in (1, 2))
-    return sp.simplify(slope) == 0 and sp.simplify(bend * r_max**2 / (d - 1)).is_negative is True
+    slope, curvature = (sp.diff(log_law, r, order).subs(r, r_max) for order in (1, 2))
+    return (
+        sp.simplify(slope) == 0 and sp.simplify(curvature * r_max**2 / (d - 1)).is_negative is True
+    )
 
 
 def _distances_on_a_circle_are_alike():
@@ -126,8 +128,8 @@ def geodesic_law():
     radius, ring = sp.symbols("R", positive=True), _ring(theta, d + 1)  # in a space of d + 1
     (angle,) = sp.solveset(sp.diff(sp.log(ring), theta), theta, sp.Interval.open(0, sp.pi))
     (needed,) = sp.solve(radius * angle - r_max, radius)
-    share = (ring / ring.subs(theta, angle)).subs(theta, r / needed)
-    return sp.Eq(_law(r) / _law(r_max), share)
+    fraction = (ring / ring.subs(theta, angle)).subs(theta, r / needed)
+    return sp.Eq(_law(r) / _law(r_max), fraction)
 
 
 def _share_grows_as_the_law_of_cosines():
@@ -138,8 +140,8 @@ def _share_grows_as_the_law_of_cosines():
 
 
 def _none_and_all_are_within():
-    share = correlation_integral().rhs
-    ends = [(share.subs({d: v, r: 0}), share.subs({d: v, r: 2})) for v in (3, 5)]
+    fraction = correlation_integral().rhs
+    ends = [(fraction.subs({d: v, r: 0}), fraction.subs({d: v, r: 2})) for v in (3, 5)]
     return all(sp.hyperexpand(a) == 0 and sp.hyperexpand(b) == 1 for a, b in ends)
 
 
@@ -147,9 +149,9 @@ def _circle_sphere_and_hypersphere_are_known():
     """Arcs, caps of equal height, and the third sphere by its angle."""
     angle = 2 * sp.asin(r / 2)
     known = {2: angle / sp.pi, 3: r**2 / 4, 4: (angle - sp.sin(angle) * sp.cos(angle)) / sp.pi}
-    share = correlation_integral().rhs
+    fraction = correlation_integral().rhs
     points = [sp.Rational(x, 7) for x in (2, 9, 13)]
-    gaps = [share.subs(d, v) - law for v, law in known.items()]
+    gaps = [fraction.subs(d, v) - law for v, law in known.items()]
     return all(abs(sp.N(gap.subs(r, x))) < 1e-12 for gap in gaps for x in points)
 
 
@@ -197,8 +199,8 @@ def separability():
     power = sp.Symbol("q", positive=True)  # d - 1
     at_edge = w ** (power / 2 - 1) / (2 * alpha)  # 1 - t^2 = w falls fast from where t = alpha
     tail = sp.integrate(at_edge, (w, 0, 1 - alpha**2)) * power
-    whole = sp.integrate(sp.exp(-d * t**2 / 2), (t, -sp.oo, sp.oo))  # (1 - t^2)^((d-3)/2), narrow
-    return sp.Eq(sp.Symbol(r"P(\cos\theta > \alpha)"), tail.subs(power, d - 1) / (d * whole))
+    full = sp.integrate(sp.exp(-d * t**2 / 2), (t, -sp.oo, sp.oo))  # (1 - t^2)^((d-3)/2), narrow
+    return sp.Eq(sp.Symbol(r"P(\cos\theta > \alpha)"), tail.subs(power, d - 1) / (d * full))
 
 
 def _law(letter):
@@ -229,5 +231,5 @@ def _cosine_law(cosine):
 def _mean_length(dimension):
     """Of a vector of independent standard normal numbers."""
     shell = r ** (dimension - 1) * sp.exp(-(r**2) / 2)
-    whole = sp.integrate(shell, (r, 0, sp.oo), conds="none")
-    return sp.integrate(r * shell, (r, 0, sp.oo), conds="none") / whole
+    full = sp.integrate(shell, (r, 0, sp.oo), conds="none")
+    return sp.integrate(r * shell, (r, 0, sp.oo), conds="none") / full

@@ -23,14 +23,14 @@ def _force_is_exact_for_gaussian_jitter_of_a_cubic():
     z, (a, b, c) = white(2), sp.symbols("a b c", real=True)
     fourth = {_derivative(k, 4 - k): 0 for k in range(5)}
     slope = sp.diff(_loss().subs(fourth), x)
-    seen = mean(sp.expand(slope.subs({x: a * z[0], y: b * z[0] + c * z[1]})), z)
+    recorded = mean(sp.expand(slope.subs({x: a * z[0], y: b * z[0] + c * z[1]})), z)
     covariance = {spread[0, 0]: a**2, spread[0, 1]: a * b, spread[1, 1]: b**2 + c**2}
-    return same(seen, mean_force().rhs.subs(covariance))
+    return same(recorded, mean_force().rhs.subs(covariance))
 
 
 def _still_parameters_feel_the_plain_slope():
-    still = dict.fromkeys(spread, 0)
-    return mean_force().rhs.subs(still) == _derivative(1, 0)
+    zeros = dict.fromkeys(spread, 0)
+    return mean_force().rhs.subs(zeros) == _derivative(1, 0)
 
 
 @equation(
@@ -81,19 +81,19 @@ def _curvature_at_large_rates_is_a_logarithm():
 )
 def label_noise_strength():
     """The jitter of label noise pushes against the trace of the Hessian."""
-    push = _isotropic(mean_force().rhs) - _here(sp.diff(_loss(), x))
-    return sp.Eq(kappa, sp.simplify(push / _here(sp.diff(_hessian().trace(), x))))
+    force = _isotropic(mean_force().rhs) - _here(sp.diff(_loss(), x))
+    return sp.Eq(kappa, sp.simplify(force / _here(sp.diff(_hessian().trace(), x))))
 
 
 def _regression_on_gaussian_inputs_agrees():
     """One input x of variance a, B examples a step: its exact residual, for small rates."""
     a, s = sp.symbols("a s", positive=True)
     square = a**2 * (1 + 2 / batch)  # mean of (mean over the batch of x^2)^2
-    kept = 1 - 2 * rate * a + rate**2 * square
-    (rest,) = sp.solve(sp.Eq(s, kept * s + rate**2 * sigma**2 * a / batch), s)
-    share = a * rest / (sigma**2 + a * rest)
+    retained = 1 - 2 * rate * a + rate**2 * square
+    (stationary,) = sp.solve(sp.Eq(s, retained * s + rate**2 * sigma**2 * a / batch), s)
+    fraction = a * stationary / (sigma**2 + a * stationary)
     ours = amplification().rhs.subs({trace: a, outputs: 1})
-    return sp.limit(share / ours, rate, 0) == 1
+    return sp.limit(fraction / ours, rate, 0) == 1
 
 
 def _without_curvature_nothing_is_amplified():

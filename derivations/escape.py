@@ -137,8 +137,8 @@ def _kramers_has_its_known_form():
 def _symmetric_double_integrals_tend_to_it():
     """Parabolas only, exactly: both integrals over k widths give erf(k)^2 of it."""
     k = sp.Symbol("k", positive=True)
-    part = sp.integrate(sp.exp(-(x**2) / 2), (x, -k, k)) / _gauss(1)
-    return sp.limit(part**2, k, sp.oo) == 1
+    term = sp.integrate(sp.exp(-(x**2) / 2), (x, -k, k)) / _gauss(1)
+    return sp.limit(term**2, k, sp.oo) == 1
 
 
 @equation(

@@ -69,9 +69,9 @@ def between_groups():
 
 
 def _exact_for_both_parts():
-    for least, most in ((2, 5), (4, 10)):
-        claims = [between_groups().rhs.subs(groups, number) for number in (least, most)]
-        if not same(_combination(claims, most, least), whole().rhs):
+    for smallest, largest in ((2, 5), (4, 10)):
+        claims = [between_groups().rhs.subs(groups, number) for number in (smallest, largest)]
+        if not same(_combination(claims, largest, smallest), whole().rhs):
             return False
     return True
 
@@ -83,8 +83,8 @@ def _four_samples_know_the_variance_of_their_mean():
     def means(group):
         return sum(x[i] for i in group) / sp.Integer(len(group))
 
-    middle = sum(x) / sp.Integer(4)
-    expected = sum((value - middle) ** 2 for value in x) / 3 / 4
+    mean = sum(x) / sp.Integer(4)
+    expected = sum((value - mean) ** 2 for value in x) / 3 / 4
     return same(_combination([_claim_of(means, True), _claim_of(means, False)], 4), expected)
 
 
@@ -95,8 +95,8 @@ def _four_samples_know_the_variance_of_a_square():
     def squares(group):
         return (sum(x[i] for i in group) / sp.Integer(len(group))) ** 2
 
-    found = _combination([_claim_of(squares, True), _claim_of(squares, False)], 4)
-    return same(mean(sp.expand(found), x), whole().rhs.subs({slope: 0, bend: 1, sigma: 1, n: 4}))
+    solution = _combination([_claim_of(squares, True), _claim_of(squares, False)], 4)
+    return same(mean(sp.expand(solution), x), whole().rhs.subs({slope: 0, bend: 1, sigma: 1, n: 4}))
 
 
 @equation(
@@ -111,10 +111,10 @@ def _four_samples_know_the_variance_of_a_square():
 @cache
 def exact():
     """The combination of two numbers of groups that is right for linear and quadratic parts."""
-    share = sp.Symbol("w")  # of the groups; the rest is of the fewer
-    both = (1 - share) * _in_parts(fewer) + share * _in_parts(groups) - _in_parts(1)
-    (found,) = sp.solve(sp.diff(both, quadratic), share)
-    weights = [sp.factor(part) for part in (1 - found, found)]
+    fraction = sp.Symbol("w")  # of the groups; the rest is of the fewer
+    both = (1 - fraction) * _in_parts(fewer) + fraction * _in_parts(groups) - _in_parts(1)
+    (solution,) = sp.solve(sp.diff(both, quadratic), fraction)
+    weights = [sp.factor(term) for term in (1 - solution, solution)]
     return sp.Eq(sp.Symbol("V"), weights[0] * claim("h") + weights[1] * claim("g"))
 
 
@@ -176,12 +176,12 @@ def at_a_corner():
     p, q = sp.Symbol("p", real=True), sp.Symbol("q", positive=True)
     # cos p cos(p + q) < 0 for p from pi / 2 - q to pi / 2, for q to pi, in each half turn
     product = sp.cos(p) * sp.cos(p + q)
-    parts = [(-sp.pi / 2, sp.pi / 2 - q, 1), (sp.pi / 2 - q, sp.pi / 2, -1)]
+    pieces = [(-sp.pi / 2, sp.pi / 2 - q, 1), (sp.pi / 2 - q, sp.pi / 2, -1)]
     mean_square = 2  # of the radius
-    both = sum(sign * sp.integrate(product, (p, a, b)) for a, b, sign in parts) / sp.pi
+    both = sum(sign * sp.integrate(product, (p, a, b)) for a, b, sign in pieces) / sp.pi
     moment = sp.simplify(mean_square * both)
-    spread = (groups - 1) * sigma**2 / n
-    claimed = spread * (1 - moment) / groups
+    covariance = (groups - 1) * sigma**2 / n
+    claimed = covariance * (1 - moment) / groups
     return sp.Eq(claim("g"), claimed.subs(q, sp.acos(-1 / (groups - 1))))
 
 
@@ -205,14 +205,14 @@ def of_a_corner():
 
 def _statistic(z, size):
     """Of the mean of `size` normal numbers, of law z sigma / size^1/2."""
-    middle = sigma * z / sp.sqrt(size)
-    return slope * middle + bend * middle**2
+    mean = sigma * z / sp.sqrt(size)
+    return slope * mean + bend * mean**2
 
 
 def _in_parts(number):
     """The claim of so many groups, by what is linear and quadratic in the variance of all."""
-    parts = {slope: sp.sqrt(linear * n) / sigma, bend: sp.sqrt(quadratic / 2) * n / sigma**2}
-    return sp.expand(between_groups().rhs.subs(groups, number).subs(parts))
+    pieces = {slope: sp.sqrt(linear * n) / sigma, bend: sp.sqrt(quadratic / 2) * n / sigma**2}
+    return sp.expand(between_groups().rhs.subs(groups, number).subs(pieces))
 
 
 def _combination(claims, number, least=2):

@@ -30,9 +30,11 @@ def _a_balanced_layer_grows_as_known():
 
 def _weights_of_one_layer_alone_feed_the_other():
     """By c^2 for each unit they meet, to the logarithm half of it, and D = 1 - 2 out^2."""
-    fed = c**2 * n
+    with_feedback = c**2 * n
     grown, moved = unbalanced_growth().rhs, imbalance_drift().rhs
-    return same(grown.subs(imbalance, 1), fed / 2) and same(moved.subs(imbalance, 1), -2 * fed)
+    return same(grown.subs(imbalance, 1), with_feedback / 2) and same(
+        moved.subs(imbalance, 1), -2 * with_feedback
+    )
 
 
 @equation(
@@ -88,8 +90,8 @@ def imbalance_drift():
 
 def _a_unit_of_one_input_keeps_its_balance():
     """Each of its weights is the other's mirror image, and in^2 = out^2 stays."""
-    still = {n: 1, imbalance: 0}
-    return imbalance_drift().rhs.subs(still) == 0 == imbalance_spread().rhs.subs(still)
+    zeros = {n: 1, imbalance: 0}
+    return imbalance_drift().rhs.subs(zeros) == 0 == imbalance_spread().rhs.subs(zeros)
 
 
 def _four_dimensions_scatter_as_said():
@@ -114,9 +116,9 @@ def imbalance_spread():
 
 def _nothing_flows_at_rest():
     """drift p = (spread p)' / 2."""
-    spread = imbalance_spread().rhs.subs(n, 1) + c**2 * (root**2 - 1)
-    flow = imbalance_drift().rhs - sp.diff(spread, imbalance) / 2
-    return sp.cancel(imbalance * flow - spread / 2 * _slope_of_the_law()) == 0
+    covariance = imbalance_spread().rhs.subs(n, 1) + c**2 * (root**2 - 1)
+    flow = imbalance_drift().rhs - sp.diff(covariance, imbalance) / 2
+    return sp.cancel(imbalance * flow - covariance / 2 * _slope_of_the_law()) == 0
 
 
 def _it_falls_as_the_power_of_the_width():
@@ -138,12 +140,14 @@ def imbalance_law():
     """
     u = sp.Symbol("u")
     slope = imbalance_drift().rhs / c**2 / imbalance  # 2 drift dD = slope du
-    spread = imbalance_spread().rhs.subs(n, 1) / c**2 + least
-    slope, spread = (sp.expand(part).subs(imbalance, sp.sqrt(u)) for part in (slope, spread))
-    share, rest = sp.div(slope, sp.diff(spread, u), u)
-    law = (spread / least) ** (share - 1)
-    for end in sp.solve(spread, u):
-        law *= (1 - u / end) ** sp.factor(rest / sp.diff(spread, u).subs(u, end))
+    covariance = imbalance_spread().rhs.subs(n, 1) / c**2 + least
+    slope, covariance = (
+        sp.expand(term).subs(imbalance, sp.sqrt(u)) for term in (slope, covariance)
+    )
+    fraction, stationary = sp.div(slope, sp.diff(covariance, u), u)
+    law = (covariance / least) ** (fraction - 1)
+    for end in sp.solve(covariance, u):
+        law *= (1 - u / end) ** sp.factor(stationary / sp.diff(covariance, u).subs(u, end))
     return sp.Eq(sp.Symbol("p(D) / p(0)"), law.subs(u, imbalance**2))
 
 
@@ -166,7 +170,7 @@ def _squares(kick):
 
 def _log_norm(kick, order):
     """Coefficient of an order of c in log |weights|, where a^2 + b^2 = 1."""
-    g, q = (into + out for into, out in zip(*(part[1:] for part in _squares(kick)), strict=True))
+    g, q = (into + out for into, out in zip(*(term[1:] for term in _squares(kick)), strict=True))
     first, second = sp.symbols("g q")
     logarithm = sp.log(1 + first * c + second * c**2) / 2
     return _taylor(logarithm, order).subs({first: g, second: q}, simultaneous=True)
@@ -176,11 +180,11 @@ def _difference(kick, order):
     """Coefficient of an order of c in the imbalance."""
     into, out = _squares(kick)
     letters = sp.symbols("i_0:3"), sp.symbols("o_0:3")
-    squares = [sum(x * c**power for power, x in enumerate(part)) for part in letters]
-    found = _taylor((squares[0] - squares[1]) / (squares[0] + squares[1]), order)
-    found = found.subs(letters[1][0], 1 - letters[0][0])  # a^2 + b^2 = 1
+    squares = [sum(x * c**power for power, x in enumerate(term)) for term in letters]
+    solution = _taylor((squares[0] - squares[1]) / (squares[0] + squares[1]), order)
+    solution = solution.subs(letters[1][0], 1 - letters[0][0])  # a^2 + b^2 = 1
     values = dict(zip(letters[0] + letters[1], into + out, strict=True))
-    return sp.expand(found).subs(values, simultaneous=True)
+    return sp.expand(solution).subs(values, simultaneous=True)
 
 
 @cache

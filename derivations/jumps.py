@@ -46,8 +46,8 @@ def jump_constant():
     s = sp.Symbol("s", positive=True)
     of_sine = sp.mellin_transform(sp.sin(y), y, s)[0].subs(s, 1 - alpha)
     both = 2 * jumps * of_sine / alpha  # (1 - cos y) |y|^(-1 - alpha), once by parts
-    (found,) = sp.solve(sp.Eq(both, 1), jumps)
-    return sp.Eq(jumps, sp.simplify(found))
+    (solution,) = sp.solve(sp.Eq(both, 1), jumps)
+    return sp.Eq(jumps, sp.simplify(solution))
 
 
 def _exits_scale_with_the_well():

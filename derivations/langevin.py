@@ -13,8 +13,8 @@ k = sp.Matrix(2, 2, sp.symbols("k_11 k_12 k_21 k_22", real=True))  # C = k k^T
 
 
 def _mean_is_that_of_descent():
-    middle = sum(_tossed(), sp.zeros(2, 1)) / 4
-    return same(step_mean().rhs, middle[0])
+    mean = sum(_tossed(), sp.zeros(2, 1)) / 4
+    return same(step_mean().rhs, mean[0])
 
 
 @equation(
@@ -29,8 +29,8 @@ def step_mean():
 
 def _covariance_is_that_of_descent():
     outcomes = _tossed()
-    middle = sum(outcomes, sp.zeros(2, 1)) / 4
-    scatter = sum(((x - middle) * (x - middle).T for x in outcomes), sp.zeros(2)) / 4
+    mean = sum(outcomes, sp.zeros(2, 1)) / 4
+    scatter = sum(((x - mean) * (x - mean).T for x in outcomes), sp.zeros(2)) / 4
     return same(step_covariance().rhs.subs(dt, rate), scatter[0, 1])
 
 
@@ -47,7 +47,7 @@ def _covariance_is_that_of_the_equation():
 def step_covariance():
     """Covariance of two parameters after a step of the Langevin equation."""
     z, after = white(2), _euler()
-    away = after - sp.Matrix([mean(part, z) for part in after])
+    away = after - sp.Matrix([mean(term, z) for term in after])
     name = sp.Symbol(r"\operatorname{Cov}(\theta_1', \theta_2')")
     return sp.Eq(name, sp.factor(mean(away[0] * away[1], z)))
 
@@ -69,9 +69,9 @@ def _rests_between_equation_and_descent():
     """In a bowl: at rest as the equation for short steps, as descent for steps of one rate."""
     s, c = sp.symbols("S c", positive=True)
     step = (1 - dt * curvature) ** 2 * s + (dt * white_scale().rhs) ** 2 * c
-    (rest,) = sp.solve(sp.Eq(s, step), s)
-    as_equation = same(sp.limit(rest, dt, 0), rate * c / (2 * curvature))
-    as_descent = same(rest.subs(dt, rate), rate * c / (curvature * (2 - rate * curvature)))
+    (stationary,) = sp.solve(sp.Eq(s, step), s)
+    as_equation = same(sp.limit(stationary, dt, 0), rate * c / (2 * curvature))
+    as_descent = same(stationary.subs(dt, rate), rate * c / (curvature * (2 - rate * curvature)))
     return as_equation and as_descent
 
 

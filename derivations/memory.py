@@ -43,10 +43,10 @@ def _newton_steps_are_independent():
 )
 def correlation_time_steps():
     """Integrated autocorrelation time of one mode of descent, in steps."""
-    kept = sp.Symbol("a", real=True)
+    retained = sp.Symbol("a", real=True)
     total = sp.Symbol("g")  # kept + kept^2 + ... without end, which kept shifts by one term
-    (tail,) = sp.solve(sp.Eq(kept * total, total - kept), total)
-    spoken = (1 + 2 * tail).subs(kept, 1 - rate * curvature)
+    (tail,) = sp.solve(sp.Eq(retained * total, total - retained), total)
+    spoken = (1 + 2 * tail).subs(retained, 1 - rate * curvature)
     return sp.Eq(sp.Symbol("tau"), sp.expand(sp.simplify(spoken)))
 
 
@@ -70,5 +70,5 @@ def _flow_has_the_same_sum():
 def long_run():
     """Sum over all lags of the autocovariance of one mode of descent."""
     along = {h_i: curvature, h_j: curvature, c: kick}
-    rest = stationary_entry().rhs.subs(along)
-    return sp.Eq(sp.Symbol("L"), sp.simplify(rest * correlation_time_steps().rhs))
+    stationary = stationary_entry().rhs.subs(along)
+    return sp.Eq(sp.Symbol("L"), sp.simplify(stationary * correlation_time_steps().rhs))

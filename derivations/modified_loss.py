@@ -126,10 +126,10 @@ def _all_orders_rest_at_the_shift():
             moved = moved - rate * x[k] * (x[k] * moved - y[k])
         ends.append(moved)
     mean = sp.expand(sum(ends) / 2)
-    still = sp.factor(mean.coeff(theta, 0) / (1 - mean.coeff(theta, 1)))
+    zeros = sp.factor(mean.coeff(theta, 0) / (1 - mean.coeff(theta, 1)))
     best = sp.solve(sp.diff(sum(_examples()), theta), theta)[0]
-    first = sp.diff(still, rate).subs(rate, 0)
-    return same(still.subs(rate, 0), best) and same(first * rate, minimum_shift().rhs)
+    first = sp.diff(zeros, rate).subs(rate, 0)
+    return same(zeros.subs(rate, 0), best) and same(first * rate, minimum_shift().rhs)
 
 
 def _a_perfect_fit_stays():
@@ -151,7 +151,7 @@ def minimum_shift():
     """Shift of least squares under reshuffling, one parameter and two examples."""
     losses = _examples()
     plain = sum(losses) / 2
-    penalty = rate / (4 * 2) * sum(sp.diff(part, theta) ** 2 for part in losses)
+    penalty = rate / (4 * 2) * sum(sp.diff(term, theta) ** 2 for term in losses)
     (best,) = sp.solve(sp.diff(plain, theta), theta)
     newton = -sp.diff(penalty, theta).subs(theta, best) / sp.diff(plain, theta, 2)
     return sp.Eq(sp.Symbol(r"\delta\theta"), sp.factor(newton))
@@ -163,12 +163,12 @@ def _matched(second_order, count):
     Steps end at -count eta g + eta^2 second_order; the flow of L + s |g|^2 + s' sum_k |g_k|^2,
     whose slopes are g + 2 s P + 2 s' Q, over a time t at -t slope + t^2 / 2 P.
     """
-    s, each = sp.symbols("s s'")
+    s, term = sp.symbols("s s'")
     time = count * rate
-    flow = -time * (2 * s * met + 2 * each * own) + time**2 / 2 * met
+    flow = -time * (2 * s * met + 2 * term * own) + time**2 / 2 * met
     gap = sp.expand(flow - rate**2 * second_order)
-    found = sp.solve([gap.coeff(met), gap.coeff(own)], [s, each], dict=True)[0]
-    return tuple(sp.simplify(found[share]) for share in (s, each))
+    solution = sp.solve([gap.coeff(met), gap.coeff(own)], [s, term], dict=True)[0]
+    return tuple(sp.simplify(solution[fraction]) for fraction in (s, term))
 
 
 def _modified(shares):
@@ -207,7 +207,7 @@ def _flow_end(equation, count):
     """Second order of where the flow of a modified loss leads, for batches written out."""
     slope = sum((_taylor(k)[0] for k in range(count)), sp.zeros(2, 1)) / count
     hessian = sum((_taylor(k)[1] for k in range(count)), sp.zeros(2)) / count
-    each = sum((h * g for g, h in map(_taylor, range(count))), sp.zeros(2, 1))
-    shares = [equation.rhs.coeff(part).subs(steps, count) / rate for part in (square, squares)]
-    force = 2 * shares[0] * hessian * slope + 2 * shares[1] * each
+    term = sum((h * g for g, h in map(_taylor, range(count))), sp.zeros(2, 1))
+    shares = [equation.rhs.coeff(block).subs(steps, count) / rate for block in (square, squares)]
+    force = 2 * shares[0] * hessian * slope + 2 * shares[1] * term
     return count**2 * hessian * slope / 2 - count * force

@@ -26,9 +26,9 @@ def _modes_are_alike():
 
 def _the_coded_denominator_is_this_one():
     """(1 - mu)^2 ((1 + mu)(h_i + h_j) - eta h_i h_j) + mu eta (h_i - h_j)^2."""
-    still = (1 - mu) ** 2 * ((1 + mu) * (h_i + h_j) - rate * h_i * h_j)
-    still += mu * rate * (h_i - h_j) ** 2
-    return same(heavy_ball_entry().rhs, rate * c * (1 - mu**2) / still)
+    zeros = (1 - mu) ** 2 * ((1 + mu) * (h_i + h_j) - rate * h_i * h_j)
+    zeros += mu * rate * (h_i - h_j) ** 2
+    return same(heavy_ball_entry().rhs, rate * c * (1 - mu**2) / zeros)
 
 
 @equation(
@@ -38,24 +38,24 @@ def _the_coded_denominator_is_this_one():
 )
 def heavy_ball_entry():
     """Resting covariance with heavy-ball momentum, an entry in the eigenbasis of the Hessian."""
-    rest = _rest(_heavy_ball, _heavy_ball_kick())
-    return sp.Eq(sp.Symbol(r"S_{ij}^{\mathrm{ball}}"), _tidy(rest))
+    stationary = _rest(_heavy_ball, _heavy_ball_kick())
+    return sp.Eq(sp.Symbol(r"S_{ij}^{\mathrm{ball}}"), _tidy(stationary))
 
 
 def _recursion_of_second_order_agrees():
     """Variance of x' = a x - mu x_before + noise from its first two autocorrelations."""
     a = 1 + mu - rate * curvature
     first = a / (1 + mu)  # rho_1 = a - mu rho_1
-    share = 1 - a * first + mu * (a * first - mu)
-    return same(heavy_ball_rest().rhs, rate**2 * kick / share)
+    fraction = 1 - a * first + mu * (a * first - mu)
+    return same(heavy_ball_rest().rhs, rate**2 * kick / fraction)
 
 
 def _small_steps_are_those_of_a_larger_rate():
     """Rate / (1 - mu) without momentum, for both."""
     larger = rate * kick / (2 * curvature * (1 - mu))
     return all(
-        sp.limit(sp.cancel(rest().rhs / larger), rate, 0) == 1
-        for rest in (heavy_ball_rest, nesterov_rest)
+        sp.limit(sp.cancel(stationary().rhs / larger), rate, 0) == 1
+        for stationary in (heavy_ball_rest, nesterov_rest)
     )
 
 
@@ -76,9 +76,9 @@ def _ball_diverges_at_its_limit():
 
 def _below_the_limit_both_eigenvalues_are_inside():
     """Jury's conditions: determinant below 1, and the characteristic polynomial positive at 1."""
-    share = sp.Symbol("epsilon", positive=True)
+    fraction = sp.Symbol("epsilon", positive=True)
     for step, limit in ((_heavy_ball, heavy_ball_limit), (_nesterov, nesterov_limit)):
-        inside = step(curvature).subs(rate, limit().rhs / (1 + share))
+        inside = step(curvature).subs(rate, limit().rhs / (1 + fraction))
         if sp.simplify((sp.eye(2) - inside).det()).is_positive is not True:
             return False
         if sp.simplify((sp.eye(2) + inside).det()).is_positive is not True:
@@ -166,14 +166,14 @@ def _rest(step, kicks):
     """Covariance of theta along two modes which a step leaves as it is."""
     moments = sp.Matrix(2, 2, sp.symbols("x_1:5"))
     after = step(h_i) * moments * step(h_j).T + c * kicks * kicks.T
-    (found,) = sp.solve(list(after - moments), list(moments), dict=True)
-    return sp.factor(found[moments[0, 0]])
+    (solution,) = sp.solve(list(after - moments), list(moments), dict=True)
+    return sp.factor(solution[moments[0, 0]])
 
 
 def _turning(step):
     """Rate at which minus one is an eigenvalue of the step."""
-    (found,) = sp.solve((step + sp.eye(2)).det(), rate)
-    return sp.factor(found)
+    (solution,) = sp.solve((step + sp.eye(2)).det(), rate)
+    return sp.factor(solution)
 
 
 def _tidy(rest):

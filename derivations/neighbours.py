@@ -218,8 +218,8 @@ def inner_share():
 
 
 def _best_share_is_a_minimum():
-    bend = sp.diff(_variance_of_dimension(), share, 2).subs(share, best_share().rhs)
-    return bool(sp.N(bend.subs(d, 1)) > 0)
+    curvature = sp.diff(_variance_of_dimension(), share, 2).subs(share, best_share().rhs)
+    return bool(sp.N(curvature.subs(d, 1)) > 0)
 
 
 def _best_share_is_a_fifth():

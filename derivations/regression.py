@@ -42,12 +42,12 @@ def online_step():
 
 def _one_step_leaves_the_rest():
     """With q made up of both modes."""
-    rest = {s_i: online_rest().rhs, s_j: online_rest().rhs.subs({a_i: a_j})}
-    made = {s: r.subs(q, online_residual().rhs) for s, r in rest.items()}
-    total = a_i * made[s_i] + a_j * made[s_j]
+    stationary = {s_i: online_rest().rhs, s_j: online_rest().rhs.subs({a_i: a_j})}
+    built = {s: r.subs(q, online_residual().rhs) for s, r in stationary.items()}
+    total = a_i * built[s_i] + a_j * built[s_j]
     closed = online_residual().rhs.subs(u, feedback().rhs)
-    moved = online_step().rhs.subs(made).subs(u, feedback().rhs)
-    return same(moved, made[s_i].subs(u, feedback().rhs)) and same(
+    moved = online_step().rhs.subs(built).subs(u, feedback().rhs)
+    return same(moved, built[s_i].subs(u, feedback().rhs)) and same(
         total.subs(u, feedback().rhs), closed
     )
 
@@ -69,9 +69,9 @@ def _large_batches_leave_full_descent():
 )
 def online_rest():
     """Resting variance along one input, for a mean squared residual q of its own making."""
-    fed = _one_step().subs(s_j, (q - a_i * s_i) / a_j)
-    (rest,) = sp.solve(sp.Eq(s_i, fed), s_i)
-    return sp.Eq(s_i, _by_rate(rest))
+    with_feedback = _one_step().subs(s_j, (q - a_i * s_i) / a_j)
+    (stationary,) = sp.solve(sp.Eq(s_i, with_feedback), s_i)
+    return sp.Eq(s_i, _by_rate(stationary))
 
 
 def _share_is_that_of_small_rates():
@@ -94,8 +94,8 @@ def _one_input_diverges_with_its_fourth_moment():
 )
 def feedback():
     """Share of the noise that the spread makes, for inputs along two directions."""
-    made = [a * online_rest().rhs.subs(a_i, a) for a in (a_i, a_j)]
-    return sp.Eq(u, sum(_by_rate(sp.cancel(part / (q + sigma**2))) for part in made))
+    built = [a * online_rest().rhs.subs(a_i, a) for a in (a_i, a_j)]
+    return sp.Eq(u, sum(_by_rate(sp.cancel(term / (q + sigma**2))) for term in built))
 
 
 def _residual_diverges_at_one():
@@ -109,8 +109,8 @@ def _residual_diverges_at_one():
 )
 def online_residual():
     """Squared residual of the spread at rest, from the share that it makes of itself."""
-    (rest,) = sp.solve(sp.Eq(q, u * (q + sigma**2)), q)
-    return sp.Eq(q, upright(rest))
+    (stationary,) = sp.solve(sp.Eq(q, u * (q + sigma**2)), q)
+    return sp.Eq(q, upright(stationary))
 
 
 def _with_replacement_by_enumeration():
@@ -118,8 +118,8 @@ def _with_replacement_by_enumeration():
 
 
 def _without_replacement_by_enumeration():
-    kept = share_without_replacement().rhs.subs({n: 3, batch: 2})
-    return _all_batches_leave_the_rest(list(combinations(range(3), 2)), kept)
+    retained = share_without_replacement().rhs.subs({n: 3, batch: 2})
+    return _all_batches_leave_the_rest(list(combinations(range(3), 2)), retained)
 
 
 def _perfect_fit_rests_still():
@@ -130,8 +130,8 @@ def _many_normal_examples_are_online():
     """Fourth moment 3 a^2, noise sigma^2 a: the rest of one input."""
     normal = {square: a_i, fourth: 3 * a_i**2, noise: sigma**2 * a_i, share: 1}
     alone = online_rest().rhs.subs(q, online_residual().rhs)
-    made = alone.subs(u, rate / batch * a_i / (2 - rate * (1 + 1 / batch) * a_i))
-    return same(finite_rest().rhs.subs(normal), made)
+    built = alone.subs(u, rate / batch * a_i / (2 - rate * (1 + 1 / batch) * a_i))
+    return same(finite_rest().rhs.subs(normal), built)
 
 
 @equation(
@@ -152,10 +152,10 @@ def finite_rest():
         coefficient * _data_mean(in_theta, in_x, in_r)
         for (in_theta, in_x, in_r), coefficient in gradient.terms()
     )
-    spread = power - square**2 * second
-    after = (1 - rate * square) ** 2 * second + rate**2 * share / batch * spread
-    (rest,) = sp.solve(sp.Eq(second, after), second)
-    return sp.Eq(second, _by_rate(rest))
+    covariance = power - square**2 * second
+    after = (1 - rate * square) ** 2 * second + rate**2 * share / batch * covariance
+    (stationary,) = sp.solve(sp.Eq(second, after), second)
+    return sp.Eq(second, _by_rate(stationary))
 
 
 def _all_examples_make_no_noise():
@@ -192,9 +192,9 @@ def _data_mean(in_theta, in_x, in_r):
 def _one_step():
     """Mean square of theta_i after a step: a batch mean has 1/B of the scatter of one gradient."""
     gradient, z = _gradient(), white(3)
-    given = mean(gradient, z)
-    power, alone = (_over_theta(part) for part in (mean(gradient**2, z), given**2))
-    drift = _over_theta(given * t_i)
+    arguments = mean(gradient, z)
+    power, alone = (_over_theta(term) for term in (mean(gradient**2, z), arguments**2))
+    drift = _over_theta(arguments * t_i)
     return sp.expand(s_i - 2 * rate * drift + rate**2 * (alone + (power - alone) / batch))
 
 
@@ -209,7 +209,7 @@ def _over_theta(polynomial):
     """Mean over theta, by its second moments."""
     moments = {(2, 0): s_i, (1, 1): s_ij, (0, 2): s_j, (0, 0): 1}
     terms = sp.Poly(sp.expand(polynomial), t_i, t_j).terms()
-    return sum(part * moments[power] for power, part in terms)
+    return sum(term * moments[power] for power, term in terms)
 
 
 def _examples():
@@ -226,12 +226,12 @@ def _all_batches_leave_the_rest(batches, kept):
         fourth: sum(v**4 for v in x) / 3,
         noise: sum(v**2 * w**2 for v, w in zip(x, r, strict=True)) / 3,
     }
-    rest = finite_rest().rhs.subs({batch: 2, share: kept}).subs(values)
-    spread = sp.Symbol("s", positive=True)
+    stationary = finite_rest().rhs.subs({batch: 2, share: kept}).subs(values)
+    covariance = sp.Symbol("s", positive=True)
     after = [
         (theta - rate * sum(x[i] * (x[i] * theta - r[i]) for i in chosen) / 2) ** 2
         for chosen in batches
-        for theta in (spread, -spread)
+        for theta in (covariance, -covariance)
     ]
-    step = sp.expand(sum(after) / len(after)).subs(spread**2, second)
-    return same(step.subs(second, rest), rest)
+    step = sp.expand(sum(after) / len(after)).subs(covariance**2, second)
+    return same(step.subs(second, stationary), stationary)

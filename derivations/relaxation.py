@@ -41,22 +41,22 @@ def transient_flow():
 
 def _each_step_is_one_step():
     s = transient_steps().rhs
-    kept = (1 - rate * h_i) * (1 - rate * h_j)
-    moved = kept * s + rate**2 * c
+    retained = (1 - rate * h_i) * (1 - rate * h_j)
+    moved = retained * s + rate**2 * c
     return same(sp.powsimp(sp.expand(s.subs(steps, steps + 1) - moved)), 0)
 
 
 def _steps_begin_at_the_start_and_stay_at_rest():
     s = transient_steps().rhs
-    still = s.subs(start, stationary_entry().rhs)
-    return same(s.subs(steps, 0), start) and same(still.subs(steps, 3), stationary_entry().rhs)
+    zeros = s.subs(start, stationary_entry().rhs)
+    return same(s.subs(steps, 0), start) and same(zeros.subs(steps, 3), stationary_entry().rhs)
 
 
 def _small_steps_flow():
     """k = t / eta steps, with eta C = D kept, in the limit of one mode."""
-    one = {h_i: curvature, h_j: curvature, c: diffusion / rate}
-    walked = transient_steps().rhs.subs(one).subs(steps, time / rate)
-    flowed = transient_flow().rhs.subs(one)
+    first = {h_i: curvature, h_j: curvature, c: diffusion / rate}
+    walked = transient_steps().rhs.subs(first).subs(steps, time / rate)
+    flowed = transient_flow().rhs.subs(first)
     return same(sp.limit(walked.subs(start, 0), rate, 0), flowed.subs(start, 0))
 
 
@@ -67,18 +67,20 @@ def _small_steps_flow():
 )
 def transient_steps():
     """The same some steps after the start of descent."""
-    kept, total = sp.symbols("a g")  # total of kept^l for l below k, shifted by kept by one term
-    (sums,) = sp.solve(sp.Eq(kept * total, total - 1 + kept**steps), total)
-    walked = kept**steps * start + rate**2 * c * sums
-    return sp.Eq(sp.Symbol(r"S_{ij,k}"), walked.subs(kept, (1 - rate * h_i) * (1 - rate * h_j)))
+    retained, total = sp.symbols(
+        "a g"
+    )  # total of kept^l for l below k, shifted by kept by one term
+    (sums,) = sp.solve(sp.Eq(retained * total, total - 1 + retained**steps), total)
+    walked = retained**steps * start + rate**2 * c * sums
+    return sp.Eq(sp.Symbol(r"S_{ij,k}"), walked.subs(retained, (1 - rate * h_i) * (1 - rate * h_j)))
 
 
 def _matched_samples_step_as_descent():
     """Over one rate: exp(-A eta), and the integral of exp(-2 A s) D."""
-    pull, one = matched_drift().rhs, {h_i: curvature, h_j: curvature, c: kick}
-    spread = matched_diffusion().rhs.subs(one)
+    pull, first = matched_drift().rhs, {h_i: curvature, h_j: curvature, c: kick}
+    covariance = matched_diffusion().rhs.subs(first)
     gathered = sp.integrate(diffusion * sp.exp(-2 * drift * time), (time, 0, rate))
-    scatter = sp.simplify(gathered).subs({drift: pull, diffusion: spread})
+    scatter = sp.simplify(gathered).subs({drift: pull, diffusion: covariance})
     return same(sp.exp(-pull * rate), 1 - rate * curvature) and same(scatter, rate**2 * kick)
 
 
@@ -100,9 +102,11 @@ def matched_drift():
 
 
 def _small_rates_need_no_matching():
-    one = {h_i: curvature, h_j: curvature, c: kick}
-    spread = matched_diffusion().rhs.subs(one) / (rate * kick)
-    return sp.limit(matched_drift().rhs, rate, 0) == curvature and sp.limit(spread, rate, 0) == 1
+    first = {h_i: curvature, h_j: curvature, c: kick}
+    covariance = matched_diffusion().rhs.subs(first) / (rate * kick)
+    return (
+        sp.limit(matched_drift().rhs, rate, 0) == curvature and sp.limit(covariance, rate, 0) == 1
+    )
 
 
 def _one_kick_across_two_modes_fits_no_flow():
@@ -124,15 +128,15 @@ def _one_kick_across_two_modes_fits_no_flow():
 def matched_diffusion():
     """Its diffusion between two modes, so that it comes to rest where descent does."""
     pulls = sum(matched_drift().rhs.subs(curvature, h) for h in (h_i, h_j))
-    (spread,) = sp.solve(sp.Eq(diffusion / pulls, stationary_entry().rhs), diffusion)
-    return sp.Eq(sp.Symbol("D_ij"), spread)
+    (covariance,) = sp.solve(sp.Eq(diffusion / pulls, stationary_entry().rhs), diffusion)
+    return sp.Eq(sp.Symbol("D_ij"), covariance)
 
 
 def _current_is_stationary():
     """Fokker-Planck: the current -Omega S^-1 x p is -A x p - D grad p, and has no source."""
-    rest, noise = _rest(), rate * _noise() / 2
-    slope = -rest.inv() * x  # of log p
-    current = -_turning() * rest.inv() * x
+    stationary, noise = _rest(), rate * _noise() / 2
+    slope = -stationary.inv() * x  # of log p
+    current = -_turning() * stationary.inv() * x
     plain = -sp.diag(h_1, h_2) * x - noise * slope
     leak = sum(sp.diff(current[i], x[i]) + current[i] * slope[i] for i in range(2))
     return same(current, plain) and same(leak, 0)
@@ -144,9 +148,9 @@ def _isotropic_noise_and_alike_curvatures_are_in_balance():
 
 def _area_is_that_of_steps_of_descent():
     """E(x_1 x_2' - x_1' x_2) / 2 of one step over its rate, as the rate vanishes."""
-    rest = stationary_entry().rhs.subs({h_i: h_1, h_j: h_2, c: c_12})
-    kept = [1 - rate * h for h in (h_1, h_2)]
-    area = rest * (kept[1] - kept[0]) / 2
+    stationary = stationary_entry().rhs.subs({h_i: h_1, h_j: h_2, c: c_12})
+    retained = [1 - rate * h for h in (h_1, h_2)]
+    area = stationary * (retained[1] - retained[0]) / 2
     return sp.limit(sp.cancel(area / rate / area_rate().rhs), rate, 0) == 1
 
 
@@ -172,15 +176,15 @@ def area_rate():
 
 
 def _balance_makes_no_entropy():
-    made = entropy_production().rhs
-    return made.subs(c_12, 0) == 0 and made.subs(h_2, h_1) == 0
+    built = entropy_production().rhs
+    return built.subs(c_12, 0) == 0 and built.subs(h_2, h_1) == 0
 
 
 def _entropy_is_positive_for_any_other_noise():
     """With c_12^2 = (1 - r) c_11 c_22, r between 0 and 1."""
-    part = sp.Symbol("p", positive=True)  # r = p / (1 + p)
-    made = entropy_production().rhs.subs(c_12, sp.sqrt(c_1 * c_2 / (1 + part)))
-    apart = made.subs(h_1, h_2 + sp.Symbol("gap", positive=True))
+    term = sp.Symbol("p", positive=True)  # r = p / (1 + p)
+    built = entropy_production().rhs.subs(c_12, sp.sqrt(c_1 * c_2 / (1 + term)))
+    apart = built.subs(h_1, h_2 + sp.Symbol("gap", positive=True))
     return sp.simplify(apart).is_positive is True
 
 
@@ -194,11 +198,11 @@ def _entropy_is_that_of_drift_and_spread():
 def _entropy_is_the_irreversibility_of_small_steps():
     """Mean log-ratio of a step and its reverse, Tr(Q^-1 K M^T), K = M S - S M^T, over the rate."""
     h, noise, entry = (h_1, h_2), _noise(), stationary_entry().rhs
-    rest = sp.Matrix(2, 2, lambda i, j: entry.subs({h_i: h[i], h_j: h[j], c: noise[i, j]}))
-    kept = sp.eye(2) - rate * sp.diag(*h)
-    turned = kept * rest - rest * kept
-    told = ((rate**2 * noise).inv() * turned * kept).trace()
-    return same(sp.limit(sp.cancel(told / rate), rate, 0), entropy_production().rhs)
+    stationary = sp.Matrix(2, 2, lambda i, j: entry.subs({h_i: h[i], h_j: h[j], c: noise[i, j]}))
+    retained = sp.eye(2) - rate * sp.diag(*h)
+    turned = retained * stationary - stationary * retained
+    reported = ((rate**2 * noise).inv() * turned * retained).trace()
+    return same(sp.limit(sp.cancel(reported / rate), rate, 0), entropy_production().rhs)
 
 
 @equation(
@@ -223,9 +227,9 @@ def _flowing():
     s = sp.Function("s")
     speed = sp.Eq(s(time).diff(time), -drift * s(time) + rate * c)
     solved = sp.dsolve(speed, s(time), ics={s(0): start}).rhs
-    kept, fading = sp.Symbol("a"), sp.exp(-drift * time)
-    return sp.collect(sp.expand(solved).subs(fading, kept), (start, c), sp.factor).subs(
-        kept, fading
+    retained, fading = sp.Symbol("a"), sp.exp(-drift * time)
+    return sp.collect(sp.expand(solved).subs(fading, retained), (start, c), sp.factor).subs(
+        retained, fading
     )
 
 
@@ -246,6 +250,6 @@ def _turning():
 
 def _over_rest(polynomial):
     """Mean of a quadratic polynomial in x over the law at rest."""
-    rest, form = _rest(), sp.Poly(sp.expand(polynomial), *x)
-    moments = {(2, 0): rest[0, 0], (1, 1): rest[0, 1], (0, 2): rest[1, 1]}
-    return sum(part * moments[power] for power, part in form.terms())
+    stationary, form = _rest(), sp.Poly(sp.expand(polynomial), *x)
+    moments = {(2, 0): stationary[0, 0], (1, 1): stationary[0, 1], (0, 2): stationary[1, 1]}
+    return sum(term * moments[power] for power, term in form.terms())

@@ -158,10 +158,10 @@ def own_svag():
 def _three_white_numbers_agree():
     """The twin of three examples, its moments integrated."""
     z = white(3)
-    middle = sum(z) / 3
-    w = [sp.sqrt(own) * (z_i - middle) + sp.sqrt(shared) * middle for z_i in z]
-    seen = sp.Matrix(3, 3, lambda i, j: mean(w[i] * w[j], z))
-    return same(seen, _exchangeable(own_twin().rhs, shared_twin().rhs))
+    center = sum(z) / 3
+    w = [sp.sqrt(own) * (z_i - center) + sp.sqrt(shared) * center for z_i in z]
+    recorded = sp.Matrix(3, 3, lambda i, j: mean(w[i] * w[j], z))
+    return same(recorded, _exchangeable(own_twin().rhs, shared_twin().rhs))
 
 
 @equation(
@@ -239,8 +239,8 @@ def _at_one(expression):
 
 def _listed(weighted):
     """Covariance matrix of the weights, from a list of (probability, weights)."""
-    middle = sum((p * w for p, w in weighted), sp.zeros(3, 1))
-    return sum((p * (w - middle) * (w - middle).T for p, w in weighted), sp.zeros(3))
+    mean = sum((p * w for p, w in weighted), sp.zeros(3, 1))
+    return sum((p * (w - mean) * (w - mean).T for p, w in weighted), sp.zeros(3))
 
 
 def _exchangeable(across, along):

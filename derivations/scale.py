@@ -90,20 +90,20 @@ def _half_is_left_at_the_scale():
 )
 def share_left():
     """Share of the gain, and of the rate, that a batch leaves of those of the exact gradient."""
-    share = best_gain().rhs / sp.limit(best_gain().rhs, batch, sp.oo)
-    return sp.Eq(sp.Symbol(r"\Delta^{*} / \Delta^{*}_{\infty}"), sp.simplify(share))
+    fraction = best_gain().rhs / sp.limit(best_gain().rhs, batch, sp.oo)
+    return sp.Eq(sp.Symbol(r"\Delta^{*} / \Delta^{*}_{\infty}"), sp.simplify(fraction))
 
 
 def _all_pairs_with_replacement_agree():
-    numbers, middle, spread = _three_numbers()
-    seen = {
+    numbers, mean, covariance = _three_numbers()
+    recorded = {
         of_small: _listed([[g] for g in numbers]),
         of_large: _listed([[a, b] for a in numbers for b in numbers]),
         small: 1,
         large: 2,
     }
-    return same(trace_from_batches().rhs.subs(seen), spread) and same(
-        square_from_batches().rhs.subs(seen), middle
+    return same(trace_from_batches().rhs.subs(recorded), covariance) and same(
+        square_from_batches().rhs.subs(recorded), mean
     )
 
 
@@ -128,17 +128,17 @@ def square_from_batches():
 
 
 def _all_distinct_pairs_agree():
-    numbers, middle, spread = _three_numbers()
-    seen = {
+    numbers, mean, covariance = _three_numbers()
+    recorded = {
         of_small: _listed([[g] for g in numbers]),
         of_large: _listed(list(combinations(numbers, 2))),
         small: 1,
         large: 2,
     }
-    values = {square: middle, trace: spread, n: 3}
+    values = {square: mean, trace: covariance, n: 3}
     return same(
-        trace_from_batches().rhs.subs(seen), trace_from_distinct().rhs.subs(values)
-    ) and same(square_from_batches().rhs.subs(seen), square_from_distinct().rhs.subs(values))
+        trace_from_batches().rhs.subs(recorded), trace_from_distinct().rhs.subs(values)
+    ) and same(square_from_batches().rhs.subs(recorded), square_from_distinct().rhs.subs(values))
 
 
 def _distinct_trace_divides_by_one_less():
@@ -146,8 +146,8 @@ def _distinct_trace_divides_by_one_less():
 
 
 def _sizes_do_not_matter_for_distinct_batches():
-    found = trace_from_distinct().rhs.free_symbols | square_from_distinct().rhs.free_symbols
-    return not found & {small, large}
+    solution = trace_from_distinct().rhs.free_symbols | square_from_distinct().rhs.free_symbols
+    return not solution & {small, large}
 
 
 @equation(
@@ -167,9 +167,9 @@ def trace_from_distinct():
 
 def _distinct_square_is_the_mean_over_pairs():
     """The mean of g_i g_j over pairs of distinct examples has no bias: here of three."""
-    (a, b, c), middle, spread = _three_numbers()
+    (a, b, c), mean, covariance = _three_numbers()
     pairs = (a * b + b * c + c * a) / 3
-    return same(square_from_distinct().rhs.subs({square: middle, trace: spread, n: 3}), pairs)
+    return same(square_from_distinct().rhs.subs({square: mean, trace: covariance, n: 3}), pairs)
 
 
 @equation(
@@ -180,8 +180,8 @@ def _distinct_square_is_the_mean_over_pairs():
 def square_from_distinct():
     """What they give in place of the squared norm: its unbiased value too, as of a sample."""
     name = sp.Symbol(r"\widehat{|g|^2}")
-    found = sp.expand(square_from_batches().rhs.subs(_distinct()))
-    return sp.Eq(name, sp.collect(found, [square, trace], sp.factor))
+    solution = sp.expand(square_from_batches().rhs.subs(_distinct()))
+    return sp.Eq(name, sp.collect(solution, [square, trace], sp.factor))
 
 
 def _gain():
@@ -201,25 +201,25 @@ def _norm(size, own):
 
 def _solved():
     """|g|^2 and Tr C from two mean norms, with replacement."""
-    own = own_with_replacement().rhs
-    seen = [
-        sp.Eq(value, sp.simplify(_norm(size, own)))
+    direct = own_with_replacement().rhs
+    recorded = [
+        sp.Eq(value, sp.simplify(_norm(size, direct)))
         for size, value in ((small, of_small), (large, of_large))
     ]
-    return sp.solve(seen, [square, trace])
+    return sp.solve(recorded, [square, trace])
 
 
 def _distinct():
     """The same two norms without replacement."""
-    own = own_without_replacement().rhs
-    return {of_small: _norm(small, own), of_large: _norm(large, own)}
+    direct = own_without_replacement().rhs
+    return {of_small: _norm(small, direct), of_large: _norm(large, direct)}
 
 
 def _three_numbers():
     """Three examples with gradients a, b, c in one dimension: |g|^2 and Tr C."""
     numbers = sp.symbols("a b c", real=True)
-    middle = sum(numbers) / 3
-    return numbers, middle**2, sum((g - middle) ** 2 for g in numbers) / 3
+    mean = sum(numbers) / 3
+    return numbers, mean**2, sum((g - mean) ** 2 for g in numbers) / 3
 
 
 def _listed(batches):

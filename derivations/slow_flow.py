@@ -138,8 +138,8 @@ def _rest_is_a_minimum():
 
 def _at_rest_both_layers_weigh_alike():
     """o a = Tr(Sigma) s^2 / a, the fixed point of the imbalance."""
-    least = mode_at_rest().rhs
-    return same(outputs * least, spread * s**2 / least)
+    smallest = mode_at_rest().rhs
+    return same(outputs * smallest, spread * s**2 / smallest)
 
 
 @equation(
@@ -149,8 +149,8 @@ def _at_rest_both_layers_weigh_alike():
 )
 def mode_at_rest():
     """The share a of a mode s of the product in the hidden layer where Tr H is least."""
-    (least,) = sp.solve(sp.diff(_trace_of_mode(), a), a)
-    return sp.Eq(a, least)
+    (smallest,) = sp.solve(sp.diff(_trace_of_mode(), a), a)
+    return sp.Eq(a, smallest)
 
 
 def _least_trace_is_linear_in_the_mode():
@@ -164,8 +164,8 @@ def _least_trace_is_linear_in_the_mode():
 )
 def trace_at_rest():
     """That least trace, of one mode."""
-    least = sp.simplify(_trace_of_mode().subs(a, mode_at_rest().rhs))
-    return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), least)
+    smallest = sp.simplify(_trace_of_mode().subs(a, mode_at_rest().rhs))
+    return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), smallest)
 
 
 def _decay_is_of_second_order_in_the_rate():
@@ -236,8 +236,8 @@ def _imbalance(first, second):
 
 def _multiplier(net):
     """What the multiplier does to the product, and what it must undo."""
-    found = _trace(net)
-    slopes = [-kappa * sp.diff(found, t) for t in net.theta]
+    solution = _trace(net)
+    slopes = [-kappa * sp.diff(solution, t) for t in net.theta]
     down_w, down_v = sp.Matrix(*net.W.shape, slopes[:-2]), sp.Matrix(2, 1, slopes[-2:])
     left = net.W * net.W.T * net.multiplier + net.multiplier * net.V.T * net.V
     return left, (down_w * net.V + net.W * down_v).applyfunc(sp.expand)

@@ -53,8 +53,8 @@ def _two_rows_of_three_axes_agree():
 def _three_centred_rows_have_two_degrees():
     z = white(6)
     rows = [sp.Matrix(z[i : i + 2]) for i in (0, 2, 4)]
-    middle = sum(rows, sp.zeros(2, 1)) / 3
-    return _agree(_traces([row - middle for row in rows], 2), (1, 1), 2)
+    mean = sum(rows, sp.zeros(2, 1)) / 3
+    return _agree(_traces([row - mean for row in rows], 2), (1, 1), 2)
 
 
 def _large_samples_tell_the_truth():
@@ -79,8 +79,8 @@ def mean_square():
 
 def _one_axis_has_one_trace():
     """A variance of m degrees of freedom, whose square is too large by 2 / m."""
-    one = [law().rhs.subs(square, spread) for law in (mean_square, mean_spread)]
-    return all(same(value, spread * (1 + 2 / m)) for value in one)
+    first = [law().rhs.subs(square, spread) for law in (mean_square, mean_spread)]
+    return all(same(value, spread * (1 + 2 / m)) for value in first)
 
 
 @equation(
@@ -158,8 +158,8 @@ def naive_ratio():
 def _rows_of_three_outcomes_agree():
     """Far from normal, and correlated: all ways to draw four rows."""
     outcomes = [sp.Matrix(row) for row in ((0, 0), (1, 0), (1, 3))]
-    middle = sum(outcomes, sp.zeros(2, 1)) / 3
-    scatter = sum(((x - middle) * (x - middle).T for x in outcomes), sp.zeros(2)) / 3
+    mean = sum(outcomes, sp.zeros(2, 1)) / 3
+    scatter = sum(((x - mean) * (x - mean).T for x in outcomes), sp.zeros(2)) / 3
     truth = {square: scatter.trace() ** 2, spread: (scatter**2).trace()}
     pairs = [(x - y, z - w) for x, y, z, w in product(outcomes, repeat=4)]
     lengths = sum(a.dot(a) * b.dot(b) for a, b in pairs) / (4 * len(pairs))
@@ -177,9 +177,9 @@ def _rows_of_three_outcomes_agree():
 def unbiased_square():
     """Mean over four independent rows of any law, the squared lengths of two differences."""
     first, second = _difference("w"), _difference("y")
-    found = _any_law(sp.expand(first.dot(first) * second.dot(second) / 4))
+    solution = _any_law(sp.expand(first.dot(first) * second.dot(second) / 4))
     name = sp.Symbol(r"\mathbb{E}\,\tfrac{1}{4}|x_1 - x_2|^2 |x_3 - x_4|^2")
-    return sp.Eq(name, _in_traces(found))
+    return sp.Eq(name, _in_traces(solution))
 
 
 @equation(
@@ -189,9 +189,9 @@ def unbiased_square():
 )
 def unbiased_spread():
     """Mean over four independent rows of any law, the squared product of two differences."""
-    found = _any_law(sp.expand(_difference("w").dot(_difference("y")) ** 2 / 4))
+    solution = _any_law(sp.expand(_difference("w").dot(_difference("y")) ** 2 / 4))
     name = sp.Symbol(r"\mathbb{E}\,\tfrac{1}{4}((x_1 - x_2) \cdot (x_3 - x_4))^2")
-    return sp.Eq(name, _in_traces(found))
+    return sp.Eq(name, _in_traces(solution))
 
 
 def _mean_of(symbol):
@@ -215,7 +215,7 @@ def _product_of_both(x, y):
 def _over_rows(function):
     """Mean over S = sum of y y^T / m: m pairs of a row and itself, the others of two."""
     x, y = _rows()
-    alone, apart = (mean(sp.expand(function(x, other)), white(4)) for other in (x, y))
+    alone, apart = (mean(sp.expand(function(x, second)), white(4)) for second in (x, y))
     return (m * alone + m * (m - 1) * apart) / m**2
 
 
@@ -224,16 +224,16 @@ def _in_traces(expression):
     first, second = variances
     of_square, of_spread = sp.symbols("A B")
     form = of_square * (first + second) ** 2 + of_spread * (first**2 + second**2)
-    rest = sp.Poly(sp.expand(form - expression), *variances).coeffs()
-    found = sp.solve(rest, [of_square, of_spread])
-    return found[of_square] * square + sp.expand(found[of_spread]) * spread
+    stationary = sp.Poly(sp.expand(form - expression), *variances).coeffs()
+    solution = sp.solve(stationary, [of_square, of_spread])
+    return solution[of_square] * square + sp.expand(solution[of_spread]) * spread
 
 
 @cache
 def _solved():
     held = [sp.Eq(seen_square, mean_square().rhs), sp.Eq(seen_spread, mean_spread().rhs)]
-    found = sp.solve(held, [square, spread])
-    return {letter: _collected(sp.factor(value)) for letter, value in found.items()}
+    solution = sp.solve(held, [square, spread])
+    return {letter: _collected(sp.factor(value)) for letter, value in solution.items()}
 
 
 def _collected(fraction):
@@ -267,4 +267,4 @@ def _agree(means, scale, freedom):
     """With what is derived for a covariance of these variances."""
     letters = {square: sum(scale) ** 2, spread: sum(v**2 for v in scale), m: freedom}
     pairs = zip(means, (mean_square(), mean_spread()), strict=True)
-    return all(same(seen, derived.rhs.subs(letters)) for seen, derived in pairs)
+    return all(same(recorded, derived.rhs.subs(letters)) for recorded, derived in pairs)

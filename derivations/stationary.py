@@ -19,8 +19,8 @@ temperature = sp.Symbol("T", positive=True)
 
 
 def _one_step_changes_nothing():
-    rest = stationary_entry().rhs
-    return same(_one_step().subs(s, rest), rest)
+    stationary = stationary_entry().rhs
+    return same(_one_step().subs(s, stationary), stationary)
 
 
 def _modes_are_alike():
@@ -45,8 +45,8 @@ def stationary_entry():
 
 
 def _flow_changes_nothing():
-    rest = continuous_entry().rhs
-    return same(-(h_i + h_j) * rest + rate * c, 0)
+    stationary = continuous_entry().rhs
+    return same(-(h_i + h_j) * stationary + rate * c, 0)
 
 
 def _small_steps_follow_the_equation():
@@ -75,8 +75,8 @@ def _ratio_diverges_where_descent_does():
 
 
 def _ratio_exceeds_one_where_stable():
-    share = sp.Symbol("epsilon", positive=True)  # rate h = 2 / (1 + share) < 2
-    excess = discretisation_ratio().rhs.subs(rate, 2 / (1 + share) / curvature) - 1
+    fraction = sp.Symbol("epsilon", positive=True)  # rate h = 2 / (1 + share) < 2
+    excess = discretisation_ratio().rhs.subs(rate, 2 / (1 + fraction) / curvature) - 1
     return sp.simplify(excess).is_positive is True
 
 
@@ -98,13 +98,13 @@ def discretisation_ratio():
 
 
 def _label_noise_changes_nothing_more():
-    rest, kick = label_noise_rest().rhs, sigma**2 * curvature / batch
-    return same((1 - rate * curvature) ** 2 * rest + rate**2 * kick, rest)
+    stationary, kick = label_noise_rest().rhs, sigma**2 * curvature / batch
+    return same((1 - rate * curvature) ** 2 * stationary + rate**2 * kick, stationary)
 
 
 def _sharp_modes_spread_wider():
-    share = sp.Symbol("epsilon", positive=True)
-    slope = sp.diff(label_noise_rest().rhs, curvature).subs(rate, 2 / (1 + share) / curvature)
+    fraction = sp.Symbol("epsilon", positive=True)
+    slope = sp.diff(label_noise_rest().rhs, curvature).subs(rate, 2 / (1 + fraction) / curvature)
     return sp.simplify(slope).is_positive is True
 
 
@@ -140,24 +140,24 @@ def label_noise_rest_small():
 
 def _two_batches_by_hand():
     """Noises x and -x: an epoch adds rate^2 (a - 1)^2 x^2."""
-    kept = 1 - rate * curvature
-    by_hand = rate**2 * (kept - 1) ** 2 * kick / (1 - kept**4)
+    retained = 1 - rate * curvature
+    by_hand = rate**2 * (retained - 1) ** 2 * kick / (1 - retained**4)
     return same(reshuffled_rest().rhs.subs(epoch, 2), by_hand)
 
 
 def _three_batches_in_all_orders():
     """One epoch of each of the six orders, of noises that sum to zero, leaves the variance."""
     first, second = sp.symbols("x_1 x_2", real=True)
-    noises, kept = (first, second, -first - second), 1 - rate * curvature
+    noises, retained = (first, second, -first - second), 1 - rate * curvature
     ends = []
     for order in permutations(noises):
         theta = sp.Integer(0)
         for xi in order:
-            theta = kept * theta - rate * xi
+            theta = retained * theta - rate * xi
         ends.append(theta)
     scatter = sum(end**2 for end in ends) / len(ends)
-    rest = reshuffled_rest().rhs.subs(epoch, 3).subs(kick, sum(x**2 for x in noises) / 3)
-    return same(kept**6 * rest + scatter, rest)
+    stationary = reshuffled_rest().rhs.subs(epoch, 3).subs(kick, sum(x**2 for x in noises) / 3)
+    return same(retained**6 * stationary + scatter, stationary)
 
 
 def _newton_steps_leave_the_last_noise():
@@ -173,15 +173,15 @@ def _newton_steps_leave_the_last_noise():
 @cache
 def reshuffled_rest():
     """Resting variance along one mode after epochs of batches in random order."""
-    kept = sp.Symbol("a", positive=True)
+    retained = sp.Symbol("a", positive=True)
     with_another = _covariance_that_sums_to_zero()
-    alone = (kick - with_another) * _geometric(kept**2, epoch)
-    kicks = rate**2 * (alone + with_another * _geometric(kept, epoch) ** 2)
-    (rest,) = sp.solve(sp.Eq(variance, kept ** (2 * epoch) * variance + kicks), variance)
+    alone = (kick - with_another) * _geometric(retained**2, epoch)
+    kicks = rate**2 * (alone + with_another * _geometric(retained, epoch) ** 2)
+    (stationary,) = sp.solve(sp.Eq(variance, retained ** (2 * epoch) * variance + kicks), variance)
     left = sp.Symbol("p", positive=True)  # of theta after an epoch
-    apart = sp.apart(sp.powdenest(rest, force=True).subs(kept**epoch, left), left)
-    parts = [sp.factor(part).subs(left, kept**epoch) for part in sp.Add.make_args(apart)]
-    tidy = sum(part.subs(kept, 1 - rate * curvature) for part in parts)
+    apart = sp.apart(sp.powdenest(stationary, force=True).subs(retained**epoch, left), left)
+    pieces = [sp.factor(term).subs(left, retained**epoch) for term in sp.Add.make_args(apart)]
+    tidy = sum(term.subs(retained, 1 - rate * curvature) for term in pieces)
     return sp.Eq(sp.Symbol(r"S^{\mathrm{epoch}}"), tidy)
 
 
@@ -228,8 +228,8 @@ def langevin_temperature():
 
 def _gibbs_noise_makes_gibbs_rest():
     """T / h is left as it is by one step."""
-    rest, kept = temperature / curvature, 1 - rate * curvature
-    return same(kept**2 * rest + rate**2 * gibbs_noise().rhs, rest)
+    stationary, retained = temperature / curvature, 1 - rate * curvature
+    return same(retained**2 * stationary + rate**2 * gibbs_noise().rhs, stationary)
 
 
 def _gibbs_noise_of_small_steps_is_that_of_the_equation():
@@ -261,17 +261,17 @@ def _covariance_that_sums_to_zero():
 def _geometric(ratio, count):
     """1 + ratio + ... + ratio^(count - 1), from what it becomes when multiplied by the ratio."""
     total = sp.Symbol("g")
-    (found,) = sp.solve(sp.Eq(ratio * total, total - 1 + ratio**count), total)
-    return found
+    (solution,) = sp.solve(sp.Eq(ratio * total, total - 1 + ratio**count), total)
+    return solution
 
 
 def _leading_in_rate(rest):
     """First term in the rate, the third, with (1 - rate h)^m by the binomial theorem."""
-    pull, kept = rate * curvature, sp.Symbol("a", positive=True)
+    pull, retained = rate * curvature, sp.Symbol("a", positive=True)
     power = sum((-pull) ** k * sp.ff(epoch, k) / sp.factorial(k) for k in range(4))
-    written = sp.powdenest(rest.subs(1 - pull, kept), force=True).subs(kept**epoch, power)
-    above, below = sp.fraction(sp.together(written.subs(kept, 1 - pull)))
-    first = [sp.Poly(sp.expand(part), rate).terms()[-1] for part in (above, below)]
+    written = sp.powdenest(rest.subs(1 - pull, retained), force=True).subs(retained**epoch, power)
+    above, below = sp.fraction(sp.together(written.subs(retained, 1 - pull)))
+    first = [sp.Poly(sp.expand(term), rate).terms()[-1] for term in (above, below)]
     (up, numerator), (down, denominator) = first
     return sp.simplify(numerator / denominator) * rate ** (up[0] - down[0])
 

@@ -59,8 +59,8 @@ def _growth_is_the_slope_at_order_zero():
     for size in (sp.Rational(1, 2), sp.Integer(1), sp.Integer(3)):
         zero, density = 2 / size, sp.exp(-q / 2) / 2
         sides = ((1 - q / zero, 0, zero), (q / zero - 1, zero, zero + 80))
-        parts = [sp.Integral(sp.log(side) * density, (q, *ends)).evalf() for side, *ends in sides]
-        gaps.append(sum(parts) - growth().rhs.subs({rate: size, curvature: 1}).evalf())
+        pieces = [sp.Integral(sp.log(side) * density, (q, *ends)).evalf() for side, *ends in sides]
+        gaps.append(sum(pieces) - growth().rhs.subs({rate: size, curvature: 1}).evalf())
     return all(bool(abs(gap) < 1e-8) for gap in gaps)
 
 
@@ -95,8 +95,8 @@ def infinite_variance():
     """Learning rate from which the variance is infinite."""
     second = sp.expand(_mean(FACTOR**2))
     roots = sp.solve(sp.Eq(second, 1), rate)
-    (found,) = (sp.factor(root) for root in roots if root != 0)
-    return sp.Eq(rate, found)
+    (solution,) = (sp.factor(root) for root in roots if root != 0)
+    return sp.Eq(rate, solution)
 
 
 def _small_index_solves_its_equation():
@@ -186,8 +186,8 @@ def radial_variance():
     along, across = _moved()
     second = _mean(sp.expand((along**2 + across).subs(w, d - 1)))  # w has this mean, whatever q
     roots = sp.solve(sp.Eq(second, 1), rate)
-    (found,) = (sp.factor(root) for root in roots if root != 0)
-    return sp.Eq(rate, found)
+    (solution,) = (sp.factor(root) for root in roots if root != 0)
+    return sp.Eq(rate, solution)
 
 
 def _lag_one_of_two_batches_is_opposite():
@@ -221,8 +221,8 @@ def _all_orders_of_an_epoch_agree():
 )
 def reshuffled_correlation():
     """Correlation of additive noise a few steps apart, fewer than an epoch has, by reshuffling."""
-    one, two = sp.symbols("v r", real=True)  # variance of a batch's noise, correlation of a pair
-    of_the_sum = m * one + m * (m - 1) * two * one
+    first, two = sp.symbols("v r", real=True)  # variance of a batch's noise, correlation of a pair
+    of_the_sum = m * first + m * (m - 1) * two * first
     (pair,) = sp.solve(of_the_sum, two)
     together = (m - lag) / m  # share of the steps whose partner is of the same epoch
     return sp.Eq(sp.Symbol("rho_k"), sp.factor(together * pair))
@@ -254,9 +254,9 @@ def _moment_of_two(order):
     """E|factor|^order for batches of two, by adding up both sides of its zero, order whole."""
     density = sp.exp(-q / 2) / 2
     zero, factor = 2 / pull, 1 - pull * q / 2
-    parts = ((factor, 0, zero), (-factor, zero, sp.oo))
+    pieces = ((factor, 0, zero), (-factor, zero, sp.oo))
     return sp.simplify(
-        sum(sp.integrate(sp.expand(side**order) * density, (q, *ends)) for side, *ends in parts)
+        sum(sp.integrate(sp.expand(side**order) * density, (q, *ends)) for side, *ends in pieces)
     )
 
 
@@ -270,8 +270,8 @@ def _length_after(start, examples):
 
 def _by_the_law(power, dimension, examples):
     """Mean power of that length by the law of q and w."""
-    along, across = (part.subs(rate * curvature, pull) for part in _moved())
+    along, across = (term.subs(rate * curvature, pull) for term in _moved())
     terms = sp.Poly(sp.expand((along**2 + across) ** power), w).terms()
     moments = [sp.prod([dimension - 1 + 2 * i for i in range(k)]) for (k,), _ in terms]
-    found = sum(_mean(c) * known for (_, c), known in zip(terms, moments, strict=True))
-    return sp.expand(found.subs(batch, examples))
+    solution = sum(_mean(c) * known for (_, c), known in zip(terms, moments, strict=True))
+    return sp.expand(solution.subs(batch, examples))

@@ -45,10 +45,10 @@ def _other_nets_follow_the_same_rule():
 
 
 def _equal_fans_without_decay_leave_only_the_second_order():
-    kept = _after(_net(1, 1, 1))[0].subs(decay, 0)
+    retained = _after(_net(1, 1, 1))[0].subs(decay, 0)
     W, V, _ = _net(1, 1, 1)
-    return same(sp.diff(kept, rate).subs(rate, 0), 0) and same(
-        kept.subs(rate, 0), W[0] ** 2 - V[0] ** 2
+    return same(sp.diff(retained, rate).subs(rate, 0), 0) and same(
+        retained.subs(rate, 0), W[0] ** 2 - V[0] ** 2
     )
 
 
@@ -70,16 +70,16 @@ def _rest_is_where_the_step_leaves_the_mean():
     """To first order in eta, of the exact step without the gradient's own square."""
     W, V, G = _net(3, 1, 1)
     speed = sp.diff(_after(Net(W, V, G))[0], rate).subs(rate, 0)
-    middle = sp.Symbol("D")
-    length = middle + sum(entry**2 for entry in V)
-    rest = imbalance_at_rest().rhs.subs({inputs: 3, outputs: 1})
+    mean = sp.Symbol("D")
+    length = mean + sum(entry**2 for entry in V)
+    stationary = imbalance_at_rest().rhs.subs({inputs: 3, outputs: 1})
     by_length = sp.expand(speed).subs(W[0] ** 2, length - W[1] ** 2 - W[2] ** 2)
-    return same(by_length.subs(middle, rest), 0)
+    return same(by_length.subs(mean, stationary), 0)
 
 
 def _the_path_to_rest_is_exponential():
-    rest = imbalance_at_rest().rhs
-    path = rest * (1 - sp.exp(-2 * decay * time))
+    stationary = imbalance_at_rest().rhs
+    path = stationary * (1 - sp.exp(-2 * decay * time))
     return same(sp.diff(path, time), -2 * decay * path + 2 * T * (inputs - outputs))
 
 
@@ -90,20 +90,20 @@ def _the_path_to_rest_is_exponential():
 )
 def imbalance_at_rest():
     """Where the mean imbalance of a unit stays as it is, from its speed at small steps."""
-    middle = sp.Symbol("D")
-    speed = -2 * decay * middle + 2 * T * (inputs - outputs)
-    (rest,) = sp.solve(speed, middle)
-    return sp.Eq(sp.Symbol(r"\mathbb{E} D"), rest)
+    mean = sp.Symbol("D")
+    speed = -2 * decay * mean + 2 * T * (inputs - outputs)
+    (stationary,) = sp.solve(speed, mean)
+    return sp.Eq(sp.Symbol(r"\mathbb{E} D"), stationary)
 
 
 def _units_of_any_fans_balance_likewise():
     """-2 lambda D + 2 T (d + 1 - o), whatever the data, the errors and the slope."""
 
     def rule(d, o):
-        found = sp.expand(_homogeneous(d, o))
-        free = found.free_symbols
+        solution = sp.expand(_homogeneous(d, o))
+        free = solution.free_symbols
         loss = {symbol for symbol in free if str(symbol)[0] in "xr" or "phi" in str(symbol)}
-        return not loss and same(found.subs(decay, 0), 2 * T * (d + 1 - o))
+        return not loss and same(solution.subs(decay, 0), 2 * T * (d + 1 - o))
 
     return all(rule(*fans) for fans in ((1, 1), (3, 2), (1, 4)))
 
@@ -131,10 +131,10 @@ def _two_units_pay_the_determinant():
     """By the square that is left when V is measured from its best value."""
     K = sp.Matrix(2, 2, sp.symbols("k_1 k_2 k_2 k_3", positive=True)) + decay * sp.eye(2)
     A, V = _letters("A", 2, 1), _letters("V", 2, 1)
-    whole = (V.T * K * V)[0] / 2 - (A.T * V)[0]
+    full = (V.T * K * V)[0] / 2 - (A.T * V)[0]
     best = K.inv() * A
     away = ((V - best).T * K * (V - best))[0] / 2
-    return same(whole, away - (A.T * K.inv() * A)[0] / 2)
+    return same(full, away - (A.T * K.inv() * A)[0] / 2)
 
 
 @equation(
@@ -179,8 +179,8 @@ def _homogeneous(d, o):
     drift = sum(
         -sp.diff(size, weight) * (force + decay * weight) for weight, force in gradient.items()
     )
-    bend = T * sum(sp.diff(size, weight, 2) for weight in gradient)
-    return sp.factor(sp.expand(drift), decay) + bend
+    curvature = T * sum(sp.diff(size, weight, 2) for weight in gradient)
+    return sp.factor(sp.expand(drift), decay) + curvature
 
 
 def _potential(at):

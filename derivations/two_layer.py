@@ -193,8 +193,10 @@ def _lettered(net, expression):
 def _by_unit(net, expression):
     """A polynomial in the squares of those letters, the factor of each one factored."""
     squares = [letter**2 for letters in _units(net) for letter in letters]
-    found = sp.collect(expression, squares, evaluate=False)
-    return sum(square * sp.factor(found.pop(square)) for square in squares) + sum(found.values())
+    solution = sp.collect(expression, squares, evaluate=False)
+    return sum(square * sp.factor(solution.pop(square)) for square in squares) + sum(
+        solution.values()
+    )
 
 
 def _diagonal(net):
@@ -219,8 +221,8 @@ def _label_covariance(net):
     targets = sp.symbols(f"y_1:{len(z) + 1}", real=True)
     noisy = {y: f + sigma * w for y, f, w in zip(targets, net.outputs(), z, strict=True)}
     gradient = _slopes(net, targets).subs(noisy)
-    middle = gradient.applyfunc(lambda slope: mean(slope, z))
-    away = gradient - middle
+    center = gradient.applyfunc(lambda slope: mean(slope, z))
+    away = gradient - center
     return (away * away.T).applyfunc(lambda product: sp.factor(mean(product, z)))
 
 

@@ -31,8 +31,8 @@ def _a_step_of_one_rate_is_a_step_of_descent():
     x, p, q, a = sp.symbols("theta p q a", real=True)
     ends = [(x - rate * (p * x - a)) ** 2, (x - rate * (q * x + a)) ** 2]
     scatter = [(p * x - a) ** 2, (q * x + a) ** 2]
-    middle = (p + q) * x / 2
-    variance = sp.expand(sum(scatter) / 2 - middle**2)
+    mean = (p + q) * x / 2
+    variance = sp.expand(sum(scatter) / 2 - mean**2)
     stepped = ((1 - rate * h) * x) ** 2 + rate**2 * variance
     return same(sum(ends) / 2, stepped.subs(h, (p + q) / 2))
 
@@ -145,8 +145,8 @@ def svag_ratio():
 
 
 def _a_second_order_ratio_is_at_rest():
-    rest = _rest_of_steps(rate) / second_order_ratio().rhs
-    return same(_speed(2).subs(v, 0).subs(square, rest), 0)
+    stationary = _rest_of_steps(rate) / second_order_ratio().rhs
+    return same(_speed(2).subs(v, 0).subs(square, stationary), 0)
 
 
 def _the_second_order_rests_twice_as_far():
@@ -167,9 +167,9 @@ def second_order_ratio():
 
 
 def _scaling_twice_multiplies():
-    other = sp.Symbol("j", positive=True)
-    again = scaling_ratio().rhs.subs({factor: other, rate: factor * rate}, simultaneous=True)
-    return same(scaling_ratio().rhs * again, scaling_ratio().rhs.subs(factor, factor * other))
+    second = sp.Symbol("j", positive=True)
+    again = scaling_ratio().rhs.subs({factor: second, rate: factor * rate}, simultaneous=True)
+    return same(scaling_ratio().rhs * again, scaling_ratio().rhs.subs(factor, factor * second))
 
 
 def _the_first_equation_does_not_know_scale():
@@ -255,26 +255,26 @@ def _local(speed, order):
 def _error(speed, order):
     """What the steps' errors have become by the time t: each decays from when it was made."""
     early = sp.Symbol("r", positive=True)
-    made = _local(speed, order).subs(square, s**2 * sp.exp(-2 * h * early)) / rate
-    summed = sp.integrate(sp.expand(made * sp.exp(-2 * h * (t - early))), (early, 0, t))
+    built = _local(speed, order).subs(square, s**2 * sp.exp(-2 * h * early)) / rate
+    summed = sp.integrate(sp.expand(built * sp.exp(-2 * h * (t - early))), (early, 0, t))
     return sp.collect(sp.simplify(summed), [v, w])
 
 
 def _rest_of_steps(step):
-    (found,) = sp.solve(sp.Eq(square, _euler(step).subs(v, 0)), square)
-    return found
+    (solution,) = sp.solve(sp.Eq(square, _euler(step).subs(v, 0)), square)
+    return solution
 
 
 def _rest_in_time(order):
-    (found,) = sp.solve(_speed(order).subs(v, 0), square)
-    return found
+    (solution,) = sp.solve(_speed(order).subs(v, 0), square)
+    return solution
 
 
 def _exact(order):
     """Second moments of descent after n steps, and of the equation at n times the rate."""
     steps, law = t / rate, _speed(order)
-    pull, push = sp.diff(law, square), law.subs(square, 0)
+    pull, force = sp.diff(law, square), law.subs(square, 0)
     keep = sp.diff(_euler(rate), square)
-    rest = _euler(rate).subs(square, 0) / (1 - keep)
-    descended = rest + (s**2 - rest) * sp.exp(steps * sp.log(keep))
-    return descended - ((s**2 + push / pull) * sp.exp(pull * t) - push / pull)
+    stationary = _euler(rate).subs(square, 0) / (1 - keep)
+    descended = stationary + (s**2 - stationary) * sp.exp(steps * sp.log(keep))
+    return descended - ((s**2 + force / pull) * sp.exp(pull * t) - force / pull)
