@@ -27,6 +27,7 @@ from sgdnoise.lab._summary import estimate_variables as estimate_variables
 from sgdnoise.lab._summary import mean_of as mean_of
 from sgdnoise.lab._summary import merge_sweeps as merge_sweeps
 from sgdnoise.lab._summary import settings_of as settings_of
+from sgdnoise.lab._summary import size_table as size_table
 from sgdnoise.lab._sweep._conduct import Incomplete as Incomplete
 from sgdnoise.lab._sweep._conduct import sweep as sweep
 from sgdnoise.lab._sweep._executors import workers as workers

@@ -52,3 +52,13 @@ def merge_sweeps(parts: dict[str, Any]) -> Any:
     import xarray as xr
 
     return xr.merge(parts.values(), join="outer", compat="no_conflicts")
+
+
+def size_table(table: dict[str, tuple]) -> list[dict[str, Any]]:
+    """The parameters of each size, from parameter -> its value at each size.
+
+    Example:
+        >>> size_table({"chains": (40_000, 400), "batches": ((1, 4), (1,))})
+        [{'chains': 40000, 'batches': (1, 4)}, {'chains': 400, 'batches': (1,)}]
+    """
+    return [dict(zip(table, column, strict=True)) for column in zip(*table.values(), strict=True)]

@@ -14,7 +14,7 @@ import xarray as xr
 from sgdnoise import dimension
 from sgdnoise.core import with_group_error
 from sgdnoise.data import BENCHMARK, benchmark, embedded, gaussian, noisy, sphere, torus
-from sgdnoise.lab import Study, merge_sweeps, option, read_result
+from sgdnoise.lab import Study, merge_sweeps, option, read_result, size_table
 from simulations.calibration import claims, figure
 
 COMMITTED = Path(__file__).with_name("result.nc")
@@ -197,25 +197,18 @@ def renewed(committed: xr.Dataset, accuracies: xr.Dataset | None, bars: xr.Datas
     return merged.assign_attrs({f"before_{name}": v for name, v in committed.attrs.items()})
 
 
-FULL = {
-    "points": (1000, 2500),
-    "seeds": 5,
-    "changes": tuple(VARIANTS),
-    "calibrated": True,
-    "repeats": 240,
-    "dimensions": (2, 5, 10),
-    "sample": 1000,
-    "only": (),
-}
-SMALL = {
-    "points": (300,),
-    "seeds": 2,
-    "changes": ("clean",),
-    "calibrated": False,
-    "repeats": 8,
-    "dimensions": (2,),
-    "sample": 250,
-}
+FULL, SMALL = size_table(  # parameter: full, small
+    {
+        "points": ((1000, 2500), (300,)),
+        "seeds": (5, 2),
+        "changes": (tuple(VARIANTS), ("clean",)),
+        "calibrated": (True, False),
+        "repeats": (240, 8),
+        "dimensions": ((2, 5, 10), (2,)),
+        "sample": (1000, 250),
+        "only": ((), ()),
+    }
+)
 
 
 def check(parameters: dict) -> None:
@@ -231,7 +224,7 @@ def check(parameters: dict) -> None:
 study = Study(
     execute=execute,
     check=check,
-    sizes={"full": FULL, "small": FULL | SMALL},
+    sizes={"full": FULL, "small": SMALL},
     options={
         "seeds": option(int, "benchmark sets of each kind", least=2),
         "repeats": option(int, "samples of each manifold, fewer of slow estimators", least=2),

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import mean
-from sgdnoise.lab import Study, estimate_variables, merge_sweeps, option
+from sgdnoise.lab import Study, estimate_variables, merge_sweeps, option, size_table
 from sgdnoise.theory import (
     lyapunov_exponent,
     lyapunov_of_layer,
@@ -136,26 +136,18 @@ def execute(parameters: dict, session) -> xr.Dataset:
     return merge_sweeps(session.sweep_all(runs))
 
 
-FULL = {
-    "rates": (0.1, 0.2, 0.3, 0.4, 0.5),
-    "batches": (1, 4),
-    "widths": (1, 2, 3, 6),
-    "strengths": (0.1, 0.2),  # of the gradient noise of a layer, rate label_noise / batch^1/2
-    "chains": 2000,
-    "steps": 5000,
-    "nets": 500,
-    "net_steps": 60_000,
-}
-SMALL = {
-    "rates": (0.1, 0.4),
-    "batches": (1,),
-    "widths": (1, 3),
-    "strengths": (0.2,),
-    "chains": 200,
-    "steps": 1000,
-    "nets": 60,
-    "net_steps": 8000,
-}
+FULL, SMALL = size_table(  # parameter: full, small
+    {
+        "rates": ((0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.4)),
+        "batches": ((1, 4), (1,)),
+        "widths": ((1, 2, 3, 6), (1, 3)),
+        "strengths": ((0.1, 0.2), (0.2,)),  # rate label_noise / batch^1/2 of a layer
+        "chains": (2000, 200),
+        "steps": (5000, 1000),
+        "nets": (500, 60),
+        "net_steps": (60_000, 8000),
+    }
+)
 
 study = Study(
     execute=execute,

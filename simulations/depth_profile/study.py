@@ -16,7 +16,7 @@ from torch import nn
 from sgdnoise.core import mean
 from sgdnoise.data import rendered
 from sgdnoise.dimension import learned
-from sgdnoise.lab import Study, merge_sweeps, option
+from sgdnoise.lab import Study, merge_sweeps, option, size_table
 from sgdnoise.nets import as_problem
 from sgdnoise.nets.models import mlp, resnet, vgg
 from simulations._vision import CLASSES, VARIED, images, layer_indices, layers
@@ -194,38 +194,20 @@ def check(parameters: dict) -> None:
         )
 
 
-FULL = {
-    "task": TASKS,
-    "seeds": 3,
-    "images": 3000,
-    "looked": 600,  # images that the estimators use
-    "moments": (0, 10, 100, 1000),  # steps
-    "pixels": 16,
-    "units": 100,  # in each hidden layer of mlp7
-    "channels": (8, 8),  # first of vgg11 and of resnet20, as published 64 and 16
-    "tangents": 768,  # directions in which the map to a layer is differentiated
-    "latents": (2, 3, 5),  # of the images whose dimension is estimated as they are
-}
-CUDA = {
-    "images": 50_000,
-    "looked": 2000,
-    "moments": (0, 10, 100, 1000, 10_000),
-    "pixels": 32,
-    "units": 500,
-    "channels": (64, 16),
-    "tangents": 6144,
-}
-SMALL = {
-    "task": ("mlp3 digits", "mlp3 rendered"),
-    "seeds": 2,
-    "images": 500,
-    "looked": 330,
-    "moments": (0, 40),
-    "pixels": 8,
-    "units": 24,
-    "tangents": 64,
-    "latents": (2,),
-}
+FULL, SMALL, CUDA = size_table(  # parameter: full, small, cuda
+    {
+        "task": (TASKS, ("mlp3 digits", "mlp3 rendered"), TASKS),
+        "seeds": (3, 2, 3),
+        "images": (3000, 500, 50_000),
+        "looked": (600, 330, 2000),  # images that the estimators use
+        "moments": ((0, 10, 100, 1000), (0, 40), (0, 10, 100, 1000, 10_000)),  # steps
+        "pixels": (16, 8, 32),
+        "units": (100, 24, 500),  # in each hidden layer of mlp7
+        "channels": ((8, 8), (8, 8), (64, 16)),  # first of vgg11 and resnet20
+        "tangents": (768, 64, 6144),  # directions in which the map to a layer is differentiated
+        "latents": ((2, 3, 5), (2,), (2, 3, 5)),  # of images as inputs
+    }
+)
 
 study = Study(
     execute=execute,

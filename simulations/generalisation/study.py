@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.dimension import Duplicates, find_neighbours, learned, participation_ratio, twonn
-from sgdnoise.lab import Study, option
+from sgdnoise.lab import Study, option, size_table
 from simulations.generalisation import _nets as nets
 from simulations.generalisation import claims, figure
 from simulations.generalisation._settings import ESTIMATORS
@@ -157,34 +157,22 @@ def execute(parameters: dict, session) -> xr.Dataset:
     return session.sweep(partial(run, size=size, device=parameters["device"]), grid)
 
 
-FULL = {
-    "task": TASKS,
-    "places": 10,
-    "seeds": 3,
-    "trained": 300,  # images
-    "others": 1200,  # images to test on, at most
-    "looked": 300,  # images that the estimators use, of either kind
-    "pixels": 8,  # of rendered images
-    "widths": (32, 64, 128),
-    "rates": (0.025, 0.05, 0.1),
-    "batches": (8, 16, 32),
-    "steps": 1600,
-    "loss": 0.3,  # in training, at which networks are compared
-}
-SMALL = {
-    "task": TASKS[:2],
-    "places": 2,
-    "seeds": 1,
-    "trained": 60,
-    "others": 200,
-    "looked": 60,
-    "pixels": 8,
-    "widths": (8, 12, 16),
-    "rates": (0.025, 0.05, 0.1),
-    "batches": (4, 8, 16),
-    "steps": 40,
-    "loss": 1.8,
-}
+FULL, SMALL = size_table(  # parameter: full, small
+    {
+        "task": (TASKS, TASKS[:2]),
+        "places": (10, 2),
+        "seeds": (3, 1),
+        "trained": (300, 60),  # images
+        "others": (1200, 200),  # images to test on, at most
+        "looked": (300, 60),  # images that the estimators use, of either kind
+        "pixels": (8, 8),  # of rendered images
+        "widths": ((32, 64, 128), (8, 12, 16)),
+        "rates": ((0.025, 0.05, 0.1), (0.025, 0.05, 0.1)),
+        "batches": ((8, 16, 32), (4, 8, 16)),
+        "steps": (1600, 40),
+        "loss": (0.3, 1.8),  # in training, at which networks are compared
+    }
+)
 
 study = Study(
     execute=execute,

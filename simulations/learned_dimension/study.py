@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from sgdnoise.dimension import participation_ratio
-from sgdnoise.lab import Study, merge_sweeps, option
+from sgdnoise.lab import Study, merge_sweeps, option, size_table
 from sgdnoise.theory import label_noise_strength
 from simulations.learned_dimension import _nets as networks
 from simulations.learned_dimension import claims, figure
@@ -96,42 +96,28 @@ def execute(parameters: dict, session) -> xr.Dataset:
     return merge_sweeps(session.sweep_all(sweeps))
 
 
-FULL = {
-    "seeds": 8,
-    "learning": 15_000,  # steps before anything is added to the loss
-    "steps": 1500,  # on L + c m
-    "noisy": 80_000,  # steps with label noise
-    "looks": 20,  # records on the way
-    "respond": 200,  # steps of the response to small c
-    "nets": 8,  # convolutional, of each kind
-    "epochs": 20,
-    "quench": 1000,
-    "examples": 128,
-    "width": 20,  # inputs
-    "units": 40,
-    "rate": 0.1,
-    "noise_rate": 0.05,
-    "batch": 8,
-    "label_noise": 1.0,
-    "channels": (8, 16),
-    "pictures": 1000,  # that the convolutional networks learn from
-}
-SMALL = FULL | {
-    "seeds": 2,
-    "learning": 300,
-    "steps": 4,
-    "noisy": 100,
-    "looks": 2,
-    "respond": 4,
-    "nets": 2,
-    "epochs": 1,
-    "quench": 10,
-    "examples": 32,
-    "width": 10,
-    "units": 16,
-    "channels": (4, 4),
-    "pictures": 64,
-}
+FULL, SMALL = size_table(  # parameter: full, small
+    {
+        "seeds": (8, 2),
+        "learning": (15_000, 300),  # steps before anything is added to the loss
+        "steps": (1500, 4),  # on L + c m
+        "noisy": (80_000, 100),  # steps with label noise
+        "looks": (20, 2),  # records on the way
+        "respond": (200, 4),  # steps of the response to small c
+        "nets": (8, 2),  # convolutional, of each kind
+        "epochs": (20, 1),
+        "quench": (1000, 10),
+        "examples": (128, 32),
+        "width": (20, 10),  # inputs
+        "units": (40, 16),
+        "rate": (0.1, 0.1),
+        "noise_rate": (0.05, 0.05),
+        "batch": (8, 8),
+        "label_noise": (1.0, 1.0),
+        "channels": ((8, 16), (4, 4)),
+        "pictures": (1000, 64),  # that the convolutional networks learn from
+    }
+)
 
 study = Study(
     execute=execute,

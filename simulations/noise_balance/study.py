@@ -14,7 +14,7 @@ import xarray as xr
 from sgdnoise import noise
 from sgdnoise.core import mean
 from sgdnoise.dynamics import heun, overdamped_langevin, sgd
-from sgdnoise.lab import Study, merge_sweeps, option
+from sgdnoise.lab import Study, merge_sweeps, option, size_table
 from sgdnoise.theory import (
     balance_under_decay,
     hessian_trace,
@@ -240,30 +240,20 @@ def execute(parameters: dict, session) -> xr.Dataset:
     return merge_sweeps(session.sweep_all(sweeps))
 
 
-FULL = {
-    "levels": tuple(LEVELS),
-    "rhos": (0.0, 0.03, 0.1, 0.3, 1.0),
-    "fans": (6, 5, 4, 3, 2),  # inputs, of 8 inputs and outputs together
-    "units": tuple(UNITS),
-    "temperatures": (3e-4, 1e-3, 3e-3, 1e-2, 1e-1),
-    "kinds": ("label", "isotropic", "none"),
-    "laws": tuple(LAWS),
-    "runs": 32,
-    "relaxations": 6.0,  # duration under both noises, in relaxation times
-    "fraction": 1.0,  # of the steps of all other experiments
-}
-SMALL = {
-    "levels": ("strong",),
-    "rhos": (0.1,),
-    "fans": (2,),
-    "units": ("ReLU 6 to 2",),
-    "temperatures": (1e-3,),
-    "kinds": ("isotropic",),
-    "laws": ("1, 1, 4",),
-    "runs": 16,
-    "relaxations": 1.5,
-    "fraction": 0.04,
-}
+FULL, SMALL = size_table(  # parameter: full, small
+    {
+        "levels": (tuple(LEVELS), ("strong",)),
+        "rhos": ((0.0, 0.03, 0.1, 0.3, 1.0), (0.1,)),
+        "fans": ((6, 5, 4, 3, 2), (2,)),  # inputs, of 8 inputs and outputs together
+        "units": (tuple(UNITS), ("ReLU 6 to 2",)),
+        "temperatures": ((3e-4, 1e-3, 3e-3, 1e-2, 1e-1), (1e-3,)),
+        "kinds": (("label", "isotropic", "none"), ("isotropic",)),
+        "laws": (tuple(LAWS), ("1, 1, 4",)),
+        "runs": (32, 16),
+        "relaxations": (6.0, 1.5),  # duration under both noises, in relaxation times
+        "fraction": (1.0, 0.04),  # of the steps of all other experiments
+    }
+)
 
 study = Study(
     execute=execute,

@@ -13,7 +13,7 @@ import xarray as xr
 from scipy.stats import levy_stable
 
 from sgdnoise.data import digits
-from sgdnoise.lab import Study, merge_sweeps, option
+from sgdnoise.lab import Study, merge_sweeps, option, size_table
 from sgdnoise.nets import as_problem
 from sgdnoise.noise import METHODS, extreme_value_index, gaussianity, tail_index
 from sgdnoise.theory import kesten_index
@@ -169,28 +169,19 @@ def execute(parameters: dict, session) -> xr.Dataset:
     return merge_sweeps(session.sweep_all(sweeps))
 
 
-FULL = {
-    "samples": (1000, 5000),
-    "repeats": 24,
-    "spreads": (0, 0.5, 1, 2),
-    "chains": 100_000,
-    "seeds": 6,
-    "tests": 500,
-    "power": 40,
-    "batches": (1, 4, 16, 64),
-    "draws": 800,
-}
-SMALL = {
-    "samples": (300,),
-    "repeats": 4,
-    "spreads": (0, 2),
-    "chains": 5000,
-    "seeds": 2,
-    "tests": 20,
-    "power": 4,
-    "batches": (1, 16),
-    "draws": 150,
-}
+FULL, SMALL = size_table(  # parameter: full, small
+    {
+        "samples": ((1000, 5000), (300,)),
+        "repeats": (24, 4),
+        "spreads": ((0, 0.5, 1, 2), (0, 2)),
+        "chains": (100_000, 5000),
+        "seeds": (6, 2),
+        "tests": (500, 20),
+        "power": (40, 4),
+        "batches": ((1, 4, 16, 64), (1, 16)),
+        "draws": (800, 150),
+    }
+)
 
 study = Study(
     execute=execute,

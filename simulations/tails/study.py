@@ -14,7 +14,7 @@ import xarray as xr
 
 from sgdnoise.core import Problem, mean
 from sgdnoise.dynamics import Process, levy_sgd, simulate
-from sgdnoise.lab import Study, estimate_variables, merge_sweeps, option
+from sgdnoise.lab import Study, estimate_variables, merge_sweeps, option, size_table
 from sgdnoise.noise import Normal, tail_index
 from sgdnoise.theory import online_covariance, radial_index
 from simulations.tails import claims, figure
@@ -169,30 +169,20 @@ def execute(parameters: dict, session) -> xr.Dataset:
     return merge_sweeps(session.sweep_all(sweeps))
 
 
-FULL = {
-    "shares": (0.3, 0.7, 1.0, 1.2),
-    "batches": (1, 4),
-    "curvatures": (1.0, 4.0),
-    "dimensions": (2, 3),
-    "alphas": (1.0, 1.3, 1.7, 2.0),
-    "pulls": (0.1, 0.5, 1.0, 1.6),  # rate x curvature
-    "members": 16,
-    "chains": 40_000,
-    "steps": 150,
-    "driven": 40_000,
-}
-SMALL = {
-    "shares": (0.7, 1.2),
-    "batches": (1,),
-    "curvatures": (1.0,),
-    "dimensions": (2,),
-    "alphas": (1.3,),
-    "pulls": (0.1, 1.6),
-    "members": 4,
-    "chains": 4000,
-    "steps": 60,
-    "driven": 20_000,
-}
+FULL, SMALL = size_table(  # parameter: full, small
+    {
+        "shares": ((0.3, 0.7, 1.0, 1.2), (0.7, 1.2)),
+        "batches": ((1, 4), (1,)),
+        "curvatures": ((1.0, 4.0), (1.0,)),
+        "dimensions": ((2, 3), (2,)),
+        "alphas": ((1.0, 1.3, 1.7, 2.0), (1.3,)),
+        "pulls": ((0.1, 0.5, 1.0, 1.6), (0.1, 1.6)),  # rate x curvature
+        "members": (16, 4),
+        "chains": (40_000, 4000),
+        "steps": (150, 60),
+        "driven": (40_000, 20_000),
+    }
+)
 
 study = Study(
     execute=execute,
