@@ -1,6 +1,5 @@
 """`python -m sgdnoise`: dimensions of a file of points, and verdicts of the studies."""
 
-import math
 import warnings
 from contextlib import contextmanager
 from enum import StrEnum
@@ -9,7 +8,6 @@ from typing import Annotated
 
 import numpy as np
 import rich.box
-import rich.console
 import rich.table
 import typer
 from typer import Option
@@ -24,7 +22,8 @@ from sgdnoise.lab._survey import (
     neighbours,
     recommend,
 )
-from sgdnoise.lab._terminal import console, exit_on_error, progress, show, writable
+from sgdnoise.lab._survey_report import CREATOR, draw_profile, show_rows
+from sgdnoise.lab._terminal import console, exit_on_error, progress, say, show, writable
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__
@@ -32,13 +31,11 @@ app = typer.Typer(
 STUDIES = Path("simulations")
 OUT = Path("out/dimension")
 MAX_POINTS = 5_000  # points that are used unless more are asked for
-MIN_NOTE_WIDTH = 16  # columns of a note beside the table; with fewer it stands below only
-CREATOR = "sgdnoise dimension"  # in the metadata of each picture, which may then be replaced
 
 
 def _print_version(requested: bool) -> bool:
     if requested:
-        _say(f"sgdnoise {__version__}")
+        say(f"sgdnoise {__version__}")
         raise typer.Exit
     return requested
 
@@ -113,11 +110,11 @@ def dimension(
         with _printed_warnings():
             near = neighbours(cloud)
         rows = _survey(near, names, calibrate)
-        _show(rows, calibrate)
-        _say(recommend(rows))
+        show_rows(rows, calibrate)
+        say(recommend(rows))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Ties)  # they were printed already
-            _draw(cloud, file.name, target, seed)
+            draw_profile(cloud, file.name, target, seed)
 
 
 @app.command()
@@ -151,7 +148,7 @@ def verdicts(
         everything = [v._replace(name=f"{k}, {v.name}") for k, vs in judged.items() for v in vs]
         if failing := [v for v in everything if v.claimed and v.outcome == "fails"]:
             show("Claims that fail in their regime", failing)
-        _say(summary(everything))
+        say(summary(everything))
     raise SystemExit(exit_status(everything))
 
 
@@ -161,7 +158,7 @@ def sweep(folder: Annotated[Path, typer.Argument(help="folder of a sweep")]) -> 
     from sgdnoise.lab._sweep._status import progress_text
 
     with exit_on_error("nothing was written"):
-        _say(progress_text(folder))
+        say(progress_text(folder))
 
 
 def _overview(origins, judged):
@@ -179,10 +176,6 @@ def _overview(origins, judged):
         device, day = (origins[name].get(key, "?") for key in ("device", "date"))
         table.add_row(name, device, day[:10], *(f"{n}" if n else "-" for n in counts))
     console.print(table)
-
-
-def _say(text, **kwargs):
-    console.print(text, markup=False, **kwargs)
 
 
 def _names(requested):
@@ -216,12 +209,12 @@ def _rows(file, key, flatten, count, seed):
     n, width = points.shape
     first = has_header(file) if file.suffix.lower() == ".csv" else None
     names = "" if first is None else f"; its first line is a header, {', '.join(first)}"[:60]
-    _say(f"{file}: {n} points in {width} dimensions{names}", soft_wrap=True)
+    say(f"{file}: {n} points in {width} dimensions{names}", soft_wrap=True)
     if count is not None and not 2 <= count <= n:
         raise ValueError(f"--points takes 2 to {n} of the {n} rows, not {count}")
     if (count := count or min(n, MAX_POINTS)) == n:
         return np.asarray(points)
-    _say(f"taking {count} rows at random, by seed {seed} (--points takes more or fewer)")
+    say(f"taking {count} rows at random, by seed {seed} (--points takes more or fewer)")
     return points[np.sort(np.random.default_rng(seed).choice(n, count, replace=False))]
 
 
@@ -232,16 +225,14 @@ def _printed_warnings():
         warnings.simplefilter("always")
         yield
     for warning in caught:
-        _say(str(warning.message))
+        say(str(warning.message))
 
 
 def _survey(near, names, calibrate):
     """A row for each estimator, with a progress bar."""
     fit = [name for name in names if name in BALLS] if calibrate else []
     if fit:
-        _say(
-            f"calibrating on balls of {len(near.points)} points takes minutes, the first time only"
-        )
+        say(f"calibrating on balls of {len(near.points)} points takes minutes, the first time only")
     rows: dict[str, Row] = {}
     done: list[str] = []
     with progress("estimators", lambda: len(done), len(names) + len(fit)):
@@ -252,76 +243,6 @@ def _survey(near, names, calibrate):
             rows[name] = calibrate_on_balls(rows[name], near)
             done.append(name)
     return list(rows.values())
-
-
-def _show(rows, calibrate):
-    """Print the table, in sections for manifold and linear estimators, and the notes below."""
-    from sgdnoise.dimension._catalogue import LINEAR
-
-    headings = ["dimension", "± error", *(["calibrated"] if calibrate else []), "seconds"]
-    room = (
-        console.width - 4 - max(len(row.name) for row in rows) - sum(3 + len(h) for h in headings)
-    )
-    noted = any(row.notes for row in rows) and room >= MIN_NOTE_WIDTH
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("estimator", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    if noted:
-        table.add_column("note", no_wrap=True, style="dim")
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
-        numbers = [row.value, row.stderr, *([row.ball] if calibrate else [])]
-        cells = [*map(_number, numbers), f"{row.seconds:.1f}"]
-        cells += [_short("; ".join(row.notes), room - 3)] if noted else []
-        ends = after is not None and (row.name == FIRST or _is(LINEAR, after) > _is(LINEAR, row))
-        style = "bold" if row.name == FIRST else None
-        table.add_row(row.name, *cells, style=style, end_section=ends)
-    console.print(table)
-    for note in dict.fromkeys(note for row in rows for note in row.notes):
-        _say(f"{', '.join(row.name for row in rows if note in row.notes)}: {note}")
-
-
-def _short(text, room):
-    return text if len(text) <= room else f"{text[: room - 1]}…"
-
-
-def _is(names, row):
-    return row.name in names
-
-
-def _number(value):
-    return "-" if not math.isfinite(value) else f"{value:.2f}"
-
-
-def _draw(points, name, path, seed):
-    """Draw the dimension by twonn against scale; nothing if there are too few points."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, MaxNLocator
-
-    from sgdnoise.core._files import atomic_write
-    from sgdnoise.dimension._distance_ratios import twonn
-    from sgdnoise.dimension._scale import scale_profile
-    from sgdnoise.lab._plot import COLOURS, STYLE, plot_scale_profile
-
-    try:
-        profile = scale_profile(twonn, points, rng=np.random.default_rng(seed))
-    except ValueError as error:
-        _say(f"no picture: {error}")
-        return
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6, 2.7))
-        ax = figure.add_subplot()
-        plot_scale_profile(ax, profile)
-        wide = profile.scale.max() > 10 * profile.scale.min()
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.minorticks_off()
-        figure.supxlabel(f"twonn on {name}, thinned", fontsize=7, color=COLOURS["grey"])
-        metadata = {"Software" if path.suffix == ".png" else "Creator": CREATOR}
-        with atomic_write(path) as new:
-            figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=metadata)
-    _say(f"  {path}", soft_wrap=True)
 
 
 def main() -> None:

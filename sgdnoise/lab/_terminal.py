@@ -24,6 +24,11 @@ MAX_FAILURES, MAX_LINES = 20, 6  # failures that are listed, and lines of the fi
 COLOUR = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
 
 
+def say(text: str, **options) -> None:
+    """Print a text without markup."""
+    console.print(text, markup=False, **options)
+
+
 def fail(sentence: str) -> NoReturn:
     """Print an error in one sentence and end with status 2, for bad input."""
     rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(

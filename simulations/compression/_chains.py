@@ -13,7 +13,7 @@ from sgdnoise.core import Diagonal, Isotropic, Problem
 from sgdnoise.data import digits, principal, split
 from sgdnoise.dimension import participation_ratio, twonn
 from sgdnoise.dynamics import sgd, side_by_side, simulate_resumable
-from sgdnoise.theory import TwoLayer, label_noise_strength, residual_amplification
+from sgdnoise.theory import MLP, label_noise_strength, residual_amplification
 
 LEARNING = 4  # chunks of the noiseless training that comes first
 MODES = ("none", "label", "gaussian", "diagonal", "isotropic", "prediction")
@@ -49,9 +49,9 @@ class Row(NamedTuple):
     test_targets: jax.Array
 
 
-def network(setting: Setting) -> TwoLayer:
+def network(setting: Setting) -> MLP:
     """The network of a setting."""
-    return TwoLayer(setting.inputs, setting.hidden, setting.classes)
+    return MLP((setting.inputs, setting.hidden, setting.classes))
 
 
 def rows(setting: Setting, seeds) -> Row:
@@ -68,10 +68,10 @@ def rows(setting: Setting, seeds) -> Row:
 
 def initial_weights(setting: Setting, key):
     """Initial weights: independent normal of variance 1 / fan-in.  -> (p,)"""
-    d, h, o, _ = network(setting)
-    one, two = jax.random.split(key)
-    first = jax.random.normal(one, (d * h,), jnp.float32) / d**0.5
-    return jnp.concatenate([first, jax.random.normal(two, (h * o,), jnp.float32) / h**0.5])
+    d, h, o = network(setting).widths
+    first_key, second_key = jax.random.split(key)
+    first = jax.random.normal(first_key, (d * h,), jnp.float32) / d**0.5
+    return jnp.concatenate([first, jax.random.normal(second_key, (h * o,), jnp.float32) / h**0.5])
 
 
 def problem(setting: Setting, row: Row, kappa: float = 0.0) -> Problem:
@@ -205,7 +205,7 @@ def run(setting: Setting, seeds, *, folder) -> xr.Dataset:
         given=data,
     )
     first = jax.jit(jax.vmap(partial(probe, setting)))(data, theta)
-    return _dataset(setting, seeds, first, records, state.lasted, sharpness)
+    return _dataset(setting, seeds, first, records, state.n_finite, sharpness)
 
 
 def _dataset(setting, seeds, first, records, lasted, sharpness) -> xr.Dataset:

@@ -32,7 +32,7 @@ def _of(results, name) -> xr.Dataset:
 def _claims(setting, name) -> list[Verdict]:
     """The claims of one setting; the error of each is that of the difference paired by seed."""
     regime, allowed = in_regime(setting), float(setting.allowed)
-    last, middle = setting.sizes["watch"] - 1, setting.sizes["watch"] // 2
+    last, halfway = setting.sizes["watch"] - 1, setting.sizes["watch"] // 2
     steps = setting.step.values
     start = setting.isel(watch=0).expand_dims("watch")
 
@@ -40,10 +40,10 @@ def _claims(setting, name) -> list[Verdict]:
         text = f"{name}: {text}"
         return _paired(text, setting, mode, reference, allowed, variable, at, claimed)
 
-    half, end = (f"after {steps[at]:,} steps" for at in (middle, last))
+    half, end = (f"after {steps[at]:,} steps" for at in (halfway, last))
     judged = [
         claim("no noise, PR stays", "none", start, 0.02, claimed=True),
-        claim(f"label noise, PR {half}", "label", "prediction", allowed, at=middle),
+        claim(f"label noise, PR {half}", "label", "prediction", allowed, at=halfway),
         claim(f"label noise, PR {end}", "label", "prediction", allowed),
         claim(f"label noise, Tr H {end}", "label", "prediction", allowed, variable="trace"),
         claim("Gaussian of same covariance, PR as label noise", "gaussian", "label", 0.05),

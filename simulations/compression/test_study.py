@@ -1,4 +1,4 @@
-"""The compression study: it runs small, resumes bit for bit, and its verdict is reproduced."""
+"""The study of compression: a tiny run, resuming bit for bit, bad input, and wrong results."""
 
 import os
 import shutil
@@ -14,33 +14,32 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sgdnoise.lab import read, verdicts_in
-from simulations.compression import _chains as compression_chains
-from simulations.compression import claims as compression_claims
+from sgdnoise.lab import Session, exit_status
+from simulations.compression import _chains as chains
+from simulations.compression import claims
 from simulations.compression import figure as picture
-from simulations.compression import study as compression
+from simulations.compression.study import SETTINGS, study
 
-TINY = compression.SETTINGS["three"]._replace(
+TINY = SETTINGS["three"]._replace(
     hidden=5, inputs=4, examples=16, descent_steps=40, steps=40, watches=4, quench=5
 )
-RESULT = Path("simulations/results/compression.nc")
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A tiny run of two seeds, all modes."""
-    return compression_chains.run(TINY, [3, 4], folder=tmp_path_factory.mktemp("tiny"))
+    return chains.run(TINY, [3, 4], folder=tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
 def row():
-    """The examples of one chain, and weights to look at them with."""
-    data = jax.tree.map(lambda part: part[0].astype(float), compression_chains.rows(TINY, [3]))
-    return data, compression_chains.fresh(TINY, jax.random.key(0)).astype(float)
+    """The examples of one chain, and weights."""
+    data = jax.tree.map(lambda array: array[0].astype(float), chains.rows(TINY, [3]))
+    return data, chains.initial_weights(TINY, jax.random.key(0)).astype(float)
 
 
 def test_every_mode_starts_from_the_same_weights_and_is_watched(tiny):
-    assert tiny.mode.values.tolist() == list(compression.MODES)
+    assert tiny.mode.values.tolist() == list(chains.MODES)
     np.testing.assert_array_equal(tiny.step, [0, 10, 20, 30, 40])
     np.testing.assert_array_equal(tiny.lasted, 40)
     for name in ("dimension", "loss", "trace", "accuracy"):
@@ -49,12 +48,12 @@ def test_every_mode_starts_from_the_same_weights_and_is_watched(tiny):
         assert np.isfinite(tiny[name]).all()
     assert (tiny.loss_quenched < tiny.loss).all()  # a quench goes downhill
     end = tiny.dimension.isel(watch=-1)
-    assert len(np.unique(end.isel(seed=0))) == len(compression.MODES)
+    assert len(np.unique(end.isel(seed=0))) == len(chains.MODES)
 
 
 @pytest.mark.slow
 def test_a_seed_gives_the_same_numbers_in_whatever_company(tiny, tmp_path):
-    alone = compression_chains.run(TINY, [4], folder=tmp_path)
+    alone = chains.run(TINY, [4], folder=tmp_path)
     together = tiny.sel(seed=[4])
     # one chain more changes the order of float32 sums, which 80 steps amplify little
     np.testing.assert_allclose(alone.dimension, together.dimension, rtol=1e-3)
@@ -64,21 +63,20 @@ def test_a_seed_gives_the_same_numbers_in_whatever_company(tiny, tmp_path):
 @pytest.mark.slow
 def test_the_noises_are_matched_as_they_claim(row):
     data, theta = row
-    noises = compression_chains.noises(TINY, data)
+    noises = chains.noises(TINY, data)
     label = noises["label"].covariance(theta)
     diagonal, isotropic = (noises[m].covariance(theta) for m in ("diagonal", "isotropic"))
     np.testing.assert_allclose(diagonal.diagonal(), label.diagonal(), rtol=1e-10)
     np.testing.assert_allclose(isotropic.trace(), label.trace(), rtol=1e-10)
-    twin = jax.jacobian(noises["gaussian"].gradient, 1)(
-        theta, jnp.zeros(noises["gaussian"].draw.size)
-    )
-    np.testing.assert_allclose(twin @ twin.T, label.rows.T @ label.rows, rtol=1e-9, atol=1e-14)
+    white = jnp.zeros(noises["gaussian"].draw.size)
+    factor = jax.jacobian(noises["gaussian"].gradient, 1)(theta, white)
+    np.testing.assert_allclose(factor @ factor.T, label.rows.T @ label.rows, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.slow
 def test_the_prediction_is_descent_on_the_loss_plus_kappa_times_the_trace(row):
     data, theta = row
-    net = compression_chains.network(TINY)
+    net = chains.network(TINY)
     kappa = TINY.rate * TINY.label_noise**2 / (4 * TINY.batch)
 
     def loss(t):
@@ -88,46 +86,46 @@ def test_the_prediction_is_descent_on_the_loss_plus_kappa_times_the_trace(row):
             + kappa * (jacobian**2).sum() / TINY.examples
         )
 
-    found = compression_chains.noises(TINY, data)["prediction"].gradient(theta, ())
-    np.testing.assert_allclose(found, jax.grad(loss)(theta), rtol=1e-9, atol=1e-12)
+    gradient = chains.noises(TINY, data)["prediction"].gradient(theta, ())
+    np.testing.assert_allclose(gradient, jax.grad(loss)(theta), rtol=1e-9, atol=1e-12)
 
 
 def test_the_largest_curvature_is_that_of_the_dense_hessian(row):
     data, theta = row
-    plain = compression_chains.problem(TINY, data)
+    plain = chains.problem(TINY, data)
     dense = np.linalg.eigvalsh(jax.hessian(plain.value)(theta))
     steepest = dense[np.abs(dense).argmax()]
-    np.testing.assert_allclose(compression_chains._sharpness(plain, theta), steepest, rtol=1e-3)
+    np.testing.assert_allclose(chains._sharpness(plain, theta), steepest, rtol=1e-3)
 
 
 @pytest.mark.slow
 def test_a_chain_that_diverges_is_named_and_left_out_of_no_average_silently(tmp_path):
-    wild = TINY._replace(rate=1000.0, modes=("label", "prediction"))
-    part = compression_chains.run(wild, [3, 4], folder=tmp_path).expand_dims(setting=["three"])
-    sentences = compression_claims.diverged(part)
-    assert len(sentences) == int((part.lasted < 40).sum()) > 0
+    unstable = TINY._replace(rate=1000.0, modes=("label", "prediction"))
+    results = chains.run(unstable, [3, 4], folder=tmp_path).expand_dims(setting=["three"])
+    sentences = claims.diverged(results)
+    assert len(sentences) == int((results.lasted < 40).sum()) > 0
     assert "three: label of seed 3 diverged at step " in " ".join(sentences)
-    first = int(part.lasted.sel(mode="label", seed=3).item())
-    loss, step = part.loss.sel(setting="three", mode="label", seed=3), part.step[0]
-    assert np.isfinite(loss[step <= first]).all()
-    assert not np.isfinite(loss[step > first]).any()
-    assert not any(v.holds for v in compression_claims.verdicts(part) if "label" in v.name)
+    last = int(results.lasted.sel(mode="label", seed=3).item())
+    loss, step = results.loss.sel(setting="three", mode="label", seed=3), results.step[0]
+    assert np.isfinite(loss[step <= last]).all()
+    assert not np.isfinite(loss[step > last]).any()
+    assert not any(v.holds for v in claims.verdicts(results) if "label" in v.name)
 
 
-def made_up(rng, *, u=0.1, steep=0.2):
+def made_up(rng, *, u=0.1, sharpness=0.2):
     """Results of one setting, whose numbers are drawn and not computed."""
-    modes, shape = list(compression.MODES), (1, 6, 8, 5)
-    named = ("setting", "mode", "seed", "watch")
-    values = {name: (named, rng.normal(10, 1, shape)) for name in ("dimension", "trace")}
+    modes, shape = list(chains.MODES), (1, 6, 8, 5)
+    axes = ("setting", "mode", "seed", "watch")
+    values = {name: (axes, rng.normal(10, 1, shape)) for name in ("dimension", "trace")}
     fixed = {"steps": 400, "rate": 0.5, "allowed": 0.2}
     return xr.Dataset(
         values
         | {name: ("setting", [value]) for name, value in fixed.items()}
         | {
-            "lasted": (named[:3], np.full(shape[:3], 400)),
+            "lasted": (axes[:3], np.full(shape[:3], 400)),
             "step": (("setting", "watch"), [[0, 100, 200, 300, 400]]),
             "amplification": (("setting", "seed"), np.full((1, 8), u)),
-            "sharpness": (("setting", "seed"), np.full((1, 8), steep / 0.5)),
+            "sharpness": (("setting", "seed"), np.full((1, 8), sharpness / 0.5)),
         },
         {"setting": ["three"], "mode": modes, "seed": range(8)},
     )
@@ -135,42 +133,42 @@ def made_up(rng, *, u=0.1, steep=0.2):
 
 def test_a_verdict_is_the_paired_difference_with_its_error(rng):
     results = made_up(rng)
-    found = {v.name: v for v in compression_claims.verdicts(results)}
-    of = results.dimension.sel(setting="three")
-    for name, mode, other, at, allowed in (
+    verdicts = {v.name: v for v in claims.verdicts(results)}
+    dimension = results.dimension.sel(setting="three")
+    for name, mode, reference, at, tolerance in (
         ("three: label noise, PR after 200 steps", "label", "prediction", 2, 0.2),
         ("three: label noise, PR after 400 steps", "label", "prediction", 4, 0.2),
         ("three: Gaussian of same covariance, PR as label noise", "gaussian", "label", 4, 0.05),
         ("three: isotropic of same trace, PR", "isotropic", "prediction", 4, 0.2),
     ):
-        seen, due = (of.sel(mode=m).isel(watch=at).values for m in (mode, other))
-        verdict = found[name]
-        np.testing.assert_allclose(verdict.predicted, due.mean(), rtol=1e-12)
-        np.testing.assert_allclose(verdict.measured.value, seen.mean(), rtol=1e-12)
-        error = np.std(seen - due, ddof=1) / 8**0.5
+        measured, predicted = (
+            dimension.sel(mode=m).isel(watch=at).values for m in (mode, reference)
+        )
+        verdict = verdicts[name]
+        np.testing.assert_allclose(verdict.predicted, predicted.mean(), rtol=1e-12)
+        np.testing.assert_allclose(verdict.measured.value, measured.mean(), rtol=1e-12)
+        error = np.std(measured - predicted, ddof=1) / 8**0.5
         np.testing.assert_allclose(verdict.measured.stderr, error, rtol=1e-12)
-        np.testing.assert_allclose(verdict.tolerance, allowed * due.mean(), rtol=1e-12)
+        np.testing.assert_allclose(verdict.tolerance, tolerance * predicted.mean(), rtol=1e-12)
         assert verdict.claimed == (mode != "isotropic")
-    none = found["three: no noise, PR stays"]
-    np.testing.assert_allclose(none.predicted, of.sel(mode="none").isel(watch=0).mean())
+    start = dimension.sel(mode="none").isel(watch=0)
+    np.testing.assert_allclose(verdicts["three: no noise, PR stays"].predicted, start.mean())
 
 
 @pytest.mark.parametrize(
-    ("u", "steep", "inside"), [(0.119, 0.299, True), (0.121, 0.2, False), (0.1, 0.301, False)]
+    ("u", "sharpness", "inside"), [(0.119, 0.299, True), (0.121, 0.2, False), (0.1, 0.301, False)]
 )
-def test_the_regime_has_two_borders(rng, u, steep, inside):
-    results = made_up(rng, u=u, steep=steep)
-    assert compression_claims.in_regime(results.sel(setting="three")) == inside
-    claimed = {
-        v.claimed for v in compression_claims.verdicts(results) if "label noise, PR" in v.name
-    }
+def test_the_regime_has_two_borders(rng, u, sharpness, inside):
+    results = made_up(rng, u=u, sharpness=sharpness)
+    assert claims.in_regime(results.sel(setting="three")) == inside
+    claimed = {v.claimed for v in claims.verdicts(results) if "label noise, PR" in v.name}
     assert claimed == {inside}
 
 
 def test_modes_that_were_not_run_make_no_claim(rng):
     results = made_up(rng)
     results["lasted"] = results.lasted.astype(float).where(results["mode"] != "gaussian")
-    names = [v.name for v in compression_claims.verdicts(results)]
+    names = [v.name for v in claims.verdicts(results)]
     assert len(names) == 6
     assert not any("Gaussian" in name for name in names)
 
@@ -178,8 +176,8 @@ def test_modes_that_were_not_run_make_no_claim(rng):
 SCRIPT = """
 import sys
 from pathlib import Path
-from simulations.compression import SETTINGS
-from simulations.compression_chains import run
+from simulations.compression._chains import run
+from simulations.compression.study import SETTINGS
 
 small = {"hidden": 5, "inputs": 4, "examples": 16, "descent_steps": 40, "quench": 5}
 longer = SETTINGS["three"]._replace(**small, steps=8000, watches=40, modes=("label", "isotropic"))
@@ -202,27 +200,25 @@ def test_killed_at_any_moment_it_resumes_and_ends_with_the_same_numbers(tmp_path
             assert child.poll() is None
             time.sleep(0.02)
         os.kill(child.pid, signal.SIGKILL)
-    kept = list((tmp_path / "cut").rglob("chunk-*.npz"))
+    finished = list((tmp_path / "cut").rglob("chunk-*.npz"))
     subprocess.run(command("cut"), env=env, check=True, capture_output=True)
-    assert 4 < len(kept) < 44
-    one, two = (xr.load_dataset(tmp_path / f"{n}.nc", engine="h5netcdf") for n in ("whole", "cut"))
-    xr.testing.assert_identical(one, two)
+    assert 4 < len(finished) < 44
+    names = ("whole", "cut")
+    whole, cut = (xr.load_dataset(tmp_path / f"{n}.nc", engine="h5netcdf") for n in names)
+    xr.testing.assert_identical(whole, cut)
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--batch", "129"], "a batch of 129 is larger than the data, 128 examples"),
-        (["--batch", "0"], "a batch needs at least one example, not 0"),
+        (["--batch", "0"], "batch must be at least 1, not 0"),
         (["--rate", "-0.1"], "the learning rate must be positive, not -0.1"),
-        (["--label-noise", "-1"], "label noise is a standard deviation >= 0, not -1.0"),
+        (["--label-noise", "-1"], "label_noise must be at least 0, not -1"),
         (["--mode", "pink"], "there is no mode 'pink'; there are none, label, gaussian"),
-        (
-            ["--setting", "four"],
-            "there is no setting 'four'; there are three, ten, three_weak",
-        ),
-        (["--size", "huge"], "there is no size 'huge'; there are small, demo, full"),
-        (["--seeds", "1"], "an error bar needs at least 2 seeds, not 1"),
+        (["--setting", "four"], "there is no setting 'four'; there are three, ten, three_weak"),
+        (["--size", "huge"], "there is no size 'huge'; there are full, demo, small"),
+        (["--seeds", "1"], "seeds must be at least 2, not 1"),
         (["--seed", "-1"], "a seed is a whole number from 0"),
         (["--steps", "7"], "steps must be a multiple of 20"),
         (["--device", "abacus"], "there is no device 'abacus'"),
@@ -230,46 +226,37 @@ def test_killed_at_any_moment_it_resumes_and_ends_with_the_same_numbers(tmp_path
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(words, sentence, capsys):
-    import typer
-
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(compression.main)
     with pytest.raises(SystemExit) as stopped:
-        app(words)
+        study.main(words)
     assert stopped.value.code == 2
     text = " ".join(capsys.readouterr().err.split())
     assert text.startswith("error: ")
     assert sentence in text
 
 
-@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="here is a GPU to run on")
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU")
 def test_a_gpu_that_is_absent_is_one_sentence(tmp_path):
-    words = ["--device", "cuda", "--small", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "simulations/compression.py", *words], capture_output=True, text=True
-    )
+    words = ["--device", "cuda", "--size", "small", "--out", str(tmp_path)]
+    script = Path(__file__).parent / "study.py"
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: no CUDA device is to be found here; use --device cpu"
-
-
-def test_help_names_every_parameter_with_its_default():
-    done = subprocess.run(
-        [sys.executable, "simulations/compression.py", "--help"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "120"},
+    assert done.stderr.strip() == (
+        "error: there is no CUDA device on this machine; use --device cpu"
     )
-    assert done.returncode == 0
-    for word in ("--rate", "--batch", "--label-noise", "--steps", "--seeds", "--jobs", "--out"):
-        assert word in done.stdout
-    assert done.stdout.count("default") >= 12
 
 
-def test_the_committed_verdict_is_what_its_numbers_say():
-    results = read(RESULT)
-    assert compression_claims.verdicts(results) == verdicts_in(results)
-    assert results.sizes["seed"] >= 16
-    assert results.attrs["dirty"] == "False"
+def test_seeds_are_run_in_blocks_and_come_back_in_order(tmp_path):
+    """Three seeds of a tiny network, in one block each for two processes or more."""
+    short = {"hidden": 5, "inputs": 4, "examples": 16, "descent_steps": 40, "watches": 4}
+    changes = {"three": short | {"steps": 40, "quench": 5}}
+    session = Session(tmp_path, in_process=True, seed=3)
+    chosen = {"setting": ["three"], "mode": ["label", "none"], "seeds": 3, "changes": changes}
+    results = study.simulate("small", session, **chosen)
+    assert results.seed.values.tolist() == [3, 4, 5]
+    assert results["mode"].values.tolist() == ["none", "label"]
+    assert results.dimension.dims == ("setting", "mode", "seed", "watch")
+    assert exit_status(study.judge(results)) in (0, 1)
+    assert not study.lead(results)[len(claims.LEAD) :]  # nothing diverged
 
 
 def test_the_figures_draw_what_was_run(tiny):

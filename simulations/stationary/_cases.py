@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -114,16 +113,16 @@ def _quadratic(case):
     problem, hessian, of_example = quadratic()
     c, slowest = of_example / case.batch, float(CURVATURES[0])
     model = noise.minibatch(problem, case.batch)
-    stationary = stationary_covariance(hessian, c, rate)
     match case.algorithm:
         case "descent":
-            process, covariance = sgd(model, rate), stationary
+            process, covariance = sgd(model, rate), stationary_covariance(hessian, c, rate)
             common = langevin_covariance(hessian, c, rate)
         case "langevin":
             step = rate / SUBSTEPS  # its covariance is that of SGD at this rate, by theory
             process = langevin(model, rate, step)
             covariance = stationary_covariance(hessian, c * SUBSTEPS, step)
-            return Setup(process, np.zeros(P), covariance, stationary, 1 / (step * slowest))
+            common = stationary_covariance(hessian, c, rate)
+            return Setup(process, np.zeros(P), covariance, common, 1 / (step * slowest))
         case "reshuffled":
             epoch = EXAMPLES // case.batch
             model = noise.from_weights(problem, reshuffled(EXAMPLES, case.batch))

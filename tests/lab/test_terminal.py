@@ -178,7 +178,8 @@ def test_a_calibrated_column_is_for_the_estimators_of_manifolds_alone(
 def test_the_table_of_estimators_fits_the_terminal(width, tmp_path, rng, monkeypatch):
     """With every number in it, and notes cut short, for they stand below in full."""
     narrow = rich.console.Console(width=width, highlight=False)
-    monkeypatch.setattr("sgdnoise.__main__.console", narrow)
+    monkeypatch.setattr("sgdnoise.lab._survey_report.console", narrow)
+    monkeypatch.setattr("sgdnoise.lab._terminal.console", narrow)
     np.save(tmp_path / "p.npy", torus(1, 40, rng))
     words = [w for n in ("tle", "full_correlation_integral") for w in ("--estimator", n)]
     result = measured(tmp_path / "p.npy", *words)
