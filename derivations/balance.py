@@ -10,10 +10,10 @@ from derivations.symbols import batch, outputs, sigma
 
 decay, kappa, rho = sp.symbols("lambda kappa rho", positive=True)
 inputs, width = sp.symbols("d h", integer=True, positive=True)
-spread = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of the inputs
+trace_moment = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of the inputs
 s, q, c = sp.symbols("s q c", positive=True)  # a mode, |V|^2, variance of a free weight
 HIDDEN, READOUT = sp.symbols(r"{\operatorname{Tr}K} |V|^{2}", positive=True)
-one, two = sp.symbols("w_1 w_2", positive=True)  # modes of the hidden layer without temperature
+w1, w2 = sp.symbols("w_1 w_2", positive=True)  # modes of the hidden layer without temperature
 
 
 def _its_pull_is_that_of_noisy_steps():
@@ -29,11 +29,11 @@ def _its_pull_is_that_of_noisy_steps():
     change = (V * G.T * G * V.T - W.T * G * G.T * W)[0]
     solution = mean(sp.expand(change), letters) * 4 * batch * kappa / sigma**2
     hidden, readout = 3 * W[0] ** 2 + W[1] ** 2, V[0] ** 2 + V[1] ** 2
-    return same(solution, _pull(hidden, readout).subs({spread: 4, outputs: 2}))
+    return same(solution, _pull(hidden, readout).subs({trace_moment: 4, outputs: 2}))
 
 
 def _without_temperature_it_is_the_fixed_point():
-    return same(sum_rule().rhs.subs(rho, 0), spread * READOUT)
+    return same(sum_rule().rhs.subs(rho, 0), trace_moment * READOUT)
 
 
 @equation(
@@ -52,7 +52,7 @@ def _the_law_of_readouts_obeys_the_sum_rule():
     """By parts, the mean of Tr(Sigma) q - s^2 / q is rho (h - d) / 2."""
     law = readout_law().rhs
     gone = sp.simplify(sp.diff(q * law, q) / law)  # of mean zero
-    force = spread * q - s**2 / q
+    force = trace_moment * q - s**2 / q
     return same(gone, (rho * (width - inputs) / 2 - force) / rho)
 
 
@@ -71,7 +71,7 @@ def readout_law():
     """
     shell = q ** (width / 2 - 1)  # volume of readouts of this length
     across = q ** (-inputs / 2)  # of a product V makes of W, by the delta function
-    weight = sp.exp(-(spread * q + s**2 / q) / rho)
+    weight = sp.exp(-(trace_moment * q + s**2 / q) / rho)
     return sp.Eq(sp.Symbol("p(q)"), sp.powsimp(shell * across * weight))
 
 
@@ -84,13 +84,13 @@ def _one_output_has_bessels_mean():
 
     ratio = sp.series((hankel(p - 1) / hankel(p)).subs(z, 1 / c), c, 0, 2).removeO()
     slope = sp.diff(ratio, c).subs(p, (width - inputs) / 2)  # 1 / z = c / w, one output
-    alone = sp.limit((mode_at_balance().rhs - one) / c, two, sp.oo)  # which is out of its reach
+    alone = sp.limit((mode_at_balance().rhs - w1) / c, w2, sp.oo)  # which is out of its reach
     return same(slope, alone)
 
 
 def _two_modes_are_exchangeable():
     """The total does not see which of them is which."""
-    total = _drifted(one, two) + _drifted(two, one) - one - two
+    total = _drifted(w1, w2) + _drifted(w2, w1) - w1 - w2
     return same(total / c, inputs - width + sp.Rational(3, 2))
 
 
@@ -105,7 +105,7 @@ def mode_at_balance():
 
     c = rho / (2 o).
     """
-    return sp.Eq(sp.Symbol(r"\mathbb{E} A_{11}"), _drifted(one, two))
+    return sp.Eq(sp.Symbol(r"\mathbb{E} A_{11}"), _drifted(w1, w2))
 
 
 def _pairs_are_those_of_small_matrices():
@@ -175,7 +175,7 @@ def soft_threshold():
 
 def _pull(hidden, readout):
     """Speed that label noise gives the trace of the imbalance."""
-    return 4 * kappa * (spread * readout - outputs * hidden)
+    return 4 * kappa * (trace_moment * readout - outputs * hidden)
 
 
 def _drifted(first, second):

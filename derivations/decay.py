@@ -13,11 +13,11 @@ from derivations.symbols import batch, outputs, rate, sigma
 decay = sp.Symbol("lambda", positive=True)
 kappa = sp.Symbol("kappa", positive=True)
 variance, used = sp.symbols("s_x s_1", positive=True)  # of a useless input, and of a used one
-spread = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of all inputs
+trace_moment = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of all inputs
 first, second = sp.symbols("w v", positive=True)  # the weights of a mode of the product
 useless = sp.Symbol("e", positive=True)  # a weight from a useless input to a useless unit
 teacher = sp.Symbol("m", positive=True)  # what the data want a mode to be
-share = sp.Symbol("q", positive=True)  # w^2 over v^2
+square_ratio = sp.Symbol("q", positive=True)  # w^2 over v^2
 # W = [[w_11, w_12], [w_21, w_22]] and V = [v_1, v_2]: two inputs, two units, one output
 THETA = sp.symbols("w_11 w_12 w_21 w_22 v_1 v_2", real=True)
 POINT = dict(zip(THETA, (first, 0, 0, useless, second, 0), strict=True))
@@ -138,7 +138,9 @@ def _balance_under_noise_is_that_of_the_least_trace():
 def _balance_is_where_the_effective_loss_rests():
     """Both slopes vanish: the same ratio from the loss, from no step at all."""
     left, right = (sp.diff(_effective_loss(), weight) * weight for weight in (first, second))
-    (solution,) = sp.solve(sp.expand(left - right).subs(first, sp.sqrt(share) * second), share)
+    (solution,) = sp.solve(
+        sp.expand(left - right).subs(first, sp.sqrt(square_ratio) * second), square_ratio
+    )
     return same(solution, balance().rhs)
 
 
@@ -159,10 +161,10 @@ def balance():
     change = sp.series(_imbalance_step() - (first**2 - second**2), rate, 0, 3).removeO()
     kick = sigma**2 / batch
     noise = sp.Symbol("G_in"), sp.Symbol("G_out")  # E G G^T of its input, E G^T G of its output
-    mean = change.subs({noise[0]: kick * outputs * variance, noise[1]: kick * spread})
+    mean = change.subs({noise[0]: kick * outputs * variance, noise[1]: kick * trace_moment})
     retained = sp.expand(mean).coeff(rate, 1) + rate * sp.expand(mean).coeff(rate, 2).subs(decay, 0)
-    balanced = retained.subs(first, sp.sqrt(share) * second)
-    (solution,) = sp.solve(sp.Eq(sp.expand(balanced / second**2), 0), share)
+    balanced = retained.subs(first, sp.sqrt(square_ratio) * second)
+    (solution,) = sp.solve(sp.Eq(sp.expand(balanced / second**2), 0), square_ratio)
     priced = solution.subs(rate, 4 * batch * kappa / sigma**2)
     return sp.Eq(first**2 / second**2, sp.factor(priced))
 
@@ -181,14 +183,14 @@ def _it_is_the_mean_product_that_falls_short():
     slope = (first * second - teacher) * second + (bent * spread_out).trace() / 2
     (wanted,) = sp.solve(slope.subs(first, second), teacher)  # balanced, without decay
     short = wanted - (second**2 + spread_out[0, 1].subs(first, second))
-    alone = threshold().rhs.subs({outputs: 1, spread: 1, variance: 1})
+    alone = threshold().rhs.subs({outputs: 1, trace_moment: 1, variance: 1})
     return same(short, sp.limit(alone, decay, 0))
 
 
 def _noise_thresholds_by_the_slope_of_the_least_trace():
     """2 kappa (o Tr Sx)^1/2 for s_x = 1."""
     alone = sp.limit(threshold().rhs, decay, 0).subs(variance, 1)
-    return same(alone, 2 * kappa * sp.sqrt(outputs * spread))
+    return same(alone, 2 * kappa * sp.sqrt(outputs * trace_moment))
 
 
 @equation(
@@ -278,5 +280,5 @@ def _imbalance_step():
 def _effective_loss():
     """Of one mode, read from an input of variance s_x."""
     fit = variance * (teacher - first * second) ** 2 / 2
-    curvature = outputs * variance * first**2 + spread * second**2
+    curvature = outputs * variance * first**2 + trace_moment * second**2
     return fit + decay * (first**2 + second**2) / 2 + kappa * curvature

@@ -8,7 +8,7 @@ from derivations.algebra import same
 from derivations.equation import equation
 from derivations.symbols import batch, outputs, rate, sigma
 
-spread = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of the inputs
+trace_moment = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of the inputs
 total = sp.Symbol("S", positive=True)  # sum of the modes s_j of the product
 depth, place = sp.symbols("L l", integer=True, positive=True)
 power, power_before, readout_after, mode = sp.symbols("p P_{l-1} Q_{l+1} s", positive=True)
@@ -145,16 +145,16 @@ def deep_mode_at_rest():
 def _product_of_terms_does_not_depend_on_scales():
     """So that the mean of the terms is least where they are alike, and the least is `_term`."""
     scales = sp.symbols("c_1:4", positive=True)
-    before = [spread, *[scale * total for scale in scales]]
+    before = [trace_moment, *[scale * total for scale in scales]]
     after = [*[total / scale for scale in scales], outputs]
     product = sp.prod(first * second for first, second in zip(before, after, strict=True))
     return same(product, sp.simplify((_term() ** depth).subs(depth, 4)))
 
 
 def _two_layers_are_the_known_ones():
-    known = 2 * sp.sqrt(outputs * spread) * total
+    known = 2 * sp.sqrt(outputs * trace_moment) * total
     return same(deep_trace_at_rest().rhs.subs(depth, 2), known) and same(
-        deep_scale_at_rest().rhs.subs({depth: 2, place: 1}), sp.sqrt(spread / outputs)
+        deep_scale_at_rest().rhs.subs({depth: 2, place: 1}), sp.sqrt(trace_moment / outputs)
     )
 
 
@@ -180,7 +180,7 @@ def _all_terms_are_alike():
 def _one_mode_is_least_at_the_claimed_powers():
     """One mode, three layers: both derivatives of Tr H vanish."""
     first, second = sp.symbols("p_1 p_2", positive=True)
-    terms = spread * total**2 / first + first * total**2 / second + outputs * second
+    terms = trace_moment * total**2 / first + first * total**2 / second + outputs * second
     at = {
         left: total * deep_scale_at_rest().rhs.subs({depth: 3, place: k})
         for k, left in enumerate((first, second), 1)
@@ -196,7 +196,7 @@ def _one_mode_is_least_at_the_claimed_powers():
 )
 def deep_scale_at_rest():
     """Power of a mode in hidden layer l at rest, over the mode."""
-    first = spread * total  # over T, of the first term Tr Sigma S / c_1 = T
+    first = trace_moment * total  # over T, of the first term Tr Sigma S / c_1 = T
     ratio = total**2  # over T, of each term between, S^2 c_(l-1) / c_l = T
     scale = first * ratio ** (place - 1) / _term(place)
     return sp.Eq(sp.Symbol("c_l"), sp.powsimp(scale))
@@ -204,7 +204,7 @@ def deep_scale_at_rest():
 
 def _term(times=1):
     """T^times, with T the L-th root of o Tr(Sigma) S^(2 (L-1))."""
-    return (outputs * spread * total ** (2 * (depth - 1))) ** (times / depth)
+    return (outputs * trace_moment * total ** (2 * (depth - 1))) ** (times / depth)
 
 
 def _trace(layers, moment):
@@ -253,6 +253,6 @@ def _both_imbalances():
 def _terms_at_rest(layers):
     """The terms of Tr H at c_1, ..., c_(L-1): P_(l-1) Q_l, with P = c S and Q = S / c."""
     scales = [deep_scale_at_rest().rhs.subs(depth, layers).subs(place, k) for k in range(1, layers)]
-    before = [spread, *[scale * total for scale in scales]]
+    before = [trace_moment, *[scale * total for scale in scales]]
     after = [*[total / scale for scale in scales], outputs]
     return [first * second for first, second in zip(before, after, strict=True)]

@@ -9,12 +9,12 @@ from derivations.symbols import batch, curvature, outputs, rate, sigma, trace
 
 x, y = sp.symbols("x y", real=True)  # two parameters, both zero where the force is wanted
 kappa, u, q = sp.symbols("kappa u q", positive=True)
-spread = sp.Matrix([sp.symbols("S_11 S_12"), sp.symbols("S_12 S_22")])
+jitter_covariance = sp.Matrix([sp.symbols("S_11 S_12"), sp.symbols("S_12 S_22")])
 
 
 def _force_comes_from_the_averaged_loss():
     """It is the slope of L + Tr(H S) / 2."""
-    averaged = _loss() + (_hessian() * spread).trace() / 2
+    averaged = _loss() + (_hessian() * jitter_covariance).trace() / 2
     return same(mean_force().rhs, _here(sp.diff(averaged, x)))
 
 
@@ -24,12 +24,16 @@ def _force_is_exact_for_gaussian_jitter_of_a_cubic():
     fourth = {_derivative(k, 4 - k): 0 for k in range(5)}
     slope = sp.diff(_loss().subs(fourth), x)
     recorded = mean(sp.expand(slope.subs({x: a * z[0], y: b * z[0] + c * z[1]})), z)
-    covariance = {spread[0, 0]: a**2, spread[0, 1]: a * b, spread[1, 1]: b**2 + c**2}
+    covariance = {
+        jitter_covariance[0, 0]: a**2,
+        jitter_covariance[0, 1]: a * b,
+        jitter_covariance[1, 1]: b**2 + c**2,
+    }
     return same(recorded, mean_force().rhs.subs(covariance))
 
 
 def _still_parameters_feel_the_plain_slope():
-    zeros = dict.fromkeys(spread, 0)
+    zeros = dict.fromkeys(jitter_covariance, 0)
     return mean_force().rhs.subs(zeros) == _derivative(1, 0)
 
 
@@ -155,15 +159,22 @@ def _here(expression):
 
 
 def _jittered(expression):
-    """Mean to second order in a jitter of (x, y) of mean zero and covariance `spread`."""
-    moments = {(0, 0): 1, (2, 0): spread[0, 0], (1, 1): spread[0, 1], (0, 2): spread[1, 1]}
+    """Mean to second order in a jitter of (x, y) of mean zero and a covariance."""
+    moments = {
+        (0, 0): 1,
+        (2, 0): jitter_covariance[0, 0],
+        (1, 1): jitter_covariance[0, 1],
+        (0, 2): jitter_covariance[1, 1],
+    }
     terms = sp.Poly(expression, x, y).terms()
     return sum(coefficient * moments.get(power, 0) for power, coefficient in terms)
 
 
 def _isotropic(expression):
     alike = label_noise_rest_small().rhs
-    return expression.subs({spread[0, 0]: alike, spread[0, 1]: 0, spread[1, 1]: alike})
+    return expression.subs(
+        {jitter_covariance[0, 0]: alike, jitter_covariance[0, 1]: 0, jitter_covariance[1, 1]: alike}
+    )
 
 
 def _power_per_trace():

@@ -12,7 +12,7 @@ from derivations.algebra import mean, same, white
 from derivations.equation import equation
 from derivations.symbols import n, sigma
 
-slope, bend = sp.symbols("a b", real=True)  # of the statistic, at the mean of the law
+slope, curve = sp.symbols("a b", real=True)  # of the statistic, at the mean of the law
 groups = sp.Symbol("g", positive=True)
 fewer = sp.Symbol("h", positive=True)
 splits = sp.Symbol("r", positive=True)  # partitions into groups; into fewer there are 2 r
@@ -25,11 +25,11 @@ def claim(number):
 
 
 def _squares_of_normal_numbers_vary_as_chi_squared():
-    return same(whole().rhs.subs({slope: 0, bend: 1}), 2 * (sigma**2 / n) ** 2)
+    return same(whole().rhs.subs({slope: 0, curve: 1}), 2 * (sigma**2 / n) ** 2)
 
 
 def _means_vary_as_one_in_n():
-    return same(whole().rhs.subs({slope: 1, bend: 0}), sigma**2 / n)
+    return same(whole().rhs.subs({slope: 1, curve: 0}), sigma**2 / n)
 
 
 @equation(
@@ -52,7 +52,7 @@ def _one_group_is_all():
 
 def _groups_are_right_of_means_and_too_large_by_their_number_of_squares():
     ratio = between_groups().rhs / whole().rhs
-    return ratio.subs(bend, 0) == 1 and sp.simplify(ratio.subs(slope, 0)) == groups
+    return ratio.subs(curve, 0) == 1 and sp.simplify(ratio.subs(slope, 0)) == groups
 
 
 @equation(
@@ -96,7 +96,9 @@ def _four_samples_know_the_variance_of_a_square():
         return (sum(x[i] for i in group) / sp.Integer(len(group))) ** 2
 
     solution = _combination([_claim_of(squares, True), _claim_of(squares, False)], 4)
-    return same(mean(sp.expand(solution), x), whole().rhs.subs({slope: 0, bend: 1, sigma: 1, n: 4}))
+    return same(
+        mean(sp.expand(solution), x), whole().rhs.subs({slope: 0, curve: 1, sigma: 1, n: 4})
+    )
 
 
 @equation(
@@ -206,12 +208,12 @@ def of_a_corner():
 def _statistic(z, size):
     """Of the mean of `size` normal numbers, of law z sigma / size^1/2."""
     mean = sigma * z / sp.sqrt(size)
-    return slope * mean + bend * mean**2
+    return slope * mean + curve * mean**2
 
 
 def _in_parts(number):
     """The claim of so many groups, by what is linear and quadratic in the variance of all."""
-    pieces = {slope: sp.sqrt(linear * n) / sigma, bend: sp.sqrt(quadratic / 2) * n / sigma**2}
+    pieces = {slope: sp.sqrt(linear * n) / sigma, curve: sp.sqrt(quadratic / 2) * n / sigma**2}
     return sp.expand(between_groups().rhs.subs(groups, number).subs(pieces))
 
 

@@ -16,7 +16,7 @@ from derivations.symbols import batch, rate, sigma
 
 c = sp.Symbol("c", positive=True)  # strength of the kicks
 imbalance = sp.Symbol("D", real=True)  # in^2 - out^2, where in^2 + out^2 = 1
-least = sp.Symbol("e", positive=True)  # scatter of D about zero over c^2
+noise_floor = sp.Symbol("e", positive=True)  # scatter of D about zero over c^2
 growth = sp.Symbol("gamma", real=True)
 inward, outward = sp.symbols("a b", positive=True)  # norms
 root = sp.Symbol("r", positive=True)
@@ -140,12 +140,12 @@ def imbalance_law():
     """
     u = sp.Symbol("u")
     slope = imbalance_drift().rhs / c**2 / imbalance  # 2 drift dD = slope du
-    covariance = imbalance_spread().rhs.subs(n, 1) / c**2 + least
+    covariance = imbalance_spread().rhs.subs(n, 1) / c**2 + noise_floor
     slope, covariance = (
         sp.expand(term).subs(imbalance, sp.sqrt(u)) for term in (slope, covariance)
     )
     fraction, stationary = sp.div(slope, sp.diff(covariance, u), u)
-    law = (covariance / least) ** (fraction - 1)
+    law = (covariance / noise_floor) ** (fraction - 1)
     for end in sp.solve(covariance, u):
         law *= (1 - u / end) ** sp.factor(stationary / sp.diff(covariance, u).subs(u, end))
     return sp.Eq(sp.Symbol("p(D) / p(0)"), law.subs(u, imbalance**2))
@@ -234,5 +234,5 @@ def _parabola(of_size):
 
 def _slope_of_the_law():
     """D d log p / dD, with r^2 = 1 + e for the root in it."""
-    law = sp.expand_log(sp.log(imbalance_law().rhs.subs(least, root**2 - 1)), force=True)
+    law = sp.expand_log(sp.log(imbalance_law().rhs.subs(noise_floor, root**2 - 1)), force=True)
     return sp.cancel(sp.together(imbalance * sp.diff(law, imbalance)))

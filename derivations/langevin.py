@@ -18,9 +18,7 @@ def _mean_is_that_of_descent():
 
 
 @equation(
-    "eq:step-mean",
-    computed_by="sgdnoise.dynamics.langevin",
-    laws=(_mean_is_that_of_descent,),
+    "eq:step-mean", computed_by="sgdnoise.dynamics.langevin", laws=(_mean_is_that_of_descent,)
 )
 def step_mean():
     """Mean of a step of the Langevin equation that lasts one learning rate."""

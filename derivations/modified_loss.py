@@ -17,7 +17,7 @@ square = sp.Symbol(r"{\left\|\nabla L\right\|}^2")
 squares = sp.Symbol(r"{\textstyle\sum_k \left\|\nabla L_k\right\|}^2")
 steps = sp.Symbol("m", positive=True)  # of an epoch
 met = sp.Symbol("P")  # H g, of the whole loss
-own = sp.Symbol("Q")  # sum of H_k g_k over the batches of an epoch
+correlated = sp.Symbol("Q")  # sum of H_k g_k over the batches of an epoch
 theta = sp.Symbol("theta", real=True)
 x, y = (sp.symbols(f"{letter}_1:3", real=True) for letter in "xy")  # two examples
 
@@ -90,7 +90,7 @@ def _reshuffling_adds_a_trace_of_the_covariance():
 def reshuffled_loss():
     """The loss that epochs of steps follow, in the mean over all orders of their batches."""
     pairs = steps * (steps - 1)  # ordered pairs of different batches, alike over all orders
-    of_pair = (steps * steps * met - own) / pairs  # mean of H_k g_j over them
+    of_pair = (steps * steps * met - correlated) / pairs  # mean of H_k g_j over them
     return _modified(_matched(pairs / 2 * of_pair, steps))
 
 
@@ -165,9 +165,9 @@ def _matched(second_order, count):
     """
     s, term = sp.symbols("s s'")
     time = count * rate
-    flow = -time * (2 * s * met + 2 * term * own) + time**2 / 2 * met
+    flow = -time * (2 * s * met + 2 * term * correlated) + time**2 / 2 * met
     gap = sp.expand(flow - rate**2 * second_order)
-    solution = sp.solve([gap.coeff(met), gap.coeff(own)], [s, term], dict=True)[0]
+    solution = sp.solve([gap.coeff(met), gap.coeff(correlated)], [s, term], dict=True)[0]
     return tuple(sp.simplify(solution[fraction]) for fraction in (s, term))
 
 

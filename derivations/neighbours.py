@@ -16,7 +16,7 @@ mu, rho, s = sp.symbols("mu rho s", positive=True)  # ratios of distances, a sum
 near, far = sp.symbols("n_1 n_2", integer=True, positive=True)  # ranks of two neighbours
 k = sp.Symbol("k", integer=True, positive=True)  # neighbours
 inner, outer = sp.symbols("r_A r_B", positive=True)  # radii
-share = sp.Symbol("p", positive=True)
+chance = sp.Symbol("p", positive=True)
 volume, more, speed = sp.symbols("v w lambda", positive=True)
 
 
@@ -68,11 +68,7 @@ def _log_log_mean_is_an_integral():
     return same(_total(sp.log(s) * _law_of_logarithm(), s, 0, sp.oo), log_log_mean().rhs)
 
 
-@equation(
-    "eq:log-log",
-    computed_by="sgdnoise.dimension.l2n2",
-    laws=(_log_log_mean_is_an_integral,),
-)
+@equation("eq:log-log", computed_by="sgdnoise.dimension.l2n2", laws=(_log_log_mean_is_an_integral,))
 def log_log_mean():
     """Mean logarithm of the logarithm of such a ratio."""
     power = sp.Symbol("t", positive=True)
@@ -214,11 +210,11 @@ def _equal_radii_hold_all():
 def inner_share():
     """Share of the points within one radius that lie within a smaller one."""
     mark = sp.Symbol("t")
-    return sp.Eq(share, sp.simplify(sp.diff(_counts(mark, 1), mark).subs(mark, 1)))
+    return sp.Eq(chance, sp.simplify(sp.diff(_counts(mark, 1), mark).subs(mark, 1)))
 
 
 def _best_share_is_a_minimum():
-    curvature = sp.diff(_variance_of_dimension(), share, 2).subs(share, best_share().rhs)
+    curvature = sp.diff(_variance_of_dimension(), chance, 2).subs(chance, best_share().rhs)
     return bool(sp.N(curvature.subs(d, 1)) > 0)
 
 
@@ -236,8 +232,8 @@ def _best_share_is_a_fifth():
 @cache
 def best_share():
     """The share from which the dimension is known best."""
-    slope = sp.diff(_variance_of_dimension(), share) / d**2
-    flat = sp.solve(sp.expand(slope * share**2 * sp.log(share) ** 3), share)
+    slope = sp.diff(_variance_of_dimension(), chance) / d**2
+    flat = sp.solve(sp.expand(slope * chance**2 * sp.log(chance) ** 3), chance)
     (best,) = (value for value in flat if value < 1)
     return sp.Eq(sp.Symbol(r"p^{\mathrm{best}}"), best)
 
@@ -289,8 +285,8 @@ def _counts(mark, total):
 def _variance_of_dimension():
     """Of log p / log(r_A / r_B), to first order in the error of p, for one point."""
     log_ratio = sp.Symbol("L")
-    slope = sp.diff(sp.log(share) / log_ratio, share)
-    return (slope**2 * share * (1 - share)).subs(log_ratio, sp.log(share) / d)
+    slope = sp.diff(sp.log(chance) / log_ratio, chance)
+    return (slope**2 * chance * (1 - chance)).subs(log_ratio, sp.log(chance) / d)
 
 
 def _total(law, letter, *ends):

@@ -14,7 +14,7 @@ t_i, t_j = sp.symbols("theta_i theta_j", real=True)
 s_i, s_j, s_ij = sp.symbols("S_i S_j S_ij", real=True)  # their second moments
 q, u = sp.symbols("q u", positive=True)  # mean squared residual that the spread makes, and share
 square, fourth, noise = sp.symbols("A M R", positive=True)  # means of x^2, x^4, r^2 x^2
-share = sp.Symbol("f", positive=True)
+sampling_factor = sp.Symbol("f", positive=True)
 second = sp.Symbol("S", real=True)
 
 
@@ -128,7 +128,7 @@ def _perfect_fit_rests_still():
 
 def _many_normal_examples_are_online():
     """Fourth moment 3 a^2, noise sigma^2 a: the rest of one input."""
-    normal = {square: a_i, fourth: 3 * a_i**2, noise: sigma**2 * a_i, share: 1}
+    normal = {square: a_i, fourth: 3 * a_i**2, noise: sigma**2 * a_i, sampling_factor: 1}
     alone = online_rest().rhs.subs(q, online_residual().rhs)
     built = alone.subs(u, rate / batch * a_i / (2 - rate * (1 + 1 / batch) * a_i))
     return same(finite_rest().rhs.subs(normal), built)
@@ -153,7 +153,7 @@ def finite_rest():
         for (in_theta, in_x, in_r), coefficient in gradient.terms()
     )
     covariance = power - square**2 * second
-    after = (1 - rate * square) ** 2 * second + rate**2 * share / batch * covariance
+    after = (1 - rate * square) ** 2 * second + rate**2 * sampling_factor / batch * covariance
     (stationary,) = sp.solve(sp.Eq(second, after), second)
     return sp.Eq(second, _by_rate(stationary))
 
@@ -174,7 +174,7 @@ def _one_example_is_drawn_as_it_is():
 def share_without_replacement():
     """What drawing without replacement leaves of the noise."""
     left = own_without_replacement().rhs / own_with_replacement().rhs
-    return sp.Eq(share, sp.factor(sp.simplify(left)))
+    return sp.Eq(sampling_factor, sp.factor(sp.simplify(left)))
 
 
 def _by_rate(fraction):
@@ -226,7 +226,7 @@ def _all_batches_leave_the_rest(batches, kept):
         fourth: sum(v**4 for v in x) / 3,
         noise: sum(v**2 * w**2 for v, w in zip(x, r, strict=True)) / 3,
     }
-    stationary = finite_rest().rhs.subs({batch: 2, share: kept}).subs(values)
+    stationary = finite_rest().rhs.subs({batch: 2, sampling_factor: kept}).subs(values)
     covariance = sp.Symbol("s", positive=True)
     after = [
         (theta - rate * sum(x[i] * (x[i] * theta - r[i]) for i in chosen) / 2) ** 2

@@ -10,7 +10,7 @@ from derivations.symbols import batch, n
 
 t, u = sp.symbols("t u")  # count the draws of two different examples
 stretch = sp.Symbol("ell", positive=True)
-own, shared = sp.symbols(r"\lambda_{\perp} \lambda_{\parallel}", nonnegative=True)
+within, common = sp.symbols(r"\lambda_{\perp} \lambda_{\parallel}", nonnegative=True)
 
 
 def _all_sequences_agree():
@@ -133,7 +133,7 @@ def shared_of_a_fixed_batch():
 
 
 def _stretch_one_changes_nothing():
-    return own_svag().rhs.subs(stretch, 1) == own
+    return own_svag().rhs.subs(stretch, 1) == within
 
 
 def _the_mix_is_the_only_one():
@@ -152,22 +152,20 @@ def own_svag():
     """Two draws mixed so that the mean stays multiply the variance by the stretch."""
     s = sp.sqrt(2 * stretch - 1)
     first, second = (1 + s) / 2, (1 - s) / 2
-    return sp.Eq(_named("perp", "SVAG"), sp.simplify((first**2 + second**2) * own))
+    return sp.Eq(_named("perp", "SVAG"), sp.simplify((first**2 + second**2) * within))
 
 
 def _three_white_numbers_agree():
     """The twin of three examples, its moments integrated."""
     z = white(3)
     center = sum(z) / 3
-    w = [sp.sqrt(own) * (z_i - center) + sp.sqrt(shared) * center for z_i in z]
+    w = [sp.sqrt(within) * (z_i - center) + sp.sqrt(common) * center for z_i in z]
     recorded = sp.Matrix(3, 3, lambda i, j: mean(w[i] * w[j], z))
     return same(recorded, _exchangeable(own_twin().rhs, shared_twin().rhs))
 
 
 @equation(
-    "eq:own-twin",
-    computed_by="sgdnoise.noise.gaussian_weights",
-    laws=(_three_white_numbers_agree,),
+    "eq:own-twin", computed_by="sgdnoise.noise.gaussian_weights", laws=(_three_white_numbers_agree,)
 )
 def own_twin():
     """The Gaussian twin keeps the variance across the mean direction."""
@@ -217,8 +215,8 @@ def _pair(generating):
 
 def _twin_pair():
     """The same for w = 1/n + sqrt(own) (z - mean z) + sqrt(shared) mean z, z white."""
-    from_others = (sp.sqrt(shared) - sp.sqrt(own)) / n
-    from_itself = sp.sqrt(own) + from_others
+    from_others = (sp.sqrt(common) - sp.sqrt(within)) / n
+    from_itself = sp.sqrt(within) + from_others
     variance = from_itself**2 + (n - 1) * from_others**2
     return variance, 2 * from_itself * from_others + (n - 2) * from_others**2
 

@@ -10,7 +10,7 @@ from derivations.stationary import label_noise_rest
 from derivations.symbols import batch, curvature, outputs, rate, sigma
 
 s, a, w = sp.symbols("s a w", positive=True)  # a mode of the product, and its share in W
-spread = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of the inputs
+trace_moment = sp.Symbol(r"{\operatorname{Tr} \Sigma}", positive=True)  # of the inputs
 variance = sp.Symbol("s_x", positive=True)  # of one input
 kappa, time = sp.symbols("kappa t", positive=True)
 
@@ -139,7 +139,7 @@ def _rest_is_a_minimum():
 def _at_rest_both_layers_weigh_alike():
     """o a = Tr(Sigma) s^2 / a, the fixed point of the imbalance."""
     smallest = mode_at_rest().rhs
-    return same(outputs * smallest, spread * s**2 / smallest)
+    return same(outputs * smallest, trace_moment * s**2 / smallest)
 
 
 @equation(
@@ -154,7 +154,7 @@ def mode_at_rest():
 
 
 def _least_trace_is_linear_in_the_mode():
-    return same(trace_at_rest().rhs, 2 * sp.sqrt(outputs * spread) * s)
+    return same(trace_at_rest().rhs, 2 * sp.sqrt(outputs * trace_moment) * s)
 
 
 @equation(
@@ -245,4 +245,4 @@ def _multiplier(net):
 
 def _trace_of_mode():
     """o a + Tr(Sigma) s^2 / a: the hidden power of a mode, and the readout it leaves."""
-    return outputs * a + spread * s**2 / a
+    return outputs * a + trace_moment * s**2 / a

@@ -13,7 +13,7 @@ r, u = sp.symbols("r u", positive=True)  # radius of a ball, and of a smaller on
 m = sp.Symbol("m", positive=True)  # n - 1
 ratio = sp.Symbol(r"\mathrm{PR}", positive=True)
 square = sp.Symbol(r"(\operatorname{Tr} K)^2", positive=True)  # of the covariance K
-spread = sp.Symbol(r"\operatorname{Tr}(K^2)", positive=True)
+trace_of_square = sp.Symbol(r"\operatorname{Tr}(K^2)", positive=True)
 seen_square = sp.Symbol(r"(\operatorname{Tr} S)^2", positive=True)  # of the sample covariance S
 seen_spread = sp.Symbol(r"\operatorname{Tr}(S^2)", positive=True)
 variances = sp.symbols("l_1:3", positive=True)  # of normal rows, along two axes
@@ -59,7 +59,7 @@ def _three_centred_rows_have_two_degrees():
 
 def _large_samples_tell_the_truth():
     limits = [sp.limit(law().rhs, m, sp.oo) for law in (mean_square, mean_spread)]
-    return limits == [square, spread]
+    return limits == [square, trace_of_square]
 
 
 @equation(
@@ -79,8 +79,8 @@ def mean_square():
 
 def _one_axis_has_one_trace():
     """A variance of m degrees of freedom, whose square is too large by 2 / m."""
-    first = [law().rhs.subs(square, spread) for law in (mean_square, mean_spread)]
-    return all(same(value, spread * (1 + 2 / m)) for value in first)
+    first = [law().rhs.subs(square, trace_of_square) for law in (mean_square, mean_spread)]
+    return all(same(value, trace_of_square * (1 + 2 / m)) for value in first)
 
 
 @equation(
@@ -126,13 +126,13 @@ def debiased_square():
 )
 def debiased_spread():
     """The trace of its square that the covariance must have had."""
-    return sp.Eq(spread, _solved()[spread])
+    return sp.Eq(trace_of_square, _solved()[trace_of_square])
 
 
 def _more_axes_than_rows_leave_the_rows():
     """Of infinitely many axes alike, m rows see m."""
     axes = sp.Symbol("D", positive=True)
-    exact = (mean_spread().rhs / mean_square().rhs).subs(spread, square / axes)
+    exact = (mean_spread().rhs / mean_square().rhs).subs(trace_of_square, square / axes)
     return same(sp.limit(exact, axes, sp.oo), 1 / m)
 
 
@@ -149,7 +149,7 @@ def naive_ratio():
     """Inverse participation ratio of a large sample, where both are large alike."""
     few = sp.Symbol("epsilon", positive=True)
     inverse = mean_spread().rhs / mean_square().rhs
-    large = inverse.subs(spread, square * few / ratio).subs(m, n / few - 1)
+    large = inverse.subs(trace_of_square, square * few / ratio).subs(m, n / few - 1)
     return sp.Eq(
         seen_spread / seen_square, sp.expand(sp.diff(sp.simplify(large), few).subs(few, 0))
     )
@@ -160,7 +160,7 @@ def _rows_of_three_outcomes_agree():
     outcomes = [sp.Matrix(row) for row in ((0, 0), (1, 0), (1, 3))]
     mean = sum(outcomes, sp.zeros(2, 1)) / 3
     scatter = sum(((x - mean) * (x - mean).T for x in outcomes), sp.zeros(2)) / 3
-    truth = {square: scatter.trace() ** 2, spread: (scatter**2).trace()}
+    truth = {square: scatter.trace() ** 2, trace_of_square: (scatter**2).trace()}
     pairs = [(x - y, z - w) for x, y, z, w in product(outcomes, repeat=4)]
     lengths = sum(a.dot(a) * b.dot(b) for a, b in pairs) / (4 * len(pairs))
     angles = sum(a.dot(b) ** 2 for a, b in pairs) / (4 * len(pairs))
@@ -226,13 +226,13 @@ def _in_traces(expression):
     form = of_square * (first + second) ** 2 + of_spread * (first**2 + second**2)
     stationary = sp.Poly(sp.expand(form - expression), *variances).coeffs()
     solution = sp.solve(stationary, [of_square, of_spread])
-    return solution[of_square] * square + sp.expand(solution[of_spread]) * spread
+    return solution[of_square] * square + sp.expand(solution[of_spread]) * trace_of_square
 
 
 @cache
 def _solved():
     held = [sp.Eq(seen_square, mean_square().rhs), sp.Eq(seen_spread, mean_spread().rhs)]
-    solution = sp.solve(held, [square, spread])
+    solution = sp.solve(held, [square, trace_of_square])
     return {letter: _collected(sp.factor(value)) for letter, value in solution.items()}
 
 
@@ -265,6 +265,6 @@ def _traces(rows, freedom):
 
 def _agree(means, scale, freedom):
     """With what is derived for a covariance of these variances."""
-    letters = {square: sum(scale) ** 2, spread: sum(v**2 for v in scale), m: freedom}
+    letters = {square: sum(scale) ** 2, trace_of_square: sum(v**2 for v in scale), m: freedom}
     pairs = zip(means, (mean_square(), mean_spread()), strict=True)
     return all(same(recorded, derived.rhs.subs(letters)) for recorded, derived in pairs)

@@ -213,9 +213,7 @@ def _the_first_order_cancels():
 
 
 @equation(
-    "eq:extrapolation",
-    computed_by="sgdnoise.theory.talay_tubaro",
-    laws=(_the_first_order_cancels,),
+    "eq:extrapolation", computed_by="sgdnoise.theory.talay_tubaro", laws=(_the_first_order_cancels,)
 )
 def extrapolation():
     """What results at a step and at half of it say of none, where the error is a power series."""

@@ -47,7 +47,7 @@ from sgdnoise.dimension import (
 )
 from sgdnoise.dimension._angles import _mean_sine, cosines
 from sgdnoise.dimension._correlation import _misfit
-from sgdnoise.dimension._counts import SHARE
+from sgdnoise.dimension._counts import BEST_FRACTION
 from sgdnoise.dimension._distance_ratios import pareto_exponent
 from sgdnoise.dimension._geodesic import sine_exponent
 from sgdnoise.dimension._separability import _dimension_of
@@ -282,7 +282,7 @@ def test_modes_rest_as_derived_and_their_trace_is_least(rng):
     """White inputs, and weights made of the modes of a product: W^T W diagonal, as derived."""
     product = rng.normal(size=(4, 2))
     left, singular, right = np.linalg.svd(product, full_matrices=False)
-    letters = {"o": 2, str(slow_flow.spread): 4}
+    letters = {"o": 2, str(slow_flow.trace_moment): 4}
     modes = np.asarray([number(slow_flow.mode_at_rest(), s=s, **letters) for s in singular])
     assert_allclose(stationary_hidden_modes(np.eye(4), product)[0], modes, rtol=1e-12)
     w, v = left * modes**0.5, (singular / modes**0.5)[:, None] * right
@@ -340,7 +340,7 @@ def test_the_slope_of_rates_against_variances_is_the_derived_one():
 @pytest.mark.parametrize(("shrinking", "kappa"), [(0.02, 0.0), (0.02, 0.01), (0.001, 0.05)])
 def test_modes_rest_under_decay_at_the_derived_balance_and_threshold(shrinking, kappa):
     letters = {"lambda": shrinking, "kappa": kappa, "s_x": 0.8, "s_1": 0.8, "o": 1}
-    letters |= {str(decay.spread): 2.5}
+    letters |= {str(decay.trace_moment): 2.5}
     mode = mode_with_decay(3.0, 0.8, 2.5, 1, decay=shrinking, kappa=kappa)
     assert_allclose(mode[1] / mode[2], derived_at(decay.balance(), letters), rtol=1e-10)
     low = derived_at(decay.threshold(), letters)
@@ -538,7 +538,7 @@ def test_binomial_takes_the_derived_shares(rng):
     d = binomial(None, 6, 0.7, neighbours=known(distances))
     inside = np.mean(distances[:, :-1] <= 0.7 * distances[:, -1:])
     assert_allclose(number(neighbours.inner_share(), d=d, r_A=0.7, r_B=1), inside, **TIGHT)
-    assert_allclose(SHARE, float(neighbours.best_share().rhs), **TIGHT)
+    assert_allclose(BEST_FRACTION, float(neighbours.best_share().rhs), **TIGHT)
 
 
 def test_abid_takes_the_derived_cosines(rng):
@@ -723,7 +723,7 @@ def test_trace_moments_have_the_derived_means(method, rng):
     white = skew if method == "unbiased" else rng.normal(size=size)
     rows = white * np.sqrt(variances)
     seen = mean(np.asarray([trace_moments(part, method=method) for part in rows]))
-    truth = {str(spectra.square): variances.sum() ** 2, str(spectra.spread): sum(variances**2)}
+    truth = {str(spectra.square): variances.sum() ** 2, str(spectra.trace_of_square): sum(variances**2)}
     derived = {
         "naive": (spectra.mean_square, spectra.mean_spread),
         "unbiased": (spectra.unbiased_square, spectra.unbiased_spread),

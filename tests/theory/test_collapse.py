@@ -211,7 +211,7 @@ def test_the_imbalance_has_the_derived_law(width, strength):
     letters = {"c": strength, "d": width, "B": 4}
     least = number(derived_imbalance.imbalance_spread(), D=0, **letters) / strength**2
     law = derived_imbalance.imbalance_law().rhs.subs({derived_imbalance.n: width})
-    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.least, least))
+    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.noise_floor, least))
     cuts = [0, *(least**0.5 * np.asarray([0.3, 1, 3, 10, 30])).clip(max=0.9), 1]
     whole, second = (
         sum(quad(lambda x, k=k: x**k * p(x), *ends, epsrel=1e-11)[0] for ends in pairwise(cuts))
@@ -233,7 +233,7 @@ def test_the_law_of_the_imbalance_stands_still_under_the_derived_moves():
         for names in [e.rhs.free_symbols - {derived_imbalance.imbalance}]
     )
     law = derived_imbalance.imbalance_law().rhs.subs(derived_imbalance.n, width)
-    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.least, least))
+    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.noise_floor, least))
     flows = quad(lambda x: (2 * x * drift(x) + spread(x)) * p(x), 0, 1)[0]
     edge = spread(1.0) * p(1.0)  # what the law, of leading order, lets through at D = 1
     assert abs(flows - edge) < 1e-8 * quad(lambda x: spread(x) * p(x), 0, 1)[0]
