@@ -7,6 +7,9 @@ from sgdnoise.core._covariance import Eigenpairs as Eigenpairs
 from sgdnoise.core._covariance import Factor as Factor
 from sgdnoise.core._covariance import Gram as Gram
 from sgdnoise.core._covariance import Isotropic as Isotropic
+from sgdnoise.core._eigen import (
+    eigenvalue_participation_ratio as eigenvalue_participation_ratio,
+)
 from sgdnoise.core._eigen import largest_eigenpairs as largest_eigenpairs
 from sgdnoise.core._estimate import Estimate as Estimate
 from sgdnoise.core._estimate import batch_means as batch_means

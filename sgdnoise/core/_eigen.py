@@ -61,6 +61,18 @@ def largest_eigenpairs(
         basis = xp.concat([basis, block], axis=1)
 
 
+def eigenvalue_participation_ratio(eigenvalues, axis: int = -1):
+    """The participation ratio (sum_i l_i)^2 / sum_i l_i^2 of eigenvalues along an axis.
+
+    Example:
+        >>> import numpy as np
+        >>> float(eigenvalue_participation_ratio(np.asarray([2.0, 2.0, 0.0])))
+        2.0
+    """
+    xp = namespace(eigenvalues)
+    return xp.sum(eigenvalues, axis=axis) ** 2 / xp.sum(eigenvalues**2, axis=axis)
+
+
 def _bordered(xp, projected, column):
     """The matrix of the operator in a basis with one more block, whose image is `column`."""
     old = projected.shape[0]

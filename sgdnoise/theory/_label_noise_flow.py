@@ -17,6 +17,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from sgdnoise.core._arrays import as_numpy
+from sgdnoise.core._eigen import eigenvalue_participation_ratio
 from sgdnoise.theory._linear_task import FLAT, LinearTask, fisher_force, jitter_force
 from sgdnoise.theory._modified_loss import residual_amplification
 
@@ -195,8 +196,7 @@ def stationary_participation_ratio(moment, product) -> float:
     s are the singular values of Sx^1/2 M.  Weights of least norm, or balanced ones, have
     (sum s^(2l/L))^2 / sum s^(4l/L) in layer l instead.
     """
-    singular = _singular_values(moment, product)
-    return float(singular.sum() ** 2 / np.sum(singular**2))
+    return float(eigenvalue_participation_ratio(_singular_values(moment, product)))
 
 
 def stationary_hessian_trace(moment, product, depth: int = 2) -> float:

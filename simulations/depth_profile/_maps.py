@@ -5,6 +5,7 @@ from copy import deepcopy
 import numpy as np
 import torch
 
+from sgdnoise.core import eigenvalue_participation_ratio
 from sgdnoise.data import render, scenes
 from sgdnoise.dimension import jacobian_dimension
 from simulations._vision import VARIED, layer_indices, layers
@@ -71,7 +72,7 @@ def nearby_rank(net, dimension, pixels: int, *, seed: int) -> dict:
             for j, index in enumerate(layer_indices(net)):
                 values = torch.linalg.svdvals(outputs[index] - outputs[index].mean(0))
                 ranks[i, j] = int((values > THRESHOLD * values[0]).sum())
-                ratios[i, j] = float((values**2).sum() ** 2 / (values**4).sum())
+                ratios[i, j] = float(eigenvalue_participation_ratio(values**2))
     return {
         "rank": ("layer", ranks.max(0)),
         "rank_least": ("layer", ranks.min(0)),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sgdnoise.core import eigenvalue_participation_ratio
 from simulations.farrell_protocol import _task as task
 
 MIN_DECAY = 5.0  # rate x smallest variance of clusters x half the steps, of a learnt task
@@ -39,7 +40,7 @@ class Theory:
         root = np.exp(-self.decay * step / 2)
         covariance = np.diag(self.values) - np.outer(self.mean, self.mean)
         values = np.linalg.eigvalsh(root[:, None] * covariance * root)
-        return float(values.sum() ** 2 / (values**2).sum())
+        return float(eigenvalue_participation_ratio(values))
 
     def jitter(self, every=task.EPOCH // task.RECORDS, records=task.RECORDS):
         """Mean over the weights of the variance over so many records, `every` steps apart."""

@@ -8,6 +8,7 @@ readout trained or frozen, six rates.  Widths and data are theirs, seeds and cod
 import numpy as np
 import xarray as xr
 
+from sgdnoise.core import eigenvalue_participation_ratio
 from sgdnoise.lab import Study, option
 from simulations.farrell_protocol import _task as task
 from simulations.farrell_protocol import claims, figure
@@ -104,7 +105,7 @@ def _measures(net, w, records) -> dict[str, float]:
     readout = np.linalg.qr(records.mean(0).astype(float))[0]
     error = centres @ w @ v - task.targets()
     return {
-        "ratio": values.sum() ** 2 / (values**2).sum(),
+        "ratio": eigenvalue_participation_ratio(values),
         "orthogonal": _power_off(moment, w, readout) / _power_off(moment, initial, readout),
         "jitter": records.var(axis=0, ddof=1).mean(),
         "loss": 0.5 * (error**2).sum(1).mean() + 0.5 * task.CLUSTER_STD**2 * ((w @ v) ** 2).sum(),

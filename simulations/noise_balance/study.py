@@ -22,6 +22,7 @@ from sgdnoise.theory import (
     label_noise_task,
     stationary_imbalance,
 )
+from simulations._linear_networks import participation_ratio
 from simulations.noise_balance import claims, figure
 from simulations.noise_balance._chains import (
     BATCH,
@@ -177,7 +178,7 @@ def contrast(kind: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
         label_noise_task(x, o, sigma), [w, v], times, learning_rate=rate, batch_size=BATCH
     )
     hidden = flow.hidden_moments(moment)[0]
-    predicted = np.trace(hidden, axis1=1, axis2=2) ** 2 / (hidden**2).sum((1, 2))
+    predicted = participation_ratio(hidden)
     if not label:
         predicted = np.full_like(predicted, predicted[0])
     path = records["hidden"] ** 2 / records["square"]

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from sgdnoise.core import Estimate, jackknife
+from sgdnoise.core import Estimate, eigenvalue_participation_ratio, jackknife
 from sgdnoise.lab import Table, Verdict, mean_of
 from sgdnoise.theory import variance_slope
 from simulations.linear_networks._claims import relative
@@ -107,7 +107,7 @@ def _ratio_of_all(setting):
     """PR at the end of stationary modes and of the irrelevant weights that are left."""
     weights = setting.start.values * np.exp(-setting.rate.values * _time(setting))
     powers = np.concatenate([setting.variance.values * weights**2, setting.modes_rest.values])
-    return float(powers.sum() ** 2 / (powers**2).sum())
+    return float(eigenvalue_participation_ratio(powers))
 
 
 def _time(setting):
@@ -130,7 +130,7 @@ def _total(setting, unit):
 def _ratio(setting):
     def ratio(weights):
         powers = setting.variance.values * weights**2
-        return powers.sum(-1) ** 2 / (powers**2).sum(-1)
+        return eigenvalue_participation_ratio(powers)
 
     return ratio
 
