@@ -1,5 +1,10 @@
 """Running studies: sweeps, storage, verdicts, reports, figures and the terminal."""
 
+from sgdnoise._extras import require as _require
+
+for _module in ("xarray", "h5netcdf", "matplotlib", "jinja2", "rich", "typer"):
+    _require(_module, "lab")
+
 from sgdnoise._public import publish as _publish
 from sgdnoise.lab._commands import load_study as load_study
 from sgdnoise.lab._commands import study_commands as study_commands
@@ -32,14 +37,13 @@ from sgdnoise.lab._sweep._conduct import Incomplete as Incomplete
 from sgdnoise.lab._sweep._conduct import sweep as sweep
 from sgdnoise.lab._sweep._executors import workers as workers
 from sgdnoise.lab._sweep._keys import spawn_generator as spawn_generator
-from sgdnoise.lab._sweep._storage import Status as Status
+from sgdnoise.lab._sweep._storage import SweepStatus as SweepStatus
 from sgdnoise.lab._sweep._storage import collect as collect
-from sgdnoise.lab._sweep._storage import status as status
+from sgdnoise.lab._sweep._storage import sweep_status as sweep_status
 from sgdnoise.lab._sweep._worker import Failure as Failure
 from sgdnoise.lab._terminal import progress as progress
 from sgdnoise.lab._verdict import Verdict as Verdict
 from sgdnoise.lab._verdict import exit_status as exit_status
-from sgdnoise.lab._verdict import summary as summary
 from sgdnoise.lab._verdict import verdicts_in as verdicts_in
 
 __all__ = _publish(__name__, globals())

@@ -152,14 +152,15 @@ class Study(_Runnable):
     ):
         if run is None and execute is None:
             raise ValueError("a study needs a run function, or execute")
-        self.run, self.grid, self.sizes, self.options = run, grid or {}, sizes, options or {}
+        self.run: Any = run
+        self.grid, self.sizes, self.options = grid or {}, sizes, options or {}
         self.claims, self.figure = claims, figure
         self.check, self.arrange, self.execute, self.notes = check, arrange, execute, notes
         self.seed, self.device = seed, device
         self.package = claims.__name__.rpartition(".")[0]
         self.folder = Path(claims.__file__ or "").parent
         self.parts = {"": self}
-        self.__doc__ = sys.modules[(execute or run).__module__].__doc__  # type: ignore[union-attr]
+        self.__doc__ = sys.modules[(execute or self.run).__module__].__doc__
 
     def all_sizes(self) -> dict[str, dict]:
         """Size -> all parameters."""
@@ -216,10 +217,10 @@ class Study(_Runnable):
         if self.execute is not None:
             dataset = self.execute(parameters, session)
         else:
-            known = inspect.signature(self.run).parameters  # type: ignore[arg-type]
+            known = inspect.signature(self.run).parameters
             grid = {name: parameters[name] for name in self.grid}
             bound = {k: v for k, v in parameters.items() if k in known and k not in grid}
-            dataset = session.sweep(partial(self.run, **bound), grid)  # type: ignore[arg-type]
+            dataset = session.sweep(partial(self.run, **bound), grid)
         return dataset if self.arrange is None else self.arrange(dataset)
 
     def simulate(self, size: str = "small", session: Session | None = None, **changes) -> Any:

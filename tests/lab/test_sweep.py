@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sgdnoise.lab import Incomplete, collect, read_result, spawn_generator, status, sweep
+from sgdnoise.lab import Incomplete, collect, read_result, spawn_generator, sweep, sweep_status
 from sgdnoise.lab._store import on_grid, signature, stacked
 from sgdnoise.lab._sweep._conduct import ATTEMPTS
 from sgdnoise.lab._sweep._keys import fingerprint, points
@@ -104,12 +104,12 @@ def test_a_sweep_started_again_computes_only_what_is_missing(pool, chunk, tmp_pa
     with pytest.raises(Incomplete, match=r"2 points failed, the first .*RuntimeError: point 5"):
         sweep(run, GRID, pool, folder, chunk=chunk)
     assert len(lines(calls)) == 6  # the failures stopped no other
-    assert status(folder)[:5] == (6, 4, 0, 2, 0)
+    assert sweep_status(folder)[:5] == (6, 4, 0, 2, 0)
     calls.unlink()
     broken.unlink()
     holds_powers(sweep(run, GRID, pool, folder, chunk=chunk))
     assert lines(calls) == ["5 1", "5 2"]
-    assert status(folder)[:5] == (6, 6, 0, 0, 0)
+    assert sweep_status(folder)[:5] == (6, 6, 0, 0, 0)
     wider = sweep(run, {**GRID, "exponent": [2, 1, 3]}, pool, folder, chunk=chunk)
     np.testing.assert_array_equal(wider.value.sel(exponent=3), [8, 27, 125])
     np.testing.assert_array_equal(wider.value.sel(exponent=[1, 2]), POWERS)
@@ -164,7 +164,7 @@ def test_a_point_that_kills_every_process_is_given_up_and_blamed_alone(tmp_path)
     ((point, error, _),) = ended.value.failures
     assert point == {"base": 3, "exponent": 2}
     assert f"lost with its process {ATTEMPTS} times" in error
-    assert status(tmp_path)[:5] == (6, 5, 0, 1, 0)
+    assert sweep_status(tmp_path)[:5] == (6, 5, 0, 1, 0)
 
 
 @pytest.mark.parametrize("chunk", [1, 6])
@@ -301,16 +301,16 @@ def test_signs_of_life_say_what_runs_and_those_of_the_dead_are_taken_away(tmp_pa
     log = json.loads((folder / "log").read_text())
     assert [entry[:5] for entry in log] == [[3, 0, 1, 0, 2], [3, 1, 1, 0, 1], [3, 2, 1, 0, 0]]
     assert all(entry[5] > 0 for entry in log[1:])
-    assert np.isnan(status(folder).seconds)
+    assert np.isnan(sweep_status(folder).seconds)
     with pytest.raises(ValueError, match="there is no sweep in the folder"):
-        status(tmp_path)
+        sweep_status(tmp_path)
 
 
 def plain(point, *, folder):
     """Notes how far the sweep is while this point runs."""
     log = folder / "log"
     entries = json.loads(log.read_text()) if log.exists() else []
-    log.write_text(json.dumps([*entries, status(folder)]))
+    log.write_text(json.dumps([*entries, sweep_status(folder)]))
     return xr.Dataset({"value": point})
 
 

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from witnesses import SURE, torus
 
 from sgdnoise import __version__
-from sgdnoise.__main__ import app
 from sgdnoise.core import Estimate, with_group_error
 from sgdnoise.dimension import ESTIMATORS
 from sgdnoise.lab import Failure, Incomplete, Verdict, load_study, sweep, workers, write_result
 from sgdnoise.lab import _terminal as cli
+from sgdnoise.lab._command_line import app
 from sgdnoise.lab._skeleton import write_study
 from sgdnoise.lab._terminal import (
     MAX_FAILURES,
@@ -225,7 +225,7 @@ def test_ctrl_c_ends_politely(torus_file, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sgdnoise.__main__.measure", interrupted)
+    monkeypatch.setattr("sgdnoise.lab._command_line.measure", interrupted)
     result = measured(torus_file)
     assert result.exit_code == 130
     assert "stopped; nothing was written" in result.stdout
@@ -269,6 +269,16 @@ def test_verdicts_outside_a_checkout_is_one_sentence(tmp_path):
     status, error = said(["verdicts", tmp_path / "nowhere"])
     assert status == 2
     assert error.endswith("nowhere: verdicts needs a checkout of the repository\n")
+
+
+def test_without_the_extra_lab_it_is_one_sentence():
+    code = "import sys\nsys.modules['typer'] = None\nfrom sgdnoise.__main__ import main\nmain()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: typer is not installed; it comes with the extra 'lab': "
+        "pip install 'sgdnoise[lab]'\n"
+    )
 
 
 def test_the_version_is_printed():

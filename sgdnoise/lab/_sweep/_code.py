@@ -135,7 +135,7 @@ def _public(folder):
     init = folder / "__init__.py"
     if not init.is_file():
         return {}
-    origins = {}
+    origins: dict[str, Path] = {}
     for node in ast.walk(ast.parse(init.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sgdnoise."):
             file = PACKAGE.parent / f"{node.module.replace('.', '/')}.py"

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sgdnoise.lab._sweep._storage import failures, status
+from sgdnoise.lab._sweep._storage import failures, sweep_status
 
 
 def progress_text(folder) -> str:
@@ -10,7 +10,7 @@ def progress_text(folder) -> str:
 
     Raises ValueError if the folder holds no sweep.
     """
-    progress = status(folder)
+    progress = sweep_status(folder)
     running = progress.seconds == progress.seconds  # not nan
     remaining = f", {timedelta(seconds=round(progress.seconds))} to go" if running else ""
     counts = f"{progress.running} running, {progress.failed} failed, {progress.left} left"

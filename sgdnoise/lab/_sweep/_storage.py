@@ -19,7 +19,7 @@ from sgdnoise.lab._sweep._worker import Failure
 BEAT, STALE = 5.0, 60.0  # seconds between signs of life, and after which a sweep is dead
 
 
-class Status(NamedTuple):
+class SweepStatus(NamedTuple):
     """The progress of a sweep, in points.
 
     seconds: the time left at the present speed, or nan if nothing runs.
@@ -91,7 +91,7 @@ def stored_keys(folder: Path) -> set[str]:
     return single | {key for block in blocks if block is not None for key in _keys(block)}
 
 
-def status(folder) -> Status:
+def sweep_status(folder) -> SweepStatus:
     """The progress of the newest sweep of a folder.  Raises ValueError if there is none."""
     folder = Path(folder)
     keys = set(_latest(folder).keys)
@@ -104,7 +104,7 @@ def status(folder) -> Status:
     running = min(unfinished, sum(_count(log.name) for log in logs))
     speed = sum((len(done) - s["before"]) / (time.time() - s["began"]) for s in alive.values())
     seconds = unfinished / speed if speed > 0 else math.nan
-    return Status(len(keys), len(done), running, len(failed), unfinished - running, seconds)
+    return SweepStatus(len(keys), len(done), running, len(failed), unfinished - running, seconds)
 
 
 def tally(folder) -> tuple[int, int]:

@@ -8,7 +8,7 @@ ordinary differential equation on the manifold of minima, nothing fitted.
 
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,7 +160,7 @@ def flows(setting: Setting, x, y, layers, times):
     if setting.variant in ("silent", "first"):
         constant = [np.tile(w, (len(times), 1, 1)) for w in layers]
         return dict.fromkeys(("base", "refined"), LabelNoiseFlow(times, constant))
-    strength = {"learning_rate": setting.rate, "batch_size": setting.batch}
+    strength: dict[str, Any] = {"learning_rate": setting.rate, "batch_size": setting.batch}
     if setting.variant in FULL_GRADIENT:
         follow = partial(fisher_flow, curvature(setting, x, y), layers, times, **strength)
         return {"base": follow(discrete_steps=0.0), "refined": follow()}

@@ -5,7 +5,7 @@ cannot fit; the dimension of the hidden layer is compared with the flow of that 
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,10 @@ from simulations import _linear_networks as shared
 from simulations.linear_networks.residual import claims, figure
 
 WIDTHS, MODES = (8, 12, 2), (1.5, 1.0)
-WITHOUT_FEEDBACK = {"discrete_steps": 0.0, "with_feedback": False}
-FLOWS = {  # flow -> its task, and whether it has the jitter of discrete steps and its feedback
+WITHOUT_FEEDBACK: dict[str, Any] = {"discrete_steps": 0.0, "with_feedback": False}
+FLOWS: dict[
+    str, tuple[str, dict]
+] = {  # flow -> its task, and whether it has the jitter of discrete steps and its feedback
     "form": ("form", WITHOUT_FEEDBACK),
     "general": ("general", WITHOUT_FEEDBACK),
     "form fed": ("form", {}),
@@ -148,7 +150,10 @@ def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
         observe=partial(observe, weights, *constants),
     )
     steps = every * np.arange(shared.RECORDS + 1)
-    strength = {"learning_rate": chosen.rate, "batch_size": chosen.batch / chosen.thinned}
+    strength: dict[str, Any] = {
+        "learning_rate": chosen.rate,
+        "batch_size": chosen.batch / chosen.thinned,
+    }
     flows, end = _flows(x, y, w, v, chosen.rate * steps, strength, direction)
     residual = residual_size(x, y)
     off, error = largest_deviation(np.asarray(records["ratio"], float), flows["ratio"][:, 1:])

@@ -6,7 +6,7 @@ on the manifold of minima, and with controls in which nothing may change.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,9 @@ from sgdnoise.theory import (
 from simulations import _linear_networks as shared
 from simulations.linear_networks.two_layer import claims, figure
 
-FLOWS = {  # flow -> whether it has the jitter of discrete steps, and what that jitter feeds back
+FLOWS: dict[
+    str, Any
+] = {  # flow -> whether it has the jitter of discrete steps, and what that jitter feeds back
     "base": {"discrete_steps": 0.0, "with_feedback": False},
     "equation": {"discrete_steps": 0.0, "with_feedback": True},
     "refined": {"discrete_steps": 1.0, "with_feedback": True},
@@ -128,7 +130,7 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
     )
     steps = every * np.arange(shared.RECORDS + 1)
     task = label_noise_task(x, o, chosen.label_noise)
-    strength = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
+    strength: dict[str, Any] = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
     flows = {}
     for name, terms in FLOWS.items():
         flow = label_noise_flow(task, [w, v], chosen.rate * steps, **strength, **terms)

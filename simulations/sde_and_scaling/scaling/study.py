@@ -7,6 +7,7 @@ stationary covariance of online regression breaks it sooner.
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ REGRESSION_RATE = 0.1  # rate / batch of the regressions
 INPUTS = np.diag([1.0, 0.5, 0.25, 0.1])  # covariance of their inputs
 LABEL_NOISE = 0.5
 RELAXATIONS = 6  # rate x smallest curvature x steps after which they are stationary
-FLOWS = {
+FLOWS: dict[str, Any] = {
     "base": {"discrete_steps": 0.0, "with_feedback": False},
     "refined": {"discrete_steps": 1.0, "with_feedback": True},
 }
@@ -66,10 +67,8 @@ def network(rate: float, batch: int, runs: int, fraction: float) -> xr.Dataset:
         observe=partial(_ratio, weights, jnp.asarray(moment, jnp.float32)),
     )
     steps = every * np.arange(linear.RECORDS + 1)
-    task, strength = (
-        label_noise_task(x, 2, LABEL_NOISE),
-        {"learning_rate": rate, "batch_size": batch},
-    )
+    task = label_noise_task(x, 2, LABEL_NOISE)
+    strength: dict[str, Any] = {"learning_rate": rate, "batch_size": batch}
     flows = []
     for terms in FLOWS.values():
         flow = label_noise_flow(task, [w, v], rate * steps, **strength, **terms)
