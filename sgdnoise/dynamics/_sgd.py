@@ -41,12 +41,13 @@ def sgd(noise: Noise, learning_rate: Rate, weight_decay: float | Array = 0.0) ->
 
 
 def svag(problem: Problem, law: Weights, learning_rate: Rate, stretch: int) -> Process:
-    """SVAG of Li, Malladi & Arora (2021): descent in steps of rate / stretch, covariance x stretch.
+    """SVAG of Li, Malladi & Arora (2021): SGD with steps of learning_rate / stretch.
 
-    The stochastic equation of SGD at `learning_rate` under `law` is its limit for large `stretch`.
-    At stretch 1 it is SGD itself.  A schedule counts steps of SGD.  Where large `stretch` departs
-    from SGD, that equation does not describe SGD.
-    Raises ValueError for stretch below 1, or a law that fixes no batch.
+    The covariance of the noise is multiplied by `stretch`.  The stochastic equation of SGD at
+    `learning_rate` under `law` is its limit for large `stretch`; at stretch 1 it is SGD itself.  A
+    schedule counts steps of SGD.  If large `stretch` departs from SGD, that equation does not
+    describe SGD.
+    Raises ValueError for stretch below 1, or a law without a batch size.
     """
     noise = from_weights(problem, svag_weights(law, stretch))
     if callable(learning_rate):

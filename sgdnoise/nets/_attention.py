@@ -19,13 +19,14 @@ def transformer(
     tied: bool = False,
     seed,
 ) -> nn.Sequential:
-    """Pre-norm transformer on words (n, l), l <= length, whole numbers below `vocabulary`.
+    """A pre-norm transformer on words (n, l), l <= length, which are integers below `vocabulary`.
 
-    With classes: (n, classes), from the mean over places, each of which sees all (Vaswani et al.,
-    2017).  Without: a language model, (n, l, vocabulary), the logits of the word that comes next;
-    a place sees itself and those before it.  tied: the embedding is also the last matrix (Press &
-    Wolf, 2017), one part of theta.  Norms before attention and before the gelu layer of 4 width
-    (Xiong et al., 2020), and at the end; positions learned; no dropout.
+    With `classes` it is a classifier, (n, classes), from the mean over positions, each of which
+    attends to all (Vaswani et al., 2017).  Without, it is a language model, (n, l, vocabulary),
+    the logits of the next word; a position attends to itself and those before it.  tied: the
+    embedding is also the last matrix (Press & Wolf, 2017).  Norms stand before attention, before
+    the gelu layer of 4 times the width (Xiong et al., 2020), and at the end.  Positions are
+    learned; there is no dropout.
     Raises ValueError for heads that do not divide the width, and for tied ends with classes.
     """
     named = {"vocabulary": vocabulary, "length": length, "width": width, "heads": heads}

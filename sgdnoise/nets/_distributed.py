@@ -12,17 +12,18 @@ from sgdnoise.core._problem import Problem
 
 
 def shared(problem: Problem) -> Problem:
-    """The Problem of the examples of all ranks, in the order of ranks; `problem` is this rank's.
+    """The Problem of the examples of all ranks of torch.distributed, in the order of ranks.
 
-    Its examples are their numbers 0, ..., n - 1: weights and minibatches are of all n, as if one
-    process held them.  Each rank runs forward and back over those that are its own, and what
-    is summed over examples is then summed over ranks (all-reduce): sum_r sum_{i in r} w_i grad l_i.
-    Every rank must be asked the same at once, with the same theta and, from one seed, the same
-    draws.  Noise on the targets and per-example gradients are not had this way.
-    Raises ValueError where torch.distributed has not begun.
+    problem: the Problem of the examples of this rank.  The examples of the result are the numbers
+    0, ..., n - 1, so weights and minibatches refer to all n examples, as if one process had them.
+    Each rank runs forward and backward over its own examples, and sums over examples are then
+    summed over ranks (all-reduce): sum_r sum_{i in r} w_i grad l_i.  All ranks must call it at the
+    same time, with the same theta and the same draws.  It has no noise on targets and no
+    per-example gradients.
+    Raises ValueError if torch.distributed is not initialised.
     """
     if not dist.is_initialized():
-        raise ValueError("torch.distributed has not begun: call init_process_group first")
+        raise ValueError("torch.distributed is not initialised: call init_process_group first")
     counts = [torch.zeros(1, dtype=torch.int64) for _ in range(dist.get_world_size())]
     device = problem.examples[0].device
     counts = [count.to(device) for count in counts]
@@ -43,7 +44,7 @@ def shared(problem: Problem) -> Problem:
 
 
 def grad(function):
-    """The gradient of what is summed over ranks: torch.func.grad of this rank's share, summed."""
+    """The gradient of a function that is summed over ranks: that of this rank's part, summed."""
 
     def summed(theta):
         return _Summed.apply(torch.func.grad(function)(theta))
@@ -52,7 +53,7 @@ def grad(function):
 
 
 class _Summed(torch.autograd.Function):
-    """The sum over ranks; back through it goes what concerns this rank alone."""
+    """The sum over ranks, whose backward pass is that of this rank alone."""
 
     @staticmethod
     def forward(values):
@@ -65,8 +66,8 @@ class _Summed(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx, slope):  # noqa: ARG004 - nothing was kept for it
-        return slope
+    def backward(ctx, gradient):  # noqa: ARG004 - nothing was kept for it
+        return gradient
 
     @staticmethod
     def jvp(ctx, tangent):  # noqa: ARG004 - nothing was kept for it

@@ -17,10 +17,15 @@ VGG = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}  # convolutions before each poo
 
 
 def mlp(widths: Sequence[int], activation: str = "relu", *, seed) -> nn.Sequential:
-    """Fully connected: (n, ...) with widths[0] numbers an example -> (n, widths[-1]).
+    """A fully connected network: (n, ...) with widths[0] numbers an example -> (n, widths[-1]).
 
-    activation: "relu", "tanh", "gelu", or "linear" for a deep linear network; none at the end.
-    Raises ValueError for another activation, and for fewer than two widths or one below 1.
+    activation: "relu", "tanh", "gelu", or "linear" for a deep linear network; the output has none.
+    Raises ValueError for another activation, fewer than two widths, or a width below 1.
+
+    Example:
+        >>> import torch
+        >>> mlp([4, 8, 2], "tanh", seed=0)(torch.zeros(3, 4)).shape
+        torch.Size([3, 2])
     """
     f = activated(activation)
     positive(widths=widths)
@@ -42,17 +47,18 @@ def convnet(
     *,
     seed,
 ) -> nn.Sequential:
-    """Plain convolutions, (n, inputs, size, size) -> (n, classes); as it stands 0.55 M parameters.
+    """A plain convolutional network, (n, inputs, size, size) -> (n, classes).
 
-    3 x 3, with an average pool after each second one, and a head with one hidden layer as wide as
-    the last: the shape of Simonyan & Zisserman (2015) at a quarter of its width, without dropout.
-    Raises ValueError where the pools do not divide the size, and for an unknown activation.
+    Convolutions are 3 x 3, with an average pool after every second one, and a head with one hidden
+    layer as wide as the last channels: the shape of Simonyan & Zisserman (2015) at a quarter of
+    its width, without dropout.  The default has 0.55 M parameters.
+    Raises ValueError if the pools do not divide the size, and for an unknown activation.
     """
     f = activated(activation)
     positive(channels=channels, classes=[classes], size=[size], inputs=[inputs])
     small, left = divmod(size, 2 ** (len(channels) // 2))
     if left or not small:
-        raise ValueError(f"a size of {size} is not halved {len(channels) // 2} times without rest")
+        raise ValueError(f"a size of {size} is not divisible by 2 {len(channels) // 2} times")
     last = channels[-1]
     with seeded(seed):
         layers: list[nn.Module] = []
@@ -73,12 +79,13 @@ def vgg(
     *,
     seed,
 ) -> nn.Sequential:
-    """VGG-11 or VGG-16 of Simonyan & Zisserman (2015) for small images, 64 its own width.
+    """VGG-11 or VGG-16 of Simonyan & Zisserman (2015) for small images, (n, inputs, size, size).
 
-    Images (n, inputs, size, size).  3 x 3 convolutions, each with a norm over groups of 8 channels
-    (Wu & He, 2018) and relu; of its five pools those that have something to halve; a linear readout
-    of the means over places in the place of three dense layers.  As it stands 9.2 M parameters.
-    Raises ValueError for another depth, and a width that groups do not divide.
+    Convolutions are 3 x 3, each followed by a norm over groups of 8 channels (Wu & He, 2018) and
+    relu.  Of the five pools those remain that can halve the image.  A linear readout of the means
+    over positions replaces the three dense layers.  The default has the original width and 9.2 M
+    parameters.
+    Raises ValueError for another depth, and for a width that the groups do not divide.
     """
     if depth not in VGG:
         raise ValueError(f"the depths of a VGG are {', '.join(map(str, VGG))}, not {depth}")
@@ -108,13 +115,14 @@ def resnet(
     *,
     seed,
 ) -> nn.Sequential:
-    """Residual blocks, norm, relu, 3 x 3, twice (He et al., 2016): images -> (n, classes).
+    """A residual network (He et al., 2016), (n, inputs, h, w) -> (n, classes).
 
-    Images (n, inputs, h, w) of any size.  blocks: how many in each stage; from the second stage on
-    the first block halves the image and doubles the channels.  norm: over groups of 8 channels
-    (Wu & He, 2018), or over the "layer"; both within an example, unlike batch norm.  As it stands
-    0.18 M parameters.
-    Raises ValueError for another norm, a width that groups do not divide, or an empty stage.
+    A block is norm, relu and a 3 x 3 convolution, twice.  blocks: the number of blocks of each
+    stage; from the second stage on, the first block halves the image and doubles the channels.
+    norm: over
+    "group"s of 8 channels (Wu & He, 2018), or over the "layer"; neither mixes examples.  The
+    default has 0.18 M parameters.
+    Raises ValueError for another norm, a width that the groups do not divide, or an empty stage.
     """
     if norm not in ("group", "layer"):
         raise ValueError(f"the norms of a residual network are 'group' and 'layer', not {norm!r}")

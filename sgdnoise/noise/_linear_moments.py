@@ -1,12 +1,12 @@
-r"""Gaussian noise of linear networks from second moments of the data, without its examples.
+"""Gaussian noise of linear networks from second moments of the data, without its examples.
 
 The output x W_1 ... W_L = x M and the squared loss 1/2 |x M - y|^2 make the gradient of weighted
 examples a function of A = sum_i w_i x_i x_i^T and B = sum_i w_i x_i y_i^T alone,
 
-    dL / dW_l = (W_1 ... W_(l-1))^T (A M - B) (W_(l+1) ... W_L)^T,
+    dL / dW_l = (W_1 ... W_(l-1))^T (A M - B) (W_(l+1) ... W_L)^T.
 
-and of Gaussian weights w, or fresh Gaussian noise on the targets, (A, B) is a Gaussian vector
-whose covariance does not depend on theta.
+For Gaussian weights w, or Gaussian noise on the targets, (A, B) is a Gaussian vector whose covariance
+does not depend on theta.
 """
 
 from collections.abc import Sequence

@@ -80,5 +80,5 @@ def test_two_ranks_give_what_one_process_gives(tmp_path):
 
 
 def test_without_other_processes_it_is_refused():
-    with pytest.raises(ValueError, match=r"torch\.distributed has not begun"):
+    with pytest.raises(ValueError, match=r"torch\.distributed is not initialised"):
         shared(whole()[0])

@@ -195,9 +195,9 @@ class Convolution:
         return (out * self.left).flatten(1).sum(1)
 
     def combine(self, weights, views):
-        slopes = weights.view(-1, *[1] * (self.left.ndim - 1)) * self.left
+        weighted_gradients = weights.view(-1, *[1] * (self.left.ndim - 1)) * self.left
         run = conv1d_weight if self.right.ndim == 3 else conv2d_weight
-        self.weight.of(views).add_(run(self.right, self.shape, slopes, **self.options))
+        self.weight.of(views).add_(run(self.right, self.shape, weighted_gradients, **self.options))
 
     def squares(self):
         return squares(self)
@@ -239,8 +239,8 @@ class EmbeddingRows:
         return (F.embedding(self.tokens, self.weight.of(views)) * self.left).sum((1, 2))
 
     def combine(self, weights, views):
-        slopes = (weights[:, None, None] * self.left).flatten(0, 1)
-        self.weight.of(views).index_add_(0, self.tokens.flatten(), slopes)
+        weighted_gradients = (weights[:, None, None] * self.left).flatten(0, 1)
+        self.weight.of(views).index_add_(0, self.tokens.flatten(), weighted_gradients)
 
     def squares(self):
         return torch.cat([(left * total).sum((1, 2)) for _, left, _, total in self._added()])
@@ -262,7 +262,7 @@ class EmbeddingRows:
             yield block.view(n, count * d)
 
     def _added(self):
-        """For some examples at a time, at each place the sum of all slopes of its token."""
+        """For some examples at a time, at each position the sum of the gradients of its token."""
         positions = self.tokens.shape[1]
         for rows in steps(len(self.tokens), positions * (positions + self.left.shape[2]), MAX_HELD):
             tokens, left = self.tokens[rows], self.left[rows]

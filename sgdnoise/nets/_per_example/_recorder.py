@@ -72,7 +72,7 @@ def record(
     gradients = torch.autograd.grad(total, edges, allow_unused=True)
     pairs = zip(tape.calls, gradients, strict=True)
     return values.detach(), [
-        call._replace(output_gradient=slope) for call, slope in pairs if slope is not None
+        call._replace(output_gradient=gradient) for call, gradient in pairs if gradient is not None
     ]
 
 
