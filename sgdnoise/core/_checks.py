@@ -9,19 +9,19 @@ from numbers import Real
 def check_positive(**values) -> None:
     """Raise ValueError unless each of the named numbers is above 0."""
     for name, value in values.items():
-        if isinstance(value, Real) and not value > 0:
+        if isinstance(value, Real) and not float(value) > 0:
             raise ValueError(f"{name} must be positive, not {value}")
 
 
 def check_non_negative(**values) -> None:
     """Raise ValueError unless each of the named numbers is 0 or more and finite."""
     for name, value in values.items():
-        if isinstance(value, Real) and not (value >= 0 and math.isfinite(value)):
+        if isinstance(value, Real) and not (float(value) >= 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be 0 or more and finite, not {value}")
 
 
 def check_below_one(**values) -> None:
     """Raise ValueError unless each of the named numbers is at least 0 and below 1."""
     for name, value in values.items():
-        if isinstance(value, Real) and not 0 <= value < 1:
+        if isinstance(value, Real) and not 0 <= float(value) < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, not {value}")

@@ -33,7 +33,7 @@ class Add(nn.Module):
 
 @contextmanager
 def seeded(seed):
-    """A context in which torch draws on the CPU with this seed; afterwards its state is restored."""
+    """A context in which torch draws on the CPU with this seed; its state is restored after it."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         if isinstance(seed, torch.Generator):
             seed = int(torch.randint(2**62, (), generator=seed))

@@ -49,14 +49,14 @@ def _stream(kind, generator, dtype):
         match kind:
             case StepNumber():
                 yield step
-            case Rademacher(size):
+            case Rademacher(int(size)):
                 yield 2 * torch.randint(2, (size,), **on).to(dtype) - 1
-            case ThreePoint(size):
+            case ThreePoint(int(size)):
                 face = torch.randint(6, (size,), **on)
                 yield 3**0.5 * ((face == 5).to(dtype) - (face == 0).to(dtype))
-            case Normal(size):
+            case Normal(int(size)):
                 yield torch.randn(size, dtype=dtype, **on)
-            case Uniform(size):
+            case Uniform(int(size)):
                 yield torch.rand(size, dtype=dtype, **on)
             case WithReplacement(size, below):
                 yield torch.randint(below, (size,), **on)

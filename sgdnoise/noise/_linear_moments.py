@@ -5,8 +5,8 @@ examples a function of A = sum_i w_i x_i x_i^T and B = sum_i w_i x_i y_i^T alone
 
     dL / dW_l = (W_1 ... W_(l-1))^T (A M - B) (W_(l+1) ... W_L)^T.
 
-For Gaussian weights w, or Gaussian noise on the targets, (A, B) is a Gaussian vector whose covariance
-does not depend on theta.
+For Gaussian weights w, or Gaussian noise on the targets, (A, B) is a Gaussian vector whose
+covariance does not depend on theta.
 """
 
 from collections.abc import Sequence
