@@ -45,8 +45,8 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self._check()
         X = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
         points = unique_points(X)
-        found = self._measured(points)
-        self.dimension_, self.stderr_ = float(found.value), float(found.stderr)
+        result = self._measured(points)
+        self.dimension_, self.stderr_ = float(result.value), float(result.stderr)
         self.points_ = points
         return self
 

@@ -42,12 +42,12 @@ def test_help_names_every_option_with_its_default(name, capsys, monkeypatch):
         study.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    options = {option for part in study.parts.values() for option in part.options}
+    options = {option for study_part in study.parts.values() for option in study_part.options}
     for option in (*options, "size", "out", "jobs", "cluster"):
         assert f"--{option.replace('_', '-')}" in text
     assert text.count("default") >= 3
-    for part in study.parts.values():
-        assert all(option.help for option in part.options.values())
+    for study_part in study.parts.values():
+        assert all(option.help for option in study_part.options.values())
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_findings_have_the_table_of_the_committed_result(name):
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        pytest.param(*each.values, id=each.id, marks=() if each.id in QUICK else pytest.mark.slow)
-        for each in PARTS
+        pytest.param(*p.values, id=p.id, marks=() if p.id in QUICK else pytest.mark.slow)
+        for p in PARTS
     ],
 )
 def test_the_small_size_runs_and_no_claim_fails(name, part, tmp_path):

@@ -138,10 +138,10 @@ def verdicts(
         origins, judged = {}, {}
         for name in names:
             loaded = load_study(folder, name)
-            for part, dataset in loaded.read().items() if loaded.stored.exists() else ():
-                label = f"{name}/{part}" if part else name
+            for label_of_part, dataset in loaded.read().items() if loaded.stored.exists() else ():
+                label = f"{name}/{label_of_part}" if label_of_part else name
                 origins[label] = dataset.attrs
-                judged[label] = loaded.parts[part].judge(dataset)
+                judged[label] = loaded.parts[label_of_part].judge(dataset)
                 if name in (study or ()):
                     show(label, judged[label])
         _overview(origins, judged)

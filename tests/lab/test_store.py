@@ -129,15 +129,15 @@ def test_a_result_with_its_checksum_is_netcdf_to_others(tmp_path, rng):
 
 
 def test_parts_of_a_result_come_back_from_one_file(tmp_path, rng):
-    parts = {
+    datasets = {
         name: xr.Dataset({"value": ("t", rng.normal(size=n))}, attrs={"seconds": n})
         for name, n in (("second", 3), ("first", 5))
     }
-    write_parts(parts, tmp_path / "r.nc")
+    write_parts(datasets, tmp_path / "r.nc")
     assert checksum_ok(tmp_path / "r.nc")
     back = read_parts(tmp_path / "r.nc")
-    assert [*back] == [*parts]
-    for name, dataset in parts.items():
+    assert [*back] == [*datasets]
+    for name, dataset in datasets.items():
         xr.testing.assert_identical(back[name], dataset)
 
 

@@ -22,9 +22,9 @@ def folder(tmp_path_factory):
     folder.mkdir()
     write_study(folder, "first")
     (folder / "group").mkdir()
-    for part in ("one", "two"):
-        write_study(folder / "group", part)
-        for file in (folder / "group" / part).iterdir():
+    for label in ("one", "two"):
+        write_study(folder / "group", label)
+        for file in (folder / "group" / label).iterdir():
             text = file.read_text().replace("from group.", "from new_studies.group.")
             file.write_text(text)
     (folder / "group" / "study.py").write_text(

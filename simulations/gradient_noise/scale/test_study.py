@@ -61,8 +61,8 @@ def test_the_errors_of_a_search_are_the_deviations_of_repeats(place, rng):
 
 def made_up(scale=40.0):
     """Results whose gains and rates fall exactly as predicted, but for the scale."""
-    share = np.asarray([1 / 16, 1 / 2, 1.0, 2.0])
-    batch = np.outer([1, 2], 40.0 * share)
+    fraction = np.asarray([1 / 16, 1 / 2, 1.0, 2.0])
+    batch = np.outer([1, 2], 40.0 * fraction)
     reduced = {name: (("seed", "share"), 3 / (1 + scale / batch)) for name in ("gain", "rate")}
     exact = {
         f"{name}_{kind}": ("seed", [3.0, 3.0])
@@ -79,7 +79,7 @@ def made_up(scale=40.0):
             "by_norms": ("seed", [22.0, 30.0]),
             "step_exact": ("seed", [2.9, 2.7]),
         },
-        {"share": share},
+        {"share": fraction},
     )
     return study.with_measured(dataset.expand_dims(moment=["start"]))
 

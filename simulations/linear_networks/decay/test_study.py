@@ -69,9 +69,9 @@ def test_the_smallest_run_does_not_fail(results):
 def test_the_dimension_of_the_useless_part_tells_which_it_was(results):
     """All alike stay all alike; under noise those of large variance go first."""
     ends = {
-        name: claims._of_mean(part, claims._ratio(part))
+        name: claims._of_mean(setting, claims._ratio(setting))
         for name in ("decay", "noise")
-        for part in [results.sel(setting=name)]
+        for setting in [results.sel(setting=name)]
     }
     assert ends["decay"].value == pytest.approx(6, abs=1e-3)
     assert ends["noise"].value + 5 * ends["noise"].stderr < 5.9
@@ -101,9 +101,9 @@ def test_with_a_frozen_readout_only_decay_moves_useless_weights(rng):
     ],
 )
 def test_what_rests_or_shrinks_otherwise_fails(results, name, setting, power, words):
-    part = results.sel(setting=[setting])
-    start = part.start if name == "useless" else 1.0
-    wrong = part.assign({name: start * (part[name] / start) ** power})
+    swept = results.sel(setting=[setting])
+    start = swept.start if name == "useless" else 1.0
+    wrong = swept.assign({name: start * (swept[name] / start) ** power})
     failed = [v.name for v in claims.verdicts(wrong) if v.claimed and v.outcome == "fails"]
     assert failed
     assert any(words in text for text in failed)
@@ -138,8 +138,8 @@ def test_noise_that_took_all_inputs_alike_would_be_found_out(results):
     ],
 )
 def test_the_regime_has_its_borders(results, u, sharp, haste, expected):
-    part = results.sel(setting="noise")
-    changed = part.assign(amplification=u, sharpness=sharp, haste=haste)
+    at = results.sel(setting="noise")
+    changed = at.assign(amplification=u, sharpness=sharp, haste=haste)
     assert claims.regime(changed) == expected
     assert all(v.claimed == expected for v in claims._claims(changed, "noise"))
 

@@ -51,21 +51,23 @@ def regime(setting: xr.Dataset) -> tuple[bool, bool]:
     """Whether the fed flow is claimed, and whether the general one is."""
     u, sharpness = float(setting.amplification), float(setting.sharpness)
     slow = float(setting.haste) <= TIMESCALE_RATIO
-    fed, general = (slow and u <= b[0] and sharpness <= b[1] for b in (REGIME, INNER_REGIME))
-    return fed, general
+    with_feedback, general = (
+        slow and u <= b[0] and sharpness <= b[1] for b in (REGIME, INNER_REGIME)
+    )
+    return with_feedback, general
 
 
 def _claims(setting, name):
-    fed, general = regime(setting)
+    with_feedback, general = regime(setting)
     has_form, judged = _has_form(setting), []
     for time, fraction in TIMES:
         at, text = at_fraction(setting, fraction), f"{name}: PR at {time}"
         judged += [
-            _ratio(text, at, "fed", fed, TOLERANCE),
+            _ratio(text, at, "fed", with_feedback, TOLERANCE),
             _ratio(f"{text}, general", at, "general", general, INNER_TOLERANCE),
-            _ratio(f"{text}, σ² H form", at, "form fed", fed and has_form, TOLERANCE),
+            _ratio(f"{text}, σ² H form", at, "form fed", with_feedback and has_form, TOLERANCE),
         ]
-    return judged + (_decay(setting, name, fed) if has_form else [])
+    return judged + (_decay(setting, name, with_feedback) if has_form else [])
 
 
 def _has_form(setting):

@@ -158,7 +158,7 @@ def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
     residual = residual_size(x, y)
     off, error = largest_deviation(np.asarray(records["ratio"], float), flows["ratio"][:, 1:])
     across = shared.curvatures_across(moment, [w, v])
-    least = shared.curvatures_across(moment, end)[0]
+    flattest = shared.curvatures_across(moment, end)[0]
     return xr.Dataset(
         {name: (("run", "watch"), np.asarray(v, np.float32)) for name, v in records.items()}
         | {f"{name}_flow": (("flow", "watch"), flows[name][:, 1:]) for name in records}
@@ -166,7 +166,7 @@ def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
         | {
             "amplification": amplification(moment, [w, v], **strength),
             "sharpness": chosen.rate * across[-1],
-            "haste": readout_speed(x, y, **strength) / least,
+            "haste": readout_speed(x, y, **strength) / flattest,
             "residual": residual,
             "unlikeness": unlikeness(tasks_of(x, y)),
             "linear_rate": irrelevant_rate(moment[-1, -1], WIDTHS[2], residual, **strength),

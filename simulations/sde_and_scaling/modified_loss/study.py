@@ -131,9 +131,9 @@ def stationary_mean(law: str, x, y, rate: float, batch: int, direction, chains: 
     problem = Problem(lambda t, x, y: (x @ t - y) ** 2 / 2, examples)
     weights = reshuffled if law == "reshuffled" else with_replacement
     process = sgd(noise.from_weights(problem, weights(EXAMPLES, batch)), rate)
-    every, least = EXAMPLES // batch, np.linalg.eigvalsh(x.T @ x / EXAMPLES)[0]
+    every, slowest = EXAMPLES // batch, np.linalg.eigvalsh(x.T @ x / EXAMPLES)[0]
     start, steps = (
-        every * math.ceil(n / every) for n in (EQUILIBRATION / (rate * least), STEPS / rate**2)
+        every * math.ceil(n / every) for n in (EQUILIBRATION / (rate * slowest), STEPS / rate**2)
     )
     axis = jnp.asarray(direction, jnp.float32)
     records = simulate(
