@@ -121,12 +121,12 @@ def test_gaussian_twin_has_the_derived_covariance(law):
     n = 6
     original = getattr(noise, law)(n, 4)
     pick = noise.gaussian_weights(original).weights_of
-    still = pick(np.zeros(n), np.float64)[1]
-    rows = np.stack([pick(e, np.float64)[1] - still for e in np.eye(n)])
+    fixed = pick(np.zeros(n), np.float64)[1]
+    rows = np.stack([pick(e, np.float64)[1] - fixed for e in np.eye(n)])
     letters = {r"\lambda_{\perp}": original.var_within, r"\lambda_{\parallel}": original.var_mean}
-    own = number(sampling.own_twin(), **letters)
+    separate = number(sampling.own_twin(), **letters)
     shared = number(sampling.shared_twin(), **letters)
-    assert_allclose(rows.T @ rows, exchangeable(own, shared, n), rtol=1e-12, atol=1e-15)
+    assert_allclose(rows.T @ rows, exchangeable(separate, shared, n), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("replacement", [True, False])
@@ -163,16 +163,16 @@ def test_langevin_steps_as_derived(rng):
     """Read off the step itself, which is linear in the white numbers."""
     problem, rate, dt = bowl(rng), 0.2, 0.07
     source = noise.minibatch(problem, 4)
-    theta, still = jnp.asarray(rng.normal(size=3)), jnp.zeros(source.normal.size)
+    theta, fixed = jnp.asarray(rng.normal(size=3)), jnp.zeros(source.normal.size)
     process = dynamics.langevin(source, rate, dt)
-    slope = jax.jacobian(process.step, 1)(theta, still)
-    unscaled = jax.jacobian(source.gaussian_gradient, 1)(theta, still)
+    slope = jax.jacobian(process.step, 1)(theta, fixed)
+    unscaled = jax.jacobian(source.gaussian_gradient, 1)(theta, fixed)
     scale = number(langevin.white_scale(), eta=rate, tau=dt)
     assert_allclose(slope, -dt * scale * unscaled, rtol=1e-12, atol=1e-15)
     kicks = {f"k_{i}{j}": unscaled[i - 1] @ basis for i, j, basis in _two_kicks(unscaled)}
     covariance = number(langevin.step_covariance(), eta=rate, tau=dt, **kicks)
     assert_allclose((slope @ slope.T)[0, 1], covariance, rtol=1e-12)
-    step = dynamics.langevin(source, rate).step(theta, still)
+    step = dynamics.langevin(source, rate).step(theta, fixed)
     g = problem.gradient(theta)
     assert_allclose(
         step[0], number(langevin.step_mean(), eta=rate, theta_1=theta[0], g_1=g[0]), rtol=1e-12
@@ -210,8 +210,8 @@ def test_a_jitter_pushes_as_derived(rng):
     rate, sigma, batch = 0.3, 0.7, 4
     kappa = label_noise_strength(rate, sigma, batch)
     alike = {"S_11": 2 * kappa, "S_12": 0.0, "S_22": 2 * kappa}
-    push = number(effective_loss.mean_force(), **named, **alike) - slopes[1, 0]
-    assert_allclose(push, kappa * (slopes[3, 0] + slopes[1, 2]), **TIGHT)
+    gap = number(effective_loss.mean_force(), **named, **alike) - slopes[1, 0]
+    assert_allclose(gap, kappa * (slopes[3, 0] + slopes[1, 2]), **TIGHT)
     root = np.asarray([[0.5, 0.2], [0.0, 0.8]])
     ends = np.asarray(np.meshgrid(*[[-(3**0.5), 0, 3**0.5]] * 2)).reshape(2, -1)
     weights = np.prod(np.where(ends == 0, 2 / 3, 1 / 6), axis=0)
@@ -286,8 +286,8 @@ def test_modes_rest_as_derived_and_their_trace_is_least(rng):
     modes = np.asarray([number(slow_flow.mode_at_rest(), s=s, **letters) for s in singular])
     assert_allclose(stationary_hidden_modes(np.eye(4), product)[0], modes, rtol=1e-12)
     w, v = left * modes**0.5, (singular / modes**0.5)[:, None] * right
-    least = sum(number(slow_flow.trace_at_rest(), s=s, **letters) for s in singular)
-    assert_allclose(hessian_trace(np.eye(4), [w, v]), least, rtol=1e-12)
+    smallest = sum(number(slow_flow.trace_at_rest(), s=s, **letters) for s in singular)
+    assert_allclose(hessian_trace(np.eye(4), [w, v]), smallest, rtol=1e-12)
 
 
 def test_useless_weights_decay_at_the_derived_rate():
@@ -298,12 +298,12 @@ def test_useless_weights_decay_at_the_derived_rate():
 
 def test_discrete_steps_strengthen_the_force_as_derived():
     """Of one mode of curvature h, in the power of the jitter that makes the force."""
-    task, bend, rate = LinearTask(np.eye(1), np.eye(1)), 2.6, 0.3
+    task, curvature, rate = LinearTask(np.eye(1), np.eye(1)), 2.6, 0.3
     fine, coarse = (
-        jitter_force(task, np.asarray([[bend]]), rate, 1, discrete, False)
+        jitter_force(task, np.asarray([[curvature]]), rate, 1, discrete, False)
         for discrete in (False, True)
     )
-    derived = number(slow_flow.discrete_force(), eta=rate, h=bend)
+    derived = number(slow_flow.discrete_force(), eta=rate, h=curvature)
     assert_allclose(coarse / fine, [[derived]], rtol=1e-12)
 
 
@@ -315,8 +315,8 @@ DECAYED = {"eta": 0.1, "lambda": 0.02, "sigma": 0.7, "B": 4}
 def test_useless_weights_shrink_at_the_derived_rates_under_decay_too():
     """One output: e is the weight of either input, v that of the readout, large enough to see."""
     s, v, e = np.asarray([0.8, 0.3]), 1.2, 0.4
-    how = {"label_noise": 0.7, "learning_rate": 0.1, "batch_size": 4}
-    coded = shrink_rates(s, np.full(2, e**2), np.asarray([v**2]), decay=0.02, **how)
+    options = {"label_noise": 0.7, "learning_rate": 0.1, "batch_size": 4}
+    coded = shrink_rates(s, np.full(2, e**2), np.asarray([v**2]), decay=0.02, **options)
     letters = DECAYED | {"v": v, "e": e}
     derived = [derived_at(decay.shrink_rate(), letters | {"s_x": x}) for x in s]
     assert_allclose(coded, derived, rtol=1e-10)
@@ -381,12 +381,12 @@ def test_two_layer_traces_are_the_derived_ones(xp, rng):
 def test_two_layer_diagonal_is_the_derived_one(xp, rng):
     net, theta, inputs = small_net(rng)
     halves = two_layer.first_diagonal(), two_layer.second_diagonal()
-    each = [
+    values = [
         np.concatenate([number(half, **letters(net, theta, x)).ravel() for half in halves])
         for x in inputs
     ]
     coded = net.diagonal(xp.asarray(theta), xp.asarray(inputs))
-    assert_allclose(np.asarray(coded), np.mean(each, axis=0), **TIGHT)
+    assert_allclose(np.asarray(coded), np.mean(values, axis=0), **TIGHT)
 
 
 def test_label_noise_covariance_is_the_derived_one(rng):
@@ -404,10 +404,10 @@ def test_label_noise_covariance_is_the_derived_one(rng):
 def test_descent_comes_to_rest_at_the_stationary_covariance(rng):
     problem, rate, batch = bowl(rng), 0.2, 4
     process = dynamics.sgd(noise.minibatch(problem, batch), rate)
-    seen = at_rest(process, jnp.zeros((4000, 3)), steps=100)
+    observed = at_rest(process, jnp.zeros((4000, 3)), steps=100)
     kicks = matrix(noise.minibatch(problem, batch).covariance(jnp.zeros(3)), 3, jnp.asarray)
     expected = stationary_covariance(HESSIAN, kicks, rate)
-    assert np.all(abs(seen.z(expected)) < SURE)
+    assert np.all(abs(observed.z(expected)) < SURE)
 
 
 def test_label_noise_comes_to_rest_alike_in_all_directions(rng):
@@ -416,12 +416,14 @@ def test_label_noise_comes_to_rest_alike_in_all_directions(rng):
     turns = jnp.asarray(np.linalg.qr(rng.normal(size=(16, 3, 3)))[0])
     problem = Problem(turned, (turns, jnp.zeros((16, 3))))
     process = dynamics.sgd(noise.label_noise(problem, batch, sigma), rate)
-    seen = at_rest(process, jnp.zeros((8000, 3)), steps=200)
+    observed = at_rest(process, jnp.zeros((8000, 3)), steps=200)
     h = np.diag(HESSIAN)
     exact = number(stationary.label_noise_rest(), h=h, eta=rate, sigma=sigma, B=batch)
     alike = number(stationary.label_noise_rest_small(), eta=rate, sigma=sigma, B=batch)
-    assert np.all(abs(seen.z(np.diag(exact))) < SURE)
-    assert np.all(abs(seen.value - alike * np.eye(3)) < SURE * seen.stderr + rate * h.max() * alike)
+    assert np.all(abs(observed.z(np.diag(exact))) < SURE)
+    assert np.all(
+        abs(observed.value - alike * np.eye(3)) < SURE * observed.stderr + rate * h.max() * alike
+    )
 
 
 def test_label_noise_drifts_down_the_effective_loss(rng):
@@ -432,15 +434,15 @@ def test_label_noise_drifts_down_the_effective_loss(rng):
     rate, sigma, steps, chains = 0.02, 1.0, 2000, 4000
     problem = Problem(lambda t, z: 0.5 * (t[0] * t[1] - z) ** 2, (jnp.zeros(1),))
     process = dynamics.sgd(noise.label_noise(problem, 1, sigma), rate)
-    spread = number(stationary.label_noise_rest_small(), eta=rate, sigma=sigma, B=1)
-    x = spread**0.5 * rng.normal(size=chains)
+    covariance = number(stationary.label_noise_rest_small(), eta=rate, sigma=sigma, B=1)
+    x = covariance**0.5 * rng.normal(size=chains)
     start = jnp.asarray(np.stack([x, np.ones(chains)], axis=1))
-    seen = mean(
+    observed = mean(
         simulate(process, jax.random.key(1), start, steps=steps, every=steps).theta[:, -1, 1]
     )
     kappa = number(effective_loss.label_noise_strength(), eta=rate, sigma=sigma, B=1)
     predicted = np.exp(-2 * kappa * rate * steps)
-    assert abs(seen.value - predicted) < SURE * seen.stderr + 0.02 * (1 - predicted)
+    assert abs(observed.value - predicted) < SURE * observed.stderr + 0.02 * (1 - predicted)
 
 
 HESSIAN = np.diag([0.5, 1.0, 2.0])
@@ -463,8 +465,8 @@ def turned(theta, turns, targets):
 def at_rest(process, start, steps):
     """Second moments of chains that had time to forget their start."""
     path = simulate(process, jax.random.key(0), start, steps=steps, every=steps)
-    rest = path.theta[:, -1]
-    return mean(rest[:, :, None] * rest[:, None, :])
+    remainder = path.theta[:, -1]
+    return mean(remainder[:, :, None] * remainder[:, None, :])
 
 
 def exchangeable(own, shared, n):
@@ -521,7 +523,7 @@ def test_means_over_neighbours_are_the_derived_ones_of_the_coded_dimension(rng):
     distances = from_centres(3, 200, rng)
     near, scaled = known(distances), distances[:, :-1] / distances[:, -1:]
     logarithms = np.log(distances[:, 1] / distances[:, 0])
-    for derive, coded, seen in (
+    for derive, coded, observed in (
         (neighbours.log_log_mean, l2n2(None, neighbours=near), np.log(logarithms)),
         (
             neighbours.inverse_dimension,
@@ -530,7 +532,7 @@ def test_means_over_neighbours_are_the_derived_ones_of_the_coded_dimension(rng):
         ),
         (neighbours.mean_radius, mom(None, 6, neighbours=near), scaled),
     ):
-        assert_allclose(number(derive(), d=coded), seen.mean(), **TIGHT)
+        assert_allclose(number(derive(), d=coded), observed.mean(), **TIGHT)
 
 
 def test_binomial_takes_the_derived_shares(rng):
@@ -568,8 +570,8 @@ def test_full_correlation_integral_fits_the_derived_law(d):
 
 @pytest.mark.parametrize(("d", "alpha"), [(2, 0.6), (9, 0.8), (40, 0.9)])
 def test_separability_inverts_the_derived_share(d, alpha):
-    part = number(directions.separability(), d=d, alpha=alpha)
-    assert_allclose(_dimension_of(part, alpha), d, rtol=1e-10)
+    block = number(directions.separability(), d=d, alpha=alpha)
+    assert_allclose(_dimension_of(block, alpha), d, rtol=1e-10)
 
 
 @pytest.mark.parametrize("d", [2, 3, 6])
@@ -585,8 +587,10 @@ def test_great_circles_of_the_derived_law_have_its_dimension(d):
 
 @pytest.mark.parametrize("m", [2, 7, 100])
 def test_debiased_traces_are_the_derived_ones(m):
-    seen = {str(spectra.seen_square): 5.0, str(spectra.seen_spread): 3.0, "m": m}
-    derived = [number(law(), **seen) for law in (spectra.debiased_square, spectra.debiased_spread)]
+    observed = {str(spectra.seen_square): 5.0, str(spectra.seen_spread): 3.0, "m": m}
+    derived = [
+        number(law(), **observed) for law in (spectra.debiased_square, spectra.debiased_spread)
+    ]
     assert_allclose(debiased(5.0, 3.0, m), derived, **TIGHT)
 
 
@@ -602,10 +606,10 @@ def test_errors_of_groups_are_the_derived_combination(number_of, splits, rng):
         means = np.asarray([samples[order].reshape(g, -1).mean(1) for order in orders])
         claims[g] = means.var(axis=1, ddof=1).mean() / g
     letters = {"E_h": claims[2], "E_g": claims[number_of], "h": 2, "g": number_of}
-    found = with_group_error(np.mean, samples, number_of, splits=splits)
-    assert_allclose(found.stderr**2, number(groups.exact(), **letters), **TIGHT)
+    result = with_group_error(np.mean, samples, number_of, splits=splits)
+    assert_allclose(result.stderr**2, number(groups.exact(), **letters), **TIGHT)
     doubt = 1 / number(groups.freedom(), h=2, g=number_of, r=splits) + 1 / 59
-    assert_allclose(found.dof, 1 / doubt, **TIGHT)
+    assert_allclose(result.dof, 1 / doubt, **TIGHT)
 
 
 @pytest.mark.parametrize(("a", "b"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.5)])
@@ -617,29 +621,29 @@ def test_variances_of_a_bent_statistic_are_the_derived_ones(a, b, rng):
         means = samples.reshape(-1, g, 10 // g).mean(2)
         return a * means + b * means**2
 
-    whole = values(1)[:, 0]
-    seen = mean((whole - whole.mean()) ** 2)
-    assert abs(seen.z(derived_at(groups.whole(), letters))) < SURE
+    total = values(1)[:, 0]
+    observed = mean((total - total.mean()) ** 2)
+    assert abs(observed.z(derived_at(groups.whole(), letters))) < SURE
     for g in (2, 5):
-        seen = mean(values(g).var(axis=1, ddof=1) / g)
-        assert abs(seen.z(derived_at(groups.between_groups(), letters | {"g": g}))) < SURE
+        observed = mean(values(g).var(axis=1, ddof=1) / g)
+        assert abs(observed.z(derived_at(groups.between_groups(), letters | {"g": g}))) < SURE
 
 
 def test_at_a_corner_groups_claim_what_is_derived():
     """Samples with a mean of zero, and the size of it; 4 and 10 groups as they are combined."""
     half = np.random.default_rng(1).normal(size=(100, 300))
-    found = with_group_error(
+    result = with_group_error(
         lambda x: abs(np.mean(x, axis=0)), np.concatenate([half, -half]), 10, n_fewer=4
     )
     claims = [derived_at(groups.at_a_corner(), {"g": g, "n": 200, "sigma": 1.0}) for g in (4, 10)]
     letters = {"E_h": claims[0], "E_g": claims[1], "h": 4, "g": 10}
-    assert abs(mean(found.stderr**2).z(number(groups.exact(), **letters))) < SURE
+    assert abs(mean(result.stderr**2).z(number(groups.exact(), **letters))) < SURE
 
 
 def test_the_size_of_a_mean_varies_as_derived_at_its_corner(rng):
     size = abs(rng.normal(size=(50_000, 4)).mean(axis=1) * 0.7)
-    seen = mean((size - size.mean()) ** 2)
-    assert abs(seen.z(derived_at(groups.of_a_corner(), {"n": 4, "sigma": 0.7}))) < SURE
+    observed = mean((size - size.mean()) ** 2)
+    assert abs(observed.z(derived_at(groups.of_a_corner(), {"n": 4, "sigma": 0.7}))) < SURE
 
 
 def derived_at(equation, letters):
@@ -690,8 +694,8 @@ def test_neighbours_have_the_derived_laws(law, letter, ranks, ends, measure, d, 
 
 def test_pareto_exponent_is_unbiased(rng):
     near = from_centres(3, 4000, rng)
-    each = [pareto_exponent(part[:, 1] / part[:, 0]) for part in np.split(near, 800)]
-    assert abs(mean(np.asarray(each)).z(3)) < SURE
+    values = [pareto_exponent(block[:, 1] / block[:, 0]) for block in np.split(near, 800)]
+    assert abs(mean(np.asarray(values)).z(3)) < SURE
 
 
 @pytest.mark.parametrize("d", [2, 3, 6])
@@ -710,8 +714,8 @@ def test_directions_have_the_derived_law(d, rng):
 
 @pytest.mark.parametrize("d", [1, 3, 10])
 def test_balls_have_the_derived_variance(d, rng):
-    seen = mean((ball(20000, d, rng=rng).inputs ** 2).mean(1))
-    assert abs(seen.z(number(spectra.ball_variance(), d=d, r=1))) < SURE
+    observed = mean((ball(20000, d, rng=rng).inputs ** 2).mean(1))
+    assert abs(observed.z(number(spectra.ball_variance(), d=d, r=1))) < SURE
 
 
 @pytest.mark.parametrize("method", ["naive", "gaussian", "unbiased"])
@@ -722,24 +726,27 @@ def test_trace_moments_have_the_derived_means(method, rng):
     skew = (45 / 4) ** 0.5 * rng.uniform(size=size) ** 2  # of variance 1
     white = skew if method == "unbiased" else rng.normal(size=size)
     rows = white * np.sqrt(variances)
-    seen = mean(np.asarray([trace_moments(part, method=method) for part in rows]))
-    truth = {str(spectra.square): variances.sum() ** 2, str(spectra.trace_of_square): sum(variances**2)}
+    observed = mean(np.asarray([trace_moments(block, method=method) for block in rows]))
+    truth = {
+        str(spectra.square): variances.sum() ** 2,
+        str(spectra.trace_of_square): sum(variances**2),
+    }
     derived = {
         "naive": (spectra.mean_square, spectra.mean_spread),
         "unbiased": (spectra.unbiased_square, spectra.unbiased_spread),
     }
     laws = derived.get(method, ())
     means = [derived_at(law(), truth | {"m": n - 1}) for law in laws] or [*truth.values()]
-    assert np.all(abs(seen.z(np.asarray(means))) < SURE)
+    assert np.all(abs(observed.z(np.asarray(means))) < SURE)
 
 
 def test_naive_participation_ratios_are_small_as_derived(rng):
     """Alike axes, half as many as rows: what is left out is of order 1 / n of it."""
     n, width = 200, 100
     clouds = rng.normal(size=(20, n, width))
-    seen = mean(1 / np.asarray([participation_ratio(part) for part in clouds]))
+    observed = mean(1 / np.asarray([participation_ratio(block) for block in clouds]))
     derived = number(spectra.naive_ratio(), **{"n": n, r"\mathrm{PR}": width})
-    assert abs(seen.value - derived) < SURE * seen.stderr + derived / n
+    assert abs(observed.value - derived) < SURE * observed.stderr + derived / n
 
 
 # --- the table is whole ---
@@ -749,7 +756,7 @@ APART = {}  # derived, but compared with nothing, by subject and name: the reaso
 
 def named_in_tests(folder):
     """Subject and name of each derived formula that the syntax of some test refers to."""
-    found = set()
+    result = set()
     for path in sorted(folder.rglob("test_*.py")):
         nodes = list(ast.walk(ast.parse(path.read_text())))
         subjects = {
@@ -758,13 +765,13 @@ def named_in_tests(folder):
             if isinstance(node, ast.ImportFrom) and node.module == "derivations"
             for alias in node.names
         }
-        found |= {
+        result |= {
             (subjects[node.value.id], node.attr)
             for node in nodes
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
             if node.value.id in subjects
         }
-    return found
+    return result
 
 
 def test_every_derived_formula_is_held_against_code():

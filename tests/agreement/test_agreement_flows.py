@@ -41,16 +41,16 @@ def stepped(rate, kick=KICK):
     rows = torch.full((1, 1), kick**0.5, dtype=torch.float64)
     model = noise.additive(quartic(), lambda _: Factor(rows))
     start = torch.tensor([MIDDLE], dtype=torch.float64)
-    spread = torch.full((1, 1), SPREAD, dtype=torch.float64)
-    found = moment_closure(model, start, spread, learning_rate=rate, steps=1)
-    return float(found.mean[0, 0]), float(found.covariance[0][0, 0])
+    covariance = torch.full((1, 1), SPREAD, dtype=torch.float64)
+    result = moment_closure(model, start, covariance, learning_rate=rate, steps=1)
+    return float(result.mean[0, 0]), float(result.covariance[0][0, 0])
 
 
 def test_a_step_of_the_closure_is_the_derived_one():
     letters = SLOPES | {"m": MIDDLE, "s": SPREAD, "c": KICK, "eta": 0.2}
-    middle, spread = stepped(0.2)
-    assert_allclose(middle, number(moments.closure_mean(), **letters), rtol=1e-12)
-    assert_allclose(spread, number(moments.closure_spread(), **letters), rtol=1e-12)
+    center, covariance = stepped(0.2)
+    assert_allclose(center, number(moments.closure_mean(), **letters), rtol=1e-12)
+    assert_allclose(covariance, number(moments.closure_spread(), **letters), rtol=1e-12)
 
 
 def test_small_steps_of_the_closure_flow_as_derived():
@@ -61,15 +61,15 @@ def test_small_steps_of_the_closure_flow_as_derived():
 
 
 def test_means_and_strain_over_a_spread_are_the_derived_ones():
-    middle, spread = (
+    center, covariance = (
         torch.tensor([MIDDLE], dtype=torch.float64),
         torch.full((1, 1), SPREAD, dtype=torch.float64),
     )
     letters = SLOPES | {"s": SPREAD, "f_{0}": np.sin(MIDDLE), "f_{2}": -np.sin(MIDDLE)}
-    found = second_order_mean(quartic(), lambda t: torch.sin(t[0]), middle, spread)
-    assert_allclose(float(found), number(moments.closure_observable(), **letters), rtol=1e-12)
-    share = closure_error(quartic(), middle, spread)
-    assert_allclose(float(share), number(moments.closure_strain(), **letters), rtol=1e-10)
+    result = second_order_mean(quartic(), lambda t: torch.sin(t[0]), center, covariance)
+    assert_allclose(float(result), number(moments.closure_observable(), **letters), rtol=1e-12)
+    fraction = closure_error(quartic(), center, covariance)
+    assert_allclose(float(fraction), number(moments.closure_strain(), **letters), rtol=1e-10)
 
 
 def test_the_trace_and_the_imbalance_of_three_layers_are_the_derived_ones():
@@ -90,14 +90,17 @@ def test_deep_networks_rest_where_derived(depth):
     moment, product = np.diag([1.0, 0.6, 0.3]), np.asarray([[1.1, 0.2], [0.3, -0.7], [0.0, 0.4]])
     s = np.linalg.svd(moment**0.5 @ product, compute_uv=False)
     letters = {"o": 2, r"{\operatorname{Tr} \Sigma}": 1.9, "S": s.sum(), "L": depth}
-    least = stationary_hessian_trace(moment, product, depth)
-    assert_allclose(least, number(deep.deep_trace_at_rest(), **letters), rtol=1e-12)
+    smallest = stationary_hessian_trace(moment, product, depth)
+    assert_allclose(smallest, number(deep.deep_trace_at_rest(), **letters), rtol=1e-12)
     modes = stationary_hidden_modes(moment, product, depth)
     scales = [number(deep.deep_scale_at_rest(), **letters, l=k + 1) for k in range(depth - 1)]
     assert_allclose(modes, np.outer(scales, s), rtol=1e-12)
     powers = [1.9, *modes.sum(1)]  # of the layer before each
-    weights = [*(np.sum(s**2 / rest) for rest in modes[1:]), 2]  # of the layers after the next
-    for place, rest in enumerate(modes):
+    weights = [
+        *(np.sum(s**2 / stationary) for stationary in modes[1:]),
+        2,
+    ]  # of the layers after the next
+    for place, stationary in enumerate(modes):
         around = {"P_{l-1}": powers[place], "Q_{l+1}": weights[place]}
-        derived = [number(deep.deep_mode_at_rest(), s=one, **around) for one in s]
-        assert_allclose(rest, derived, rtol=1e-12)
+        derived = [number(deep.deep_mode_at_rest(), s=first, **around) for first in s]
+        assert_allclose(stationary, derived, rtol=1e-12)

@@ -30,7 +30,7 @@ def test_derivations_are_equations_that_say_something(entry):
     assert isinstance(equation, sp.Eq)
     assert equation.lhs != equation.rhs
     assert sp.srepr(equation.lhs) != sp.srepr(equation.rhs)
-    assert not any(part is sp.nan for part in sp.preorder_traversal(equation.rhs))
+    assert not any(block is sp.nan for block in sp.preorder_traversal(equation.rhs))
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.label)

@@ -58,8 +58,8 @@ def test_citations_are_found():
 
 def entries():
     """Authors' family names and year of each entry of refs.bib."""
-    parts = re.findall(r"@\w+\{([^,]+),(.*?)\n\}", (PAPER / "refs.bib").read_text(), re.DOTALL)
-    return {key: (_families(body), _field("year", body)) for key, body in parts}
+    blocks = re.findall(r"@\w+\{([^,]+),(.*?)\n\}", (PAPER / "refs.bib").read_text(), re.DOTALL)
+    return {key: (_families(body), _field("year", body)) for key, body in blocks}
 
 
 def answers(entry, names, year):

@@ -183,10 +183,10 @@ def test_a_benchmark_manifold_has_the_law_of_scikit_dimension(name, rng):
     theirs = peer.dict_gen[name](n=n, dim=width, d=d)
     ours = benchmark(name, n, rng=rng).inputs
     pairs = np.triu_indices(width)
-    one, two = (
+    first, two = (
         mean(np.concatenate([x, x[:, pairs[0]] * x[:, pairs[1]]], axis=1)) for x in (ours, theirs)
     )
-    assert np.all(abs(one.value - two.value) <= SURE * np.hypot(one.stderr, two.stderr))
+    assert np.all(abs(first.value - two.value) <= SURE * np.hypot(first.stderr, two.stderr))
     far = 2 * np.abs(ours).max() * rng.normal(size=width)
     near = [np.linalg.norm(x - far, axis=1) for x in (ours, theirs)]
     assert stats.ks_2samp(*near).pvalue > ODDS
@@ -194,9 +194,9 @@ def test_a_benchmark_manifold_has_the_law_of_scikit_dimension(name, rng):
 
 @pytest.mark.parametrize("name", BENCHMARK)
 def test_a_seed_decides_the_benchmark_points(name):
-    one, again, other = (benchmark(name, 5, rng=r) for r in (3, np.random.default_rng(3), 4))
-    np.testing.assert_array_equal(one.inputs, again.inputs)
-    assert np.all(np.any(one.inputs != other.inputs, axis=1))
+    first, again, second = (benchmark(name, 5, rng=r) for r in (3, np.random.default_rng(3), 4))
+    np.testing.assert_array_equal(first.inputs, again.inputs)
+    assert np.all(np.any(first.inputs != second.inputs, axis=1))
     assert len(benchmark(name, 1, rng=0).inputs) == 1
 
 
@@ -214,7 +214,7 @@ def test_bad_input_is_one_sentence_that_names_it(case):
     name, n, named = WRONG[case]
     with pytest.raises(ValueError, match=named) as caught:
         benchmark(name, n, rng=0)
-    said = str(caught.value)
-    assert 20 <= len(said) <= 200
-    assert ". " not in said
-    assert not said.endswith(".")
+    stated = str(caught.value)
+    assert 20 <= len(stated) <= 200
+    assert ". " not in stated
+    assert not stated.endswith(".")

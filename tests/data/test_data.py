@@ -21,23 +21,23 @@ def test_one_hot_rows_are_of_the_identity():
 
 def test_a_split_is_a_partition_which_the_seed_decides():
     data = Data(np.arange(10), np.arange(10) * 2)
-    one, two = split(data, 4, rng=7)
-    assert sorted([*one.inputs, *two.inputs]) == list(range(10))
-    np.testing.assert_array_equal(one.targets, 2 * one.inputs)
-    np.testing.assert_array_equal(one.inputs, split(data, 4, rng=7)[0].inputs)
-    assert any((split(data, 4, rng=s)[0].inputs != one.inputs).any() for s in (1, 2, 3))
+    first, two = split(data, 4, rng=7)
+    assert sorted([*first.inputs, *two.inputs]) == list(range(10))
+    np.testing.assert_array_equal(first.targets, 2 * first.inputs)
+    np.testing.assert_array_equal(first.inputs, split(data, 4, rng=7)[0].inputs)
+    assert any((split(data, 4, rng=s)[0].inputs != first.inputs).any() for s in (1, 2, 3))
 
 
 @pytest.mark.parametrize("whiten", [True, False])
 def test_principal_axes_diagonalise_and_scale_the_training_inputs(rng, whiten):
     inputs = rng.normal(size=(300, 6)) @ rng.normal(size=(6, 6)) + 3
     train, test = split(Data(inputs, inputs[:, :1]), 200, rng=0)
-    one, two = principal(train, test, 4, whiten=whiten, power=2.5)
-    spread = one.inputs.T @ one.inputs / 200
-    np.testing.assert_allclose(one.inputs.mean(axis=0), 0, atol=1e-12)
-    np.testing.assert_allclose(spread - np.diag(np.diag(spread)), 0, atol=1e-12)
-    np.testing.assert_allclose(np.trace(spread), 2.5, rtol=1e-12)
-    variances = np.diag(spread)
+    first, two = principal(train, test, 4, whiten=whiten, power=2.5)
+    covariance = first.inputs.T @ first.inputs / 200
+    np.testing.assert_allclose(first.inputs.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-12)
+    np.testing.assert_allclose(np.trace(covariance), 2.5, rtol=1e-12)
+    variances = np.diag(covariance)
     if whiten:
         np.testing.assert_allclose(variances, 2.5 / 4, rtol=1e-12)
     else:

@@ -102,8 +102,8 @@ def test_ten_kinds_are_read_as_they_were_written(tmp_path, rng, inside, packed):
     written = batches_in(tmp_path if packed else tmp_path / inside, rng)
     if packed:
         packed_in(tmp_path, "cifar-10-binary.tar.gz", "cifar-10-batches-bin")
-    for part, (pixels, labels) in written.items():
-        same(cifar10(str(tmp_path), part), pixels, labels)
+    for block, (pixels, labels) in written.items():
+        same(cifar10(str(tmp_path), block), pixels, labels)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -214,14 +214,14 @@ def test_a_file_of_ten_kinds_is_not_one_of_a_hundred(tmp_path, rng):
 def test_a_damaged_or_other_archive_is_named(tmp_path, rng):
     batches_in(tmp_path, rng)
     archive = packed_in(tmp_path, "cifar-10-binary.tar.gz", "cifar-10-batches-bin")
-    whole = archive.read_bytes()
-    for wrong in (whole[: len(whole) // 2], b"no archive", b""):
+    total = archive.read_bytes()
+    for wrong in (total[: len(total) // 2], b"no archive", b""):
         archive.write_bytes(wrong)
         refused(cifar10, tmp_path, match="cifar-10-binary.tar.gz is cut short or damaged")
     archive.unlink()
     (tmp_path / "data_batch_1.bin").write_bytes(b"0" * RECORD)
-    other = packed_in(tmp_path, archive.name, "cifar-10-batches-py")
-    refused(cifar10, tmp_path, "test", match=f"{other.name} holds no test_batch.bin; take the bin")
+    second = packed_in(tmp_path, archive.name, "cifar-10-batches-py")
+    refused(cifar10, tmp_path, "test", match=f"{second.name} holds no test_batch.bin; take the bin")
 
 
 @pytest.mark.parametrize("reader", [mnist, fashion_mnist, cifar10, cifar100])

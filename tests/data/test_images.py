@@ -58,26 +58,26 @@ def test_patches_are_squares_the_right_way_up():
 def test_no_pixel_is_in_both_parts(rulers, size, n):
     """Of every photograph; large patches cover nearly all of its tiles, a fourth in the test."""
     for which, (name, photograph) in enumerate(rulers.items()):
-        seen = {}
-        for part in ("train", "test"):
-            data = patches(n, size, subset=part, photographs=list(rulers), rng=2)
+        observed = {}
+        for block in ("train", "test"):
+            data = patches(n, size, subset=block, photographs=list(rulers), rng=2)
             at = places(data)[data.targets == which]
             mask = np.zeros(photograph.shape[:2], bool)
             mask[at[:, 0], at[:, 1]] = True
-            seen[part] = mask
-        assert not (seen["train"] & seen["test"]).any(), name
+            observed[block] = mask
+        assert not (observed["train"] & observed["test"]).any(), name
         if size > 1:
             tiles = (photograph.shape[0] // TILE) * (photograph.shape[1] // TILE)
-            assert 0.23 < seen["test"].sum() / (tiles * TILE**2) <= 0.25
-            assert 0.7 < seen["train"].sum() / (tiles * TILE**2) <= 0.75
+            assert 0.23 < observed["test"].sum() / (tiles * TILE**2) <= 0.25
+            assert 0.7 < observed["train"].sum() / (tiles * TILE**2) <= 0.75
 
 
 def test_test_tiles_stand_in_every_row_and_in_no_two_neighbouring_columns(rulers):
     tiles = _tiles(rulers["china"], "test")
     assert {row for row, _ in tiles} == {0, 1, 2, 3}
     assert len(tiles) + len(_tiles(rulers["china"], "train")) == 24
-    for one in tiles:
-        assert all(abs(one[0] - two[0]) + abs(one[1] - two[1]) != 1 for two in tiles)
+    for first in tiles:
+        assert all(abs(first[0] - two[0]) + abs(first[1] - two[1]) != 1 for two in tiles)
 
 
 @pytest.mark.usefixtures("rulers")
@@ -105,10 +105,10 @@ def test_natural_patches_are_smooth():
 
 
 def test_a_seed_decides_the_patches_and_parts_differ():
-    one, two, other = (patches(5, 8, rng=seed).inputs for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, two)
-    assert (one != other).any()
-    assert (one != patches(5, 8, subset="test", rng=1).inputs).any()
+    first, two, second = (patches(5, 8, rng=seed).inputs for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, two)
+    assert (first != second).any()
+    assert (first != patches(5, 8, subset="test", rng=1).inputs).any()
 
 
 @pytest.fixture

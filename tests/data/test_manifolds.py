@@ -238,14 +238,14 @@ def test_rotations_of_space_turn_by_the_angles_of_haar(rng):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_seed_decides_the_points_and_the_first_axis_counts_them(name):
-    one, again, other = (ALL[name](5, seed) for seed in (3, np.random.default_rng(3), 4))
-    np.testing.assert_array_equal(one.inputs, again.inputs)
-    assert np.all(np.any(one.inputs != other.inputs, axis=1))
-    assert type(one.dimension) is int
+    first, again, second = (ALL[name](5, seed) for seed in (3, np.random.default_rng(3), 4))
+    np.testing.assert_array_equal(first.inputs, again.inputs)
+    assert np.all(np.any(first.inputs != second.inputs, axis=1))
+    assert type(first.dimension) is int
     single = ALL[name](1, 0)
-    assert len(one.inputs) == 5
+    assert len(first.inputs) == 5
     assert len(single.inputs) == 1
-    assert one.targets is None or (len(one.targets), len(single.targets)) == (5, 1)
+    assert first.targets is None or (len(first.targets), len(single.targets)) == (5, 1)
 
 
 def distances(points):
@@ -272,12 +272,12 @@ def test_an_embedding_is_turned_at_random(rng):
 
 
 def test_a_product_puts_coordinates_side_by_side_and_adds_dimensions(rng):
-    one, two = torus(20, 2, rng=rng), paraboloid(20, 3, rng=rng)
-    both = product(one, two)
-    np.testing.assert_array_equal(both.inputs, np.hstack([one.inputs, two.inputs]))
-    np.testing.assert_array_equal(both.targets, np.hstack([one.targets, two.targets]))
+    first, two = torus(20, 2, rng=rng), paraboloid(20, 3, rng=rng)
+    both = product(first, two)
+    np.testing.assert_array_equal(both.inputs, np.hstack([first.inputs, two.inputs]))
+    np.testing.assert_array_equal(both.targets, np.hstack([first.targets, two.targets]))
     assert both.dimension == 5
-    for pair in ((one, sphere(20, 6, rng=rng)), (sphere(20, 6, rng=rng), one)):
+    for pair in ((first, sphere(20, 6, rng=rng)), (sphere(20, 6, rng=rng), first)):
         assert product(*pair).targets is None
         assert product(*pair).dimension == 8
 
@@ -305,11 +305,11 @@ def test_thinning_draws_without_replacement_by_weight(rng):
     """Two of three: the one left out is i with the sum over orders of w_j / W w_k / (W - w_j)."""
     weights = np.asarray([1.0, 2.0, 5.0])
     data = Data(-np.arange(3.0)[:, None], np.arange(3)[:, None], 1)
-    kept = []
+    retained = []
     for _ in range(3000):
         few = thinned(data, lambda x: weights[x[:, 0]], 2, rng=rng)
         np.testing.assert_array_equal(few.inputs, -few.targets)
-        kept.append(np.isin(np.arange(3), few.targets))
+        retained.append(np.isin(np.arange(3), few.targets))
     total = weights.sum()
     missed = [
         sum(
@@ -318,8 +318,8 @@ def test_thinning_draws_without_replacement_by_weight(rng):
         )
         for i in range(3)
     ]
-    assert np.all(np.sum(kept, axis=1) == 2)
-    assert agrees(1.0 - np.asarray(kept), np.asarray(missed))
+    assert np.all(np.sum(retained, axis=1) == 2)
+    assert agrees(1.0 - np.asarray(retained), np.asarray(missed))
 
 
 def test_thinning_weighs_points_where_there_are_no_latents(rng):
@@ -361,7 +361,7 @@ def test_bad_input_is_one_sentence_that_names_it(case):
     call, named = WRONG[case]
     with pytest.raises(ValueError, match=named) as caught:
         call()
-    said = str(caught.value)
-    assert 20 <= len(said) <= 200
-    assert ". " not in said
-    assert not said.endswith(".")
+    stated = str(caught.value)
+    assert 20 <= len(stated) <= 200
+    assert ". " not in stated
+    assert not stated.endswith(".")

@@ -60,9 +60,9 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_points_come_out_as_they_went_in(name, tmp_path):
     WRITERS[name](tmp_path / name)
-    found = read_points(tmp_path / name)
-    assert found.dtype == np.float64
-    assert_array_equal(found, POINTS)
+    result = read_points(tmp_path / name)
+    assert result.dtype == np.float64
+    assert_array_equal(result, POINTS)
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet", "pt", "safetensors"])
@@ -91,11 +91,11 @@ def test_an_array_on_disk_stays_there(tmp_path):
 @pytest.mark.parametrize("kind", ["uint8", "bool", "int64", "float16", "float32", ">f8", "g"])
 def test_every_type_of_real_number_becomes_one_that_estimators_take(kind, tmp_path):
 
-    whole = np.random.default_rng(1).integers(0, 2, (20, 4)).astype(kind)
-    np.save(tmp_path / "p.npy", whole)
-    found = read_points(tmp_path / "p.npy")
-    assert found.dtype.isnative
-    assert_array_equal(check_points(np.asarray(found)), whole)
+    total = np.random.default_rng(1).integers(0, 2, (20, 4)).astype(kind)
+    np.save(tmp_path / "p.npy", total)
+    result = read_points(tmp_path / "p.npy")
+    assert result.dtype.isnative
+    assert_array_equal(check_points(np.asarray(result)), total)
 
 
 @pytest.mark.parametrize("kind", ["npy", "pt"])

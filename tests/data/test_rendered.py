@@ -27,9 +27,9 @@ def scene(**latents):
 
 def values(latents):
     """What the latents of one scene, (1, 8), mean."""
-    middle = {name: (low + high) / 2 for name, (low, high) in FACTORS.items()}
+    center = {name: (low + high) / 2 for name, (low, high) in FACTORS.items()}
     ends = zip(NAMES, latents[0], strict=True)
-    return {name: middle[name] + (FACTORS[name][1] - middle[name]) * z for name, z in ends}
+    return {name: center[name] + (FACTORS[name][1] - center[name]) * z for name, z in ends}
 
 
 def colour(level, chroma, hue):
@@ -87,10 +87,10 @@ def test_a_shape_covers_what_its_polygon_covers(kind, seed):
     a corner of the star at full coverage lacks half a pixel.  Two pixels away there is nothing.
     """
     latents = scenes(1, rng=seed)
-    found, truth = coverage(latents, kind, size=64), sampled_coverage(kind, latents, 64)
-    border = (found > 0.02) & (found < 0.98)
-    assert np.array_equal(found[~border] > 0.5, truth[~border] > 0.5)
-    off = np.abs(found - truth)
+    result, truth = coverage(latents, kind, size=64), sampled_coverage(kind, latents, 64)
+    border = (result > 0.02) & (result < 0.98)
+    assert np.array_equal(result[~border] > 0.5, truth[~border] > 0.5)
+    off = np.abs(result - truth)
     assert np.quantile(off[border], 0.9) < 0.13
     assert off.max() < 0.5
 
@@ -136,8 +136,8 @@ def test_nothing_is_cut_off_and_colours_stand_out(kind):
         assert np.abs(rim - ground).max() < (0.1 if kind == "triangle" else 0.02)
         assert images.min() > 0
         assert images.max() <= 1
-        middle = np.abs(images - ground[..., None]).max(axis=(2, 3))
-        assert np.linalg.norm(middle, axis=1).min() > 0.4
+        center = np.abs(images - ground[..., None]).max(axis=(2, 3))
+        assert np.linalg.norm(center, axis=1).min() > 0.4
 
 
 def test_factors_do_what_their_names_say():
@@ -149,8 +149,8 @@ def test_factors_do_what_their_names_say():
     weight /= weight.sum()
     at = np.asarray([(weight * x).sum(), (weight * y).sum()])
     np.testing.assert_allclose(at, [0.6 * 0.22, -0.8 * 0.22], atol=1e-3)
-    spread = np.cov(np.stack([x.ravel(), y.ravel()]), aweights=weight.ravel(), bias=True)
-    widths, axes = np.linalg.eigh(spread)
+    covariance = np.cov(np.stack([x.ravel(), y.ravel()]), aweights=weight.ravel(), bias=True)
+    widths, axes = np.linalg.eigh(covariance)
     assert abs(np.sqrt(widths[1] / widths[0]) / 1.8 - 1) < 0.02
     assert abs(np.arctan2(axes[1, 1], axes[0, 1]) % np.pi - np.pi / 4) < 0.01
 
@@ -178,9 +178,9 @@ def slopes(latents, kind):
 def test_the_exact_slopes_are_those_of_small_steps(kind):
     """Steps of 1e-5 of a half range: differences err by 1e-10 of a third derivative below 1e4."""
     latents = scenes(2, rng=0)
-    found = slopes(latents, kind)
+    result = slopes(latents, kind)
     expected = jacobian(lambda z: render(z, kind).reshape(len(z), -1), latents, 1e-5)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 @given(seed=integers(0, 2**32 - 1), kind=sampled_from(list(KINDS)))
@@ -219,9 +219,9 @@ def test_single_precision_stays_and_is_differentiable_in_jax():
         assert images.dtype == np.float32
         np.testing.assert_allclose(images, render(latents.astype(float), kind), atol=1e-4)
     slope = jax.jit(jax.jacfwd(lambda z: render(z[None], "star", size=12)[0]))
-    found = slope(jax.numpy.asarray(latents[0]))
-    assert found.shape == (3, 12, 12, 8)
-    assert bool(jax.numpy.isfinite(found).all())
+    result = slope(jax.numpy.asarray(latents[0]))
+    assert result.shape == (3, 12, 12, 8)
+    assert bool(jax.numpy.isfinite(result).all())
 
 
 def test_odd_sizes_have_finite_slopes_in_the_middle_of_a_shape():
@@ -231,8 +231,8 @@ def test_odd_sizes_have_finite_slopes_in_the_middle_of_a_shape():
         def one(z, kind=kind):
             return render(z[None], kind, size=9)[0]
 
-        found = torch.func.jacfwd(one)(torch.zeros(8, dtype=torch.float64))
-        assert torch.isfinite(found).all()
+        result = torch.func.jacfwd(one)(torch.zeros(8, dtype=torch.float64))
+        assert torch.isfinite(result).all()
 
 
 def test_scenes_vary_in_their_factors_alone(rng):
@@ -267,11 +267,11 @@ def test_kinds_are_equally_likely_and_a_label_if_asked_for():
 def test_stripes_are_of_the_first_three_factors_and_a_function_may_label():
     data = rendered(50, factors=["hue", "x", "angle", "y"], size=8, rng=0)
     latents = rendered(50, factors=["hue", "x", "angle", "y"], label="latents", size=8, rng=0)
-    own = [NAMES.index(name) for name in ("hue", "x", "angle")]
-    np.testing.assert_array_equal(data.targets, stripes(latents.targets[:, own]))
+    separate = [NAMES.index(name) for name in ("hue", "x", "angle")]
+    np.testing.assert_array_equal(data.targets, stripes(latents.targets[:, separate]))
     right = rendered(50, label=lambda z: (z[:, 0] > 0).astype(int), size=8, rng=0)
-    where = rendered(50, label="latents", size=8, rng=0).targets[:, 0]
-    np.testing.assert_array_equal(right.targets, where > 0)
+    place = rendered(50, label="latents", size=8, rng=0).targets[:, 0]
+    np.testing.assert_array_equal(right.targets, place > 0)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -310,7 +310,7 @@ def test_wrong_labels_are_as_many_as_asked_and_never_the_true_one(rng):
 
 
 def test_images_can_have_wrong_labels():
-    clean, spoilt = (rendered(3000, size=1, wrong=share, rng=0) for share in (0.0, 0.25))
+    clean, spoilt = (rendered(3000, size=1, wrong=fraction, rng=0) for fraction in (0.0, 0.25))
     wrong = (clean.targets != spoilt.targets).astype(float)
     assert abs(mean(wrong).z(0.25)) < SURE
 

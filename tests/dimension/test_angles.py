@@ -93,9 +93,9 @@ def test_the_inverse_of_abid_has_no_bias_where_directions_are_uniform(d, rng):
 def test_blocks_of_neighbourhoods_change_nothing(estimator, rng, monkeypatch):
     """Five neighbourhoods are handed out at a time, found two by two, and three are left over."""
     points = rng.normal(size=(48, 12))
-    whole = estimator(points, 5)
+    total = estimator(points, 5)
     monkeypatch.setattr(angles, "BLOCK", 140)
-    np.testing.assert_allclose(estimator(points, 5), whole, rtol=1e-13)
+    np.testing.assert_allclose(estimator(points, 5), total, rtol=1e-13)
 
 
 @pytest.mark.parametrize(("estimator", "k"), [(ess, 2), (abid, 1)])
@@ -112,5 +112,5 @@ def test_simplex_skewness_is_that_of_scikit_dimension(rng):
     grams = gram_matrices(find_neighbours(points, 20), about_mean=True)
     skewness = np.concatenate([angles.skewness(gram) for gram in grams])
     np.testing.assert_allclose(skewness, peer.essval_, rtol=1e-12)
-    found = [_dimension_of(s) for s in skewness]
-    np.testing.assert_allclose(found, peer.dimension_pw_, rtol=0.03)
+    result = [_dimension_of(s) for s in skewness]
+    np.testing.assert_allclose(result, peer.dimension_pw_, rtol=0.03)

@@ -71,8 +71,8 @@ def test_a_ball_has_its_dimension(d, rng):
     """The curve is known to the error of a few balls, each as uncertain as one of these; on a grid
     this coarse it bends by 2% between its places.
     """
-    found = calibrated(levina_bickel)
-    values = mean(np.asarray([found(ball(N, d, rng)) for _ in range(20)]))
+    result = calibrated(levina_bickel)
+    values = mean(np.asarray([result(ball(N, d, rng)) for _ in range(20)]))
     of_curve = values.stderr * (20 / (POINTS // N)) ** 0.5
     assert abs(values.value - d) < SURE * np.hypot(values.stderr, of_curve) + 0.02 * d
 
@@ -90,13 +90,13 @@ def test_beyond_the_last_dimension_it_goes_on(rng):
 
 def test_the_curve_is_simulated_once_and_kept_on_disk(small, rng):
     points = rng.normal(size=(N, 3))
-    found = calibrated(counted)(points)
+    result = calibrated(counted)(points)
     assert len(CALLS) == 1 + 4 * len(module.DIMENSIONS)
     assert len(curves(small)) == 1
     again = calibrated(counted)(points)
     assert len(CALLS) == 2 + 4 * len(module.DIMENSIONS)
     forget()
-    assert calibrated(counted)(points) == found == again
+    assert calibrated(counted)(points) == result == again
     assert len(CALLS) == 1
     assert [path.suffix for path in curves(small)] == [".json"]
 
@@ -113,9 +113,9 @@ def test_what_is_on_disk_is_what_is_used(small, rng):
 
 def test_other_options_and_other_sizes_have_other_curves(small, rng):
     points = rng.normal(size=(N, 3))
-    for k, of, made in [(10, N, 1), (4, N, 2), (10, N - 1, 3), (4, N, 3)]:
+    for k, of, generated in [(10, N, 1), (4, N, 2), (10, N - 1, 3), (4, N, 3)]:
         calibrated(counted)(points[:of], k=k)
-        assert len(curves(small)) == made
+        assert len(curves(small)) == generated
 
 
 def test_other_dimensions_have_another_curve(small, rng, monkeypatch):
@@ -158,18 +158,18 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, rng):
 def test_neighbours_may_be_handed_in(rng):
     points = rng.normal(size=(N, 3))
     expected = calibrated(counted)(points, k=4)
-    found = calibrated(counted)(None, k=4, neighbours=find_neighbours(points, 8))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    result = calibrated(counted)(None, k=4, neighbours=find_neighbours(points, 8))
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_value_is_of_the_library_and_type_of_the_points(dtype, rng):
     points = torch.asarray(rng.normal(size=(N, 3)).astype(dtype))
-    found = calibrated(levina_bickel)(points)
-    assert isinstance(found, torch.Tensor)
-    assert found.dtype == points.dtype
+    result = calibrated(levina_bickel)(points)
+    assert isinstance(result, torch.Tensor)
+    assert result.dtype == points.dtype
     expected = calibrated(levina_bickel)(points.numpy())
-    np.testing.assert_allclose(float(found), expected, rtol=1e-5 if dtype == "float32" else 1e-10)
+    np.testing.assert_allclose(float(result), expected, rtol=1e-5 if dtype == "float32" else 1e-10)
 
 
 @pytest.mark.parametrize("estimator", [constant, falling])
@@ -185,7 +185,9 @@ def test_bad_points_are_refused_before_anything_is_simulated():
 
 
 def test_an_option_without_a_hash_is_refused_in_one_sentence(rng):
-    with pytest.raises(ValueError, match=r"^a curve is stored .* and k is a list, which has no hash"):
+    with pytest.raises(
+        ValueError, match=r"^a curve is stored .* and k is a list, which has no hash"
+    ):
         calibrated(counted)(rng.normal(size=(N, 3)), k=[10])
     assert not CALLS
 
@@ -193,8 +195,8 @@ def test_an_option_without_a_hash_is_refused_in_one_sentence(rng):
 def test_an_option_that_is_no_number_or_word_is_kept_in_memory_alone(small, rng):
     """What it prints may be an address, which another object may have tomorrow."""
     points = rng.normal(size=(N, 3))
-    found = [calibrated(optional)(points, of=option) for option in (np.mean, np.mean, "mean")]
-    assert found[0] == found[1]
+    result = [calibrated(optional)(points, of=option) for option in (np.mean, np.mean, "mean")]
+    assert result[0] == result[1]
     assert len(curves(small)) == 1
 
 
@@ -205,8 +207,8 @@ def test_it_keeps_its_name():
 @given(power=st.floats(0.3, 2), front=st.floats(0.1, 10), d=st.floats(0.5, 500))
 def test_a_power_law_is_inverted_exactly_and_beyond_its_ends(power, front, d):
     grid = np.asarray([1, 2, 3, 5, 8, 13, 21, 34, 55])
-    found = inverted(grid, front * grid**power, front * d**power)
-    np.testing.assert_allclose(found, d, rtol=1e-6)
+    result = inverted(grid, front * grid**power, front * d**power)
+    np.testing.assert_allclose(result, d, rtol=1e-6)
 
 
 @settings(max_examples=8)

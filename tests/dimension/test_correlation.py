@@ -90,8 +90,8 @@ def test_the_full_correlation_integral_is_fitted_over_all_distances(rng):
     centred = points - points.mean(0)
     distances = np.sort(pdist(centred / np.linalg.norm(centred, axis=1, keepdims=True)))
     r = np.linspace(0, 2, 20001)[1:-1]
-    part = np.searchsorted(distances, r) / distances.size
-    expected = minimize_scalar(lambda d: np.sum((part - rho(r, d)) ** 2), bounds=(2, 6)).x
+    block = np.searchsorted(distances, r) / distances.size
+    expected = minimize_scalar(lambda d: np.sum((block - rho(r, d)) ** 2), bounds=(2, 6)).x
     np.testing.assert_allclose(full_correlation_integral(points), expected, rtol=1e-3)
 
 
@@ -99,16 +99,16 @@ def test_the_full_correlation_integral_is_fitted_over_all_distances(rng):
 def test_a_gaussian_and_a_whole_sphere_have_the_dimension_of_their_space(d, rng):
     """Directions from a mean of n points are uniform but for 1 / n of the pairs' law."""
     for law in (lambda: rng.normal(size=(200, d)), lambda: sphere(200, d - 1, rng)):
-        found = mean(np.asarray([full_correlation_integral(law()) for _ in range(8)]))
-        assert abs(found.value - d) < SURE * found.stderr + d / 200
+        result = mean(np.asarray([full_correlation_integral(law()) for _ in range(8)]))
+        assert abs(result.value - d) < SURE * result.stderr + d / 200
 
 
 def test_tiles_change_no_count(rng, monkeypatch):
     points = rng.normal(size=(70, 3))
-    whole = correlation(points), full_correlation_integral(points)
+    total = correlation(points), full_correlation_integral(points)
     monkeypatch.setattr(rooms, "SIDE", 16)
     np.testing.assert_allclose(
-        (correlation(points), full_correlation_integral(points)), whole, rtol=1e-12
+        (correlation(points), full_correlation_integral(points)), total, rtol=1e-12
     )
 
 

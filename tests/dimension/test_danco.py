@@ -60,8 +60,8 @@ def test_angles_are_those_between_each_two_neighbours(rng):
 def test_the_likeliest_exponent_is_that_of_the_law(k, d, rng):
     """Its bias, O(1 / n), is allowed for; r^d is Beta(1, k)."""
     repeats = [_exponent(rng.beta(1, k, 1000) ** (1 / d), k) for _ in range(50)]
-    found = mean(np.asarray(repeats))
-    assert abs(found.value - d) < SURE * found.stderr + 2 * d / 1000
+    result = mean(np.asarray(repeats))
+    assert abs(result.value - d) < SURE * result.stderr + 2 * d / 1000
 
 
 def test_the_likeliest_exponent_has_the_greatest_likelihood(rng):
@@ -70,8 +70,8 @@ def test_the_likeliest_exponent_has_the_greatest_likelihood(rng):
     def likelihood(d):
         return np.sum(np.log(d) + (d - 1) * np.log(r) + (k - 1) * np.log(1 - r**d))
 
-    found = _exponent(r, k)
-    assert likelihood(found) > max(likelihood(found * 1.001), likelihood(found / 1.001))
+    result = _exponent(r, k)
+    assert likelihood(result) > max(likelihood(result * 1.001), likelihood(result / 1.001))
 
 
 def test_the_concentration_is_the_inverse_of_the_ratio_of_bessel_functions():
@@ -96,8 +96,8 @@ def test_the_divergence_of_angles_is_its_integral(nu, tau):
     expected, _ = quad(
         lambda t: first.pdf(t) * (first.logpdf(t) - second.logpdf(t)), nu - np.pi, nu + np.pi
     )
-    found = _angle_divergence((nu, tau), (1.7, 3.0))
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    result = _angle_divergence((nu, tau), (1.7, 3.0))
+    np.testing.assert_allclose(result, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("d", [1, 2, 7])
@@ -139,7 +139,7 @@ def test_the_farthest_of_a_few_points_is_the_one_after_k(rng, monkeypatch):
     points = ball(20000 * n, d, rng).reshape(20, -1, n, 1, d)
     r = np.sort(np.linalg.norm(points - np.swapaxes(points, 2, 3), axis=-1), axis=-1)
     closest = (r[..., 1] / r[..., k + 1]).reshape(20, -1)
-    filled = mean(np.asarray([_exponent(each, k) for each in closest]))
+    filled = mean(np.asarray([_exponent(values, k) for values in closest]))
     drawn = []
     for seed in range(8):
         monkeypatch.setattr(rooms, "SEED", seed)
@@ -157,8 +157,8 @@ def test_what_is_compared_is_what_is_found_at_k_neighbours(rng):
 @pytest.mark.parametrize("d", [1, 3, 12])
 def test_a_ball_has_its_dimension(d, rng):
     """The likeliest d of n values is too large by O(1 / n): 2 / n is allowed."""
-    found = mean(np.asarray([danco(ball(300, d, rng)) for _ in range(10)]))
-    assert abs(found.value - d) < SURE * found.stderr + 2 * d / 300
+    result = mean(np.asarray([danco(ball(300, d, rng)) for _ in range(10)]))
+    assert abs(result.value - d) < SURE * result.stderr + 2 * d / 300
 
 
 def test_drawing_the_reference_anew_moves_the_dimension_less_than_a_tenth_of_new_points(
@@ -166,13 +166,13 @@ def test_drawing_the_reference_anew_moves_the_dimension_less_than_a_tenth_of_new
 ):
     """By 1/75 to 1/35 at d = 3 to 20; a ratio of variances is 16 times too large once in 10^4."""
     n, k, d = 1000, 10, 6
-    found = [summary(ball(n, d, rng), k) for _ in range(12)]
-    points = np.std([_most_similar(each, n, k, False) for each in found], ddof=1)
+    result = [summary(ball(n, d, rng), k) for _ in range(12)]
+    points = np.std([_most_similar(values, n, k, False) for values in result], ddof=1)
     drawn = []
     for seed in range(8):
         monkeypatch.setattr(rooms, "SEED", seed)
         ball_statistics.cache_clear()
-        drawn.append(_most_similar(found[0], n, k, False))
+        drawn.append(_most_similar(result[0], n, k, False))
     ball_statistics.cache_clear()
     assert 10 * np.std(drawn, ddof=1) < points
 
@@ -180,12 +180,12 @@ def test_drawing_the_reference_anew_moves_the_dimension_less_than_a_tenth_of_new
 @pytest.mark.parametrize("d", [1, 2, 7])
 def test_sums_of_chance_have_mean_zero_and_even_numbers_are_even(d, rng):
     uniform = _stratified(rng, (3, 5, 4))
-    parts = np.sort(np.floor(20 * uniform).reshape(3, 20), axis=1)
-    np.testing.assert_array_equal(parts, np.tile(np.arange(20), (3, 1)))
+    blocks = np.sort(np.floor(20 * uniform).reshape(3, 20), axis=1)
+    np.testing.assert_array_equal(blocks, np.tile(np.arange(20), (3, 1)))
     along = rng.uniform(-1, 1, (20000, 4)) if d > 1 else rng.choice([-1.0, 1.0], (20000, 4))
-    for each in _control_variates(d, along, _across(d, along, rng)):
-        found = mean(each)
-        assert abs(found.value) <= SURE * found.stderr
+    for values in _control_variates(d, along, _across(d, along, rng)):
+        result = mean(values)
+        assert abs(result.value) <= SURE * result.stderr
 
 
 @pytest.mark.parametrize("n", [100, 5000])
@@ -199,9 +199,9 @@ def test_the_likeliest_reference_is_that_of_many_draws_inside_the_ball(n, rng):
         return np.where(length / 2 <= edge, length / 2, length - edge)
 
     closest = distance(last * (1 - rng.uniform(size=last.size) ** (1 / k))) / distance(last)
-    parts = [_exponent(part, k) for part in np.split(closest, 20)]
-    known, found = ball_statistics(n, k, 1)[0], mean(np.asarray(parts))
-    assert abs(found.value - known) < SURE * found.stderr + 2 / 2000  # of 2000 values each
+    blocks = [_exponent(block, k) for block in np.split(closest, 20)]
+    known, result = ball_statistics(n, k, 1)[0], mean(np.asarray(blocks))
+    assert abs(result.value - known) < SURE * result.stderr + 2 / 2000  # of 2000 values each
 
 
 @pytest.mark.parametrize(("near", "far"), [(2, 13), (13, 2), (30, 5), (1, 1)])
@@ -209,12 +209,12 @@ def test_the_least_about_where_distances_point_is_the_least_of_all(near, far):
     """Though angles be those of another ball."""
     n, k, nodes = 400, 6, np.asarray(_nodes(60))
     every = np.asarray([ball_statistics(n, k, int(d)) for d in nodes])
-    found = (ball_statistics(n, k, near)[0], *ball_statistics(n, k, far)[1:])
+    result = (ball_statistics(n, k, near)[0], *ball_statistics(n, k, far)[1:])
     curve = CubicSpline(np.log(nodes), np.log(every))
     integers = np.arange(1, nodes[-1])
-    expected = integers[np.argmin(_divergence_at(found, curve, k, integers))]
-    assert _most_similar(found, n, k, True) == expected
-    assert abs(_most_similar(found, n, k, False) - expected) < 1
+    expected = integers[np.argmin(_divergence_at(result, curve, k, integers))]
+    assert _most_similar(result, n, k, True) == expected
+    assert abs(_most_similar(result, n, k, False) - expected) < 1
 
 
 def test_an_integer_is_the_best_of_all(rng):
@@ -235,8 +235,8 @@ def test_divergences_are_those_of_scikit_dimension(rng):
     """Its divergence of norms leaves a constant out; its likeliest d comes from a minimiser."""
     peer = pytest.importorskip("skdim").id.DANCo(ver="MIND_MLk")
     points = ball(200, 4, rng) @ rng.normal(size=(4, 20))
-    found = summary(points, 10)[0]
-    np.testing.assert_allclose(found, peer.fit(points).dimension_, rtol=1e-5)
+    result = summary(points, 10)[0]
+    np.testing.assert_allclose(result, peer.fit(points).dimension_, rtol=1e-5)
     constant = peer._KLd(4.0, 4.0)
     norms = _norm_divergence(4.0, 6.0, 10)
     np.testing.assert_allclose(norms, peer._KLd(4.0, 6.0) - constant, rtol=1e-6)

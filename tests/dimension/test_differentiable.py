@@ -46,13 +46,13 @@ def by_torch(measure, points):
 
 def by_differences(measure, points, step=1e-6):
     """Central differences, good to about 1e-16 / step = 1e-10 and step^2."""
-    found = np.zeros_like(points)
+    result = np.zeros_like(points)
     for at in np.ndindex(points.shape):
         ends = [points.copy(), points.copy()]
         ends[0][at] += step
         ends[1][at] -= step
-        found[at] = (float(measure(ends[0])) - float(measure(ends[1]))) / (2 * step)
-    return found
+        result[at] = (float(measure(ends[0])) - float(measure(ends[1]))) / (2 * step)
+    return result
 
 
 def entropy_slope(points):
@@ -134,9 +134,9 @@ def test_the_value_of_an_effective_rank_is_that_of_all_singular_values(rng):
             np.exp(-(p * np.log(p)).sum()), rel=1e-14
         )
     flat = flat_clouds(rng)[0].astype(np.float32)
-    share = singular_values(flat) / np.sum(singular_values(flat))
-    assert share[-1] < 1e-6
-    assert effective_rank(flat) == np.exp(-np.sum(share * np.log(share)))  # bit for bit
+    fraction = singular_values(flat) / np.sum(singular_values(flat))
+    assert fraction[-1] < 1e-6
+    assert effective_rank(flat) == np.exp(-np.sum(fraction * np.log(fraction)))  # bit for bit
 
 
 def test_points_that_were_merged_have_no_slope_and_the_others_that_of_distinct_ones(rng):
@@ -165,34 +165,34 @@ def test_slopes_of_unbiased_moments_in_batches_average_to_those_of_all(rng):
     for part in (0, 1):
         moment = [lambda x, f=f, part=part: f(x)[part] for f in (trace_moments, naive)]
         mean = np.zeros((2, *points.shape))
-        for some in map(list, combinations(range(7), 4)):
+        for subset in map(list, combinations(range(7), 4)):
             for i, f in enumerate(moment):
-                mean[i, some] += by_torch(f, points[some]) / 35
-        whole = by_torch(moment[0], points)
-        assert_allclose(mean[0], whole, atol=1e-11 * np.abs(whole).max())
-        assert np.abs(mean[1] - whole).max() > 0.1 * np.abs(whole).max()
+                mean[i, subset] += by_torch(f, points[subset]) / 35
+        total = by_torch(moment[0], points)
+        assert_allclose(mean[0], total, atol=1e-11 * np.abs(total).max())
+        assert np.abs(mean[1] - total).max() > 0.1 * np.abs(total).max()
 
 
 def test_a_penalty_in_a_plain_loop_lowers_the_measure_and_a_reward_raises_it():
     """Five lines of torch: less, none, more, of a hidden layer, on the same batches."""
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn(64, 8, generator=draw)
-    found = []
+    result = []
     for coefficient in (0.05, 0.0, -0.05):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             first, last = torch.nn.Linear(8, 16), torch.nn.Linear(16, 1)
         optimizer = torch.optim.SGD([*first.parameters(), *last.parameters()], 0.1)
         for step in range(40):
-            some = inputs[32 * (step % 2) :][:32]
-            hidden = torch.tanh(first(some))
-            loss = ((last(hidden) - some[:, :1]) ** 2).mean()
+            subset = inputs[32 * (step % 2) :][:32]
+            hidden = torch.tanh(first(subset))
+            loss = ((last(hidden) - subset[:, :1]) ** 2).mean()
             loss = loss + coefficient * participation_ratio(hidden)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        found.append(float(participation_ratio(torch.tanh(first(inputs)).detach())))
-    assert found[0] < found[1] < found[2]
+        result.append(float(participation_ratio(torch.tanh(first(inputs)).detach())))
+    assert result[0] < result[1] < result[2]
 
 
 def test_the_code_of_the_document_runs_and_lowers_what_it_asks_for():

@@ -106,11 +106,11 @@ def test_a_cloud_met_twice_is_a_cloud_met_once(name, rng):
     points = sphere(rng)
     twice = rng.permutation(np.concatenate([points, points]))
     if name in SPECTRA:
-        found = ESTIMATORS[name](twice)
+        result = ESTIMATORS[name](twice)
     else:
         with pytest.warns(Duplicates, match=r"150 of 300 points repeat others and were merged"):
-            found = ESTIMATORS[name](twice)
-    np.testing.assert_allclose(found, ESTIMATORS[name](points), rtol=1e-6)
+            result = ESTIMATORS[name](twice)
+    np.testing.assert_allclose(result, ESTIMATORS[name](points), rtol=1e-6)
 
 
 @every
@@ -118,20 +118,20 @@ def test_a_line_has_dimension_about_one(estimator, rng):
     """Up to 0.3 off for 300 points with two ends; half a circle of directions is not one line."""
     points = rng.uniform(size=(300, 1))
     try:
-        found = estimator(points)
+        result = estimator(points)
     except ValueError as said:
         assert_one_sentence(said)
     else:
-        assert abs(float(found) - 1) < 0.3
+        assert abs(float(result) - 1) < 0.3
 
 
 @pytest.mark.parametrize("name", ["twonn", "levina_bickel", "gride", "mind_ml", "mom", "binomial"])
 def test_half_of_a_torus_has_the_dimension_of_all_of_it(name, rng):
     """The difference of half and whole has the variance of the whole; 3% of d for curvature."""
     points = torus(2, 800, rng)
-    whole = with_group_error(ESTIMATORS[name], points, splits=4)
+    total = with_group_error(ESTIMATORS[name], points, splits=4)
     half = ESTIMATORS[name](points[:400])
-    assert abs(half - whole.value) < SURE * whole.stderr + 0.06
+    assert abs(half - total.value) < SURE * total.stderr + 0.06
 
 
 # Types of arrays
@@ -141,12 +141,14 @@ def test_half_of_a_torus_has_the_dimension_of_all_of_it(name, rng):
 @pytest.mark.parametrize("asarray", [np.asarray, torch.asarray, array_api_strict.asarray])
 def test_every_library_gives_the_same_number_and_one_of_its_own(estimator, asarray, rng):
     points = sphere(rng)
-    found = estimator(asarray(points))
-    own = asarray(0.0)
-    assert isinstance(found, (type(own), np.float64) if asarray is np.asarray else type(own))
-    assert found.shape == ()
-    assert found.dtype == asarray(points).dtype
-    np.testing.assert_allclose(float(found), estimator(points), rtol=1e-10)
+    result = estimator(asarray(points))
+    separate = asarray(0.0)
+    assert isinstance(
+        result, (type(separate), np.float64) if asarray is np.asarray else type(separate)
+    )
+    assert result.shape == ()
+    assert result.dtype == asarray(points).dtype
+    np.testing.assert_allclose(float(result), estimator(points), rtol=1e-10)
 
 
 @pytest.fixture(scope="module")
@@ -160,18 +162,18 @@ def compiled():
         return known | {n: ESTIMATORS[n](points) for n in COMPILED if n in LINEAR}
 
     jax.config.update("jax_disable_most_optimizations", True)
-    found = jax.jit(jax.vmap(values))(jnp.asarray(clouds))
+    result = jax.jit(jax.vmap(values))(jnp.asarray(clouds))
     jax.config.update("jax_disable_most_optimizations", False)
-    return clouds, found
+    return clouds, result
 
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_jax_compiles_and_maps_it(name, compiled):
-    clouds, found = compiled
-    assert isinstance(found[name], jax.Array)
+    clouds, result = compiled
+    assert isinstance(result[name], jax.Array)
     options = [{"neighbours": find_neighbours(c, 21)} if name in MANIFOLD else {} for c in clouds]
     expected = [ESTIMATORS[name](c, **o) for c, o in zip(clouds, options, strict=True)]
-    np.testing.assert_allclose(found[name], expected, rtol=1e-10)
+    np.testing.assert_allclose(result[name], expected, rtol=1e-10)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
@@ -180,9 +182,9 @@ def test_jax_runs_what_it_cannot_compile(name, rng):
     points = rng.normal(size=(60, 4))
     known = Neighbours(*map(jnp.asarray, find_neighbours(points, 40)))
     options = {"neighbours": known} if name in MANIFOLD else {}
-    found = ESTIMATORS[name](jnp.asarray(points), **options)
-    assert isinstance(found, jax.Array)
-    np.testing.assert_allclose(float(found), ESTIMATORS[name](points), rtol=1e-10)
+    result = ESTIMATORS[name](jnp.asarray(points), **options)
+    assert isinstance(result, jax.Array)
+    np.testing.assert_allclose(float(result), ESTIMATORS[name](points), rtol=1e-10)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
@@ -197,9 +199,11 @@ def test_what_a_compiled_function_cannot_see_is_never_a_number(rng):
 @every
 def test_single_precision_is_good_to_a_thousandth(estimator, rng):
     points = sphere(rng)
-    found = estimator(points.astype(np.float32))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, estimator(points.astype(np.float32).astype(float)), rtol=1e-3)
+    result = estimator(points.astype(np.float32))
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(
+        result, estimator(points.astype(np.float32).astype(float)), rtol=1e-3
+    )
 
 
 @every
@@ -215,9 +219,9 @@ def test_single_precision_is_good_to_a_thousandth(estimator, rng):
 )
 def test_other_numbers_are_held_in_a_type_that_has_their_squares(estimator, kind, held, rng):
     points = (1e4 * (2 + sphere(rng))).astype(kind)
-    found = estimator(points[:150])
-    assert found.dtype == held
-    np.testing.assert_allclose(found, estimator(points.astype(held)), rtol=1e-12)
+    result = estimator(points[:150])
+    assert result.dtype == held
+    np.testing.assert_allclose(result, estimator(points.astype(held)), rtol=1e-12)
 
 
 def read_only(points):
@@ -248,8 +252,8 @@ def test_how_points_lie_in_memory_changes_nothing(estimator, laid_out, rng):
 @every
 def test_points_that_torch_would_differentiate_are_points(estimator, rng):
     points = sphere(rng)
-    found = estimator(torch.asarray(points).requires_grad_(True))
-    np.testing.assert_allclose(found.detach(), estimator(points), rtol=1e-10)
+    result = estimator(torch.asarray(points).requires_grad_(True))
+    np.testing.assert_allclose(result.detach(), estimator(points), rtol=1e-10)
 
 
 # Neighbours that are known
@@ -258,8 +262,8 @@ def test_points_that_torch_would_differentiate_are_points(estimator, rng):
 @by_neighbours
 def test_neighbours_handed_in_give_the_number_found_afresh(estimator, rng):
     points = sphere(rng)
-    found = estimator(points, neighbours=find_neighbours(points, 110))
-    np.testing.assert_allclose(found, estimator(points), rtol=1e-12)
+    result = estimator(points, neighbours=find_neighbours(points, 110))
+    np.testing.assert_allclose(result, estimator(points), rtol=1e-12)
 
 
 @by_neighbours
@@ -274,9 +278,9 @@ def test_neighbours_handed_in_are_not_sought_again(estimator, rng, monkeypatch):
 @by_neighbours
 def test_too_few_neighbours_handed_in_are_one_sentence(estimator, rng):
     points = rng.normal(size=(60, 3))
-    with pytest.raises(ValueError, match=r"1|2") as said:
+    with pytest.raises(ValueError, match=r"1|2") as stated:
         estimator(points, neighbours=find_neighbours(points, 1))
-    assert_one_sentence(said.value)
+    assert_one_sentence(stated.value)
 
 
 # Bad input
@@ -341,9 +345,9 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_points_are_refused_in_one_sentence_that_names_them(estimator, bad):
     points, named = BAD[bad]
-    with pytest.raises(ValueError, match=named) as said:
+    with pytest.raises(ValueError, match=named) as stated:
         estimator(points)
-    assert_one_sentence(said.value)
+    assert_one_sentence(stated.value)
 
 
 @by_neighbours
@@ -371,26 +375,26 @@ def test_how_many_points_are_needed_is_said_until_there_are_enough(estimator):
 def test_too_few_distinct_points_are_said_to_be(estimator):
     with (
         pytest.warns(Duplicates, match="58 of 60"),
-        pytest.raises(ValueError, match=r"\d+ distinct points") as said,
+        pytest.raises(ValueError, match=r"\d+ distinct points") as stated,
     ):
         estimator(np.repeat(CLOUD[:2], 30, axis=0))
-    assert_one_sentence(said.value)
+    assert_one_sentence(stated.value)
 
 
 @pytest.mark.parametrize("k", [-1, 0, 60, 1000])
 @pytest.mark.parametrize("name", WITH_K)
 def test_no_neighbour_or_more_than_there_are_is_refused(name, k):
-    with pytest.raises(ValueError, match=str(k) if k < 60 else str(k)[:-1]) as said:
+    with pytest.raises(ValueError, match=str(k) if k < 60 else str(k)[:-1]) as stated:
         ESTIMATORS[name](CLOUD, k)
-    assert_one_sentence(said.value)
+    assert_one_sentence(stated.value)
 
 
 @pytest.mark.parametrize("ranks", [(0, 2), (2, 2), (3, 2), (1, 60)])
 @pytest.mark.parametrize("name", BETWEEN_RANKS)
 def test_ranks_that_are_none_or_backwards_or_too_far_are_refused(name, ranks):
-    with pytest.raises(ValueError, match=r"\d") as said:
+    with pytest.raises(ValueError, match=r"\d") as stated:
         ESTIMATORS[name](CLOUD, *ranks)
-    assert_one_sentence(said.value)
+    assert_one_sentence(stated.value)
 
 
 # Truths and formulas of the simplest
@@ -427,8 +431,8 @@ def test_levina_bickel_is_its_formula_on_the_distances_of_a_tree(k, rng):
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_a_cross_of_d_equal_axes_has_participation_ratio_d(d):
     axes = np.pad(np.eye(d), [(0, 0), (0, 3)])
-    found = participation_ratio(np.concatenate([axes, -axes]))
-    np.testing.assert_allclose(found, d, rtol=1e-14)
+    result = participation_ratio(np.concatenate([axes, -axes]))
+    np.testing.assert_allclose(result, d, rtol=1e-14)
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
@@ -440,8 +444,8 @@ def test_a_simplex_of_n_points_has_participation_ratio_one_below_n(n):
 def test_participation_ratio_is_that_of_the_eigenvalues(n, width, rng):
     points = rng.normal(size=(n, width)) * np.arange(1, width + 1)
     h = np.linalg.eigvalsh(np.cov(points.T))
-    found = participation_ratio(points)
-    np.testing.assert_allclose(found, h.sum() ** 2 / (h**2).sum(), rtol=1e-12)
+    result = participation_ratio(points)
+    np.testing.assert_allclose(result, h.sum() ** 2 / (h**2).sum(), rtol=1e-12)
 
 
 def test_the_inverse_participation_ratio_is_too_large_by_about_one_in_n(rng):
@@ -457,5 +461,5 @@ def test_the_inverse_participation_ratio_is_too_large_by_about_one_in_n(rng):
 @given(seed=SEEDS, copies=st.integers(2, 4), n=st.integers(3, 40), width=st.integers(1, 40))
 def test_a_cloud_repeated_has_the_same_participation_ratio(seed, copies, n, width):
     points = np.random.default_rng(seed).normal(size=(n, width))
-    found = participation_ratio(np.tile(points, (copies, 1)))
-    np.testing.assert_allclose(found, participation_ratio(points), rtol=1e-10)
+    result = participation_ratio(np.tile(points, (copies, 1)))
+    np.testing.assert_allclose(result, participation_ratio(points), rtol=1e-10)

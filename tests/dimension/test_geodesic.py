@@ -51,8 +51,8 @@ def test_paths_are_the_shortest_through_neighbours(rng):
 @pytest.mark.parametrize(("d", "bias"), [(2, 0.05), (5, 0.3)])
 def test_a_sphere_has_its_dimension(d, bias, rng):
     """A path zigzags, the less the more points there are: at 600, d is up to `bias` too large."""
-    found = mean(np.asarray([geodesic(sphere(600, d, rng)) for _ in range(5)]))
-    assert -SURE * found.stderr < found.value - d < SURE * found.stderr + bias * d
+    result = mean(np.asarray([geodesic(sphere(600, d, rng)) for _ in range(5)]))
+    assert -SURE * result.stderr < result.value - d < SURE * result.stderr + bias * d
 
 
 def test_a_roll_is_a_surface(rng):
@@ -64,16 +64,16 @@ def test_a_roll_is_a_surface(rng):
 
 def test_paths_from_some_points_are_as_good(rng, monkeypatch):
     points = sphere(600, 2, rng)
-    whole = geodesic(points)
+    total = geodesic(points)
     monkeypatch.setattr(rooms, "MAX_PATHS", 600 * 100)
-    assert abs(geodesic(points) - whole) < 0.1
+    assert abs(geodesic(points) - total) < 0.1
 
 
 def test_points_left_behind_are_named(rng):
     points = np.concatenate([sphere(300, 2, rng), 100 + sphere(15, 2, rng)])
     with pytest.warns(UserWarning, match="15 points are not connected"):
-        found = geodesic(points, 8)
-    np.testing.assert_allclose(found, geodesic(points[:300], 8), rtol=1e-12)
+        result = geodesic(points, 8)
+    np.testing.assert_allclose(result, geodesic(points[:300], 8), rtol=1e-12)
 
 
 def test_a_graph_in_equal_parts_has_no_dimension(rng):

@@ -140,11 +140,11 @@ def test_gride_is_where_its_likelihood_is_greatest(near, far, rng):
     ratios = distances[:, -1] / distances[:, near - 1]
 
     def score(d):
-        parts = [
+        blocks = [
             1 / d + (far - near - 1) * math.log(mu) / (1 - mu**-d) - (far - 1) * math.log(mu)
             for mu in ratios
         ]
-        return math.fsum(parts)
+        return math.fsum(blocks)
 
     expected = brentq(score, 0.01, 100, xtol=1e-13, rtol=1e-14)
     np.testing.assert_allclose(gride(points, near, far), expected, rtol=1e-10)
@@ -229,8 +229,8 @@ def shrinkage(centre, towards, other, radius):
     """The s at which a ball, shrunk towards a point, has another on its edge: by bisection."""
 
     def outside(s):
-        middle = towards + s * (centre - towards)
-        return np.linalg.norm(other - middle) - s * radius
+        center = towards + s * (centre - towards)
+        return np.linalg.norm(other - center) - s * radius
 
     return brentq(outside, 0, 1, xtol=1e-15, rtol=1e-14)
 
@@ -240,16 +240,16 @@ def test_tle_is_a_mean_over_balls_shrunk_until_a_neighbour_is_on_their_edge(k, r
     points = rng.normal(size=(30, 3))
     distances, index = (a[:, 1:] for a in KDTree(points).query(points, k=k + 1))
     expected = []
-    for x, r, who in zip(points, distances, index, strict=True):
-        found = [r[j] / r[-1] for j in range(k - 1)] * 2
+    for x, r, owner in zip(points, distances, index, strict=True):
+        result = [r[j] / r[-1] for j in range(k - 1)] * 2
         for i in range(k):
             for j in range(k - 1):
                 if i != j:
-                    near, other = points[who[i]], points[who[j]]
-                    found.append(shrinkage(x, near, other, r[-1]))
-                    found.append(shrinkage(x, 2 * x - near, other, r[-1]))
-        assert len(found) == 2 * k * (k - 1)
-        expected.append(-np.mean(np.log(found)))
+                    near, second = points[owner[i]], points[owner[j]]
+                    result.append(shrinkage(x, near, second, r[-1]))
+                    result.append(shrinkage(x, 2 * x - near, second, r[-1]))
+        assert len(result) == 2 * k * (k - 1)
+        expected.append(-np.mean(np.log(result)))
     np.testing.assert_allclose(1 / local_tle(find_neighbours(points, k)), expected, rtol=1e-9)
     np.testing.assert_allclose(tle(points, k), 1 / np.mean(expected), rtol=1e-9)
 
@@ -290,11 +290,11 @@ def test_binomial_takes_the_ratio_of_least_variance_unless_told(rng):
 def test_binomial_spreads_as_its_law(rng):
     """d = log(n / m) / log r with n of law Binomial(m, r^d), exactly."""
     d, k, n = 2.0, 6, 40
-    found = [binomial(0, k, 0.5, neighbours=constant_density(d, n, k, rng)) for _ in range(1000)]
+    result = [binomial(0, k, 0.5, neighbours=constant_density(d, n, k, rng)) for _ in range(1000)]
     count = np.arange(1, n * (k - 1) + 1)
     weights = binom(n * (k - 1), 0.5**d).pmf(count)
     expected = np.sum(weights * np.log(count / (n * (k - 1))) / np.log(0.5))
-    assert abs(mean(np.asarray(found)).z(expected)) < SURE
+    assert abs(mean(np.asarray(result)).z(expected)) < SURE
 
 
 def test_binomial_is_infinite_where_the_ratio_sees_nothing(rng):
@@ -304,7 +304,7 @@ def test_binomial_is_infinite_where_the_ratio_sees_nothing(rng):
 def adaptive_by_loop(points, d, known, alpha):
     """Rodriguez et al.'s test, one point and one rank at a time."""
     distances, index = (a[:, 1:] for a in KDTree(points).query(points, k=known + 1))
-    found = []
+    result = []
     for i in range(len(points)):
         for k in range(3, known):
             next_one = index[i, k]  # rank k + 1
@@ -315,17 +315,17 @@ def adaptive_by_loop(points, d, known, alpha):
                 break
         else:
             k = known
-        found.append(k)
-    return found
+        result.append(k)
+    return result
 
 
 @pytest.mark.parametrize("alpha", [1e-6, 0.05])
 def test_neighbours_adapt_as_a_loop_over_likelihood_ratios(alpha, rng):
     points = rng.normal(size=(200, 2)) ** 3  # a density that varies much
-    found = adaptive_neighbours(find_neighbours(points, 50), 2.0, alpha)
+    result = adaptive_neighbours(find_neighbours(points, 50), 2.0, alpha)
     expected = adaptive_by_loop(points, 2.0, 50, alpha)
     assert min(expected) < 20 < max(expected)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_abide_is_a_loop_over_adaptive_neighbourhoods(rng):
@@ -414,9 +414,9 @@ def test_options_give_the_same_number_in_every_library(name, library):
     estimator = OPTIONS[name]
     known = find_neighbours(np.random.default_rng(0).normal(size=(60, 4)), 20)
     asarray = importlib.import_module(library).asarray
-    found = estimator(Neighbours(*map(asarray, known)))
-    assert type(found) is type(asarray(0.0))
-    np.testing.assert_allclose(float(found), estimator(known), rtol=1e-10)
+    result = estimator(Neighbours(*map(asarray, known)))
+    assert type(result) is type(asarray(0.0))
+    np.testing.assert_allclose(float(result), estimator(known), rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -453,14 +453,14 @@ def test_scikit_dimension_gives_the_same_at_each_point(rng):
     skdim, k = pytest.importorskip("skdim"), 20
     points = rng.normal(size=(150, 4))
     near = find_neighbours(points, k)
-    whole = {
+    total = {
         name: getattr(skdim.id, name)().fit(points, n_neighbors=k).dimension_pw_
         for name in ("TLE", "MOM", "MADA")
     }
-    np.testing.assert_allclose(local_tle(near) * k / (k - 1), whole["TLE"], rtol=1e-9)
+    np.testing.assert_allclose(local_tle(near) * k / (k - 1), total["TLE"], rtol=1e-9)
     d = local_mom(near.distances)
-    np.testing.assert_allclose(d + (d + 1) / (k - 1), whole["MOM"], rtol=1e-9)
-    np.testing.assert_allclose(local_mada(near.distances), whole["MADA"], rtol=1e-9)
+    np.testing.assert_allclose(d + (d + 1) / (k - 1), total["MOM"], rtol=1e-9)
+    np.testing.assert_allclose(local_mada(near.distances), total["MADA"], rtol=1e-9)
 
 
 @PEER
@@ -485,9 +485,9 @@ def dadapy_data(points, most):
 def test_dadapy_finds_the_same_from_two_ranks(rng):
     """Its likelihood has n - 1 for n, and leaves out ratios far beyond the 95th percentile."""
     points = torus(2, 300, rng)
-    found = dadapy_data(points, 40).return_id_scaling_gride(range_max=32)[0]
+    result = dadapy_data(points, 40).return_id_scaling_gride(range_max=32)[0]
     ours = [gride(points, near, 2 * near) for near in (1, 2, 4, 8, 16)]
-    np.testing.assert_allclose(found, ours, rtol=1.1 / 300)
+    np.testing.assert_allclose(result, ours, rtol=1.1 / 300)
 
 
 @PEER
@@ -500,10 +500,10 @@ def test_dadapy_counts_and_adapts_the_same(rng, monkeypatch):
     data.compute_kstar(alpha=1e-4)
     np.testing.assert_array_equal(adaptive_neighbours(near, 2.0, 1e-4), data.kstar)
     with contextlib.redirect_stdout(io.StringIO()):
-        one = data.compute_id_binomial_k(20, 0.5, bayes=False)[0]
-        each = data.return_ids_kstar_binomial(initial_id=float(twonn(points)), alpha=1e-4)[0]
-    np.testing.assert_allclose(binomial(points, 20, 0.5), one, rtol=1e-12)
-    np.testing.assert_allclose(abide(points, 50, 1e-4), each[-1], rtol=1e-12)
+        first = data.compute_id_binomial_k(20, 0.5, bayes=False)[0]
+        values = data.return_ids_kstar_binomial(initial_id=float(twonn(points)), alpha=1e-4)[0]
+    np.testing.assert_allclose(binomial(points, 20, 0.5), first, rtol=1e-12)
+    np.testing.assert_allclose(abide(points, 50, 1e-4), values[-1], rtol=1e-12)
 
 
 @PEER
@@ -529,8 +529,8 @@ def test_rounded_ratios_have_the_dimension_of_those_that_are_not(grain, rng):
     cells = np.floor(logarithms / step)
     rounded = np.where(cells > 0, (cells + 0.5) * step, 0)
     near = [np.stack([np.ones(n), np.exp(row)], axis=1) for row in rounded]
-    found = mean(np.asarray([l2n2(0, neighbours=Neighbours(x, x, x > 0)) for x in near]))
-    assert abs(found.value - d) < SURE * found.stderr + 0.1 * grain * d
+    result = mean(np.asarray([l2n2(0, neighbours=Neighbours(x, x, x > 0)) for x in near]))
+    assert abs(result.value - d) < SURE * result.stderr + 0.1 * grain * d
     left_out = mean(np.asarray([without_ties(x) for x in near]))
     assert left_out.value < d * (1 - 2 * grain)
 

@@ -46,11 +46,11 @@ def test_good_points_are_returned_as_they_are(rng):
 def test_numbers_keep_their_library_and_whole_ones_become_its_floats(asarray, kind, held):
     """torch's own default is single precision."""
     points = asarray(np.arange(12).reshape(6, 2).astype(kind))
-    found = check_points(points)
-    assert type(found) is type(points)
+    result = check_points(points)
+    assert type(result) is type(points)
     default = "float32" if isinstance(points, torch.Tensor) and "int" in kind else held
-    assert str(found.dtype).endswith(default)
-    np.testing.assert_array_equal(np.asarray(found), np.arange(12).reshape(6, 2))
+    assert str(result.dtype).endswith(default)
+    np.testing.assert_array_equal(np.asarray(result), np.arange(12).reshape(6, 2))
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ def test_other_precisions_become_the_nearest_of_two(points, held):
 def test_half_precision_does_not_overflow_when_squared(rng):
     points = (3e4 * rng.uniform(size=(40, 3))).astype(np.float16)
     expected = tree_distances(np.unique(points, axis=0).astype(float), 2)
-    found = find_neighbours(points, 2).distances
-    np.testing.assert_allclose(np.sort(found, axis=0), np.sort(expected, axis=0), rtol=1e-6)
+    result = find_neighbours(points, 2).distances
+    np.testing.assert_allclose(np.sort(result, axis=0), np.sort(expected, axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("far", [1e140, 1e20, 1e-140])
 def test_points_of_any_size_that_has_squares_have_their_neighbours(far, rng):
     """Also where squares do not fit single precision, in which candidates are sought."""
     points = rng.normal(size=(300, 3))
-    found = find_neighbours(far * points, 4).distances
-    np.testing.assert_allclose(found / far, tree_distances(points, 4), rtol=1e-12)
+    result = find_neighbours(far * points, 4).distances
+    np.testing.assert_allclose(result / far, tree_distances(points, 4), rtol=1e-12)
 
 
 @LIBRARIES
@@ -125,10 +125,10 @@ def test_zero_of_either_sign_is_one_number():
 def test_merged_points_stay_in_their_library(asarray):
     points = np.arange(12.0).reshape(6, 2)[[0, 1, 2, 3, 4, 5, 0]] ** 1.5
     with pytest.warns(Duplicates):
-        found = find_neighbours(asarray(points), 3)
-    assert {type(part) for part in found} == {type(asarray(points))}
-    np.testing.assert_array_equal(np.asarray(found.points), points[:6])
-    np.testing.assert_allclose(np.asarray(found.distances), tree_distances(points[:6], 3))
+        result = find_neighbours(asarray(points), 3)
+    assert {type(block) for block in result} == {type(asarray(points))}
+    np.testing.assert_array_equal(np.asarray(result.points), points[:6])
+    np.testing.assert_allclose(np.asarray(result.distances), tree_distances(points[:6], 3))
 
 
 def test_points_that_may_not_repeat_are_refused_if_they_do(rng):
@@ -142,24 +142,26 @@ def test_one_point_met_often_counts_among_its_neighbours_only_once(rng):
     """Merging before neighbours are sought, and not after: copies would have filled the list."""
     points = rng.normal(size=(30, 2))
     with pytest.warns(Duplicates, match="20 of 50"):
-        found = find_neighbours(np.concatenate([points, np.repeat(points[:1], 20, axis=0)]), 5)
-    np.testing.assert_allclose(found.distances, tree_distances(points, 5), rtol=1e-12)
+        result = find_neighbours(np.concatenate([points, np.repeat(points[:1], 20, axis=0)]), 5)
+    np.testing.assert_allclose(result.distances, tree_distances(points, 5), rtol=1e-12)
 
 
 @given(seed=SEEDS, k=st.integers(1, 8))
 def test_neighbours_are_those_of_a_tree_and_index_says_whose(seed, k):
     points = np.random.default_rng(seed).normal(size=(40, 3))
-    found = find_neighbours(points, k)
-    np.testing.assert_allclose(found.distances, tree_distances(points, k), rtol=1e-12)
-    apart = np.linalg.norm(points[found.index] - points[:, None, :], axis=2)
-    np.testing.assert_allclose(apart, found.distances, rtol=1e-12)
+    result = find_neighbours(points, k)
+    np.testing.assert_allclose(result.distances, tree_distances(points, k), rtol=1e-12)
+    apart = np.linalg.norm(points[result.index] - points[:, None, :], axis=2)
+    np.testing.assert_allclose(apart, result.distances, rtol=1e-12)
 
 
 def test_the_first_of_many_neighbours_are_the_few(rng):
     points = rng.normal(size=(40, 3))
     many = find_neighbours(points, 12)
-    for part, few in zip(find_neighbours(points, 5, many), find_neighbours(points, 5), strict=True):
-        np.testing.assert_array_equal(part, few)
+    for block, few in zip(
+        find_neighbours(points, 5, many), find_neighbours(points, 5), strict=True
+    ):
+        np.testing.assert_array_equal(block, few)
 
 
 @pytest.mark.parametrize("k", [-1, 0, 7])
@@ -213,12 +215,12 @@ class Descent:
 def test_approximate_neighbours_are_measured_exactly(xp, rng, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynndescent", SimpleNamespace(NNDescent=Descent))
     points = rng.normal(size=(60, 4))
-    exact, found = (
+    exact, result = (
         find_neighbours(points, 5),
         find_neighbours(xp.asarray(points), 5, approximate=True),
     )
-    np.testing.assert_array_equal(np.asarray(found.index), exact.index)
-    np.testing.assert_allclose(np.asarray(found.distances), exact.distances, rtol=1e-12)
+    np.testing.assert_array_equal(np.asarray(result.index), exact.index)
+    np.testing.assert_allclose(np.asarray(result.distances), exact.distances, rtol=1e-12)
 
 
 def test_approximate_neighbours_without_their_package_are_refused_in_one_sentence(monkeypatch):
@@ -231,9 +233,9 @@ def test_a_lattice_is_told_by_its_ties(rng):
     """Of 100 points on a line, all have two at one distance but the ends, with the middle moved."""
     line = np.arange(100.0)[:, None]
     with pytest.warns(Ties, match=r"^98% of 100 points have their two nearest .* as on a lattice"):
-        found = find_neighbours(line, 2)
+        result = find_neighbours(line, 2)
     find_neighbours(line, 1)  # knows of no second
-    find_neighbours(found.points, 2, found)  # said once
+    find_neighbours(result.points, 2, result)  # said once
     find_neighbours(rng.normal(size=(100, 1)), 2)
 
 
@@ -255,8 +257,8 @@ def test_jax_without_double_precision_says_nothing_and_misses_nothing(rng):
     points = np.unique(points, axis=0)
     expected = tree_distances(points.astype(float), 3)
     with jax.enable_x64(False):
-        found = find_neighbours(jnp.asarray(points), 3).distances
+        result = find_neighbours(jnp.asarray(points), 3).distances
         slope = correlation(jnp.asarray(points), 2, 5)
-    assert found.dtype == slope.dtype == np.float32
-    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e2 * np.finfo("f").eps)
+    assert result.dtype == slope.dtype == np.float32
+    np.testing.assert_allclose(np.asarray(result), expected, rtol=1e2 * np.finfo("f").eps)
     np.testing.assert_allclose(slope, correlation(points, 2, 5), rtol=1e-6)

@@ -44,41 +44,43 @@ def neighbourhood(points, i, k):
 @pytest.mark.parametrize("asarray", [np.asarray, torch.asarray, array_api_strict.asarray])
 def test_pointwise_is_the_estimator_of_each_neighbourhood(asarray, rng):
     points = rng.normal(size=(40, 3))
-    found = np.asarray(pointwise(lambda x: levina_bickel(x, 4), asarray(points), 12, at=[0, 7, 39]))
+    result = np.asarray(
+        pointwise(lambda x: levina_bickel(x, 4), asarray(points), 12, at=[0, 7, 39])
+    )
     expected = [levina_bickel(neighbourhood(points, i, 12), k=4) for i in (0, 7, 39)]
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
 def test_pointwise_tells_a_line_from_a_square_and_is_nan_where_nothing_can_be_said(rng):
     line, square = np.pad(rng.uniform(size=(200, 1)), [(0, 0), (0, 1)]), rng.uniform(size=(200, 2))
-    found = pointwise(participation_ratio, np.concatenate([line, square + 5]), 20)
-    np.testing.assert_allclose(found[:200], 1, rtol=1e-12)
-    assert np.all(found[200:] > 1.05)
+    result = pointwise(participation_ratio, np.concatenate([line, square + 5]), 20)
+    np.testing.assert_allclose(result[:200], 1, rtol=1e-12)
+    assert np.all(result[200:] > 1.05)
     assert np.all(np.isnan(pointwise(levina_bickel, square, 5, at=range(3))))
 
 
 def test_pointwise_hands_options_on(rng):
     points = rng.normal(size=(30, 2))
-    found = pointwise(twonn, points, 20, at=[4], fit="regression")
+    result = pointwise(twonn, points, 20, at=[4], fit="regression")
     expected = twonn(neighbourhood(points, 4, 20), fit="regression")
-    np.testing.assert_allclose(found, [expected], rtol=1e-12)
+    np.testing.assert_allclose(result, [expected], rtol=1e-12)
 
 
 def test_a_profile_is_the_estimator_on_disjoint_parts(rng):
     points = rng.normal(size=(100, 3))
     order = np.random.default_rng(3).permutation(100)
-    found = scale_profile(twonn, points, (1, 3, 9), rng=np.random.default_rng(3))
+    result = scale_profile(twonn, points, (1, 3, 9), rng=np.random.default_rng(3))
     for place, p in enumerate((1, 3, 9)):
-        parts = np.split(points[order[: p * (100 // p)]], p)
-        gaps = [np.linalg.norm(part[:, None] - part, axis=2) for part in parts]
+        blocks = np.split(points[order[: p * (100 // p)]], p)
+        gaps = [np.linalg.norm(block[:, None] - block, axis=2) for block in blocks]
         nearest = np.mean([np.mean(np.sort(gap, axis=1)[:, 1]) for gap in gaps])
-        np.testing.assert_allclose(found.scale[place], nearest, rtol=1e-10)
-        value = np.mean([twonn(part) for part in parts])
-        np.testing.assert_allclose(found.dimension.value[place], value, rtol=1e-12)
-    nine = np.std([twonn(part) for part in np.split(points[order[:99]], 9)], ddof=1) / 3
-    eight = np.std([twonn(part) for part in np.split(points[order[:96]], 8)], ddof=1) / 8**0.5
-    np.testing.assert_allclose(found.dimension.stderr, [eight, eight, nine], rtol=1e-12)
-    np.testing.assert_array_equal(found.dimension.dof, [7, 7, 8])
+        np.testing.assert_allclose(result.scale[place], nearest, rtol=1e-10)
+        value = np.mean([twonn(block) for block in blocks])
+        np.testing.assert_allclose(result.dimension.value[place], value, rtol=1e-12)
+    nine = np.std([twonn(block) for block in np.split(points[order[:99]], 9)], ddof=1) / 3
+    eight = np.std([twonn(block) for block in np.split(points[order[:96]], 8)], ddof=1) / 8**0.5
+    np.testing.assert_allclose(result.dimension.stderr, [eight, eight, nine], rtol=1e-12)
+    np.testing.assert_array_equal(result.dimension.dof, [7, 7, 8])
 
 
 def test_the_error_of_a_profile_is_the_spread_of_repeats(rng):
@@ -87,10 +89,10 @@ def test_the_error_of_a_profile_is_the_spread_of_repeats(rng):
     """
     r = 60
     runs = [scale_profile(twonn, torus(2, 256, rng), (1, 8), rng=rng).dimension for _ in range(r)]
-    spread = np.std([run.value for run in runs], axis=0, ddof=1)
+    covariance = np.std([run.value for run in runs], axis=0, ddof=1)
     claimed = np.sqrt(np.mean([run.stderr**2 for run in runs], axis=0))
     allowed = SURE * (1 / (2 * r) + 1 / (14 * r)) ** 0.5 + 0.1
-    np.testing.assert_array_less(np.abs(claimed / spread - 1), allowed)
+    np.testing.assert_array_less(np.abs(claimed / covariance - 1), allowed)
 
 
 def test_a_noisy_circle_is_a_plane_below_its_noise_and_a_line_above(rng):
@@ -146,15 +148,15 @@ def test_noise_is_seen_only_where_all_finer_scales_lie_higher():
 @pytest.mark.parametrize("width", [3, 12])
 def test_a_ratio_at_a_scale_is_the_mean_over_neighbourhoods(method, width, rng):
     points = rng.normal(size=(50, width)) * np.linspace(1, 0.3, width)
-    found = scale_participation_ratio(points, (4, 9), method=method)
+    result = scale_participation_ratio(points, (4, 9), method=method)
     for place, k in enumerate((4, 9)):
         balls = [neighbourhood(points, i, k) for i in range(50)]
         ratios = np.asarray([participation_ratio(ball, method=method) for ball in balls])
-        np.testing.assert_allclose(found.dimension.value[place], ratios.mean(), rtol=1e-10)
+        np.testing.assert_allclose(result.dimension.value[place], ratios.mean(), rtol=1e-10)
         error = ratios.std(ddof=1) * ((k + 1) / 50) ** 0.5
-        np.testing.assert_allclose(found.dimension.stderr[place], error, rtol=1e-10)
+        np.testing.assert_allclose(result.dimension.stderr[place], error, rtol=1e-10)
         reach = np.mean([np.linalg.norm(ball[-1] - ball[0]) for ball in balls])
-        np.testing.assert_allclose(found.scale[place], reach, rtol=1e-10)
+        np.testing.assert_allclose(result.scale[place], reach, rtol=1e-10)
 
 
 def test_debiased_ratios_of_a_flat_ball_hold_its_dimension_and_naive_ones_fall_short(rng):
@@ -173,33 +175,33 @@ def test_profiles_are_of_the_library_of_the_points(asarray, rng):
         lambda x: scale_profile(twonn, x, (1, 4), rng=np.random.default_rng(0)),
         lambda x: scale_participation_ratio(x, (8, 16)),
     ):
-        found, expected = of(asarray(points)), of(points)
-        for mine, own in zip(
-            (found.scale, found.dimension.value, found.dimension.stderr),
+        result, expected = of(asarray(points)), of(points)
+        for mine, separate in zip(
+            (result.scale, result.dimension.value, result.dimension.stderr),
             (expected.scale, expected.dimension.value, expected.dimension.stderr),
             strict=True,
         ):
             assert type(mine) is type(asarray(points))
-            np.testing.assert_allclose(np.asarray(mine), own, rtol=1e-10)
+            np.testing.assert_allclose(np.asarray(mine), separate, rtol=1e-10)
 
 
 @pytest.mark.parametrize(("m", "width"), [(3, 5), (5, 3)])
 @pytest.mark.parametrize("asarray", [np.asarray, torch.asarray, array_api_strict.asarray])
 def test_a_jacobian_has_the_ratio_of_its_squared_singular_values(asarray, m, width, rng):
-    made = 1e-90 * rng.normal(size=(7, m, width))
-    s = np.linalg.svd(1e90 * made, compute_uv=False) ** 2
-    found = np.asarray(jacobian_dimension(asarray(made)))
-    np.testing.assert_allclose(found, s.sum(1) ** 2 / (s**2).sum(1), rtol=1e-11)
+    generated = 1e-90 * rng.normal(size=(7, m, width))
+    s = np.linalg.svd(1e90 * generated, compute_uv=False) ** 2
+    result = np.asarray(jacobian_dimension(asarray(generated)))
+    np.testing.assert_allclose(result, s.sum(1) ** 2 / (s**2).sum(1), rtol=1e-11)
     assert np.isnan(jacobian_dimension(np.zeros((1, 2, 2)))[0])
 
 
 def test_a_map_is_differentiated_at_each_point(rng):
     """x -> (a.x) x has the Jacobian (a.x) + x a^T."""
     points, a = rng.normal(size=SMALL), rng.normal(size=4)
-    found = jacobians(lambda x: x * (jnp.asarray(a) * x).sum(), jnp.asarray(points))
+    result = jacobians(lambda x: x * (jnp.asarray(a) * x).sum(), jnp.asarray(points))
     expected = [np.eye(4) * (x @ a) + np.outer(x, a) for x in points]
-    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12)
-    dimension = np.asarray(jacobian_dimension(found))
+    np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-12)
+    dimension = np.asarray(jacobian_dimension(result))
     np.testing.assert_allclose(dimension, jacobian_dimension(np.asarray(expected)), rtol=1e-10)
 
 

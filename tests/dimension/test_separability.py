@@ -21,26 +21,26 @@ def white(points, condition):
 def test_separability_is_counted_over_all_ordered_pairs(shape, rng):
     points = rng.normal(size=shape) * np.geomspace(1, 0.1, shape[1])
     x = white(points, 10)
-    n, parts = len(x), []
+    n, blocks = len(x), []
     for alpha in ALPHAS:
-        close = sum(x[i] @ x[j] >= alpha for i in range(n) for j in range(n) if i != j)
-        parts.append(close / n / (n - 1))
-    top = max(alpha for alpha, part in zip(ALPHAS, parts, strict=True) if part > 0)
-    alpha, part = min(
-        ((a, p) for a, p in zip(ALPHAS, parts, strict=True) if p > 0),
+        nearby = sum(x[i] @ x[j] >= alpha for i in range(n) for j in range(n) if i != j)
+        blocks.append(nearby / n / (n - 1))
+    top = max(alpha for alpha, block in zip(ALPHAS, blocks, strict=True) if block > 0)
+    alpha, block = min(
+        ((a, p) for a, p in zip(ALPHAS, blocks, strict=True) if p > 0),
         key=lambda pair: abs(pair[0] - 0.9 * top),
     )
     d = fisher_separability(points)
     law = (1 - alpha**2) ** ((d - 1) / 2) / (alpha * np.sqrt(2 * np.pi * d))
-    np.testing.assert_allclose(law, part, rtol=1e-9)
+    np.testing.assert_allclose(law, block, rtol=1e-9)
 
 
 @pytest.mark.parametrize("d", [2, 3, 6])
 def test_a_gaussian_of_unequal_variances_has_its_dimension(d, rng):
     """The law is asymptotic: at d = 2 it is 2% off."""
     points = [rng.normal(size=(500, d)) * np.linspace(1, 2, d) for _ in range(15)]
-    found = mean(np.asarray([fisher_separability(each) for each in points]))
-    assert abs(found.value - d) < SURE * found.stderr + 0.02 * d
+    result = mean(np.asarray([fisher_separability(values) for values in points]))
+    assert abs(result.value - d) < SURE * result.stderr + 0.02 * d
 
 
 def test_components_of_little_variance_are_left_out(rng):

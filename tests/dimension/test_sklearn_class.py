@@ -67,18 +67,18 @@ def test_a_point_has_the_dimension_of_the_fitted_points_nearest_to_it(rng):
     block = rng.uniform(size=(200, 3)) + 5
     fitted = IntrinsicDimension("twonn", n_neighbors=30).fit(np.concatenate([line, block]))
     asked = np.asarray([[0.5, 0.0, 0.0], [5.5, 5.5, 5.5]])
-    for place, found in zip(asked, fitted.transform(asked)[:, 0], strict=True):
-        part = line if place[0] < 1 else block
-        near = part[np.argsort(np.linalg.norm(part - place, axis=1))[:30]]
+    for place, result in zip(asked, fitted.transform(asked)[:, 0], strict=True):
+        piece = line if place[0] < 1 else block
+        near = piece[np.argsort(np.linalg.norm(piece - place, axis=1))[:30]]
         first, second = tree_distances(near, 2).T
-        assert_allclose(found, (len(near) - 1) / np.log(second / first).sum())
+        assert_allclose(result, (len(near) - 1) / np.log(second / first).sum())
 
 
 def test_pointwise_dimensions_of_a_torus_are_its_own_on_average(rng):
     """Edges of a neighbourhood of 50 cost levina_bickel about a tenth: see `pointwise`."""
     fitted = IntrinsicDimension("twonn").fit(torus(2, 400, rng))
-    found = mean(fitted.transform(torus(2, 200, rng))[:, 0])
-    assert abs(found.value - 2) < SURE * found.stderr + 0.1 * 2
+    result = mean(fitted.transform(torus(2, 200, rng))[:, 0])
+    assert abs(result.value - 2) < SURE * result.stderr + 0.1 * 2
 
 
 def test_points_that_repeat_are_merged_and_said(rng):

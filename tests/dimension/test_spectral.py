@@ -31,9 +31,9 @@ def truth(covariance):
 
 @pytest.mark.parametrize("n", [4, 5])
 def test_trace_moments_average_to_the_truth_over_all_samples_of_a_law(n):
-    found = [trace_moments(sample) for sample in every_sample(STATES, n)]
+    result = [trace_moments(sample) for sample in every_sample(STATES, n)]
     expected = truth(np.cov(STATES.T, bias=True))
-    np.testing.assert_allclose(np.mean(found, axis=0), expected, rtol=1e-12)
+    np.testing.assert_allclose(np.mean(result, axis=0), expected, rtol=1e-12)
 
 
 def test_sampled_columns_average_to_the_truth_over_all_samples_of_rows_and_columns():
@@ -41,62 +41,62 @@ def test_sampled_columns_average_to_the_truth_over_all_samples_of_rows_and_colum
     population = np.asarray([[1.0, -2.0, 3.0], [0.0, 5.0, 1.0]])
     rows, columns = product(range(2), repeat=4), list(product(range(3), repeat=3))
     samples = [population[np.ix_(r, c)] for r in rows for c in columns]
-    found = [trace_moments(sample, columns="sampled") for sample in samples]
+    result = [trace_moments(sample, columns="sampled") for sample in samples]
     covariance = np.cov(population.T, bias=True)
     expected = [np.mean(np.diag(covariance)) ** 2, np.mean(covariance**2)]
-    np.testing.assert_allclose(np.mean(found, axis=0), expected, rtol=1e-12)
+    np.testing.assert_allclose(np.mean(result, axis=0), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("columns", ["all", "sampled"])
 def test_noise_of_known_variance_is_subtracted_without_bias(columns):
     """Four states in which signal and the noise of either coordinate are uncorrelated."""
-    signal, one, two = SIGNS
-    noisy = np.stack([signal + 0.5 * one, 3 * signal + 0.5 * two], axis=1)
-    found = [trace_moments(s, noise=0.25, columns=columns) for s in every_sample(noisy, 4)]
-    np.testing.assert_allclose(np.mean(found, axis=0), SIGNAL[columns], rtol=1e-11)
+    signal, first, two = SIGNS
+    noisy = np.stack([signal + 0.5 * first, 3 * signal + 0.5 * two], axis=1)
+    result = [trace_moments(s, noise=0.25, columns=columns) for s in every_sample(noisy, 4)]
+    np.testing.assert_allclose(np.mean(result, axis=0), SIGNAL[columns], rtol=1e-11)
 
 
 @pytest.mark.parametrize("columns", ["all", "sampled"])
 def test_noise_that_differs_between_trials_averages_out(columns):
     """Noise larger than the signal, correlated between coordinates, and unlike in the trials."""
-    signal, one, two = SIGNS
-    first = np.stack([signal + 9 * one, 3 * signal - 4 * one], axis=1)
+    signal, single, two = SIGNS
+    first = np.stack([signal + 9 * single, 3 * signal - 4 * single], axis=1)
     second = np.stack([signal + two, 3 * signal + 5 * two], axis=1)
     samples = zip(every_sample(first, 4), every_sample(second, 4), strict=True)
-    found = [trace_moments(x, y, columns=columns) for x, y in samples]
-    np.testing.assert_allclose(np.mean(found, axis=0), SIGNAL[columns], rtol=1e-10)
+    result = [trace_moments(x, y, columns=columns) for x, y in samples]
+    np.testing.assert_allclose(np.mean(result, axis=0), SIGNAL[columns], rtol=1e-10)
 
 
 @pytest.mark.parametrize("width", [3, 9])
 def test_trace_moments_are_their_averages_over_distinct_rows(width, rng):
     x = rng.normal(size=(6, width))
-    square, spread = [], []
+    square, covariance = [], []
     for i, j, k, m in permutations(range(6), 4):
-        one, two = x[i] - x[j], x[k] - x[m]
-        square.append((one @ one) * (two @ two) / 4)
-        spread.append((one @ two) ** 2 / 4)
-    np.testing.assert_allclose(trace_moments(x), [np.mean(square), np.mean(spread)], rtol=1e-11)
+        first, two = x[i] - x[j], x[k] - x[m]
+        square.append((first @ first) * (two @ two) / 4)
+        covariance.append((first @ two) ** 2 / 4)
+    np.testing.assert_allclose(trace_moments(x), [np.mean(square), np.mean(covariance)], rtol=1e-11)
 
 
 @pytest.mark.parametrize("width", [3, 9])
 def test_a_repeat_is_its_averages_over_distinct_rows_and_columns(width, rng):
     x, y = rng.normal(size=(2, 5, width)) + 3
-    square, spread = [], []
+    square, covariance = [], []
     for i, j, k, m in permutations(range(5), 4):
         for a, b in permutations(range(width), 2):
             dx, dy, ex, ey = x[i] - x[j], y[i] - y[j], x[k] - x[m], y[k] - y[m]
             square.append(dx[a] * dy[a] * ex[b] * ey[b] / 4)
-            spread.append(dx[a] * ex[a] * dy[b] * ey[b] / 4)
-    found = trace_moments(x, y, columns="sampled")
-    np.testing.assert_allclose(found, [np.mean(square), np.mean(spread)], rtol=1e-10)
+            covariance.append(dx[a] * ex[a] * dy[b] * ey[b] / 4)
+    result = trace_moments(x, y, columns="sampled")
+    np.testing.assert_allclose(result, [np.mean(square), np.mean(covariance)], rtol=1e-10)
 
 
 def test_gaussian_moments_are_right_for_normal_rows_of_unequal_variances(rng):
     scales = np.asarray([3.0, 2.0, 1.0, 0.5])
-    found = [
+    result = [
         trace_moments(rng.normal(size=(6, 4)) * scales, method="gaussian") for _ in range(9999)
     ]
-    repeats = mean(np.asarray(found))
+    repeats = mean(np.asarray(result))
     assert np.all(abs(repeats.z(np.asarray(truth(np.diag(scales**2))))) < SURE)
 
 
@@ -113,8 +113,8 @@ def test_gaussian_moments_solve_their_two_equations(rng):
 def test_the_ratio_is_that_of_the_moments(method, columns, rng):
     points = rng.normal(size=(30, 5)) * [5, 3, 1, 1, 1] @ np.linalg.qr(rng.normal(size=(5, 5)))[0]
     a, b = trace_moments(points, method=method, columns=columns, noise=0.1)
-    found = participation_ratio(points, method=method, columns=columns, noise=0.1)
-    np.testing.assert_allclose(found, a / b, rtol=1e-11)
+    result = participation_ratio(points, method=method, columns=columns, noise=0.1)
+    np.testing.assert_allclose(result, a / b, rtol=1e-11)
 
 
 def test_sampled_rows_and_columns_of_a_large_matrix_have_its_participation_ratio(rng):
@@ -126,11 +126,11 @@ def test_sampled_rows_and_columns_of_a_large_matrix_have_its_participation_ratio
     loadings = rng.normal(size=(5, 1000))
     weights = np.linalg.eigvalsh(loadings @ loadings.T / 1000)
     expected = weights.sum() ** 2 / (weights**2).sum()
-    found = []
+    result = []
     for _ in range(300):
         points = rng.normal(size=(40, 5)) @ loadings[:, rng.integers(0, 1000, 30)]
-        found.append(trace_moments(points, columns="sampled"))
-    numerator, denominator = np.asarray(found).T
+        result.append(trace_moments(points, columns="sampled"))
+    numerator, denominator = np.asarray(result).T
     ratio = numerator.mean() / denominator.mean()
     linear = mean(numerator - ratio * denominator).stderr / denominator.mean()
     assert abs(ratio - expected) < SURE * linear
@@ -139,9 +139,9 @@ def test_sampled_rows_and_columns_of_a_large_matrix_have_its_participation_ratio
 
 def test_estimates_that_are_not_positive_give_no_ratio(rng):
     """Products over distinct columns of white noise have mean zero and either sign."""
-    clouds, how = rng.normal(size=(30, 5, 4)), {"method": "unbiased", "columns": "sampled"}
-    positive = np.asarray([trace_moments(cloud, **how)[1] > 0 for cloud in clouds])
-    ratios = np.asarray([participation_ratio(cloud, **how) for cloud in clouds])
+    clouds, options = rng.normal(size=(30, 5, 4)), {"method": "unbiased", "columns": "sampled"}
+    positive = np.asarray([trace_moments(cloud, **options)[1] > 0 for cloud in clouds])
+    ratios = np.asarray([participation_ratio(cloud, **options) for cloud in clouds])
     np.testing.assert_array_equal(np.isfinite(ratios), positive)
     assert 0 < positive.sum() < 30
 
@@ -186,15 +186,15 @@ def test_spikes_above_the_edge_are_counted_and_noise_alone_hardly_ever(shape, rn
     assert rate.value > 0.05 - SURE * (0.05 * 0.95 / 200) ** 0.5
     for _ in range(10):
         signal = 6 * rng.normal(size=(n, 3)) @ axes
-        found = pca(signal + rng.normal(size=shape), level="marchenko-pastur")
-        assert 3 <= found <= 4
+        result = pca(signal + rng.normal(size=shape), level="marchenko-pastur")
+        assert 3 <= result <= 4
 
 
 def test_the_noise_of_the_edge_needs_no_scale_and_no_unused_axes(rng):
     points = rng.normal(size=(100, 20)) + 5 * rng.normal(size=(100, 2)) @ rng.normal(size=(2, 20))
-    found = pca(points, level="marchenko-pastur")
+    result = pca(points, level="marchenko-pastur")
     wider = np.pad(7e-3 * points, [(0, 0), (0, 30)])
-    assert pca(wider, level="marchenko-pastur") == found == 2
+    assert pca(wider, level="marchenko-pastur") == result == 2
 
 
 def test_parallel_analysis_counts_factors_and_finds_one_in_noise_once_in_20(rng):
@@ -207,21 +207,21 @@ def test_parallel_analysis_counts_factors_and_finds_one_in_noise_once_in_20(rng)
 
 def local_by_hand(points, k, rule):
     """Each point's dimension, from its distances sorted and numpy's own covariance."""
-    found = []
+    result = []
     for x in points:
         order = np.argsort(np.linalg.norm(points - x, axis=1))
         radius = np.linalg.norm(points[order[k]] - x)
         h = np.linalg.eigvalsh(np.cov(points[order[1:k]].T))[::-1] / radius**2
-        found.append(rule(h[: k - 2], k - 2))
-    return np.mean(found)
+        result.append(rule(h[: k - 2], k - 2))
+    return np.mean(result)
 
 
 def curved(h, m):  # noqa: ARG001
     cost = []
     for d in range(1, len(h) + 1):
-        rest = sum(h[d:])
-        lifted = h[:d] + (3 * d + 4) / (d * (d + 4)) * rest
-        cost.append(np.linalg.norm(lifted - 1 / (d + 2)) + 2 * rest)
+        stationary = sum(h[d:])
+        lifted = h[:d] + (3 * d + 4) / (d * (d + 4)) * stationary
+        cost.append(np.linalg.norm(lifted - 1 / (d + 2)) + 2 * stationary)
     return 1 + np.argmin(cost)
 
 
@@ -247,11 +247,11 @@ def test_local_pca_is_its_formula_at_each_point(rule, witness, k, width, rng):
 
 def test_blocks_of_neighbourhoods_change_nothing(rng, monkeypatch):
     points = rng.normal(size=SMALL)
-    whole = local_pca(points, 8), participation_ratio(points, method="unbiased")
+    total = local_pca(points, 8), participation_ratio(points, method="unbiased")
     for module in ("_pca", "_spectral"):
         monkeypatch.setattr(f"sgdnoise.dimension.{module}.TILE", 1000 if module == "_pca" else 8)
-    parts = local_pca(points, 8), participation_ratio(points, method="unbiased")
-    np.testing.assert_allclose(parts, whole, rtol=1e-12)
+    blocks = local_pca(points, 8), participation_ratio(points, method="unbiased")
+    np.testing.assert_allclose(blocks, total, rtol=1e-12)
 
 
 @pytest.mark.parametrize("d", [1, 2])
@@ -287,15 +287,15 @@ LIBRARY_FORMS = {
 def test_every_library_agrees(name, asarray, rng):
     points = rng.normal(size=SMALL) * [4, 2, 1, 0.5]
     expected = LIBRARY_FORMS[name](points)
-    found = LIBRARY_FORMS[name](asarray(points))
-    np.testing.assert_allclose(float(found), expected, rtol=1e-10)
+    result = LIBRARY_FORMS[name](asarray(points))
+    np.testing.assert_allclose(float(result), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["repeat", "effective", "share", "local"])
 def test_jax_compiles_them_to_the_same(name, rng):
     points = rng.normal(size=SMALL) * [4, 2, 1, 0.5]
-    found = jax.jit(LIBRARY_FORMS[name])(points)
-    np.testing.assert_allclose(found, LIBRARY_FORMS[name](points), rtol=1e-10)
+    result = jax.jit(LIBRARY_FORMS[name])(points)
+    np.testing.assert_allclose(result, LIBRARY_FORMS[name](points), rtol=1e-10)
 
 
 X = np.random.default_rng(0).normal(size=SMALL)

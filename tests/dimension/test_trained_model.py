@@ -78,11 +78,11 @@ def test_coordinates_are_differences_of_dimensions_of_scales(rng):
     slopes, offsets = rng.choice([-1, 1], 12) * rng.uniform(0.5, 2, 12), rng.normal(size=12)
     logs = 2 + rng.uniform(-0.3, 0.3, 12)
     logs[10:] = logs[2]
-    seen = slopes * logs + offsets + [*np.zeros(10), 0.3, -0.2]
+    observed = slopes * logs + offsets + [*np.zeros(10), 0.3, -0.2]
     r2, r3, r5, r10, r20, r40, s10, p10, s20, p20 = logs[:10]  # in the order of a portrait
     ratios = [r2, r2 - r5, r3 - r5, r10 - r5, r20 - r10, r40 - r20]
     patches = [s10 - r5, s20 - s10, p20 - p10]
-    place = coordinates(straight(slopes, offsets), seen, 300)
+    place = coordinates(straight(slopes, offsets), observed, 300)
     np.testing.assert_allclose(place, [*ratios, *patches, 0.3, -0.5], rtol=1e-9)
 
 
@@ -107,8 +107,8 @@ def test_coordinates_are_kept_within_what_was_learned_from():
     ],
 )
 def test_where_a_curve_takes_a_value(curve, value, expected, sign):
-    found = inverse(np.arange(float(len(curve))), sign * np.asarray(curve, float), sign * value)
-    assert found == pytest.approx(expected, rel=1e-12)
+    result = inverse(np.arange(float(len(curve))), sign * np.asarray(curve, float), sign * value)
+    assert result == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_tree_is_walked_down_to_a_leaf_with_bounds_below_in_single_precision():
@@ -136,14 +136,14 @@ def test_matern_is_scikit_learns(rng):
 
 def test_what_is_told_is_the_mean_of_two_regressions_of_scikit_learn(rng):
     places, lengths = rng.normal(size=(80, 4)).astype("f").astype(float), np.asarray([1.0, 2, 3, 4])
-    rest = np.sin(places).sum(1)
-    known = fit(places, rest, lengths, 0.1)
+    stationary = np.sin(places).sum(1)
+    known = fit(places, stationary, lengths, 0.1)
     forest = ExtraTreesRegressor(N_TREES, min_samples_leaf=2, max_features=0.7, random_state=0)
     process = GaussianProcessRegressor(Matern(lengths, nu=1.5), optimizer=None, alpha=0.1)
     asked = rng.normal(size=(20, 4))
-    both = [method.fit(places, rest).predict(asked) for method in (forest, process)]
-    found = [predict(known, place) for place in asked]
-    np.testing.assert_allclose(found, np.mean(both, axis=0), rtol=1e-9)
+    both = [method.fit(places, stationary).predict(asked) for method in (forest, process)]
+    result = [predict(known, place) for place in asked]
+    np.testing.assert_allclose(result, np.mean(both, axis=0), rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["clean", "noisy"])
@@ -173,8 +173,8 @@ def test_an_unpacked_forest_has_the_nodes_of_its_trees(rng):
 @pytest.mark.parametrize("d", [1, 3, 10, 30])
 def test_balls_have_their_dimension(d, rng):
     """The regressions may add what they are off by on balls: 4% of d is allowed."""
-    found = mean(np.asarray([learned(ball(400, d, rng=rng).inputs) for _ in range(10)]))
-    assert abs(found.value - d) < SURE * found.stderr + 0.04 * d
+    result = mean(np.asarray([learned(ball(400, d, rng=rng).inputs) for _ in range(10)]))
+    assert abs(result.value - d) < SURE * result.stderr + 0.04 * d
 
 
 @pytest.mark.parametrize("d", [2, 5])
@@ -195,10 +195,10 @@ def test_noise_is_looked_below_where_it_is_said_to_be(rng):
 @pytest.mark.parametrize("noisy", [False, True])
 def test_the_estimate_is_the_value_with_the_error_of_its_groups(noisy, rng):
     points = rng.normal(size=(210, 4))
-    found = estimate(points, noisy=noisy)
+    result = estimate(points, noisy=noisy)
     expected = with_group_error(lambda part: learned(part, noisy=noisy), points, 5, splits=6)
-    np.testing.assert_allclose(found.value, expected.value, rtol=1e-9)
-    np.testing.assert_allclose(found.stderr, expected.stderr, rtol=1e-9)
+    np.testing.assert_allclose(result.value, expected.value, rtol=1e-9)
+    np.testing.assert_allclose(result.stderr, expected.stderr, rtol=1e-9)
 
 
 def test_fewer_points_than_its_groups_need_are_refused(rng):
@@ -238,7 +238,7 @@ def test_maps_have_as_many_dimensions_as_their_latents(form):
 
 
 def test_a_manifold_of_the_reference_is_the_same_each_time():
-    n, d, seen = of_manifold(3, False, 0)
+    n, d, observed = of_manifold(3, False, 0)
     again = of_manifold(3, False, 0)
     assert (n, d) == again[:2]
-    np.testing.assert_array_equal(seen, again[2])
+    np.testing.assert_array_equal(observed, again[2])

@@ -25,17 +25,17 @@ NETS = [
 ]
 
 
-def spread(rng):
+def random_covariance(rng):
     rows = rng.normal(size=(5, 3))
     return rows.T @ rows
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
 def test_the_stationary_covariance_solves_its_lyapunov_equation(rate, xp, rng):
-    c = spread(rng)
-    found = stationary_covariance(xp.asarray(HESSIAN), xp.asarray(c), rate)
+    c = random_covariance(rng)
+    result = stationary_covariance(xp.asarray(HESSIAN), xp.asarray(c), rate)
     expected = solve_discrete_lyapunov(np.eye(3) - rate * HESSIAN, rate**2 * c)
-    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-10)
+    np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("shift", [-1.5, 1.0])
@@ -47,7 +47,7 @@ def test_without_a_stable_bowl_there_is_no_stationary_law(shift):
 
 def test_label_noise_strength_is_half_the_spread_that_label_noise_makes(rng):
     """Noise label_noise^2 / batch H makes theta spread by S = 2 kappa I, to first order in rate."""
-    h, label_noise, batch, rate = spread(rng) + np.eye(3), 0.4, 3, 1e-6
+    h, label_noise, batch, rate = random_covariance(rng) + np.eye(3), 0.4, 3, 1e-6
     s = stationary_covariance(h, label_noise**2 / batch * h, rate)
     kappa = label_noise_strength(rate, label_noise, batch)
     np.testing.assert_allclose(s, 2 * kappa * np.eye(3), atol=1e-5 * kappa)
@@ -84,7 +84,7 @@ def slow_outputs(shape, theta, inputs):
 def test_a_two_layer_network_computes_what_it_says(net, xp):
     shape, theta, inputs, targets = net
     f = np.asarray(slow_outputs(shape, theta, inputs))
-    arrays = [xp.asarray(part) for part in (theta, inputs, targets)]
+    arrays = [xp.asarray(block) for block in (theta, inputs, targets)]
     assert shape.size == theta.size
     np.testing.assert_allclose(np.asarray(shape.outputs(*arrays[:2])), f, rtol=1e-12)
     expected = 0.5 * ((f - targets) ** 2).sum(1)
@@ -95,10 +95,10 @@ def test_traces_and_diagonal_are_those_of_dense_jacobians(net, xp):
     shape, theta, inputs, _ = net
     dense = jax.jit(jax.jacobian(lambda t: slow_outputs(shape, t, inputs)))
     j = np.asarray(dense(jnp.asarray(theta)))
-    given = xp.asarray(theta), xp.asarray(inputs)
-    np.testing.assert_allclose(np.asarray(shape.traces(*given)), (j**2).sum((1, 2)), rtol=1e-10)
+    arguments = xp.asarray(theta), xp.asarray(inputs)
+    np.testing.assert_allclose(np.asarray(shape.traces(*arguments)), (j**2).sum((1, 2)), rtol=1e-10)
     expected = (j**2).sum(1).mean(0)
-    np.testing.assert_allclose(np.asarray(shape.diagonal(*given)), expected, rtol=1e-10)
+    np.testing.assert_allclose(np.asarray(shape.diagonal(*arguments)), expected, rtol=1e-10)
 
 
 def test_label_noise_of_a_two_layer_network_is_that_of_the_operator(net):
@@ -107,11 +107,11 @@ def test_label_noise_of_a_two_layer_network_is_that_of_the_operator(net):
     c = noise.label_noise(problem, 3, 0.7).covariance(jnp.asarray(theta))
     diagonal, trace = c.diagonal(), float(c.trace())
     for asarray in (np.asarray, *LIBRARIES.values()):
-        arrays = [asarray(part) for part in (theta, inputs, targets)]
-        found = shape.label_noise_diagonal(*arrays, 3, 0.7)
-        np.testing.assert_allclose(np.asarray(found), diagonal, rtol=1e-10)
-        found = shape.label_noise_trace(*arrays, 3, 0.7)
-        np.testing.assert_allclose(float(found), trace, rtol=1e-10)
+        arrays = [asarray(block) for block in (theta, inputs, targets)]
+        result = shape.label_noise_diagonal(*arrays, 3, 0.7)
+        np.testing.assert_allclose(np.asarray(result), diagonal, rtol=1e-10)
+        result = shape.label_noise_trace(*arrays, 3, 0.7)
+        np.testing.assert_allclose(float(result), trace, rtol=1e-10)
 
 
 def test_closed_forms_of_deeper_networks_are_refused():

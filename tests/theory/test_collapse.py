@@ -122,11 +122,11 @@ def test_networks_collapse_where_the_exponent_is_negative(rate, batch, rng):
 
 
 def test_a_sampled_exponent_has_the_error_of_repeats(rng):
-    found = [lyapunov_exponent(-drawn(600, rng), 0.4, 2) for _ in range(400)]
-    value, error = np.asarray([(f.value, f.stderr) for f in found]).T
+    result = [lyapunov_exponent(-drawn(600, rng), 0.4, 2) for _ in range(400)]
+    value, error = np.asarray([(f.value, f.stderr) for f in result]).T
     assert abs(value.mean() - lyapunov_of_unit(SLOPE, NOISE, 0.4, 2)) < SURE * value.std() / 20
     assert abs(np.sqrt(np.mean(error**2)) / value.std(ddof=1) - 1) < SURE * (2 / 400) ** 0.5
-    assert found[0].dof == 299
+    assert result[0].dof == 299
 
 
 def test_blocks_of_one_direction_are_numbers(rng):
@@ -153,9 +153,9 @@ def whites(count, width, rng):
 @pytest.mark.parametrize("width", [2, 3, 6])
 def test_a_layer_is_repelled_from_zero_as_said(width, rng):
     """The next order is rate^2 smaller, and segments forget their start within a quarter."""
-    found = lyapunov_exponent(whites(40_000, width, rng), 0.1)
+    result = lyapunov_exponent(whites(40_000, width, rng), 0.1)
     exact = origin_exponent(width, 1.0, 0.1, 1)
-    assert abs(found.value - exact) < SURE * found.stderr + 0.1**4 * width**2
+    assert abs(result.value - exact) < SURE * result.stderr + 0.1**4 * width**2
     assert (width == 2) == (exact == 0)
 
 
@@ -209,15 +209,15 @@ def test_the_refined_exponent_is_the_derived_one(width):
 def test_the_imbalance_has_the_derived_law(width, strength):
     """The coded integrals against those of its derived form, with the derived spread about zero."""
     letters = {"c": strength, "d": width, "B": 4}
-    least = number(derived_imbalance.imbalance_spread(), D=0, **letters) / strength**2
+    smallest = number(derived_imbalance.imbalance_spread(), D=0, **letters) / strength**2
     law = derived_imbalance.imbalance_law().rhs.subs({derived_imbalance.n: width})
-    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.noise_floor, least))
-    cuts = [0, *(least**0.5 * np.asarray([0.3, 1, 3, 10, 30])).clip(max=0.9), 1]
-    whole, second = (
+    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.noise_floor, smallest))
+    cuts = [0, *(smallest**0.5 * np.asarray([0.3, 1, 3, 10, 30])).clip(max=0.9), 1]
+    total, second = (
         sum(quad(lambda x, k=k: x**k * p(x), *ends, epsrel=1e-11)[0] for ends in pairwise(cuts))
         for k in (0, 2)
     )
-    assert_allclose(stationary_squared_imbalance(width, strength, 4), second / whole, rtol=1e-7)
+    assert_allclose(stationary_squared_imbalance(width, strength, 4), second / total, rtol=1e-7)
 
 
 def test_the_law_of_the_imbalance_stands_still_under_the_derived_moves():
@@ -225,18 +225,18 @@ def test_the_law_of_the_imbalance_stands_still_under_the_derived_moves():
 
     In the mean over it a step leaves D^2 as it is: 2 E D drift + E spread = 0.
     """
-    width, c, least = 5, 0.3, 0.3**2 * 4 * (1 + 6 / 4)
+    width, c, smallest = 5, 0.3, 0.3**2 * 4 * (1 + 6 / 4)
     letters = {"c": c, "d": width, "B": 4}
-    drift, spread = (
+    drift, covariance = (
         sp.lambdify(derived_imbalance.imbalance, e.rhs.subs({s: letters[str(s)] for s in names}))
         for e in (derived_imbalance.imbalance_drift(), derived_imbalance.imbalance_spread())
         for names in [e.rhs.free_symbols - {derived_imbalance.imbalance}]
     )
     law = derived_imbalance.imbalance_law().rhs.subs(derived_imbalance.n, width)
-    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.noise_floor, least))
-    flows = quad(lambda x: (2 * x * drift(x) + spread(x)) * p(x), 0, 1)[0]
-    edge = spread(1.0) * p(1.0)  # what the law, of leading order, lets through at D = 1
-    assert abs(flows - edge) < 1e-8 * quad(lambda x: spread(x) * p(x), 0, 1)[0]
+    p = sp.lambdify(derived_imbalance.imbalance, law.subs(derived_imbalance.noise_floor, smallest))
+    flows = quad(lambda x: (2 * x * drift(x) + covariance(x)) * p(x), 0, 1)[0]
+    edge = covariance(1.0) * p(1.0)  # what the law, of leading order, lets through at D = 1
+    assert abs(flows - edge) < 1e-8 * quad(lambda x: covariance(x) * p(x), 0, 1)[0]
 
 
 def kicked(first, second, c, batch, rng):
@@ -246,14 +246,14 @@ def kicked(first, second, c, batch, rng):
     kick = c * np.einsum("cbo,cbi->coi", eps, x) / batch**0.5
     into = first + np.einsum("coi,co->ci", kick, second)
     out = second + np.einsum("coi,ci->co", kick, first)
-    whole = np.sum(first**2 + second**2, axis=1)
-    return into, out, 2 * np.einsum("co,coi,ci->c", second, kick, first) / whole
+    total = np.sum(first**2 + second**2, axis=1)
+    return into, out, 2 * np.einsum("co,coi,ci->c", second, kick, first) / total
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_layers_grow_by_the_refined_exponent(width, rng):
     """Products of steps at kicks of 0.1, of which 2 c^4 is allowed; the linear part has no mean."""
-    c, batch, count, grown, seen = 0.1, 4, 500, 0, 0
+    c, batch, count, grown, observed = 0.1, 4, 500, 0, 0
     first, second = np.zeros((2, count, width))
     first[:, 0] = second[:, 0] = 0.5**0.5
     for at in range(700):
@@ -261,12 +261,12 @@ def test_layers_grow_by_the_refined_exponent(width, rng):
         size = np.sum(first**2 + second**2, axis=1) ** 0.5
         first, second = first / size[:, None], second / size[:, None]
         if at >= 300:
-            grown, seen = grown + np.log(size) - linear, seen + 1
-    found, exact = mean(grown / seen), lyapunov_of_layer(width, c, batch)
-    assert abs(found.value - exact) < SURE * found.stderr + 2 * c**4
+            grown, observed = grown + np.log(size) - linear, observed + 1
+    result, exact = mean(grown / observed), lyapunov_of_layer(width, c, batch)
+    assert abs(result.value - exact) < SURE * result.stderr + 2 * c**4
     base = origin_exponent(width, 1.0, c * batch**0.5, batch)
     if width > 1:
-        assert found.value - base > SURE * found.stderr  # what a finite rate adds is seen
+        assert result.value - base > SURE * result.stderr  # what a finite rate adds is seen
 
 
 def test_one_step_decays_the_difference_and_moves_the_imbalance_as_derived(rng):
@@ -275,17 +275,17 @@ def test_one_step_decays_the_difference_and_moves_the_imbalance_as_derived(rng):
     into, out = np.zeros((2, count, 3))
     into[:, 0], out[:, 0] = 0.8**0.5, 0.2**0.5
     first, second, _ = kicked(into, out, c, batch, rng)
-    gap, whole = (np.sum(first**2 + sign * second**2, axis=1) for sign in (-1, 1))
+    gap, total = (np.sum(first**2 + sign * second**2, axis=1) for sign in (-1, 1))
     letters = {"eta": c * batch**0.5, "sigma": 1.0, "B": batch, "d": 3}
     decay = mean(gap / 0.6)
     assert abs(decay.z(number(derived.balance_decay(), **letters))) < SURE
     assert decay.stderr < 0.1 * c**2
-    moved, letters = gap / whole - 0.6, {"c": c, "d": 3, "B": batch, "D": 0.6}
+    moved, letters = gap / total - 0.6, {"c": c, "d": 3, "B": batch, "D": 0.6}
     drift = number(derived_imbalance.imbalance_drift(), **letters)
-    spread = number(derived_imbalance.imbalance_spread(), **letters)
-    found, scatter = mean(moved), mean(moved**2)
-    assert abs(found.value - drift) < SURE * found.stderr + 20 * c**4
-    assert abs(scatter.value - spread) < SURE * scatter.stderr + 20 * c**4
+    covariance = number(derived_imbalance.imbalance_spread(), **letters)
+    result, scatter = mean(moved), mean(moved**2)
+    assert abs(result.value - drift) < SURE * result.stderr + 20 * c**4
+    assert abs(scatter.value - covariance) < SURE * scatter.stderr + 20 * c**4
 
 
 def test_balanced_weights_scatter_as_derived(rng):
@@ -294,10 +294,10 @@ def test_balanced_weights_scatter_as_derived(rng):
     first, second = np.zeros((2, count, 3))
     first[:, 0] = second[:, 0] = 0.5**0.5
     first, second, _ = kicked(first, second, c, batch, rng)
-    one, two = np.sum(first**2, axis=1), np.sum(second**2, axis=1)
-    spread = number(derived_imbalance.imbalance_spread(), c=c, d=3, B=batch, D=0)
-    found = mean(((one - two) / (one + two)) ** 2 / spread)
-    assert abs(found.value - 1) < SURE * found.stderr + 40 * c**2
+    single, two = np.sum(first**2, axis=1), np.sum(second**2, axis=1)
+    covariance = number(derived_imbalance.imbalance_spread(), c=c, d=3, B=batch, D=0)
+    result = mean(((single - two) / (single + two)) ** 2 / covariance)
+    assert abs(result.value - 1) < SURE * result.stderr + 40 * c**2
 
 
 def test_imbalance_vanishes_for_one_input_and_falls_as_the_rate_allows():

@@ -62,8 +62,8 @@ def test_a_passage_is_its_double_integral():
         epsabs=0,
         epsrel=1e-9,
     )
-    found = passage_time(double_well, temperature, -1.0, 1.0, low)
-    assert abs(found - expected) < error + 1e-8 * expected
+    result = passage_time(double_well, temperature, -1.0, 1.0, low)
+    assert abs(result - expected) < error + 1e-8 * expected
 
 
 @pytest.mark.parametrize("diffusion", [0.1, loud])
@@ -79,8 +79,8 @@ def test_a_passage_solves_the_backward_equation(diffusion):
         slopes, ends, [0.0, 0.0], "DOP853", rtol=1e-12, atol=1e-14, dense_output=True
     )
     for start in (-1.8, -1.0, 0.3):
-        found = passage_time(double_well, diffusion, start, 0.8, -1.8)
-        assert_allclose(found, solved.sol(start)[0] - solved.sol(0.8)[0], rtol=1e-8)
+        result = passage_time(double_well, diffusion, start, 0.8, -1.8)
+        assert_allclose(result, solved.sol(start)[0] - solved.sol(0.8)[0], rtol=1e-8)
 
 
 def hops(x, noise, slope):
@@ -106,22 +106,22 @@ def test_a_chain_of_small_hops_takes_as_long():
 
 @given(length=floats(0.01, 100), temperature=floats(1e-3, 1e3))
 def test_free_motion_takes_the_square_of_the_way(length, temperature):
-    found = passage_time(lambda x: 0 * x, temperature, 0.0, length, 0.0)
-    assert_allclose(found, length**2 / (2 * temperature), rtol=1e-9)
+    result = passage_time(lambda x: 0 * x, temperature, 0.0, length, 0.0)
+    assert_allclose(result, length**2 / (2 * temperature), rtol=1e-9)
 
 
 @given(scale=floats(0.1, 10), speed=floats(0.1, 10))
 def test_times_scale_with_length_and_speed(scale, speed):
     """x times s makes U' and D s and s^2 times what they were; both times v are v times as fast."""
     plain = passage_time(double_well, loud, -1.0, 1.0, -2.0)
-    found = passage_time(
+    result = passage_time(
         lambda x: speed * scale * double_well(x / scale),
         lambda x: speed * scale**2 * loud(x / scale),
         -scale,
         scale,
         -2 * scale,
     )
-    assert_allclose(found * speed, plain, rtol=1e-7)
+    assert_allclose(result * speed, plain, rtol=1e-7)
 
 
 def test_downhill_takes_the_time_of_the_slope():
@@ -157,9 +157,11 @@ NOISES = (0.05, 0.025, 0.0125, 0.00625)
 
 def test_passages_tend_to_kramers_time():
     """To the next minimum; to the top it takes half as long."""
-    for end, share in ((1.0, 1.0), (0.0, 0.5)):
+    for end, fraction in ((1.0, 1.0), (0.0, 0.5)):
         ratios = [
-            passage_time(double_well, t, -1.0, end, -3.0) / kramers_time(0.25, t, 2.0, -1.0) / share
+            passage_time(double_well, t, -1.0, end, -3.0)
+            / kramers_time(0.25, t, 2.0, -1.0)
+            / fraction
             for t in NOISES
         ]
         assert tends_to_one(ratios)
@@ -220,16 +222,16 @@ def saddle(rng, p):
 
 def test_in_many_dimensions_determinants_count(xp, rng):
     bottom, top, low, high = saddle(rng, 4)
-    found = eyring_kramers_time(0.6, 0.1, xp.asarray(bottom), xp.asarray(top))
+    result = eyring_kramers_time(0.6, 0.1, xp.asarray(bottom), xp.asarray(top))
     expected = 2 * np.pi / -high[0] * (-np.prod(high) / np.prod(low)) ** 0.5 * np.exp(6)
-    assert_allclose(found, expected, rtol=1e-10)
+    assert_allclose(result, expected, rtol=1e-10)
 
 
 def test_one_dimension_is_kramers_and_a_spectator_changes_nothing():
     plain = kramers_time(0.6, 0.1, 2.0, -1.0)
-    one = eyring_kramers_time(0.6, 0.1, np.asarray([[2.0]]), np.asarray([[-1.0]]))
+    first = eyring_kramers_time(0.6, 0.1, np.asarray([[2.0]]), np.asarray([[-1.0]]))
     two = eyring_kramers_time(0.6, 0.1, np.diag([2.0, 0.3]), np.diag([-1.0, 0.3]))
-    assert_allclose([one, two], plain, rtol=1e-12)
+    assert_allclose([first, two], plain, rtol=1e-12)
 
 
 # --- steps of time ---
@@ -281,13 +283,13 @@ def test_simulated_walks_escape_when_predicted(rng):
     def step(x):
         return x - dt * double_well(x) + kick * rng.normal(size=len(x))
 
-    found = mean(simulated(step, -1.0, (-9.0, 0.0), dt, 1500, 20_000))
-    one, half = (
+    result = mean(simulated(step, -1.0, (-9.0, 0.0), dt, 1500, 20_000))
+    first, half = (
         discrete_passage_time(double_well, temperature, -1.0, 0.0, -3.0, d) for d in (dt, dt / 2)
     )
     exact = walk_time(double_well, temperature, -1.0, 0.0, -3.0, dt)
-    assert abs(found.z(exact)) < SURE
-    assert abs(one - exact) < 2 * abs(one - half)
+    assert abs(result.z(exact)) < SURE
+    assert abs(first - exact) < 2 * abs(first - half)
 
 
 def test_the_shift_is_the_mean_leap_of_a_walk(rng):
@@ -299,8 +301,8 @@ def test_the_shift_is_the_mean_leap_of_a_walk(rng):
         x = x[~up] + rng.normal(size=(~up).sum())
     h = np.concatenate(highs)
     ratio = np.mean(h**2) / (2 * np.mean(h))
-    parts = (h**2 - 2 * ratio * h) / (2 * np.mean(h))
-    error = parts.std() / len(h) ** 0.5
+    blocks = (h**2 - 2 * ratio * h) / (2 * np.mean(h))
+    error = blocks.std() / len(h) ** 0.5
     lost = len(x) / 40_000  # still below zero, whose leap is a large one's
     assert abs(discrete_shift(0.5, 1.0) - ratio) < SURE * error + lost
 
@@ -353,9 +355,9 @@ def test_simulated_jumps_escape_when_predicted(rng):
         def step(x):
             return x * (1 - dt) + strength * dt ** (1 / alpha) * stable(alpha, len(x), rng)
 
-        found = mean(simulated(step, 0.0, (-1.0, 2.0), dt, 1500, 100_000))
+        result = mean(simulated(step, 0.0, (-1.0, 2.0), dt, 1500, 100_000))
         predicted = stable_exit_time(alpha, strength, 1.0, 2.0)
-        return found.value / predicted - 1, found.stderr / predicted
+        return result.value / predicted - 1, result.stderr / predicted
 
     (far, far_error), (near, error) = off(0.2), off(0.1)
     assert abs(near) < SURE * error + abs(far) + SURE * far_error
@@ -363,10 +365,10 @@ def test_simulated_jumps_escape_when_predicted(rng):
 
 
 def test_height_does_not_count_for_jumps_but_width_does():
-    one = stable_exit_time(1.2, 0.1, 1.0, math.inf)
-    assert_allclose(stable_exit_time(1.2, 0.1, 2.0, math.inf), one * 2**1.2, rtol=1e-12)
-    assert_allclose(stable_exit_time(1.2, 0.05, 1.0, math.inf), one * 2**1.2, rtol=1e-12)
-    assert_allclose(stable_exit_time(1.2, 0.1, 1.0, 1.0), one / 2, rtol=1e-12)
+    first = stable_exit_time(1.2, 0.1, 1.0, math.inf)
+    assert_allclose(stable_exit_time(1.2, 0.1, 2.0, math.inf), first * 2**1.2, rtol=1e-12)
+    assert_allclose(stable_exit_time(1.2, 0.05, 1.0, math.inf), first * 2**1.2, rtol=1e-12)
+    assert_allclose(stable_exit_time(1.2, 0.1, 1.0, 1.0), first / 2, rtol=1e-12)
 
 
 # --- the derived formulas ---
@@ -399,8 +401,8 @@ def test_coded_formulas_are_the_derived_ones():
 
 def chosen(expression):
     """Derived for any Phi and D: here Phi = x and D = e^(x / 2), of slope U' = D."""
-    made = expression.replace(derived.phi, lambda x: x)
-    return made.replace(derived.noise, lambda x: sp.exp(x / 2)).doit()
+    generated = expression.replace(derived.phi, lambda x: x)
+    return generated.replace(derived.noise, lambda x: sp.exp(x / 2)).doit()
 
 
 def test_passages_and_densities_are_the_derived_integrals():
@@ -413,8 +415,8 @@ def test_passages_and_densities_are_the_derived_integrals():
     points = np.linspace(-1, 1, 5)
     law = chosen(derived.ito_density().rhs)
     ratios = [float((law / law.subs(derived.x, 0)).subs(derived.x, x)) for x in points]
-    found = ito_density(noise, noise, points)
-    assert_allclose(found / found[2], ratios, rtol=1e-12)
+    result = ito_density(noise, noise, points)
+    assert_allclose(result / result[2], ratios, rtol=1e-12)
 
 
 # --- bad input ---

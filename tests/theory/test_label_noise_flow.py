@@ -62,9 +62,9 @@ def dense_drift(task, w, v, rate, batch, discrete):
     d = slopes(w, v)
     curved, basis = np.linalg.eigh(d.T @ around @ d)
     c = basis.T @ d.T @ task.noise @ d @ basis / batch
-    still = curved[:, None] + curved - discrete * rate * curved[:, None] * curved
+    fixed = curved[:, None] + curved - discrete * rate * curved[:, None] * curved
     bent = (curved[:, None] > 1e-9) & (curved > 1e-9)
-    s = basis @ np.where(bent, rate * c / np.where(bent, still, 1), 0) @ basis.T
+    s = basis @ np.where(bent, rate * c / np.where(bent, fixed, 1), 0) @ basis.T
     theta = np.concatenate([w.ravel(), v.ravel()])
 
     def half_trace(t):
@@ -81,9 +81,9 @@ def dense_drift(task, w, v, rate, batch, discrete):
 def test_label_noise_drifts_as_the_slope_of_the_dense_jitter(size, discrete, rng):
     x, w, v = minimum(*size, rng)
     task = label_noise_task(x, size[2], SIGMA)
-    found = drift(task, w, v, discrete)
+    result = drift(task, w, v, discrete)
     expected = dense_drift(task, w, v, RATE, BATCH, discrete)
-    np.testing.assert_allclose(np.concatenate([f.ravel() for f in found]), expected, atol=1e-12)
+    np.testing.assert_allclose(np.concatenate([f.ravel() for f in result]), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -92,9 +92,9 @@ def test_a_residual_drifts_as_the_slope_of_the_dense_jitter(size, rng):
     y = x @ w @ v + rng.normal(size=(len(x), size[2])) * np.linspace(0.2, 1, size[2])
     task, best = residual_task(x, y)
     np.testing.assert_allclose(x.T @ (x @ best - y), 0, atol=1e-12)
-    found = drift(task, w, v, True)
+    result = drift(task, w, v, True)
     expected = dense_drift(task, w, v, RATE, BATCH, True)
-    np.testing.assert_allclose(np.concatenate([f.ravel() for f in found]), expected, atol=1e-12)
+    np.testing.assert_allclose(np.concatenate([f.ravel() for f in result]), expected, atol=1e-12)
 
 
 def test_without_corrections_it_is_descent_on_the_trace_within_the_minima(rng):
@@ -110,8 +110,8 @@ def test_without_corrections_it_is_descent_on_the_trace_within_the_minima(rng):
     gradient = [(at(theta + e) - at(theta - e)) / 2 for e in np.eye(len(theta))]
     d, gradient = slopes(w, v), np.asarray(gradient)
     expected = -kappa * (gradient - np.linalg.pinv(d) @ (d @ gradient))
-    found = drift(task, w, v)
-    np.testing.assert_allclose(np.concatenate([f.ravel() for f in found]), expected, atol=1e-13)
+    result = drift(task, w, v)
+    np.testing.assert_allclose(np.concatenate([f.ravel() for f in result]), expected, atol=1e-13)
 
 
 def test_the_trace_is_that_of_the_hessian(rng):
@@ -127,16 +127,20 @@ def test_fed_by_its_own_residuals_the_jitter_solves_the_exact_moment_equation(rn
     d, o, (x, w, v) = 2, 2, minimum(2, 3, 2, rng, n=6)
     task = label_noise_task(x, o, SIGMA)
     k = np.kron(np.eye(d), v.T @ v) + np.kron(w @ w.T, np.eye(o))
-    each = [np.kron(np.outer(row, row), np.eye(o)) for row in x]
-    a, one = np.mean(each, axis=0), np.eye(d * o)
-    middle = (1 - 1 / BATCH) * np.kron(a, a) + np.mean([np.kron(e, e) for e in each], 0) / BATCH
-    both = np.kron(k, k) @ middle
-    step = np.kron(one, one) - RATE * (np.kron(k @ a, one) + np.kron(one, k @ a)) + RATE**2 * both
+    values = [np.kron(np.outer(row, row), np.eye(o)) for row in x]
+    a, first = np.mean(values, axis=0), np.eye(d * o)
+    center = (1 - 1 / BATCH) * np.kron(a, a) + np.mean([np.kron(e, e) for e in values], 0) / BATCH
+    both = np.kron(k, k) @ center
+    step = (
+        np.kron(first, first)
+        - RATE * (np.kron(k @ a, first) + np.kron(first, k @ a))
+        + RATE**2 * both
+    )
     kick = RATE**2 / BATCH * (k @ task.noise @ k).ravel()
     omega = np.linalg.solve(np.eye(len(step)) - step, kick).reshape(d * o, d * o)
     expected = np.linalg.solve(k, omega) @ a  # Q = K^-1 (K Y K) A
-    found = jitter_force(task, k, RATE, BATCH, True, True)
-    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-12)
+    result = jitter_force(task, k, RATE, BATCH, True, True)
+    np.testing.assert_allclose(result, expected, rtol=1e-7, atol=1e-12)
 
 
 def test_feedback_is_to_first_order_the_amplification(rng):
@@ -145,9 +149,14 @@ def test_feedback_is_to_first_order_the_amplification(rng):
     x, w, v = minimum(d, 5, o, rng, n=4000)
     task, rate = label_noise_task(x, o, SIGMA), 0.01
     k = np.kron(np.eye(d), v.T @ v) + np.kron(w @ w.T, np.eye(o))
-    plain, fed = (jitter_force(task, k, rate, 1, True, share) for share in (False, True))
+    plain, with_feedback = (
+        jitter_force(task, k, rate, 1, True, fraction) for fraction in (False, True)
+    )
     u = amplification(task.moment, [w, v], rate, 1)
-    assert u < np.trace(fed) / np.trace(plain) - 1 < 1.5 * u, (u, np.trace(fed) / np.trace(plain))
+    assert u < np.trace(with_feedback) / np.trace(plain) - 1 < 1.5 * u, (
+        u,
+        np.trace(with_feedback) / np.trace(plain),
+    )
 
 
 @pytest.mark.parametrize("how", [{}, LOOSE], ids=["refined", "base"])
@@ -180,9 +189,9 @@ def test_in_the_end_it_rests_where_theory_says(size, rng):
     task = label_noise_task(x, size[2], SIGMA)
     flow = label_noise_flow(task, [w, v], [0, 1e5], learning_rate=RATE, batch_size=BATCH, **LOOSE)
     ends = np.linalg.eigvalsh(flow.hidden_moments(task.moment)[0][-1])[::-1]
-    rest = stationary_hidden_modes(task.moment, w @ v)[0]
-    np.testing.assert_allclose(ends[: len(rest)], rest, atol=1e-5)
-    np.testing.assert_allclose(ends[len(rest) :], 0, atol=1e-5)
+    stationary = stationary_hidden_modes(task.moment, w @ v)[0]
+    np.testing.assert_allclose(ends[: len(stationary)], stationary, atol=1e-5)
+    np.testing.assert_allclose(ends[len(stationary) :], 0, atol=1e-5)
     ratio = ends.sum() ** 2 / (ends**2).sum()
     assert stationary_participation_ratio(task.moment, w @ v) == pytest.approx(ratio, rel=1e-4)
 
@@ -220,7 +229,7 @@ def test_simulated_descent_follows_the_refined_flow(rng):
     problem = Problem(net.losses, (jnp.asarray(x), jnp.asarray(x @ w @ v)))
     process = sgd(noise.label_noise(problem, 4, 0.5), RATE)
     start = jnp.tile(jnp.concatenate([w.ravel(), v.ravel()]), (32, 1))
-    seen = simulate(
+    observed = simulate(
         process,
         jax.random.key(0),
         start,
@@ -230,7 +239,7 @@ def test_simulated_descent_follows_the_refined_flow(rng):
             net.weights(t)[0].T @ task.moment @ net.weights(t)[0]
         ),
     )
-    ratio = np.asarray(seen.sum(-1) ** 2 / (seen**2).sum(-1))
+    ratio = np.asarray(observed.sum(-1) ** 2 / (observed**2).sum(-1))
     flow = label_noise_flow(
         task, [w, v], RATE * np.asarray([0, 6000, 12_000]), learning_rate=RATE, batch_size=4
     )
@@ -238,9 +247,9 @@ def test_simulated_descent_follows_the_refined_flow(rng):
     expected = ends.sum(-1) ** 2 / (ends**2).sum(-1)
     assert amplification(task.moment, [w, v], RATE, 4) < 0.12
     for k in (1, 2):
-        found = mean(ratio[:, k - 1])
-        allowed = SURE * float(found.stderr) + 0.01 * expected[k]  # 1%: what is left out
-        assert abs(float(found.value) - expected[k]) < allowed
+        result = mean(ratio[:, k - 1])
+        allowed = SURE * float(result.stderr) + 0.01 * expected[k]  # 1%: what is left out
+        assert abs(float(result.value) - expected[k]) < allowed
         assert abs(expected[0] - expected[k]) > 3 * allowed  # or nothing was seen
 
 
@@ -255,9 +264,9 @@ def test_simulated_descent_follows_the_refined_flow(rng):
 def test_bad_input_is_answered_by_one_sentence(change, words, rng):
     x, w, v = minimum(3, 5, 2, rng)
     task = label_noise_task(x, 2, SIGMA)
-    given = {"layers": [w, v], "learning_rate": 0.1, "batch_size": 2} | change
+    arguments = {"layers": [w, v], "learning_rate": 0.1, "batch_size": 2} | change
     with pytest.raises(ValueError, match=words):
-        label_noise_flow(task, times=[0, 1], **given)
+        label_noise_flow(task, times=[0, 1], **arguments)
 
 
 def test_an_indefinite_noise_and_too_few_examples_are_refused(rng):

@@ -40,7 +40,7 @@ def minimum(sizes, rng, n=12):
 
 def split(theta, layers):
     cuts = np.cumsum([w.size for w in layers])[:-1]
-    return [part.reshape(w.shape) for part, w in zip(np.split(theta, cuts), layers, strict=True)]
+    return [block.reshape(w.shape) for block, w in zip(np.split(theta, cuts), layers, strict=True)]
 
 
 def flat(layers):
@@ -65,9 +65,9 @@ def dense_drift(task, layers, discrete):
     around, d = np.kron(task.moment, np.eye(task.outputs)), slopes(layers)
     curved, basis = np.linalg.eigh(d.T @ around @ d)
     c = basis.T @ d.T @ task.noise @ d @ basis / BATCH
-    still = curved[:, None] + curved - discrete * RATE * curved[:, None] * curved
+    fixed = curved[:, None] + curved - discrete * RATE * curved[:, None] * curved
     bent = (curved[:, None] > 1e-9) & (curved > 1e-9)
-    s = basis @ np.where(bent, RATE * c / np.where(bent, still, 1), 0) @ basis.T
+    s = basis @ np.where(bent, RATE * c / np.where(bent, fixed, 1), 0) @ basis.T
     theta = flat(layers)
 
     def half_trace(t):
@@ -105,9 +105,9 @@ def test_of_two_layers_it_is_the_slow_flow_of_two_layers(discrete, fed, rng):
     x, layers = minimum((3, 4, 2), rng)
     y = x @ layers[0] @ layers[1] + rng.normal(size=(len(x), 2)) * [0.2, 1]
     task, _ = residual_task(x, y, SIGMA)
-    how = {"discrete_steps": discrete, "with_feedback": fed}
+    options = {"discrete_steps": discrete, "with_feedback": fed}
     strength = {"learning_rate": RATE, "batch_size": 5 * BATCH}
-    flow = label_noise_flow(task, layers, [0, 5, 40], **strength, **how)
+    flow = label_noise_flow(task, layers, [0, 5, 40], **strength, **options)
 
     def velocity(_, theta):
         return flat(two_layer_drift(task, *split(theta, layers), discrete, fed))
@@ -128,8 +128,8 @@ def test_any_noise_drifts_as_the_slope_of_the_dense_jitter(sizes, discrete, rng)
     x, layers = minimum(sizes, rng)
     y = x @ np.linalg.multi_dot(layers) + rng.normal(size=(len(x), 2)) * [0.2, 1]
     task, _ = residual_task(x, y)
-    found = drift(task, layers, discrete)
-    np.testing.assert_allclose(flat(found), dense_drift(task, layers, discrete), atol=1e-12)
+    result = drift(task, layers, discrete)
+    np.testing.assert_allclose(flat(result), dense_drift(task, layers, discrete), atol=1e-12)
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -150,10 +150,10 @@ def test_label_noise_descends_on_the_trace_within_the_minima(sizes, rng):
 def test_trace_and_sharpness_are_those_of_the_dense_hessian(sizes, rng):
     x, layers = minimum(sizes, rng)
     moment = x.T @ x / len(x)
-    bend, d = np.kron(moment, np.eye(2)), slopes(layers)
-    values = np.linalg.eigvalsh(d.T @ bend @ d)
+    curvature, d = np.kron(moment, np.eye(2)), slopes(layers)
+    values = np.linalg.eigvalsh(d.T @ curvature @ d)
     assert hessian_trace(moment, layers) == pytest.approx(values.sum(), rel=1e-12)
-    assert sharpness(bend, layers) == pytest.approx(values[-1], rel=1e-12)
+    assert sharpness(curvature, layers) == pytest.approx(values[-1], rel=1e-12)
     u = RATE * values.sum() / (2 * BATCH * 2)
     assert amplification(moment, layers, RATE, BATCH) == pytest.approx(u, rel=1e-12)
 
@@ -190,8 +190,8 @@ def test_in_the_end_all_layers_are_compressed_alike(sizes, rng):
     x, layers = minimum(sizes, rng)
     task, product = label_noise_task(x, 2, SIGMA), np.linalg.multi_dot(layers)
     flow = label_noise_flow(task, layers, [0, 3e4], learning_rate=RATE, batch_size=BATCH, **LOOSE)
-    rest = stationary_hidden_modes(task.moment, product, len(layers))
-    for power, modes in zip(flow.hidden_moments(task.moment), rest, strict=True):
+    stationary = stationary_hidden_modes(task.moment, product, len(layers))
+    for power, modes in zip(flow.hidden_moments(task.moment), stationary, strict=True):
         ends = np.linalg.eigvalsh(power[-1])[::-1]
         np.testing.assert_allclose(ends[: len(modes)], modes, atol=1e-5)
         np.testing.assert_allclose(ends[len(modes) :], 0, atol=1e-5)
@@ -199,9 +199,9 @@ def test_in_the_end_all_layers_are_compressed_alike(sizes, rng):
         assert stationary_participation_ratio(task.moment, product) == pytest.approx(
             ratio, rel=1e-4
         )
-    least = stationary_hessian_trace(task.moment, product, len(layers))
+    smallest = stationary_hessian_trace(task.moment, product, len(layers))
     now = hessian_trace(task.moment, [w[-1] for w in flow.layers])
-    assert now == pytest.approx(least, rel=1e-5)
+    assert now == pytest.approx(smallest, rel=1e-5)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
@@ -215,14 +215,14 @@ def test_the_rest_is_the_least_trace_of_aligned_layers(depth, rng):
         before = np.asarray([np.trace(moment), *powers.sum(1)])
         return before @ [*(singular**2 / powers).sum(1), outputs]
 
-    found = minimize(aligned, rng.normal(size=3 * (depth - 1)), tol=1e-12)
-    least = stationary_hessian_trace(moment, product, depth)
-    assert found.fun == pytest.approx(least, rel=1e-8)
+    result = minimize(aligned, rng.normal(size=3 * (depth - 1)), tol=1e-12)
+    smallest = stationary_hessian_trace(moment, product, depth)
+    assert result.fun == pytest.approx(smallest, rel=1e-8)
     modes = stationary_hidden_modes(moment, product, depth)
     # flat at its minimum: places are found to the root of what the search stops at
-    np.testing.assert_allclose(np.exp(found.x).reshape(modes.shape), modes, rtol=1e-4)
+    np.testing.assert_allclose(np.exp(result.x).reshape(modes.shape), modes, rtol=1e-4)
     np.testing.assert_allclose(modes[0] / modes[0, 0], singular / singular[0])
-    assert aligned(np.log(modes).ravel()) == pytest.approx(least, rel=1e-12)
+    assert aligned(np.log(modes).ravel()) == pytest.approx(smallest, rel=1e-12)
 
 
 @given(seed=integers(0, 2**32 - 1), depth=integers(2, 5), scale=floats(1e-2, 1e2))
@@ -232,29 +232,29 @@ def test_no_factors_have_less_than_the_least_trace(seed, depth, scale):
     x, layers = minimum((3, *rng.integers(1, 5, depth - 1), 2), rng)
     layers[0] = scale * layers[0]
     moment, product = x.T @ x / len(x), np.linalg.multi_dot(layers)
-    least = stationary_hessian_trace(moment, product, depth)
-    assert hessian_trace(moment, layers) >= least * (1 - 1e-9)  # of rounding
+    smallest = stationary_hessian_trace(moment, product, depth)
+    assert hessian_trace(moment, layers) >= smallest * (1 - 1e-9)  # of rounding
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_fisher_noise_of_squared_loss_is_label_noise_of_unit_variance(sizes, rng):
     x, layers = minimum(sizes, rng)
     task = label_noise_task(x, 2, 1.0)
-    how = {"times": [0, 10], "learning_rate": RATE, "batch_size": 4 * BATCH}
-    known = label_noise_flow(task, layers, with_feedback=False, **how)
-    found = fisher_flow(np.kron(task.moment, np.eye(2)), layers, **how)
-    for mine, theirs in zip(found.layers, known.layers, strict=True):
+    options = {"times": [0, 10], "learning_rate": RATE, "batch_size": 4 * BATCH}
+    known = label_noise_flow(task, layers, with_feedback=False, **options)
+    result = fisher_flow(np.kron(task.moment, np.eye(2)), layers, **options)
+    for mine, theirs in zip(result.layers, known.layers, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-10)
 
 
 def bend_of_softmax(logits, x):
     """Curvature of mean cross-entropy in the product, (d o, d o), where p = softmax(logits)."""
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    each = [
+    values = [
         np.kron(np.outer(row, row), np.diag(q) - np.outer(q, q))
         for row, q in zip(x, p, strict=True)
     ]
-    return np.mean(each, axis=0)
+    return np.mean(values, axis=0)
 
 
 def test_fisher_noise_of_cross_entropy_descends_on_the_trace_of_its_hessian(rng):
@@ -273,9 +273,9 @@ def test_fisher_noise_of_cross_entropy_descends_on_the_trace_of_its_hessian(rng)
     slope = [np.trace(hessian(theta + e) - hessian(theta - e)) / 2e-4 for e in units]
     values, basis = np.linalg.eigh(hessian(theta))
     free = basis[:, values < 1e-9 * values[-1]]
-    bend = bend_of_softmax(x @ np.linalg.multi_dot(layers), x)
+    curvature = bend_of_softmax(x @ np.linalg.multi_dot(layers), x)
     flow = fisher_flow(
-        bend, layers, [0, short], learning_rate=RATE, batch_size=BATCH, discrete_steps=0.0
+        curvature, layers, [0, short], learning_rate=RATE, batch_size=BATCH, discrete_steps=0.0
     )
     moved = flat([w[-1] for w in flow.layers]) - theta
     expected = -kappa * free @ (free.T @ slope)

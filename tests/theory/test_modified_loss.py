@@ -88,9 +88,9 @@ SEQUENCES = [[[i] for i in order] for order in product(range(N), repeat=N)]
 
 
 def test_the_gradients_by_hand_are_those_of_torch(four):
-    found = four.gradients(four.theta[None], np.asarray([[0, 1, 2, 3]]))[0]
+    result = four.gradients(four.theta[None], np.asarray([[0, 1, 2, 3]]))[0]
     expected = four.problem.gradient(torch.asarray(four.theta))
-    assert_allclose(found, expected.numpy(), rtol=1e-12)
+    assert_allclose(result, expected.numpy(), rtol=1e-12)
 
 
 def test_a_step_of_descent_follows_its_modified_loss_to_third_order(four):
@@ -118,8 +118,8 @@ def test_batches_that_do_not_divide_the_examples_leave_some_out():
     assert follows(five, orders, lambda rate: reshuffled_loss(five.problem, rate, 2), 3)
     theta = torch.asarray(five.theta)
     extra = reshuffled_loss(five.problem, 1.0, 2)(theta) - sgd_loss(five.problem, 1.0)(theta)
-    each = five.problem.gradients(theta).numpy()
-    trace = ((each - each.mean(0)) ** 2).sum() / 5
+    values = five.problem.gradients(theta).numpy()
+    trace = ((values - values.mean(0)) ** 2).sum() / 5
     assert_allclose(float(extra), trace / 4 / 4, rtol=1e-12)
 
 
@@ -137,10 +137,10 @@ def test_the_loss_of_reshuffling_is_that_of_its_batches(four):
 
 def test_one_batch_of_all_is_plain_descent(four):
     theta = torch.asarray(four.theta)
-    one, other = (
+    first, second = (
         loss(theta) for loss in (reshuffled_loss(four.problem, 0.3, N), sgd_loss(four.problem, 0.3))
     )
-    assert_allclose(float(one), float(other), rtol=1e-14)
+    assert_allclose(float(first), float(second), rtol=1e-14)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
@@ -160,11 +160,11 @@ def test_a_flow_is_that_of_scipy(xp):
     def slope(theta):
         return xp.asarray(matrix) @ theta + 0.1 * theta**3
 
-    found = gradient_flow(slope, xp.asarray(np.asarray([1.0, -2.0])), 0.7, 40)
+    result = gradient_flow(slope, xp.asarray(np.asarray([1.0, -2.0])), 0.7, 40)
     exact = solve_ivp(
         lambda _, t: -(matrix @ t + 0.1 * t**3), (0, 0.7), [1.0, -2.0], rtol=1e-12, atol=1e-13
     )
-    assert_allclose(np.asarray(found), exact.y[:, -1], atol=1e-8)
+    assert_allclose(np.asarray(result), exact.y[:, -1], atol=1e-8)
 
 
 # --- linear regression ---
@@ -235,13 +235,13 @@ def test_sampled_epochs_rest_where_the_exact_minimum_is(rng):
         (reshuffled_minimum(x, y, rate), lambda: rng.permuted(np.tile(range(4), (400, 1)), axis=1)),
         (best, lambda: rng.integers(0, 4, (400, 4))),
     ):
-        theta, seen = np.tile(np.append(best, 1.0), (400, 1)), []
+        theta, observed = np.tile(np.append(best, 1.0), (400, 1)), []
         for epoch in range(700):
             for column in drawn().T:
                 theta = np.einsum("cij,cj->ci", maps[column], theta)
             if epoch >= 200:
-                seen.append(theta[:, :2])
-        chains = np.mean(seen, axis=0)
+                observed.append(theta[:, :2])
+        chains = np.mean(observed, axis=0)
         error = chains.std(axis=0, ddof=1) / 20
         assert (abs(chains.mean(axis=0) - expected) < SURE * error).all()
     assert (abs(reshuffled_minimum(x, y, rate) - best) > 3 * error).any()
@@ -249,15 +249,15 @@ def test_sampled_epochs_rest_where_the_exact_minimum_is(rng):
 
 def test_libraries_agree_on_the_shift(xp):
     x, y = regression(np.random.default_rng(3))
-    found = reshuffled_shift(xp.asarray(x), xp.asarray(y), 0.1, 2)
-    assert_allclose(np.asarray(found), reshuffled_shift(x, y, 0.1, 2), rtol=1e-12)
+    result = reshuffled_shift(xp.asarray(x), xp.asarray(y), 0.1, 2)
+    assert_allclose(np.asarray(result), reshuffled_shift(x, y, 0.1, 2), rtol=1e-12)
 
 
 def test_modified_losses_are_the_derived_ones(four):
     """Batches of one, and of two in the mean over the three ways to make them."""
     theta, rate, problem = torch.asarray(four.theta), 0.1, four.problem
-    loss, each = float(problem.value(theta)), problem.gradients(theta).numpy()
-    letters = {"L": loss, "eta": rate, str(derived.square): np.sum(each.mean(0) ** 2)}
+    loss, terms = float(problem.value(theta)), problem.gradients(theta).numpy()
+    letters = {"L": loss, "eta": rate, str(derived.square): np.sum(terms.mean(0) ** 2)}
 
     def number(equation, **more):
         values = letters | more
@@ -268,10 +268,10 @@ def test_modified_losses_are_the_derived_ones(four):
     assert_allclose(number(derived.replaced_loss(), m=N), plain, rtol=1e-12)
     pairs = [[(0, 1), (2, 3)], [(0, 2), (1, 3)], [(0, 3), (1, 2)]]
     for batch, ways in ((1, [[(i,) for i in range(N)]]), (2, pairs)):
-        found = float(reshuffled_loss(problem, rate, batch)(theta))
-        squares = [sum(np.sum(each[list(k)].mean(0) ** 2) for k in way) for way in ways]
+        result = float(reshuffled_loss(problem, rate, batch)(theta))
+        squares = [sum(np.sum(terms[list(k)].mean(0) ** 2) for k in way) for way in ways]
         more = {"m": N // batch, str(derived.squares): np.mean(squares)}
-        assert_allclose(found, number(derived.reshuffled_loss(), **more), rtol=1e-12)
+        assert_allclose(result, number(derived.reshuffled_loss(), **more), rtol=1e-12)
 
 
 def test_the_shift_is_the_derived_one():

@@ -44,10 +44,10 @@ def one_output(rho, s, spread, d, h):
     Bessel's ratios for E s^2 / q and its square, and a Gaussian part of variance rho / 2.
     """
     p, z, w = (h - d) / 2, 2 * spread**0.5 * s / rho, spread**0.5 * s
-    one, two = (w**k * kve(p - k, z) / kve(p, z) for k in (1, 2))
+    single, two = (w**k * kve(p - k, z) / kve(p, z) for k in (1, 2))
     c, m = rho / 2, h - 1
-    first = one + c * d * m
-    return first, two + 2 * c * m * one + c**2 * d * m * (d + m + 1)
+    first = single + c * d * m
+    return first, two + 2 * c * m * single + c**2 * d * m * (d + m + 1)
 
 
 def two_by_two(density, middle, reach):
@@ -89,27 +89,27 @@ def test_a_noisy_step_moves_the_imbalance_by_its_exact_mean(size, rng):
     """Over all signs in the place of normal numbers, exact for what is quadratic in them."""
     w, v, moment = net(*size, rng)
     g = moment @ (w @ v - rng.normal(size=(size[0], size[2])))
-    kick, found = (2 * T * RATE) ** 0.5, []
+    kick, result = (2 * T * RATE) ** 0.5, []
     for signs in pairs((-1.0, 1.0), repeat=w.size + v.size):
         z = kick * np.asarray(signs)
         first = (1 - RATE * DECAY) * w - RATE * g @ v.T + z[: w.size].reshape(w.shape)
         second = (1 - RATE * DECAY) * v - RATE * w.T @ g + z[w.size :].reshape(v.shape)
-        found.append(first.T @ first - second @ second.T)
-        if len(found) == 4096:
+        result.append(first.T @ first - second @ second.T)
+        if len(result) == 4096:
             break  # of 2^12 at the most: sizes keep to it
     expected = imbalance_after(w, v, g, RATE, temperature=T, decay=DECAY)
     assert 2 ** (w.size + v.size) <= 4096
-    assert_allclose(np.mean(found, axis=0), expected, atol=1e-12)
+    assert_allclose(np.mean(result, axis=0), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_for_small_steps_it_is_the_rate_for_any_gradient(size, rng):
     w, v, moment = net(*size, rng)
     g = rng.normal(size=(size[0], size[2]))
-    how = {"temperature": T, "decay": DECAY}
+    options = {"temperature": T, "decay": DECAY}
     small = 1e-7
-    speed = (imbalance_after(w, v, g, small, **how) - imbalances((w, v))[0]) / small
-    assert_allclose(speed, imbalance_rate(w, v, moment, **how), atol=1e-5)
+    speed = (imbalance_after(w, v, g, small, **options) - imbalances((w, v))[0]) / small
+    assert_allclose(speed, imbalance_rate(w, v, moment, **options), atol=1e-5)
 
 
 def test_label_noise_moves_it_by_its_share_of_the_rate(rng):
@@ -125,10 +125,10 @@ def test_label_noise_moves_it_by_its_share_of_the_rate(rng):
 
 def test_the_rate_is_that_of_every_library(xp, rng):
     w, v, moment = net(3, 4, 2, rng)
-    how = {"temperature": T, "decay": DECAY, "strength": 0.5}
-    expected = imbalance_rate(w, v, moment, **how)
-    args = [xp.asarray(part) for part in (w, v, moment)]
-    assert_allclose(np.asarray(imbalance_rate(*args, **how)), expected, rtol=1e-12)
+    options = {"temperature": T, "decay": DECAY, "strength": 0.5}
+    expected = imbalance_rate(w, v, moment, **options)
+    args = [xp.asarray(block) for block in (w, v, moment)]
+    assert_allclose(np.asarray(imbalance_rate(*args, **options)), expected, rtol=1e-12)
     g = rng.normal(size=(3, 2))
     after = imbalance_after(*args[:2], xp.asarray(g), RATE, temperature=T, decay=DECAY)
     same = imbalance_after(w, v, g, RATE, temperature=T, decay=DECAY)
@@ -143,8 +143,8 @@ def test_expansion_has_the_sign_of_fan_in_less_fan_out(fans, rng):
     speed = np.trace(imbalance_rate(w, v, moment, temperature=T))
     assert expansion_rate(*fans, 3, T) == pytest.approx(speed, rel=1e-12)
     assert np.sign(speed) == np.sign(fans[0] - fans[1])
-    rest = stationary_imbalance(*fans, T, DECAY)
-    balanced = 2 * T * (fans[0] - fans[1]) - 2 * DECAY * rest
+    stationary = stationary_imbalance(*fans, T, DECAY)
+    balanced = 2 * T * (fans[0] - fans[1]) - 2 * DECAY * stationary
     assert balanced == pytest.approx(0, abs=1e-15)
 
 
@@ -157,8 +157,8 @@ def test_one_output_rests_as_bessel_says_to_the_second_order(d, h, s):
     off = []
     for rho in (0.02, 0.01):
         exact = one_output(rho, s, d, d, h)
-        found = noise_balance(rho, np.eye(d), s * np.eye(d, 1), h)
-        off.append(np.abs(np.asarray(found[:2]) - exact))
+        result = noise_balance(rho, np.eye(d), s * np.eye(d, 1), h)
+        off.append(np.abs(np.asarray(result[:2]) - exact))
     assert np.all(off[1] < off[0] / 3.5 + 1e-13)
     assert np.all(off[0] < 0.01 * np.asarray(exact))
 
@@ -196,10 +196,10 @@ def test_the_regime_ends_where_temperature_reaches_a_mode(d, h, share, inside):
     """1% for c <= 0.1 w and c |d - h| <= 0.25 w, as said; and beyond it is not so."""
     w = d**0.5
     exact = one_output(2 * share * w, 1.0, d, d, h)
-    found = noise_balance(2 * share * w, np.eye(d), np.eye(d, 1), h)
+    result = noise_balance(2 * share * w, np.eye(d), np.eye(d, 1), h)
     off = max(
-        abs(found.hidden / exact[0] - 1),
-        abs(found.participation_ratio * exact[1] / exact[0] ** 2 - 1),
+        abs(result.hidden / exact[0] - 1),
+        abs(result.participation_ratio * exact[1] / exact[0] ** 2 - 1),
     )
     assert (share <= 0.1 and share * abs(d - h) <= 0.25) == inside
     assert (off <= 0.01) == inside
@@ -213,16 +213,16 @@ def test_a_mode_drifts_as_derived():
     sizes = dict(zip(sp.symbols("d h", integer=True, positive=True), (d, h), strict=True))
     mode = sp.lambdify(letters, derived.mode_at_balance().rhs.subs(sizes))
     total = mode(w[0], w[1], c) + mode(w[1], w[0], c) + c * d * (h - 2)
-    found = noise_balance(rho, np.eye(d), np.eye(d, 2) * s, h)
-    assert found.hidden == pytest.approx(total, rel=1e-12)
+    result = noise_balance(rho, np.eye(d), np.eye(d, 2) * s, h)
+    assert result.hidden == pytest.approx(total, rel=1e-12)
 
 
 def test_without_temperature_it_is_the_rest_of_label_noise(rng):
     _, _, moment = net(4, 1, 1, rng)
     product = rng.normal(size=(4, 2))
-    found = noise_balance(0.0, moment, product, 6)
-    assert found.hidden == pytest.approx(stationary_hidden_modes(moment, product)[0].sum())
-    assert found.participation_ratio == pytest.approx(
+    result = noise_balance(0.0, moment, product, 6)
+    assert result.hidden == pytest.approx(stationary_hidden_modes(moment, product)[0].sum())
+    assert result.participation_ratio == pytest.approx(
         stationary_participation_ratio(moment, product)
     )
 
@@ -248,11 +248,11 @@ def test_the_sum_rule_holds_and_layers_are_alike(d, o, more, rho):
     """For white inputs a net read backwards has the same law; rtol: rounding."""
     h, size = min(d, o) + more, np.linspace(1, 2, min(d, o))
     product = np.eye(d, o) * (size if d >= o else size[:, None])
-    found = noise_balance(rho, np.eye(d), product, h)
-    rule = d * found.readout + rho * (d - o) * h / 2
-    assert o * found.hidden == pytest.approx(rule, rel=1e-9)
+    result = noise_balance(rho, np.eye(d), product, h)
+    rule = d * result.readout + rho * (d - o) * h / 2
+    assert o * result.hidden == pytest.approx(rule, rel=1e-9)
     back = noise_balance(rho, np.eye(o), product.T, h)
-    assert_allclose((back.hidden, back.readout), (found.readout, found.hidden), rtol=1e-9)
+    assert_allclose((back.hidden, back.readout), (result.readout, result.hidden), rtol=1e-9)
 
 
 # --- decay ---
@@ -282,16 +282,16 @@ def test_under_decay_it_is_the_law_of_the_weights_at_rest(temperature, allowed):
     """What is left out is the product's jitter, temperature (d + h) / w^2: 0.2% and 0.9%."""
     product = np.diag([1.5, 1.0])
     exact = rest_of_two_inputs(temperature, 0.2, product, 4)
-    found = balance_under_decay(temperature, 0.2, product, 4)
-    assert_allclose(found[:2], exact, rtol=allowed)
-    still = np.asarray(soft_threshold(np.asarray([1.5, 1.0]), 0.2))
-    assert abs(exact[0] / still.sum() - 1) > abs(exact[0] / found.hidden - 1)
+    result = balance_under_decay(temperature, 0.2, product, 4)
+    assert_allclose(result[:2], exact, rtol=allowed)
+    fixed = np.asarray(soft_threshold(np.asarray([1.5, 1.0]), 0.2))
+    assert abs(exact[0] / fixed.sum() - 1) > abs(exact[0] / result.hidden - 1)
 
 
 def test_where_temperature_reaches_a_mode_decay_is_another_matter():
     exact = rest_of_two_inputs(0.3, 0.2, np.diag([1.5, 1.0]), 4)
-    found = balance_under_decay(0.3, 0.2, np.diag([1.5, 1.0]), 4)
-    assert abs(found.hidden / exact[0] - 1) > 0.05
+    result = balance_under_decay(0.3, 0.2, np.diag([1.5, 1.0]), 4)
+    assert abs(result.hidden / exact[0] - 1) > 0.05
 
 
 def test_soft_thresholds_are_those_of_the_nuclear_norm(xp):
@@ -317,8 +317,8 @@ def test_the_marginal_is_the_law_with_readouts_integrated_out(o, rng):
 
             total += np.log(quad(weigh, -30, 30, points=[pull / (k + DECAY)], limit=200)[0])
         logs.append(total)
-    found = [float(log_marginal(w, moment, cross, T, DECAY)) for w in ws]
-    assert found[1] - found[0] == pytest.approx(logs[1] - logs[0], rel=1e-7)
+    result = [float(log_marginal(w, moment, cross, T, DECAY)) for w in ws]
+    assert result[1] - result[0] == pytest.approx(logs[1] - logs[0], rel=1e-7)
 
 
 def test_the_marginal_of_more_units_is_that_of_a_sampled_readout(xp, rng):
@@ -331,11 +331,11 @@ def test_the_marginal_of_more_units_is_that_of_a_sampled_readout(xp, rng):
     for scale in (0.5, 1.0):
         k, pull = scale**2 * w.T @ moment @ w, scale * w.T @ cross
         energy = (k[0, 0] + DECAY) * a**2 + 2 * k[0, 1] * a * b + (k[1, 1] + DECAY) * b**2
-        each = [np.exp(-(energy / 2 - a * one - b * two) / T).sum() for one, two in pull.T]
-        logs.append(np.log(each).sum() - DECAY * np.sum((scale * w) ** 2) / 2 / T)
+        values = [np.exp(-(energy / 2 - a * first - b * two) / T).sum() for first, two in pull.T]
+        logs.append(np.log(values).sum() - DECAY * np.sum((scale * w) ** 2) / 2 / T)
     args = xp.asarray(moment), xp.asarray(cross), T, DECAY
-    found = [float(log_marginal(xp.asarray(scale * w), *args)) for scale in (0.5, 1.0)]
-    assert found[1] - found[0] == pytest.approx(logs[1] - logs[0], rel=1e-9)
+    result = [float(log_marginal(xp.asarray(scale * w), *args)) for scale in (0.5, 1.0)]
+    assert result[1] - result[0] == pytest.approx(logs[1] - logs[0], rel=1e-9)
 
 
 # --- refusals ---

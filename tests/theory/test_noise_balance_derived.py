@@ -30,8 +30,8 @@ def test_a_noisy_step_is_the_derived_one(rng):
 def test_units_rest_where_derived():
     derived = number(warm.imbalance_at_rest(), **{"lambda": 0.3, "T": 0.2, "d": 5, "o": 2})
     assert_allclose(stationary_imbalance(5, 2, 0.2, 0.3), derived, rtol=1e-12)
-    rest = stationary_imbalance(1 + 1, 1, 0.2, 0.3)  # an input and a bias
-    lengths = {"w_1": 1.1, "b": 0.7, "v_1": (1.1**2 + 0.7**2 - rest) ** 0.5}
+    stationary = stationary_imbalance(1 + 1, 1, 0.2, 0.3)  # an input and a bias
+    lengths = {"w_1": 1.1, "b": 0.7, "v_1": (1.1**2 + 0.7**2 - stationary) ** 0.5}
     speed = number(warm.homogeneous_speed(), **{"lambda": 0.3, "T": 0.2} | lengths)
     assert_allclose(speed, 0, atol=1e-12)
 
@@ -60,18 +60,20 @@ def test_one_output_has_the_readout_of_the_derived_law():
     d, h, s = 5, 3, 1.0
 
     equation = derived.readout_law().rhs
-    given = {"d": d, "h": h, "s": s, r"{\operatorname{Tr} \Sigma}": d}
-    fixed = equation.subs({x: given[str(x)] for x in equation.free_symbols if str(x) in given})
+    arguments = {"d": d, "h": h, "s": s, r"{\operatorname{Tr} \Sigma}": d}
+    fixed = equation.subs(
+        {x: arguments[str(x)] for x in equation.free_symbols if str(x) in arguments}
+    )
     density = sp.lambdify(sorted(fixed.free_symbols, key=str), fixed)  # of q and rho
 
     def off(rho):
-        middle, width = s / d**0.5, (rho * s / d**1.5) ** 0.5
-        ends, most = (max(middle - 12 * width, 1e-6), middle + 12 * width), density(middle, rho)
-        whole, total = (
-            quad(lambda q: q**k * density(q, rho) / most, *ends)[0]  # noqa: B023 - used at once
+        center, width = s / d**0.5, (rho * s / d**1.5) ** 0.5
+        ends, largest = (max(center - 12 * width, 1e-6), center + 12 * width), density(center, rho)
+        full, total = (
+            quad(lambda q: q**k * density(q, rho) / largest, *ends)[0]  # noqa: B023 - used at once
             for k in (0, 1)
         )
-        return noise_balance(rho, np.eye(d), np.eye(d, 1) * s, h).readout - total / whole
+        return noise_balance(rho, np.eye(d), np.eye(d, 1) * s, h).readout - total / full
 
     assert off(0.05) / off(0.025) == pytest.approx(4, rel=0.1)
 
@@ -81,14 +83,14 @@ def test_free_units_have_the_derived_square():
     d, h, rho, s = 5, 4, 0.05, np.asarray([1.5, 0.8])
     c, w = rho / 4, (d / 2) ** 0.5 * s
     modes = [
-        number(derived.mode_at_balance(), **{"w_1": one, "w_2": two, "c": c, "d": d, "h": h})
-        for one, two in (w, w[::-1])
+        number(derived.mode_at_balance(), **{"w_1": first, "w_2": two, "c": c, "d": d, "h": h})
+        for first, two in (w, w[::-1])
     ]
     scatter = c * w.sum() + 2 * c * w.prod() / w.sum()
     letters = {r"{\operatorname{Tr}A}": sum(modes), "c": c, "d": d, "m": h - 2}
     letters[r"{\operatorname{Tr}A^{2}}"] = np.sum(np.square(modes)) + scatter
-    found = noise_balance(rho, np.eye(d), np.eye(d, 2) * s, h)
-    assert_allclose(found.square, number(derived.free_square(), **letters), rtol=1e-12)
+    result = noise_balance(rho, np.eye(d), np.eye(d, 2) * s, h)
+    assert_allclose(result.square, number(derived.free_square(), **letters), rtol=1e-12)
 
 
 def test_soft_thresholds_are_the_derived_ones():

@@ -42,14 +42,16 @@ def batches(n, size, replacement):
 
 def after_all_batches(x, y, best, mean_, second, rate, size, replacement):
     """Mean and second moment about the best theta after one step, over all minibatches."""
-    middle, spread, all_of_them = 0, 0, batches(len(x), size, replacement)
+    center, covariance, all_of_them = 0, 0, batches(len(x), size, replacement)
     for batch in map(list, all_of_them):
         step = np.eye(len(best)) - rate * x[batch].T @ x[batch] / size
         shift = rate * x[batch].T @ (y[batch] - x[batch] @ best) / size
         across = np.outer(step @ mean_, shift)
-        middle = middle + step @ mean_ + shift
-        spread = spread + step @ second @ step.T + across + across.T + np.outer(shift, shift)
-    return middle / len(all_of_them), spread / len(all_of_them)
+        center = center + step @ mean_ + shift
+        covariance = (
+            covariance + step @ second @ step.T + across + across.T + np.outer(shift, shift)
+        )
+    return center / len(all_of_them), covariance / len(all_of_them)
 
 
 # --- finite data: every minibatch ---
@@ -60,32 +62,32 @@ def after_all_batches(x, y, best, mean_, second, rate, size, replacement):
 def test_a_step_on_every_minibatch_leaves_the_finite_covariance(rate, size, replacement, rng):
     x, y, best = data(rng)
     s = finite_covariance(x, y, rate, size, replacement)
-    middle, after = after_all_batches(x, y, best, np.zeros(2), s, rate, size, replacement)
+    center, after = after_all_batches(x, y, best, np.zeros(2), s, rate, size, replacement)
     assert_allclose(after, s, rtol=1e-10, atol=1e-15)
-    assert_allclose(middle, 0, atol=1e-14)
+    assert_allclose(center, 0, atol=1e-14)
 
 
 @pytest.mark.parametrize("replacement", [True, False])
 def test_moments_at_any_time_are_those_of_every_minibatch(replacement, rng):
     """From far away, where mean and residuals together make noise too; and with growing ones."""
     x, y, best = data(rng)
-    middle = start = rng.normal(size=2)
+    center = start = rng.normal(size=2)
     for rate in (0.3, 2.0):
-        middle, second = start, np.outer(start, start)
+        center, second = start, np.outer(start, start)
         for steps in range(4):
-            found = finite_moments(x, y, rate, 2, start, steps, replacement)
-            assert_allclose(found[0], middle, rtol=1e-12)
-            assert_allclose(found[1], second - np.outer(middle, middle), rtol=1e-9, atol=1e-13)
-            middle, second = after_all_batches(x, y, best, middle, second, rate, 2, replacement)
+            result = finite_moments(x, y, rate, 2, start, steps, replacement)
+            assert_allclose(result[0], center, rtol=1e-12)
+            assert_allclose(result[1], second - np.outer(center, center), rtol=1e-9, atol=1e-13)
+            center, second = after_all_batches(x, y, best, center, second, rate, 2, replacement)
 
 
 @pytest.mark.parametrize("replacement", [True, False])
 def test_moments_end_at_rest(replacement, rng):
     x, y, _ = data(rng)
     more = {"replacement": replacement, "label_noise": 0.7}
-    middle, spread = finite_moments(x, y, 0.3, 2, rng.normal(size=2), 2000, **more)
-    assert_allclose(spread, finite_covariance(x, y, 0.3, 2, **more), rtol=1e-9)
-    assert_allclose(middle, 0, atol=1e-12)
+    center, covariance = finite_moments(x, y, 0.3, 2, rng.normal(size=2), 2000, **more)
+    assert_allclose(covariance, finite_covariance(x, y, 0.3, 2, **more), rtol=1e-9)
+    assert_allclose(center, 0, atol=1e-12)
 
 
 def test_label_noise_is_that_of_all_signs(rng):
@@ -101,15 +103,15 @@ def test_label_noise_is_that_of_all_signs(rng):
 
 def test_torch_and_jax_say_the_same(rng):
     x, y, best = data(rng)
-    given = [torch.asarray(part) for part in (x, y)]
-    rest = finite_covariance(x, y, 0.3, 2, label_noise=0.5)
-    assert_allclose(finite_covariance(*given, 0.3, 2, label_noise=0.5), rest, rtol=1e-10)
-    moved = finite_moments(*given, 0.3, 2, torch.asarray(best), 2)[1]
+    arguments = [torch.asarray(block) for block in (x, y)]
+    stationary = finite_covariance(x, y, 0.3, 2, label_noise=0.5)
+    assert_allclose(finite_covariance(*arguments, 0.3, 2, label_noise=0.5), stationary, rtol=1e-10)
+    moved = finite_moments(*arguments, 0.3, 2, torch.asarray(best), 2)[1]
     assert_allclose(moved, finite_moments(x, y, 0.3, 2, best, 2)[1], rtol=1e-10)
     online = online_covariance(INPUTS, 0.5, 0.2, 2)
     for asarray in (torch.asarray, jnp.asarray):
-        found = online_covariance(asarray(INPUTS), 0.5, 0.2, 2)
-        assert_allclose(np.asarray(found), online, rtol=1e-12)
+        result = online_covariance(asarray(INPUTS), 0.5, 0.2, 2)
+        assert_allclose(np.asarray(result), online, rtol=1e-12)
 
 
 # --- online: moments of normal inputs ---
@@ -127,15 +129,15 @@ def normal_step(a, second, label_noise, rate, batch, rng, examples):
 @pytest.mark.parametrize(("rate", "batch"), [(0.2, 1), (0.6, 4)])
 def test_a_drawn_step_leaves_the_online_covariance(rate, batch, rng):
     s = online_covariance(INPUTS, 0.5, rate, batch)
-    seen = normal_step(INPUTS, s, 0.5, rate, batch, rng, 200_000)
-    assert np.all(abs(seen.z(s)) < SURE)
+    observed = normal_step(INPUTS, s, 0.5, rate, batch, rng, 200_000)
+    assert np.all(abs(observed.z(s)) < SURE)
 
 
 @pytest.mark.parametrize(("rate", "batch"), [(0.05, 1), (0.2, 1), (0.6, 4)])
 def test_online_steps_end_at_rest(rate, batch, rng):
-    middle, spread = online_moments(INPUTS, 0.5, rate, batch, rng.normal(size=3), 3000)
-    assert_allclose(spread, online_covariance(INPUTS, 0.5, rate, batch), rtol=1e-9, atol=1e-13)
-    assert_allclose(middle, 0, atol=1e-12)
+    center, covariance = online_moments(INPUTS, 0.5, rate, batch, rng.normal(size=3), 3000)
+    assert_allclose(covariance, online_covariance(INPUTS, 0.5, rate, batch), rtol=1e-9, atol=1e-13)
+    assert_allclose(center, 0, atol=1e-12)
 
 
 def test_online_steps_are_the_derived_ones():
@@ -144,16 +146,16 @@ def test_online_steps_are_the_derived_ones():
     letters = {"a_i": 0.7, "a_j": 1.3, "eta": 0.3, "B": 2, "sigma": 0.5}
     moments = np.asarray([0.81, 0.0])
     for steps in (1, 2):
-        own, other = moments
+        separate, second = moments
         swapped = letters | {"a_i": 1.3, "a_j": 0.7}
         moments = np.asarray(
             [
-                number(derived.online_step(), S_i=own, S_j=other, **letters),
-                number(derived.online_step(), S_i=other, S_j=own, **swapped),
+                number(derived.online_step(), S_i=separate, S_j=second, **letters),
+                number(derived.online_step(), S_i=second, S_j=separate, **swapped),
             ]
         )
-        middle, spread = online_moments(a, 0.5, 0.3, 2, start, steps)
-        assert_allclose(np.diag(spread) + middle**2, moments, rtol=1e-12)
+        center, covariance = online_moments(a, 0.5, 0.3, 2, start, steps)
+        assert_allclose(np.diag(covariance) + center**2, moments, rtol=1e-12)
 
 
 def test_online_rest_and_feedback_are_the_derived_ones():
@@ -168,15 +170,18 @@ def test_online_rest_and_feedback_are_the_derived_ones():
 
 def test_finite_rest_is_the_derived_one(rng):
     x, y, best = data(rng, n=5, d=1)
-    residual, kept = x[:, 0] * best[0] - y, number(derived.share_without_replacement(), n=5, B=2)
+    residual, retained = (
+        x[:, 0] * best[0] - y,
+        number(derived.share_without_replacement(), n=5, B=2),
+    )
     means = {
         "A": (x**2).mean(),
         "M": (x**4).mean(),
         "R": (residual**2 * x[:, 0] ** 2).mean(),
     }
-    for replacement, share in ((True, 1.0), (False, kept)):
+    for replacement, fraction in ((True, 1.0), (False, retained)):
         coded = finite_covariance(x, y, 0.3, 2, replacement)
-        expected = number(derived.finite_rest(), eta=0.3, B=2, f=share, **means)
+        expected = number(derived.finite_rest(), eta=0.3, B=2, f=fraction, **means)
         assert_allclose(coded, [[expected]], rtol=1e-12)
 
 
@@ -269,12 +274,12 @@ def test_chains_come_to_rest_at_the_finite_covariance(rng):
     start = jnp.tile(jnp.asarray(best), (4000, 1))
     path = simulate(process, jax.random.key(0), start, steps=40, every=40)
     away = np.asarray(path.theta[:, -1]) - best
-    seen = mean(away[:, :, None] * away[:, None, :])
+    observed = mean(away[:, :, None] * away[:, None, :])
     exact = finite_covariance(x, y, rate, 3, False, label_noise)
     left = finite_moments(x, y, rate, 3, np.zeros(2), 40, False, label_noise)[1]
     assert np.all(abs(mean(away).z(0)) < SURE)
-    assert np.all(abs(seen.z(exact)) < SURE)
-    assert np.all(abs(left - exact) < seen.stderr / 10)
+    assert np.all(abs(observed.z(exact)) < SURE)
+    assert np.all(abs(left - exact) < observed.stderr / 10)
 
 
 def test_chains_on_fresh_examples_follow_their_moments_and_rest(rng):
@@ -287,10 +292,10 @@ def test_chains_on_fresh_examples_follow_their_moments_and_rest(rng):
         gap = np.einsum("sbi,si->sb", x, theta) - label_noise * rng.normal(size=(chains, batch))
         theta = theta - rate * np.einsum("sb,sbi->si", gap, x) / batch
         if step in (3, 60):
-            middle, spread = online_moments(INPUTS, label_noise, rate, batch, start, step)
-            away = theta - middle
-            assert np.all(abs(mean(theta).z(middle)) < SURE)
-            assert np.all(abs(mean(away[:, :, None] * away[:, None, :]).z(spread)) < SURE)
+            center, covariance = online_moments(INPUTS, label_noise, rate, batch, start, step)
+            away = theta - center
+            assert np.all(abs(mean(theta).z(center)) < SURE)
+            assert np.all(abs(mean(away[:, :, None] * away[:, None, :]).z(covariance)) < SURE)
     s = online_covariance(INPUTS, label_noise, rate, batch)
     loss = mean(np.einsum("si,ij,sj->s", theta, INPUTS, theta) / 2)
     assert abs(loss.z(excess_loss(INPUTS, s))) < SURE

@@ -32,7 +32,7 @@ RATE = 0.3
 seeds = integers(0, 2**32 - 1)
 
 
-def spread(rng, rank=5):
+def random_covariance(rng, rank=5):
     """A covariance that does not commute with HESSIAN."""
     rows = rng.normal(size=(rank, 3))
     return rows.T @ rows
@@ -40,7 +40,9 @@ def spread(rng, rank=5):
 
 def whirl(rng):
     """A stable drift that is not symmetric, and a diffusion."""
-    return HESSIAN + np.triu(np.ones((3, 3)), 1) - np.tril(np.ones((3, 3)), -1), spread(rng)
+    return HESSIAN + np.triu(np.ones((3, 3)), 1) - np.tril(np.ones((3, 3)), -1), random_covariance(
+        rng
+    )
 
 
 # --- steps ---
@@ -48,40 +50,43 @@ def whirl(rng):
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 7, 64, 101])
 def test_moments_after_steps_are_those_of_one_step_after_another(steps, rng):
-    one = LinearRecursion(rng.normal(size=(3, 3)) / 3, spread(rng))
-    middle, covariance = rng.normal(size=3), spread(rng)
-    found = one.propagate(middle, covariance, steps)
+    first = LinearRecursion(rng.normal(size=(3, 3)) / 3, random_covariance(rng))
+    center, covariance = rng.normal(size=3), random_covariance(rng)
+    result = first.propagate(center, covariance, steps)
     for _ in range(steps):
-        middle, covariance = one.matrix @ middle, one.matrix @ covariance @ one.matrix.T + one.noise
-    assert_allclose(found[0], middle, rtol=1e-10, atol=1e-15)
-    assert_allclose(found[1], covariance, rtol=1e-10)
+        center, covariance = (
+            first.matrix @ center,
+            first.matrix @ covariance @ first.matrix.T + first.noise,
+        )
+    assert_allclose(result[0], center, rtol=1e-10, atol=1e-15)
+    assert_allclose(result[1], covariance, rtol=1e-10)
 
 
 def test_growing_and_flat_directions_have_moments_too():
     """Along a flat one variance grows by rate^2 c a step."""
-    one = sgd_recursion(np.diag([0.0, -1.0]), np.eye(2), 0.1)
-    middle, covariance = one.propagate(np.ones(2), np.zeros((2, 2)), 50)
-    assert_allclose(middle, [1, 1.1**50], rtol=1e-12)
+    first = sgd_recursion(np.diag([0.0, -1.0]), np.eye(2), 0.1)
+    center, covariance = first.propagate(np.ones(2), np.zeros((2, 2)), 50)
+    assert_allclose(center, [1, 1.1**50], rtol=1e-12)
     assert_allclose(np.diag(covariance), [0.5, 0.01 * (1.21**50 - 1) / 0.21], rtol=1e-12)
 
 
 @pytest.mark.parametrize("rate", [1e-6, 0.3, 0.95])
 def test_steps_rest_at_the_stationary_covariance(rate, rng):
-    c = spread(rng)
-    found = sgd_recursion(HESSIAN, c, rate).stationary_covariance()
-    assert_allclose(found, stationary_covariance(HESSIAN, c, rate), rtol=1e-8)
+    c = random_covariance(rng)
+    result = sgd_recursion(HESSIAN, c, rate).stationary_covariance()
+    assert_allclose(result, stationary_covariance(HESSIAN, c, rate), rtol=1e-8)
 
 
 def test_steps_of_any_kind_rest_where_steins_equation_says(rng):
-    kept, kick = rng.normal(size=(4, 4)), np.diag([1.0, 2.0, 0.0, 3.0])
-    kept = kept / (1.01 * abs(np.linalg.eigvals(kept)).max())
-    expected = solve_discrete_lyapunov(kept, kick)
-    assert_allclose(LinearRecursion(kept, kick).stationary_covariance(), expected, rtol=1e-8)
+    retained, kick = rng.normal(size=(4, 4)), np.diag([1.0, 2.0, 0.0, 3.0])
+    retained = retained / (1.01 * abs(np.linalg.eigvals(retained)).max())
+    expected = solve_discrete_lyapunov(retained, kick)
+    assert_allclose(LinearRecursion(retained, kick).stationary_covariance(), expected, rtol=1e-8)
 
 
 def test_a_heavy_ball_steps_to_its_own_rest_and_long_run(rng):
     """Means of many iterates scatter as without momentum."""
-    c = spread(rng)
+    c = random_covariance(rng)
     ball, plain = heavy_ball_recursion(HESSIAN, c, 0.5, 0.8), sgd_recursion(HESSIAN, c, 0.1)
     assert_allclose(
         ball.stationary_covariance()[:3, :3],
@@ -94,30 +99,30 @@ def test_a_heavy_ball_steps_to_its_own_rest_and_long_run(rng):
 
 
 def test_sums_of_autocovariances_are_the_long_run(rng):
-    one = LinearRecursion(*(part * 0.3 for part in whirl(rng)))
-    half = sum(one.autocovariance(k) for k in range(1, 400))
+    first = LinearRecursion(*(block * 0.3 for block in whirl(rng)))
+    half = sum(first.autocovariance(k) for k in range(1, 400))
     assert_allclose(
-        one.stationary_covariance() + half + half.T,
-        one.long_run_covariance(),
+        first.stationary_covariance() + half + half.T,
+        first.long_run_covariance(),
         rtol=1e-9,
         atol=1e-12,
     )
     v = rng.normal(size=3)
-    tau = 1 + 2 * sum(v @ one.autocovariance(k) @ v for k in range(1, 400)) / (
-        v @ one.stationary_covariance() @ v
+    tau = 1 + 2 * sum(v @ first.autocovariance(k) @ v for k in range(1, 400)) / (
+        v @ first.stationary_covariance() @ v
     )
-    assert_allclose(one.correlation_time(v), tau, rtol=1e-9)
+    assert_allclose(first.correlation_time(v), tau, rtol=1e-9)
 
 
 def test_the_irreversibility_of_a_step_is_a_divergence_of_normal_laws(rng):
     """Kullback and Leibler's, between two successive theta and the same two in reverse."""
-    one = sgd_recursion(HESSIAN, spread(rng), RATE)
-    s, later = one.stationary_covariance(), one.autocovariance(1)
+    first = sgd_recursion(HESSIAN, random_covariance(rng), RATE)
+    s, later = first.stationary_covariance(), first.autocovariance(1)
     forward = np.block([[s, later.T], [later, s]])
     backward = np.block([[s, later], [later.T, s]])
     divergence = (np.trace(np.linalg.solve(backward, forward)) - 6) / 2
     assert divergence > 0.01
-    assert_allclose(one.entropy_production(), divergence, rtol=1e-8)
+    assert_allclose(first.entropy_production(), divergence, rtol=1e-8)
 
 
 # --- flows ---
@@ -126,32 +131,32 @@ def test_the_irreversibility_of_a_step_is_a_divergence_of_normal_laws(rng):
 @pytest.mark.parametrize("time", [0.0, 1e-3, 0.7, 30.0])
 def test_a_sampled_flow_is_its_exponential_and_integral(time, rng):
     flow = OrnsteinUhlenbeck(*whirl(rng))
-    found = flow.discretise(time)
+    result = flow.discretise(time)
 
     def kick(s):
         return expm(-flow.drift * s) @ flow.diffusion @ expm(-flow.drift.T * s)
 
     expected = quad_vec(kick, 0, time, epsabs=1e-13, limit=500)[0]
-    assert_allclose(found.matrix, expm(-flow.drift * time), rtol=1e-9, atol=1e-14)
-    assert_allclose(found.noise, expected, rtol=1e-9, atol=1e-12)
+    assert_allclose(result.matrix, expm(-flow.drift * time), rtol=1e-9, atol=1e-14)
+    assert_allclose(result.noise, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_moments_of_a_flow_solve_their_differential_equations(rng):
-    flow, start, s0 = OrnsteinUhlenbeck(*whirl(rng)), rng.normal(size=3), spread(rng)
+    flow, start, s0 = OrnsteinUhlenbeck(*whirl(rng)), rng.normal(size=3), random_covariance(rng)
 
     def speed(_, state):
-        middle, s = state[:3], state[3:].reshape(3, 3)
+        center, s = state[:3], state[3:].reshape(3, 3)
         slope = flow.diffusion - flow.drift @ s - s @ flow.drift.T
-        return np.concatenate([-flow.drift @ middle, slope.ravel()])
+        return np.concatenate([-flow.drift @ center, slope.ravel()])
 
     initial = np.concatenate([start, s0.ravel()])
     ends = solve_ivp(speed, (0, 1.3), initial, rtol=1e-11, atol=1e-12).y[:, -1]
-    middle, s = flow.propagate(start, s0, 1.3)
-    assert_allclose(np.concatenate([middle, s.ravel()]), ends, rtol=1e-8)
+    midpoint, s = flow.propagate(start, s0, 1.3)
+    assert_allclose(np.concatenate([midpoint, s.ravel()]), ends, rtol=1e-8)
 
 
 def test_long_times_and_flat_directions_do_no_harm(rng):
-    c = spread(rng)
+    c = random_covariance(rng)
     flow = langevin_relaxation(HESSIAN, c, RATE)
     assert_allclose(flow.discretise(1e6).noise, flow.stationary_covariance(), rtol=1e-10)
     assert_allclose(flow.stationary_covariance(), langevin_covariance(HESSIAN, c, RATE), rtol=1e-10)
@@ -173,9 +178,9 @@ def test_a_flow_remembers_as_its_samples_do(rng):
 def test_flows_over_two_times_are_one_flow_over_their_sum(seed, first, second):
     flow = OrnsteinUhlenbeck(*whirl(np.random.default_rng(seed)))
     zero = np.zeros(3)
-    middle, s = flow.propagate(*flow.propagate(zero + 1, np.zeros((3, 3)), first), second)
+    center, s = flow.propagate(*flow.propagate(zero + 1, np.zeros((3, 3)), first), second)
     expected = flow.propagate(zero + 1, np.zeros((3, 3)), first + second)
-    assert_allclose(middle, expected[0], rtol=1e-8, atol=1e-10)
+    assert_allclose(center, expected[0], rtol=1e-8, atol=1e-10)
     assert_allclose(s, expected[1], rtol=1e-8, atol=1e-10)
 
 
@@ -184,17 +189,17 @@ def test_flows_over_two_times_are_one_flow_over_their_sum(seed, first, second):
 
 @pytest.mark.parametrize("rate", [0.01, 0.2, 0.45])
 def test_samples_of_the_matched_flow_have_the_law_of_descent(rate):
-    one = sgd_recursion(HESSIAN, np.eye(3) + 0.2 * HESSIAN, rate)
-    again = one.embed(rate).discretise(rate)
-    assert_allclose(again.matrix, one.matrix, rtol=1e-10, atol=1e-14)
-    assert_allclose(again.noise, one.noise, rtol=1e-8, atol=1e-14)
+    first = sgd_recursion(HESSIAN, np.eye(3) + 0.2 * HESSIAN, rate)
+    again = first.embed(rate).discretise(rate)
+    assert_allclose(again.matrix, first.matrix, rtol=1e-10, atol=1e-14)
+    assert_allclose(again.noise, first.noise, rtol=1e-8, atol=1e-14)
 
 
 def test_the_matched_flow_of_a_sampled_flow_is_that_flow(rng):
     flow = OrnsteinUhlenbeck(*whirl(rng))
-    found = flow.discretise(0.4).embed(0.4)
-    assert_allclose(found.drift, flow.drift, rtol=1e-9, atol=1e-12)
-    assert_allclose(found.diffusion, flow.diffusion, rtol=1e-8, atol=1e-10)
+    result = flow.discretise(0.4).embed(0.4)
+    assert_allclose(result.drift, flow.drift, rtol=1e-9, atol=1e-12)
+    assert_allclose(result.diffusion, flow.diffusion, rtol=1e-8, atol=1e-10)
 
 
 @given(seed=seeds, rate=floats(1e-3, 0.45))
@@ -215,33 +220,38 @@ def test_one_kick_across_modes_fits_no_flow_and_one_along_a_mode_does(seed, rate
 
 @given(seed=seeds, rate=floats(0.01, 0.9))
 def test_only_noise_that_commutes_with_the_hessian_is_in_balance(seed, rate):
-    c = spread(np.random.default_rng(seed)) + 0.1 * np.eye(3)
+    c = random_covariance(np.random.default_rng(seed)) + 0.1 * np.eye(3)
     for commuting in (HESSIAN @ HESSIAN, np.eye(3) + HESSIAN):
-        for one in (
+        for first in (
             sgd_recursion(HESSIAN, commuting, rate),
             langevin_relaxation(HESSIAN, commuting, 1.0),
         ):
-            assert_allclose(one.circulation(), 0, atol=1e-13)
-            assert abs(one.entropy_production()) < 1e-12
-    for one in (sgd_recursion(HESSIAN, c, rate), langevin_relaxation(HESSIAN, c, 1.0)):
-        assert_allclose(one.circulation(), -one.circulation().T, atol=1e-14)
-        assert np.any(abs(one.circulation()) > 1e-8)
-        assert one.entropy_production() > 0
+            assert_allclose(first.circulation(), 0, atol=1e-13)
+            assert abs(first.entropy_production()) < 1e-12
+    for first in (sgd_recursion(HESSIAN, c, rate), langevin_relaxation(HESSIAN, c, 1.0)):
+        assert_allclose(first.circulation(), -first.circulation().T, atol=1e-14)
+        assert np.any(abs(first.circulation()) > 1e-8)
+        assert first.entropy_production() > 0
 
 
 def test_entropy_and_current_do_not_depend_on_the_scale_of_noise_or_the_rate(rng):
     """Entropy not at all, the current in proportion."""
-    c = spread(rng)
-    one, other = langevin_relaxation(HESSIAN, c, 0.1), langevin_relaxation(HESSIAN, 3 * c, 0.4)
-    assert_allclose(other.entropy_production(), one.entropy_production(), rtol=1e-9)
-    assert_allclose(other.circulation(), 12 * one.circulation(), rtol=1e-9, atol=1e-14)
+    c = random_covariance(rng)
+    first, second = langevin_relaxation(HESSIAN, c, 0.1), langevin_relaxation(HESSIAN, 3 * c, 0.4)
+    assert_allclose(second.entropy_production(), first.entropy_production(), rtol=1e-9)
+    assert_allclose(second.circulation(), 12 * first.circulation(), rtol=1e-9, atol=1e-14)
 
 
 # --- derived = coded ---
 
 
 def test_relaxation_is_the_derived_one(rng):
-    h, rate, c, start = np.asarray([0.5, 1.4]), 0.3, spread(rng)[:2, :2], spread(rng)[:2, :2]
+    h, rate, c, start = (
+        np.asarray([0.5, 1.4]),
+        0.3,
+        random_covariance(rng)[:2, :2],
+        random_covariance(rng)[:2, :2],
+    )
     pair = {"h_i": h[:, None], "h_j": h[None, :], "C_ij": c, "eta": rate, "s_ij": start}
     flow, steps = langevin_relaxation(np.diag(h), c, rate), sgd_recursion(np.diag(h), c, rate)
     moved = flow.propagate(np.zeros(2), start, 0.8)[1]
@@ -251,18 +261,18 @@ def test_relaxation_is_the_derived_one(rng):
     matched = sgd_recursion(np.diag(h), np.diag([1.0, 2.0]) + 0.1, rate).embed(rate)
     assert_allclose(np.diag(matched.drift), number(derived.matched_drift(), h=h, eta=rate))
     pair["C_ij"] = np.diag([1.0, 2.0]) + 0.1
-    spread_ = number(derived.matched_diffusion(), **pair)
-    assert_allclose(matched.diffusion, spread_, rtol=1e-10)
+    diffusion = number(derived.matched_diffusion(), **pair)
+    assert_allclose(matched.diffusion, diffusion, rtol=1e-10)
 
 
 def test_circulation_and_memory_are_the_derived_ones(rng):
-    h, rate, c = np.asarray([0.5, 1.4]), 0.3, spread(rng)[:2, :2]
+    h, rate, c = np.asarray([0.5, 1.4]), 0.3, random_covariance(rng)[:2, :2]
     flow, steps = langevin_relaxation(np.diag(h), c, rate), sgd_recursion(np.diag(h), c, rate)
     letters = {"h_1": h[0], "h_2": h[1], "eta": rate}
     letters |= {"c_11": c[0, 0], "c_12": c[0, 1], "c_22": c[1, 1]}
     assert_allclose(flow.circulation()[0, 1], number(derived.area_rate(), **letters), rtol=1e-11)
-    made = number(derived.entropy_production(), **letters)
-    assert_allclose(flow.entropy_production(), made, rtol=1e-9)
+    generated = number(derived.entropy_production(), **letters)
+    assert_allclose(flow.entropy_production(), generated, rtol=1e-9)
     first, mode = np.asarray([1.0, 0.0]), {"h": h[0], "eta": rate}
     tau = number(memory.correlation_time_steps(), **mode)
     assert_allclose(steps.correlation_time(first), tau, rtol=1e-11)
@@ -273,7 +283,7 @@ def test_circulation_and_memory_are_the_derived_ones(rng):
 
 @pytest.mark.parametrize("asarray", [torch.asarray, jnp.asarray], ids=["torch", "jax"])
 def test_matrices_of_any_library_are_taken(asarray, rng):
-    c = spread(rng)
+    c = random_covariance(rng)
     for make in (sgd_recursion, langevin_relaxation):
         expected = make(HESSIAN, c, RATE).stationary_covariance()
         assert_allclose(
@@ -289,37 +299,37 @@ def test_chains_relax_remember_and_circulate_as_coded():
     problem = bowl(n=8, seed=3)
     model = noise.minibatch(problem, 2)
     c = matrix(model.covariance(jnp.zeros(3)), 3)
-    one, start = sgd_recursion(HESSIAN, c, RATE), np.asarray([1.0, -2.0, 0.5])
+    first, start = sgd_recursion(HESSIAN, c, RATE), np.asarray([1.0, -2.0, 0.5])
     starts = jnp.tile(jnp.asarray(start), (4000, 1))
     path = np.asarray(simulate(sgd(model, RATE), jax.random.key(0), starts, steps=45).theta)
-    middle, s = one.propagate(start, np.zeros((3, 3)), 3)
-    away = path[:, 2] - middle
-    assert np.all(abs(mean(path[:, 2]).z(middle)) < SURE)
+    center, s = first.propagate(start, np.zeros((3, 3)), 3)
+    away = path[:, 2] - center
+    assert np.all(abs(mean(path[:, 2]).z(center)) < SURE)
     assert np.all(abs(mean(away[:, :, None] * away[:, None, :]).z(s)) < SURE)
     before, after = path[:, 40], path[:, 44]
     memory = mean(after[:, :, None] * before[:, None, :])
-    assert np.all(abs(memory.z(one.autocovariance(4))) < SURE)
+    assert np.all(abs(memory.z(first.autocovariance(4))) < SURE)
     swept = [path[:, k, :, None] * path[:, k + 1, None, :] for k in range(34, 44)]
     area = mean(np.mean([(a - a.transpose(0, 2, 1)) / 2 for a in swept], axis=0))
     for i, j in ((0, 1), (0, 2), (1, 2)):
-        assert abs(area.value[i, j] - one.circulation()[i, j]) < SURE * area.stderr[i, j]
-    assert np.any(abs(one.circulation()) > 2 * SURE * area.stderr.max())
+        assert abs(area.value[i, j] - first.circulation()[i, j]) < SURE * area.stderr[i, j]
+    assert np.any(abs(first.circulation()) > 2 * SURE * area.stderr.max())
 
 
 def test_means_of_long_runs_scatter_by_the_correlation_time(rng):
     """Means of 400 iterates: the variance is that of rest times tau / 400, less tau / 800 of it."""
-    steps, c = 400, spread(rng)
-    one, root = sgd_recursion(HESSIAN, c, RATE), RATE * np.linalg.cholesky(c).T
-    theta = rng.multivariate_normal(np.zeros(3), one.stationary_covariance(), size=4000)
+    steps, c = 400, random_covariance(rng)
+    first, root = sgd_recursion(HESSIAN, c, RATE), RATE * np.linalg.cholesky(c).T
+    theta = rng.multivariate_normal(np.zeros(3), first.stationary_covariance(), size=4000)
     total = np.zeros_like(theta)
     for _ in range(steps):
-        theta = theta @ one.matrix + rng.normal(size=theta.shape) @ root
+        theta = theta @ first.matrix + rng.normal(size=theta.shape) @ root
         total += theta
     v = np.asarray([1.0, -1.0, 0.5])
-    seen = mean((total @ v / steps) ** 2)
-    tau, variance = one.correlation_time(v), v @ one.stationary_covariance() @ v
+    observed = mean((total @ v / steps) ** 2)
+    tau, variance = first.correlation_time(v), v @ first.stationary_covariance() @ v
     expected = variance * tau / steps
-    assert abs(seen.value - expected) < SURE * seen.stderr + expected * tau / steps
+    assert abs(observed.value - expected) < SURE * observed.stderr + expected * tau / steps
 
 
 # --- refused ---
@@ -336,50 +346,50 @@ def refused(call, *arguments):
 
 @pytest.mark.parametrize("make", [sgd_recursion, langevin_relaxation])
 def test_bad_matrices_are_refused(make):
-    one = np.eye(3)
-    assert "hessian must be a square" in refused(make, one[:2], one, RATE)
-    assert "hessian must be symmetric" in refused(make, np.triu(np.ones((3, 3))), one, RATE)
-    assert "(2, 2) and (3, 3)" in refused(make, one, np.eye(2), RATE)
-    assert "eigenvalue -1" in refused(make, one, -one, RATE)
-    assert "learning_rate must be positive, not 0.0" in refused(make, one, one, 0.0)
+    first = np.eye(3)
+    assert "hessian must be a square" in refused(make, first[:2], first, RATE)
+    assert "hessian must be symmetric" in refused(make, np.triu(np.ones((3, 3))), first, RATE)
+    assert "(2, 2) and (3, 3)" in refused(make, first, np.eye(2), RATE)
+    assert "eigenvalue -1" in refused(make, first, -first, RATE)
+    assert "learning_rate must be positive, not 0.0" in refused(make, first, first, 0.0)
 
 
 @pytest.mark.parametrize("make", [LinearRecursion, OrnsteinUhlenbeck])
 def test_processes_made_by_hand_are_looked_at(make):
-    one = np.eye(3)
+    first = np.eye(3)
     assert "(3,)" in refused(make, np.ones(3), np.ones(3))
-    assert "must be a square" in refused(make, one[:2], one[:2])
-    assert "must be symmetric" in refused(make, one, np.triu(np.ones((3, 3))))
-    assert "is no covariance" in refused(make, one, -one)
+    assert "must be a square" in refused(make, first[:2], first[:2])
+    assert "must be symmetric" in refused(make, first, np.triu(np.ones((3, 3))))
+    assert "is no covariance" in refused(make, first, -first)
 
 
 def test_what_has_no_rest_says_so():
-    one = np.eye(2)
+    first = np.eye(2)
     assert "multiplies some direction by 1.4" in refused(
-        sgd_recursion(one, one, 2.4).stationary_covariance
+        sgd_recursion(first, first, 2.4).stationary_covariance
     )
     assert "real part -0.5" in refused(
-        langevin_relaxation(np.diag([-0.5, 1]), one, 1.0).stationary_covariance
+        langevin_relaxation(np.diag([-0.5, 1]), first, 1.0).stationary_covariance
     )
-    assert "by 1," in refused(sgd_recursion(np.diag([0.0, 1]), one, 0.3).long_run_covariance)
+    assert "by 1," in refused(sgd_recursion(np.diag([0.0, 1]), first, 0.3).long_run_covariance)
 
 
 def test_what_no_flow_does_is_refused():
-    one = np.eye(2)
-    assert "by -0.5" in refused(sgd_recursion(one, one, 1.5).embed, 1.5)
-    assert "by 0:" in refused(sgd_recursion(one, one, 1.0).embed, 1.0)
-    assert "dt must be positive" in refused(sgd_recursion(one, one, 0.1).embed, 0.0)
+    first = np.eye(2)
+    assert "by -0.5" in refused(sgd_recursion(first, first, 1.5).embed, 1.5)
+    assert "by 0:" in refused(sgd_recursion(first, first, 1.0).embed, 1.0)
+    assert "dt must be positive" in refused(sgd_recursion(first, first, 0.1).embed, 0.0)
 
 
 def test_other_values_without_a_meaning_are_refused():
-    one, none = np.eye(2), np.zeros((2, 2))
+    first, none = np.eye(2), np.zeros((2, 2))
     steps, flow = (
-        sgd_recursion(one, np.diag([1.0, 0.0]), 0.1),
-        langevin_relaxation(one, none + 1, 0.1),
+        sgd_recursion(first, np.diag([1.0, 0.0]), 0.1),
+        langevin_relaxation(first, none + 1, 0.1),
     )
     assert "-1" in refused(steps.power, -1)
     assert "-0.5" in refused(flow.discretise, -0.5)
     assert "time has no reverse" in refused(steps.entropy_production)
     assert "time has no reverse" in refused(flow.entropy_production)
     assert "no correlation time" in refused(steps.correlation_time, np.asarray([0.0, 1.0]))
-    assert "not 1.5" in refused(heavy_ball_recursion, one, one, 0.1, 1.5)
+    assert "not 1.5" in refused(heavy_ball_recursion, first, first, 0.1, 1.5)

@@ -55,8 +55,8 @@ def all_ends(data, step, drawn, steps=2):
     """Where steps lead, each with each thing that may be drawn."""
     thetas = START[None]
     for _ in range(steps):
-        each = each_gradient(data, thetas)
-        thetas = np.concatenate([step(thetas, each, d) for d in drawn])
+        values = each_gradient(data, thetas)
+        thetas = np.concatenate([step(thetas, values, d) for d in drawn])
     return second(thetas)
 
 
@@ -81,13 +81,15 @@ def test_euler_has_the_moments_of_its_coins(rate, dt, data):
     x, y = data
 
     def step(thetas, each, coins):
-        middle = each.mean(axis=1, keepdims=True)
-        kick = np.einsum("i,kij->kj", np.asarray(coins), each - middle) / (4 * 3) ** 0.5
-        return thetas - dt * middle[:, 0] + (rate * dt) ** 0.5 * kick
+        center = each.mean(axis=1, keepdims=True)
+        kick = np.einsum("i,kij->kj", np.asarray(coins), each - center) / (4 * 3) ** 0.5
+        return thetas - dt * center[:, 0] + (rate * dt) ** 0.5 * kick
 
     expected = all_ends(data, step, list(product((-1, 1), repeat=4)))
-    found = propagate_moments(euler_maruyama_map(regression_gradients(x, y, 3), rate, dt), START, 2)
-    assert_allclose(found, expected, rtol=1e-12)
+    result = propagate_moments(
+        euler_maruyama_map(regression_gradients(x, y, 3), rate, dt), START, 2
+    )
+    assert_allclose(result, expected, rtol=1e-12)
 
 
 def test_euler_steps_of_one_rate_have_the_moments_of_descent_exactly(data):
@@ -96,9 +98,9 @@ def test_euler_steps_of_one_rate_have_the_moments_of_descent_exactly(data):
     rate = 0.4
 
     def kicked(thetas, each, coins):
-        middle = each.mean(axis=1, keepdims=True)
-        kick = np.einsum("i,kij->kj", np.asarray(coins), each - middle) / (4 * 2) ** 0.5
-        return thetas - rate * (middle[:, 0] + kick)
+        center = each.mean(axis=1, keepdims=True)
+        kick = np.einsum("i,kij->kj", np.asarray(coins), each - center) / (4 * 2) ** 0.5
+        return thetas - rate * (center[:, 0] + kick)
 
     coins = all_ends(data, kicked, list(product((-1, 1), repeat=4)))
     batches = all_ends(data, minibatch(rate), list(product(range(4), repeat=2)))
@@ -113,14 +115,14 @@ def test_svag_has_the_moments_of_all_pairs_of_minibatches(data):
     plus, minus = ((1 + sign * (2 * stretch - 1) ** 0.5) / 2 for sign in (1, -1))
 
     def step(thetas, each, pair):
-        one, two = (each[:, list(batch)].mean(axis=1) for batch in pair)
-        return thetas - rate / stretch * (plus * one + minus * two)
+        first, two = (each[:, list(batch)].mean(axis=1) for batch in pair)
+        return thetas - rate / stretch * (plus * first + minus * two)
 
     pairs = list(product(combinations(range(4), 2), repeat=2))
-    found = propagate_moments(
+    result = propagate_moments(
         svag_map(regression_gradients(*data, 2, replacement=False), rate, stretch), START, 2
     )
-    assert_allclose(found, all_ends(data, step, pairs), rtol=1e-12)
+    assert_allclose(result, all_ends(data, step, pairs), rtol=1e-12)
 
 
 # --- the equations ---
@@ -148,11 +150,11 @@ def test_an_equation_solves_the_differential_equation_of_its_moments(order, data
 
     begin = np.concatenate([START, np.outer(START, START).ravel()])
     end = solve_ivp(speed, (0, 1.5), begin, rtol=1e-12, atol=1e-13).y[:, -1]
-    found = propagate_moments(
+    result = propagate_moments(
         sde_map(regression_gradients(x, y, 2), rate, 1.5, order=order), START, 1
     )
-    assert_allclose(found[:2, 2], end[:2], rtol=1e-9)
-    assert_allclose(found[:2, :2].ravel(), end[2:], rtol=1e-9)
+    assert_allclose(result[:2, 2], end[:2], rtol=1e-9)
+    assert_allclose(result[:2, :2].ravel(), end[2:], rtol=1e-9)
 
 
 def closes_at(order, errors):
@@ -248,10 +250,10 @@ def test_extrapolation_is_exact_where_there_is_but_one_term(order, truth, c, h):
 
 def test_a_law_at_rest_is_left_as_it_is(data):
     step = sgd_map(regression_gradients(*data, 1), 0.1)
-    rest = stationary_moments(step)
-    assert_allclose((step @ rest.ravel()).reshape(3, 3), rest, rtol=1e-10)
-    assert_allclose(rest[:2, 2], np.linalg.lstsq(*data, rcond=None)[0], rtol=1e-10)
-    assert rest[2, 2] == 1
+    stationary = stationary_moments(step)
+    assert_allclose((step @ stationary.ravel()).reshape(3, 3), stationary, rtol=1e-10)
+    assert_allclose(stationary[:2, 2], np.linalg.lstsq(*data, rcond=None)[0], rtol=1e-10)
+    assert stationary[2, 2] == 1
 
 
 def one_curvature(h):
@@ -267,8 +269,8 @@ def test_descent_rests_wider_than_its_equation_by_the_ratio(rate, stretch, order
     problem = regression_gradients(*one_curvature(h), 2)
     wide = stationary_moments(svag_map(problem, rate, stretch))[0, 0]
     narrow = stationary_moments(sde_map(problem, rate, 1.0, order=order))[0, 0]
-    found = stationary_variance_ratio(rate, h, stretch=stretch, order=order)
-    assert_allclose(found, wide / narrow, rtol=1e-9)
+    result = stationary_variance_ratio(rate, h, stretch=stretch, order=order)
+    assert_allclose(result, wide / narrow, rtol=1e-9)
 
 
 def test_the_ratio_is_that_of_stationary_covariances():
@@ -297,15 +299,15 @@ def test_sampled_descent_has_the_exact_second_moments(data, rng):
 
 def test_the_first_equation_knows_only_rate_over_batch(data):
     """And the second differs by its penalty alone; without replacement nothing is the same."""
-    one, two = regression_gradients(*data, 1), regression_gradients(*data, 2)
-    small, large = (sde_map(p, r, 1.0) for p, r in ((one, 0.1), (two, 0.2)))
+    first, two = regression_gradients(*data, 1), regression_gradients(*data, 2)
+    small, large = (sde_map(p, r, 1.0) for p, r in ((first, 0.1), (two, 0.2)))
     assert_allclose(small, large, rtol=1e-12, atol=1e-14)
     finite = [
         sde_map(regression_gradients(*data, b, replacement=False), r, 1.0)
         for b, r in ((1, 0.1), (2, 0.2))
     ]
     assert np.abs(finite[0] - finite[1]).max() > 1e-3
-    seconds = [sde_map(p, r, 1.0, order=2) for p, r in ((one, 0.1), (two, 0.2))]
+    seconds = [sde_map(p, r, 1.0, order=2) for p, r in ((first, 0.1), (two, 0.2))]
     assert np.abs(seconds[0] - seconds[1]).max() > 1e-3
 
 
@@ -349,21 +351,21 @@ def test_an_euler_step_is_the_derived_one():
     scatter = np.zeros((4, 4))
     scatter[0, [0, 3]] = v, w
     problem = AffineGradients(np.diag([h, 0.0]), scatter)
-    found = (euler_maruyama_map(problem, 0.4, 0.15) @ [moment, 0.3, 0.3, 1.0])[0]
+    result = (euler_maruyama_map(problem, 0.4, 0.15) @ [moment, 0.3, 0.3, 1.0])[0]
     letters = {"eta": 0.4, "tau": 0.15, "h": h, "v": v, "w": w, "S": moment}
-    assert_allclose(found, number(derived.euler_step(), **letters), rtol=1e-12)
+    assert_allclose(result, number(derived.euler_step(), **letters), rtol=1e-12)
 
 
 def test_coded_formulas_are_the_derived_ones():
     letters = {"h": 1.3, "eta": 0.4, "l": 3, "k": 2.5, "v": 0.7, "w": 0.2, "t": 0.9, "s": 1.1}
     once = {**letters, "l": 1}
-    given = (1.3, 0.7, 0.2, 1.1, 0.9)
+    arguments = (1.3, 0.7, 0.2, 1.1, 0.9)
     for coded, equation in (
         (stationary_variance_ratio(0.4, 1.3, stretch=3), derived.svag_ratio()),
         (stationary_variance_ratio(0.4, 1.3, order=2), derived.second_order_ratio()),
         (linear_scaling_ratio(0.4, 1.3, 2.5), derived.scaling_ratio()),
-        (0.4 * weak_error_coefficient(*given), derived.first_error()),
-        (0.4**2 * weak_error_coefficient(*given, order=2), derived.second_error()),
+        (0.4 * weak_error_coefficient(*arguments), derived.first_error()),
+        (0.4**2 * weak_error_coefficient(*arguments, order=2), derived.second_error()),
     ):
         assert_allclose(coded, number(equation, **letters), rtol=1e-12)
     assert_allclose(

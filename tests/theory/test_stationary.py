@@ -42,7 +42,7 @@ RESTS = {
 }
 
 
-def spread(rng, rank=5):
+def random_covariance(rng, rank=5):
     """A covariance that does not commute with HESSIAN."""
     rows = rng.normal(size=(rank, 3))
     return rows.T @ rows
@@ -72,13 +72,13 @@ def nesterov_block(h, c, rate, momentum):
         ]
     )
     kicks = np.block([[rate**2 * c, NONE], [NONE, NONE]])
-    look = np.block([(1 + momentum) * ONE, -momentum * ONE])
-    return look @ solve_discrete_lyapunov(step, kicks) @ look.T
+    view = np.block([(1 + momentum) * ONE, -momentum * ONE])
+    return view @ solve_discrete_lyapunov(step, kicks) @ view.T
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.3, 0.9])
 def test_the_langevin_covariance_solves_its_lyapunov_equation(rate, rng):
-    c = spread(rng)
+    c = random_covariance(rng)
     expected = solve_continuous_lyapunov(HESSIAN, rate * c)
     assert_allclose(langevin_covariance(HESSIAN, c, rate), expected, rtol=1e-10)
 
@@ -86,9 +86,9 @@ def test_the_langevin_covariance_solves_its_lyapunov_equation(rate, rng):
 @pytest.mark.parametrize("rank", [1, 5])
 @pytest.mark.parametrize(("rate", "momentum"), [(0.02, 0.99), (0.3, 0.0), (0.9, 0.5), (1.5, 0.9)])
 def test_a_heavy_ball_rests_where_its_block_equation_says(rate, momentum, rank, rng):
-    c = spread(rng, rank)
-    found = heavy_ball_covariance(HESSIAN, c, rate, momentum)
-    assert_allclose(found, heavy_ball_block(HESSIAN, c, rate, momentum), rtol=1e-8)
+    c = random_covariance(rng, rank)
+    result = heavy_ball_covariance(HESSIAN, c, rate, momentum)
+    assert_allclose(result, heavy_ball_block(HESSIAN, c, rate, momentum), rtol=1e-8)
 
 
 @pytest.mark.parametrize("rank", [1, 5])
@@ -96,23 +96,23 @@ def test_a_heavy_ball_rests_where_its_block_equation_says(rate, momentum, rank, 
 def test_nesterov_rests_where_the_block_equation_of_the_two_sequences_says(
     rate, momentum, rank, rng
 ):
-    c = spread(rng, rank)
-    found = nesterov_covariance(HESSIAN, c, rate, momentum)
-    assert_allclose(found, nesterov_block(HESSIAN, c, rate, momentum), rtol=1e-8)
+    c = random_covariance(rng, rank)
+    result = nesterov_covariance(HESSIAN, c, rate, momentum)
+    assert_allclose(result, nesterov_block(HESSIAN, c, rate, momentum), rtol=1e-8)
 
 
 @pytest.mark.parametrize(("rest", "more"), RESTS.values(), ids=RESTS)
 def test_torch_and_jax_say_the_same(rest, more, rng):
-    c = spread(rng)
+    c = random_covariance(rng)
     for asarray in (torch.asarray, jnp.asarray):
-        found = rest(asarray(HESSIAN), asarray(c), 0.3, *more)
-        assert_allclose(np.asarray(found), rest(HESSIAN, c, 0.3, *more), rtol=1e-12)
+        result = rest(asarray(HESSIAN), asarray(c), 0.3, *more)
+        assert_allclose(np.asarray(result), rest(HESSIAN, c, 0.3, *more), rtol=1e-12)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.6])
 def test_dampening_is_a_smaller_rate(momentum, rng):
     """An exponential mean of gradients has dampening = momentum."""
-    c = spread(rng)
+    c = random_covariance(rng)
     dampened = heavy_ball_covariance(HESSIAN, c, 0.5, momentum, 0.6)
     assert_allclose(dampened, heavy_ball_block(HESSIAN, c, 0.2, momentum), rtol=1e-10)
 
@@ -121,11 +121,11 @@ def test_dampening_is_a_smaller_rate(momentum, rng):
 @pytest.mark.parametrize("rate", [0.001, 0.3, 0.85])
 def test_reshuffling_rests_where_its_epochs_say(rate, epoch, rng):
     """The matrix equation with its sums written out; it cancels (rate h)^2 of its digits."""
-    c, step = spread(rng), ONE - rate * HESSIAN
+    c, step = random_covariance(rng), ONE - rate * HESSIAN
     powers = [np.linalg.matrix_power(step, k) for k in range(epoch)]
     kicks = epoch * sum(a @ c @ a for a in powers) - sum(powers) @ c @ sum(powers)
-    whole = np.linalg.matrix_power(step, epoch)
-    expected = solve_discrete_lyapunov(whole, rate**2 * kicks / (epoch - 1))
+    total = np.linalg.matrix_power(step, epoch)
+    expected = solve_discrete_lyapunov(total, rate**2 * kicks / (epoch - 1))
     assert_allclose(reshuffled_covariance(HESSIAN, c, rate, epoch), expected, rtol=1e-8)
 
 
@@ -140,16 +140,16 @@ def test_every_order_of_four_batches_leaves_the_reshuffled_covariance(rate, rng)
         for xi in order:
             theta = step @ theta - rate * xi
         ends.append(theta)
-    whole = np.linalg.matrix_power(step, 4)
-    assert_allclose(whole @ s @ whole + np.cov(np.stack(ends).T, bias=True), s, rtol=1e-9)
+    total = np.linalg.matrix_power(step, 4)
+    assert_allclose(total @ s @ total + np.cov(np.stack(ends).T, bias=True), s, rtol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1e-9, 1e-15])
 def test_small_epochs_rest_as_the_derived_law_to_the_last_digit(size):
     """Where 1 - rate h rounds to one: the law is off by rate h m / 2 and no digit is lost."""
-    found = reshuffled_covariance(np.diag([size, 1.0]), np.eye(2), 1.0, 7)[0, 0]
+    result = reshuffled_covariance(np.diag([size, 1.0]), np.eye(2), 1.0, 7)[0, 0]
     small = number(derived.reshuffled_rest_small(), c=1.0, eta=1.0, h=size, m=7)
-    assert_allclose(found, small, rtol=10 * size + 1e-14)
+    assert_allclose(result, small, rtol=10 * size + 1e-14)
 
 
 # --- derived = coded ---
@@ -216,7 +216,7 @@ def test_gibbs_noise_and_temperature_are_the_derived_ones():
 
 @pytest.mark.parametrize(("rest", "more"), RESTS.values(), ids=RESTS)
 def test_in_a_turned_bowl_the_rest_is_turned(rest, more, rng):
-    turn, c = np.linalg.qr(rng.normal(size=(3, 3)))[0], spread(rng)
+    turn, c = np.linalg.qr(rng.normal(size=(3, 3)))[0], random_covariance(rng)
     turned = rest(turn @ HESSIAN @ turn.T, turn @ c @ turn.T, 0.3, *more)
     assert_allclose(turned, turn @ rest(HESSIAN, c, 0.3, *more) @ turn.T, rtol=1e-10, atol=1e-12)
 
@@ -229,16 +229,16 @@ def test_in_a_turned_bowl_the_rest_is_turned(rest, more, rng):
 )
 def test_units_of_time_and_of_noise_change_nothing_else(seed, kind, time, size):
     """Time in other units: H and the noise's deviation grow as the rate falls; S is linear in C."""
-    rest, more = RESTS[kind]
-    c = spread(np.random.default_rng(seed))
-    scaled = rest(HESSIAN * time, size * time**2 * c, 0.3 / time, *more)
-    assert_allclose(scaled, size * rest(HESSIAN, c, 0.3, *more), rtol=1e-9, atol=1e-12 * size)
+    stationary, more = RESTS[kind]
+    c = random_covariance(np.random.default_rng(seed))
+    scaled = stationary(HESSIAN * time, size * time**2 * c, 0.3 / time, *more)
+    assert_allclose(scaled, size * stationary(HESSIAN, c, 0.3, *more), rtol=1e-9, atol=1e-12 * size)
 
 
 @given(seed=integers(0, 2**32 - 1), kind=sampled_from(sorted(RESTS)), rank=integers(1, 4))
 def test_every_rest_is_a_covariance(seed, kind, rank):
-    rest, more = RESTS[kind]
-    s = rest(HESSIAN, spread(np.random.default_rng(seed), rank), 0.3, *more)
+    stationary, more = RESTS[kind]
+    s = stationary(HESSIAN, random_covariance(np.random.default_rng(seed), rank), 0.3, *more)
     assert_allclose(s, s.T, rtol=1e-12, atol=1e-14)
     assert np.linalg.eigvalsh(s)[0] > -1e-12 * np.linalg.eigvalsh(s)[-1]
 
@@ -246,7 +246,7 @@ def test_every_rest_is_a_covariance(seed, kind, rank):
 @given(seed=integers(0, 2**32 - 1), rate=floats(0.01, 0.9))
 def test_the_langevin_temperature_is_that_of_its_noise_alone(seed, rate):
     """Tr H S = rate Tr C / 2, whether H and C commute or not."""
-    c = spread(np.random.default_rng(seed))
+    c = random_covariance(np.random.default_rng(seed))
     temperature = effective_temperature(HESSIAN, langevin_covariance(HESSIAN, c, rate))
     assert_allclose(np.trace(temperature), rate * np.trace(c) / 2, rtol=1e-12)
 
@@ -259,7 +259,7 @@ def test_label_noise_heats_each_mode_by_its_curvature():
 
 
 def test_the_temperature_is_twice_the_energy_per_direction(rng):
-    s = spread(rng)
+    s = random_covariance(rng)
     energy = np.trace(HESSIAN @ s) / 2
     assert_allclose(np.trace(effective_temperature(HESSIAN, s)), 2 * energy, rtol=1e-12)
 
@@ -293,9 +293,9 @@ def walked(c, rate, momentum, chains, steps, rng, *, nesterov=False, dampening=0
 )
 def test_chains_with_momentum_come_to_rest_as_coded(rate, momentum, how, code, rng):
     """10000 chains, 150 steps that forget 0.9^150 of their start at least."""
-    c, more = spread(rng), [how["dampening"]] if "dampening" in how else []
-    seen = second_moments(walked(c, rate, momentum, 10_000, 150, rng, **how))
-    assert np.all(abs(seen.z(code(HESSIAN, c, rate, momentum, *more))) < SURE)
+    c, more = random_covariance(rng), [how["dampening"]] if "dampening" in how else []
+    observed = second_moments(walked(c, rate, momentum, 10_000, 150, rng, **how))
+    assert np.all(abs(observed.z(code(HESSIAN, c, rate, momentum, *more))) < SURE)
 
 
 def test_reshuffled_chains_come_to_rest_as_coded():
@@ -305,10 +305,10 @@ def test_reshuffled_chains_come_to_rest_as_coded():
     model = noise.from_weights(problem, law)
     c = matrix(noise.minibatch(problem, 2, replacement=False).covariance(jnp.zeros(3)), 3)
     path = simulate(sgd(model, rate), KEY, jnp.zeros((4000, 3)), steps=80, every=80)
-    seen = second_moments(path.theta[:, -1])
+    observed = second_moments(path.theta[:, -1])
     expected = reshuffled_covariance(HESSIAN, c, rate, 4)
-    assert np.all(abs(seen.z(expected)) < SURE)
-    assert np.any(abs(seen.z(stationary_covariance(HESSIAN, c, rate))) > 10 * SURE)
+    assert np.all(abs(observed.z(expected)) < SURE)
+    assert np.any(abs(observed.z(stationary_covariance(HESSIAN, c, rate))) > 10 * SURE)
 
 
 def test_finely_stepped_langevin_chains_come_to_rest_as_coded():
@@ -318,9 +318,9 @@ def test_finely_stepped_langevin_chains_come_to_rest_as_coded():
     c = matrix(model.covariance(jnp.zeros(3)), 3)
     process = langevin(model, rate, rate / 20)
     path = simulate(process, KEY, jnp.zeros((2000, 3)), steps=400, every=400)
-    seen, expected = second_moments(path.theta[:, -1]), langevin_covariance(HESSIAN, c, rate)
+    observed, expected = second_moments(path.theta[:, -1]), langevin_covariance(HESSIAN, c, rate)
     allowed = rate / 40 * np.linalg.eigvalsh(HESSIAN)[-1] * abs(expected).max()
-    assert np.all(abs(seen.value - expected) < SURE * seen.stderr + allowed)
+    assert np.all(abs(observed.value - expected) < SURE * observed.stderr + allowed)
 
 
 # --- refused ---

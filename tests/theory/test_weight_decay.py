@@ -66,19 +66,19 @@ def dense_rates(teacher):
     step = np.eye(24) - RATE * HESSIAN(theta, teacher, DECAY)
     kick = SIGMA**2 / BATCH * HESSIAN(theta, w @ v, 0.0)  # of label noise
     jitter = solve_discrete_lyapunov(step, RATE**2 * kick)
-    found = []
+    result = []
     for j in (2, 3):
         unit = np.eye(24)[4 * j + j]
         ends = [np.sum(HESSIAN(theta + e, teacher, DECAY) * jitter) for e in (unit, -unit)]
         force = (ends[0] - ends[1]) / 4 + DECAY * theta[5 * j]  # quadratic: exact
-        found.append(RATE * force / theta[5 * j])
-    return found
+        result.append(RATE * force / theta[5 * j])
+    return result
 
 
 def test_useless_weights_shrink_by_the_slope_of_the_dense_jitter():
     w, v = point()
-    found = shrink_rates(USELESS, POWERS, READOUT, **NOISE, decay=DECAY)
-    assert_allclose(found, dense_rates(w @ v), rtol=1e-10)
+    result = shrink_rates(USELESS, POWERS, READOUT, **NOISE, decay=DECAY)
+    assert_allclose(result, dense_rates(w @ v), rtol=1e-10)
 
 
 def test_that_the_used_part_does_not_fit_changes_rates_by_its_square():
@@ -109,18 +109,18 @@ def test_both_add_but_for_the_share_of_decay_in_the_curvature(decay, seed):
     both, noise_alone = (
         shrink_rates(variances, powers, readout, **small, decay=d) for d in (decay, 0.0)
     )
-    most = decay / (variances * (readout.min() + powers) + decay)
+    largest = decay / (variances * (readout.min() + powers) + decay)
     missing = (noise_alone + 1e-6 * decay - both) / noise_alone
     assert np.all(missing >= -1e-4)
-    assert np.all(missing <= most + 1e-4)  # rounding of the difference, and rate h
+    assert np.all(missing <= largest + 1e-4)  # rounding of the difference, and rate h
 
 
 def test_all_array_libraries_agree(xp):
     given_ = [np.asarray(a) for a in (USELESS, POWERS, READOUT)]
     expected = shrink_rates(*given_, **NOISE, decay=DECAY)
-    found = shrink_rates(*map(xp.asarray, given_), **NOISE, decay=DECAY)
-    assert_allclose(np.asarray(found), expected, rtol=1e-12)
-    slope = variance_slope(xp.asarray(USELESS), found)
+    result = shrink_rates(*map(xp.asarray, given_), **NOISE, decay=DECAY)
+    assert_allclose(np.asarray(result), expected, rtol=1e-12)
+    slope = variance_slope(xp.asarray(USELESS), result)
     assert_allclose(float(slope), variance_slope(USELESS, expected), rtol=1e-12)
 
 
@@ -145,11 +145,11 @@ def test_the_slope_tells_decay_from_noise(rng):
 
 def test_a_step_with_decay_moves_the_imbalance_by_the_exact_identity(rng):
     w, v, g = rng.normal(size=(4, 3)), rng.normal(size=(3, 2)), rng.normal(size=(4, 2))
-    kept = 1 - RATE * DECAY
-    after = imbalances((kept * w - RATE * g @ v.T, kept * v - RATE * w.T @ g))[0]
-    found = imbalance_after(w, v, g, learning_rate=RATE, decay=DECAY)
-    assert_allclose(found, after, atol=1e-13)
-    assert not np.allclose(found, imbalance_after(w, v, g, learning_rate=RATE), atol=1e-4)
+    retained = 1 - RATE * DECAY
+    after = imbalances((retained * w - RATE * g @ v.T, retained * v - RATE * w.T @ g))[0]
+    result = imbalance_after(w, v, g, learning_rate=RATE, decay=DECAY)
+    assert_allclose(result, after, atol=1e-13)
+    assert not np.allclose(result, imbalance_after(w, v, g, learning_rate=RATE), atol=1e-4)
 
 
 @pytest.mark.usefixtures("quick_to_compile")
@@ -162,12 +162,12 @@ def test_over_all_steps_with_label_noise_the_imbalance_has_its_mean(rng):
     theta = jnp.concatenate([w.ravel(), v.ravel()])
     drawn = jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)), *outcomes(process.draw))
     ends = jax.jit(jax.vmap(process.step, (None, 0)))(theta, drawn)
-    found = np.mean([imbalances(net.weights(np.asarray(end)))[0] for end in ends], axis=0)
+    result = np.mean([imbalances(net.weights(np.asarray(end)))[0] for end in ends], axis=0)
     moment = x.T @ x / 3
     mean = np.trace(moment) * v @ v.T - 2 * w.T @ moment @ w
     expected = (1 - RATE * DECAY) ** 2 * imbalances((w, v))[0] + (RATE * SIGMA) ** 2 * mean
     assert len(ends) == 12
-    assert_allclose(found, expected, atol=1e-12)
+    assert_allclose(result, expected, atol=1e-12)
 
 
 def effective(theta, decay, kappa, strengths):
@@ -181,15 +181,15 @@ def effective(theta, decay, kappa, strengths):
 @pytest.mark.parametrize(("decay", "kappa"), [(0.1, 0.0), (0.0, 0.02), (0.07, 0.01)])
 def test_modes_rest_where_the_effective_loss_is_least(decay, kappa):
     strengths = np.asarray([1.5, 0.9])
-    start = np.concatenate([part.ravel() for part in point()])
+    start = np.concatenate([block.ravel() for block in point()])
     start = start + 0.02 * np.cos(np.arange(24))  # nothing is zero by symmetry
     end = minimize(effective, start, (decay, kappa, strengths), options={"gtol": 1e-7}).x
     w, v = end[:16].reshape(4, 4), end[16:].reshape(4, 2)
-    spread = float(np.sum(USED) + np.sum(USELESS))
+    covariance = float(np.sum(USED) + np.sum(USELESS))
     for k, s in enumerate(USED):
-        mode = mode_with_decay(strengths[k], s, spread, 2, decay=decay, kappa=kappa)
-        found = (w[k] @ v[:, k], w[k] @ w[k], v[:, k] @ v[:, k])
-        assert_allclose(found, mode, rtol=1e-4)  # of the minimiser, which has no slopes
+        mode = mode_with_decay(strengths[k], s, covariance, 2, decay=decay, kappa=kappa)
+        result = (w[k] @ v[:, k], w[k] @ w[k], v[:, k] @ v[:, k])
+        assert_allclose(result, mode, rtol=1e-4)  # of the minimiser, which has no slopes
     assert_allclose(w[2:], 0, atol=1e-3)
 
 
