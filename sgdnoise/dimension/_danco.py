@@ -60,14 +60,13 @@ def ball_statistics(n: int, k: int, d: int) -> tuple[float, float, float]:
     table = _shared_volumes(d, radius, first.min() / d)
     ratios = np.exp(_log_distances(d, table, first) - _log_distances(d, table, last))
     far = np.exp(_log_distances(d, table, inside))
-    uniform = _stratified(rng, far.shape)
-    along = _cosines_inside(d, radius[:, None, None], far, uniform).reshape(-1, k)
+    along = _cosines_inside(d, radius[:, None, None], far, _stratified(rng, far.shape))
+    along = along.reshape(-1, k)
     across = _across(d, along, rng)
-    cosine = along[:, :, None] * along[:, None, :] + across
+    cosine = np.clip(along[:, :, None] * along[:, None, :] + across, -1, 1)
     cosine[:, range(k), range(k)] = 1
-    valid, *values = _von_mises(_mean_angle(np.clip(cosine, -1, 1)))
-    variates = [np.ones(len(along)), *_control_variates(d, along, across)]
-    variates = np.column_stack(variates)[valid]
+    valid, *values = _von_mises(_mean_angle(cosine))
+    variates = np.column_stack([np.ones(len(along)), *_control_variates(d, along, across)])[valid]
     nu, tau = np.linalg.lstsq(variates, np.column_stack(values))[0][0]
     return _exponent(ratios, k, weight), float(nu), float(tau)
 
@@ -133,10 +132,7 @@ def _concentration(length):
 
 
 def _most_similar(cloud, n, k, integer):
-    """The d of least divergence, by descent from the d of the distances alone.
-
-    Each statistic alone has one d, and the minimum lies between them.
-    """
+    """The d of least divergence, by descent from the d of the distances alone."""
     nodes = np.asarray(_nodes(MAX_FACTOR * cloud[0] + 4))
     place, previous, known = int(np.argmin(abs(nodes - cloud[0]))), None, {}
     while place != previous:
@@ -248,8 +244,7 @@ def _shared(d, radius, distance):
     """The fraction of the unit d-ball within these distances, 1 - radius or more, of a point."""
     plane = (1 + radius**2 - distance**2) / (2 * radius)
     opposite = (radius**2 + distance**2 - 1) / (2 * radius * distance)
-    volume = np.exp(np.minimum(d * np.log(distance), 700.0))
-    return _cap(d, plane) + volume * _cap(d, opposite)
+    return _cap(d, plane) + np.exp(np.minimum(d * np.log(distance), 700.0)) * _cap(d, opposite)
 
 
 def _cap(d, height):
