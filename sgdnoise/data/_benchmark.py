@@ -19,7 +19,7 @@ class Manifold(NamedTuple):
 
 
 def benchmark(name: str, n: int, *, rng) -> Data:
-    """n points of one manifold of `BENCHMARK`, with their latents as targets.
+    """Points of one manifold of `BENCHMARK`, with their latents as targets.
 
     It is the set of Campadelli et al. (2015), mostly from Hein & Audibert (2005) and Rozza et al.
     (2012), with the densities of scikit-dimension, which are not uniform in volume.

@@ -12,7 +12,7 @@ from sgdnoise.data._sets import Data
 
 
 def ball(n: int, d: int, *, rng) -> Data:
-    """n points of the unit ball of R^d: a direction times U^(1/d), with U uniform.
+    """Points of the unit ball of R^d: a direction times U^(1/d), with U uniform.
 
     The points are their latents.
 
@@ -27,24 +27,24 @@ def ball(n: int, d: int, *, rng) -> Data:
 
 
 def sphere(n: int, d: int, *, rng) -> Data:
-    """n points of the unit sphere S^d in R^(d + 1), without latents, since no chart covers it."""
+    """Points of the unit sphere S^d in R^(d + 1), without latents, since no chart covers it."""
     return Data(_directions(n, d + 1, _generator(rng, n=n, d=d)), None, d)
 
 
 def cube(n: int, d: int, *, rng) -> Data:
-    """n points of the unit cube [0, 1]^d, which are their latents."""
+    """Points of the unit cube [0, 1]^d, which are their latents."""
     points = _generator(rng, n=n, d=d).uniform(size=(n, d))
     return Data(points, points, d)
 
 
 def gaussian(n: int, d: int, *, rng) -> Data:
-    """n standard normal points of R^d, which are their latents."""
+    """Standard normal points of R^d, which are their latents."""
     points = _generator(rng, n=n, d=d).normal(size=(n, d))
     return Data(points, points, d)
 
 
 def torus(n: int, d: int, *, rng) -> Data:
-    """n points of the flat torus (cos a_1, ..., cos a_d, sin a_1, ..., sin a_d) in R^(2d).
+    """Points of the flat torus (cos a_1, ..., cos a_d, sin a_1, ..., sin a_d) in R^(2d).
 
     The latents are the angles in [0, 2 pi).
     """
@@ -53,7 +53,7 @@ def torus(n: int, d: int, *, rng) -> Data:
 
 
 def swiss_roll(n: int, height: float = 21.0, *, rng) -> Data:
-    """n points of the Swiss roll (t cos t, y, t sin t), 3 pi / 2 < t < 9 pi / 2, 0 < y < height.
+    """Points of the Swiss roll (t cos t, y, t sin t), 3 pi / 2 < t < 9 pi / 2, 0 < y < height.
 
     The latents are t and y.  They are uniform on the rolled rectangle: t has a density proportional
     to sqrt(1 + t^2), unlike the roll of the benchmark, where t is uniform.
@@ -67,7 +67,7 @@ def swiss_roll(n: int, height: float = 21.0, *, rng) -> Data:
 
 
 def spiral(n: int, turns: float = 3.0, *, rng) -> Data:
-    """n points of the spiral of Archimedes (t cos t, t sin t), 0 < t < 2 pi turns, with latent t.
+    """Points of the spiral of Archimedes (t cos t, t sin t), 0 < t < 2 pi turns, with latent t.
 
     Raises ValueError for turns of 0 or less.
     """
@@ -77,7 +77,7 @@ def spiral(n: int, turns: float = 3.0, *, rng) -> Data:
 
 
 def helix(n: int, turns: float = 3.0, pitch: float = 1.0, *, rng) -> Data:
-    """n points of the helix (cos t, sin t, pitch t / (2 pi)), 0 < t < 2 pi turns, with latent t.
+    """Points of the helix (cos t, sin t, pitch t / (2 pi)), 0 < t < 2 pi turns, with latent t.
 
     Raises ValueError for turns of 0 or less.
     """
@@ -87,7 +87,7 @@ def helix(n: int, turns: float = 3.0, pitch: float = 1.0, *, rng) -> Data:
 
 
 def moebius(n: int, twists: int = 1, *, rng) -> Data:
-    """n points of a band of width 1 about the unit circle of R^3, with half twists.
+    """Points (n, 3) of a band of width 1 about the unit circle of R^3, with half twists.
 
     ((1 + r cos b) cos a, (1 + r cos b) sin a, r sin b) with b = twists a / 2: it is one-sided for
     odd twists.  The latents are the angle a and -1/2 < r < 1/2.
@@ -108,7 +108,7 @@ def moebius(n: int, twists: int = 1, *, rng) -> Data:
 
 
 def klein_bottle(n: int, *, rng) -> Data:
-    """n points of the Klein bottle in R^4, where it has no self-intersection.
+    """Points of the Klein bottle in R^4, where it has no self-intersection.
 
     ((2 + cos v) cos u, (2 + cos v) sin u, sin v cos(u / 2), sin v sin(u / 2)), with latents u, v.
     """
@@ -126,7 +126,7 @@ def klein_bottle(n: int, *, rng) -> Data:
 
 
 def paraboloid(n: int, d: int, *, rng) -> Data:
-    """n points of the graph (x, |x|^2) over the unit ball of R^d, in R^(d + 1), with latents x."""
+    """Points of the graph (x, |x|^2) over the unit ball of R^d, in R^(d + 1), with latents x."""
     generator = _generator(rng, n=n, d=d)
 
     def draw():
@@ -140,7 +140,7 @@ def paraboloid(n: int, d: int, *, rng) -> Data:
 
 
 def rotations(n: int, m: int, *, rng) -> Data:
-    """n rotations of SO(m), each m x m matrix flattened by rows, of dimension m (m - 1) / 2.
+    """Rotations SO(m), each an m x m matrix flattened by rows, of dimension m (m - 1) / 2.
 
     They have the Haar measure: a Gaussian matrix is orthogonalised (Mezzadri, 2007), and its first
     column changes sign if the determinant is -1.  Raises ValueError for m below 2.
@@ -154,7 +154,7 @@ def rotations(n: int, m: int, *, rng) -> Data:
 
 
 def stiefel(n: int, m: int, p: int, *, rng) -> Data:
-    """n frames of p orthonormal vectors in R^m, flattened by rows from m x p.
+    """Frames of p orthonormal vectors in R^m, flattened by rows from m x p.
 
     The Stiefel manifold has dimension m p - p (p + 1) / 2; points are uniform under rotations
     (Mezzadri, 2007), for p = m in two components, of determinant 1 and -1.

@@ -118,7 +118,7 @@ def eyring_kramers_time(
 
 
 def quasipotential(slope, diffusion, bottom: float, top: float) -> float:
-    r"""E = int U' / D from bottom to top, which replaces dU / T if noise depends on x.
+    r"""The barrier E = int U' / D from bottom to top, which replaces dU / T if noise depends on x.
 
     Times grow as e^E; if D is proportional to the rate, d log time / d log rate = -E over a saddle,
     and 1/2 - E over a boundary (see `boundary_time`).  Raises ValueError unless D > 0 at both ends
@@ -214,7 +214,7 @@ def discrete_passage_time(
 
 
 def jump_constant(alpha: float) -> float:
-    r"""c in the rate c / |y|^(1 + alpha) at which a stable Levy motion jumps by y.
+    r"""The c in the rate c / |y|^(1 + alpha) at which a stable Levy motion jumps by y.
 
     Gamma(1 + alpha) sin(pi alpha / 2) / pi for E e^(ikL) = e^(-|k|^alpha); 0 for Gaussian motion.
     Raises ValueError unless 0 < alpha < 2.

@@ -129,7 +129,7 @@ def products_around(layers) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def hessian_trace(moment, layers) -> float:
-    """Tr H = sum_l |Sx^1/2 A_l|^2 |C_l|^2 of the mean of |f(x) - y|^2 / 2, at a minimum.
+    """The trace Tr H = sum_l |Sx^1/2 A_l|^2 |C_l|^2 for |f(x) - y|^2 / 2, at a minimum.
 
     For two layers it is o Tr(W^T Sx W) + Tr(Sx) |V|^2, at any weights.
     """
@@ -152,13 +152,13 @@ def tangent_kernel(layers) -> np.ndarray:
 
 
 def amplification(moment, layers, learning_rate, batch_size) -> float:
-    """u = rate Tr H / (2 B o), by which sampled residuals amplify label noise: 1 / (1 - u)."""
+    """The u = rate Tr H / (2 B o) by which residuals amplify label noise, as 1 / (1 - u)."""
     outputs = layers[-1].shape[1]
     return residual_amplification(learning_rate, hessian_trace(moment, layers), batch_size, outputs)
 
 
 def imbalances(layers) -> list:
-    """D_l = W_l^T W_l - W_(l+1) W_(l+1)^T of neighbouring layers, (h_l, h_l) each.
+    """The imbalances D_l = W_l^T W_l - W_(l+1) W_(l+1)^T of neighbouring layers, (h_l, h_l).
 
     Gradient flow conserves it.  A step along a noisy gradient G of the product changes it by
     exactly rate^2 (C_l G^T A_l A_l^T G C_l^T - A'^T G C'^T C' G^T A'), with A' and C' those of

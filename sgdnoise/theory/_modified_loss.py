@@ -15,10 +15,10 @@ FLAT = 1e-12  # curvature, relative to the largest, below which rounding determi
 
 
 def label_noise_strength(learning_rate, label_noise, batch_size):
-    r"""kappa in L + kappa Tr H, the loss that SGD with label noise minimises near zero residual.
+    r"""The kappa in L + kappa Tr H, the loss that SGD with label noise minimises.
 
-    kappa = rate label_noise^2 / (4 B), for losses with the factor 1/2: theta has the covariance
-    (rate label_noise^2 / 2 B) I about a minimum, whose mean force is -(1/2) grad Tr(H S).
+    kappa = rate label_noise^2 / (4 B), near zero residual, for losses with the factor 1/2: theta
+    has the covariance (rate label_noise^2 / 2 B) I, whose mean force is -(1/2) grad Tr(H S).
     It holds for rate lambda_max << 1 and small `residual_amplification`.
     Blanc et al. (2020), Damian, Ma & Lee (2021), Li, Wang & Arora (2022).
 

@@ -159,10 +159,10 @@ def balance_under_decay(temperature: float, decay: float, product, width: int) -
 
 
 def sum_rule(rho: float, first, second, moment):
-    r"""o W^T Sx W - Tr(Sx) V V^T - rho (d - o) / 2, whose stationary mean is zero.  (h, h)
+    r"""The matrix o W^T Sx W - Tr(Sx) V V^T - rho (d - o) / 2, whose stationary mean is zero.
 
-    rho = T / kappa; it is exact for any target, width and rho as the rate goes to zero, since it
-    is `imbalance_rate` over -4 kappa.  Raises ValueError as that does, and for negative rho.
+    (h, h); rho = T / kappa.  It is exact for any target, width and rho as the rate goes to zero,
+    since it is `imbalance_rate` over -4 kappa.  Raises ValueError as that does, and for negative rho.
     """
     check_non_negative(rho=rho)
     return -imbalance_rate(first, second, moment, temperature=rho, strength=1.0) / 4

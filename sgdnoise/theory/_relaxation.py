@@ -46,7 +46,9 @@ class _Gaussian(ABC):
 
 @dataclass(frozen=True, eq=False)
 class LinearRecursion(_Gaussian):
-    r"""theta <- M theta + xi, with M = matrix (p, p) and xi of mean zero and covariance noise.
+    r"""The linear recursion theta <- M theta + xi.
+
+    M = matrix (p, p), and xi has mean zero and the covariance Q = noise (p, p).
 
     Raises ValueError for matrices that are not square or not of one size, or a noise that is no
     covariance.
@@ -147,7 +149,7 @@ class LinearRecursion(_Gaussian):
 
 @dataclass(frozen=True, eq=False)
 class OrnsteinUhlenbeck(_Gaussian):
-    r"""d theta = -A theta dt + D^(1/2) dW, with A = drift (p, p) and D = diffusion (p, p).
+    r"""The process d theta = -A theta dt + D^(1/2) dW, A = drift, D = diffusion, (p, p) each.
 
     Raises ValueError for matrices that are not square or not of one size, or a diffusion that is no
     covariance.
@@ -215,7 +217,7 @@ class OrnsteinUhlenbeck(_Gaussian):
 
 
 def sgd_recursion(hessian, noise, learning_rate: float) -> LinearRecursion:
-    r"""Steps theta <- theta - rate (H theta + xi), Cov xi = C: M = 1 - rate H, Q = rate^2 C.
+    r"""The steps theta <- theta - rate (H theta + xi), Cov xi = C: M = 1 - rate H, Q = rate^2 C.
 
     Raises ValueError for matrices that are not symmetric, an indefinite C, or rate <= 0; an
     indefinite H or an unstable rate is refused only by what needs a stationary law.
@@ -232,7 +234,7 @@ def sgd_recursion(hessian, noise, learning_rate: float) -> LinearRecursion:
 
 
 def heavy_ball_recursion(hessian, noise, learning_rate: float, momentum: float) -> LinearRecursion:
-    r"""Steps of (x, previous x), (2p,), for x <- x - rate (H x + xi) + mu (x - previous x).
+    r"""The steps of (x, previous x), (2p,), for x <- x - rate (H x + xi) + mu (x - previous x).
 
     Raises ValueError as `sgd_recursion`, or unless 0 <= momentum < 1.
     """
@@ -250,7 +252,7 @@ def heavy_ball_recursion(hessian, noise, learning_rate: float, momentum: float) 
 
 
 def langevin_relaxation(hessian, noise, learning_rate: float) -> OrnsteinUhlenbeck:
-    r"""d theta = -H theta dt + (rate C)^(1/2) dW, the Langevin equation of SGD.
+    r"""The Langevin equation of SGD, d theta = -H theta dt + (rate C)^(1/2) dW.
 
     Time is rate x steps (Mandt, Hoffman & Blei, 2017).  Raises ValueError as `sgd_recursion`.
     """

@@ -103,7 +103,7 @@ def sde_map(
 
 
 def propagate_moments(step, start, steps: int) -> np.ndarray:
-    """E z z^T (q, q) after some steps of a map from the fixed point theta = start (p,)."""
+    """The moments E z z^T (q, q) after some steps of a map, from theta = start (p,) for certain."""
     z = np.append(as_numpy(start).astype(float), 1.0)
     moments = np.linalg.matrix_power(step, steps) @ np.outer(z, z).ravel()
     return moments.reshape(len(z), len(z))
@@ -161,7 +161,7 @@ def observed_orders(errors, rates) -> np.ndarray:
 def weak_error_coefficient(
     curvature, multiplicative, additive, start, time, *, order: int = 1
 ) -> float:
-    r"""c in E theta^2 of SGD minus that of the equation = c rate^order, for one parameter.
+    r"""The c in E theta^2 of SGD minus that of the equation = c rate^order, for one parameter.
 
     The gradient is h theta with variance v theta^2 + w (`multiplicative`, `additive`); from
     theta = s and at time t, order 1 has -h^2 t s^2 e^(-2ht), and order 2
