@@ -162,7 +162,8 @@ def sum_rule(rho: float, first, second, moment):
     r"""The matrix o W^T Sx W - Tr(Sx) V V^T - rho (d - o) / 2, whose stationary mean is zero.
 
     (h, h); rho = T / kappa.  It is exact for any target, width and rho as the rate goes to zero,
-    since it is `imbalance_rate` over -4 kappa.  Raises ValueError as that does, and for negative rho.
+    since it is `imbalance_rate` over -4 kappa.  Raises ValueError as that does, or for negative
+    rho.
     """
     check_non_negative(rho=rho)
     return -imbalance_rate(first, second, moment, temperature=rho, strength=1.0) / 4
