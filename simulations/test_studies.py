@@ -1,5 +1,9 @@
 """All studies: their help, bad input, committed results, figures, reports and small sizes."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +142,23 @@ def test_the_small_size_runs_and_no_claim_fails(name, part, tmp_path):
     assert any(np.isfinite(float(v.measured.value)) for v in verdicts)
     assert study.draw(results, tmp_path)
     assert study.report(results, tmp_path).read_text().startswith("<!doctype html>")
+
+
+def test_ctrl_c_ends_with_how_to_continue_and_the_run_continues(tmp_path):
+    """The points that were done are read, not run again."""
+    words = ["-m", "simulations", "run", "stationary", "--size", "small", "--jobs", "1"]
+    words = [sys.executable, *words, "--chains", "4000", "--out", str(tmp_path)]
+    run = subprocess.Popen(words, cwd=HOME.parent, stdout=subprocess.PIPE, text=True)
+    done = lambda: list(tmp_path.rglob("point-*.nc"))  # noqa: E731
+    while not done() and run.poll() is None:
+        time.sleep(0.05)
+    assert run.poll() is None, "it must be stopped before its end"
+    run.send_signal(signal.SIGINT)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "stopped" in said
+    assert "run the same command again to continue" in said
+    before = {path: path.stat().st_mtime_ns for path in done()}
+    assert subprocess.run(words, cwd=HOME.parent, capture_output=True).returncode == 0
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+    assert (tmp_path / "result.nc").exists()

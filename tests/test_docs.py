@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import sgdnoise
 from sgdnoise.lab import load_study, read_parts, verdicts_in
 from sgdnoise.lab._verdict import row
 from simulations.calibration import claims as calibration_claims
@@ -61,3 +62,23 @@ def test_the_tables_of_estimators_are_those_of_the_committed_result():
     for table in tables:
         for line in (table.headings, *table.rows):
             assert f"| {' | '.join(line)} |" in text
+
+
+DOCUMENTS = [Path("README.md"), Path("CONTRIBUTING.md"), *sorted(Path("docs").glob("*.md"))]
+SUBPACKAGES = "core|data|dimension|dynamics|lab|nets|noise|theory"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_every_name_that_a_document_quotes_can_be_reached(path):
+    text = path.read_text(encoding="utf-8")
+    for dotted in re.findall(rf"`(?:sgdnoise\.)?((?:{SUBPACKAGES})\.\w+(?:\.\w+)*)", text):
+        value = sgdnoise
+        for name in dotted.split("."):
+            value = getattr(value, name)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_every_file_that_a_document_links_exists(path):
+    prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+    for link in re.findall(r"\]\(([^)#:]+)[)#]", prose):
+        assert (path.parent / link).exists(), link

@@ -94,7 +94,7 @@ class _Runnable:
         """Run, judge, draw and write what was asked for; ends with the exit status."""
         out, size = values.pop("out"), values.pop("size")
         common = {k: values.pop(k) for k in ("jobs", "cluster", "device", "seed") if k in values}
-        again = f"the same command goes on from what is in {out}"
+        again = f"run the same command again to continue from what is in {out}"
         cache_compiled_programs()
         with exit_on_error(again):
             chosen = self._chosen(values.pop("part", None))
