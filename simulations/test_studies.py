@@ -144,6 +144,7 @@ def test_the_small_size_runs_and_no_claim_fails(name, part, tmp_path):
     assert study.report(results, tmp_path).read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_how_to_continue_and_the_run_continues(tmp_path):
     """The points that were done are read, not run again."""
     words = ["-m", "simulations", "run", "stationary", "--size", "small", "--jobs", "1"]
