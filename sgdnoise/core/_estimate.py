@@ -42,7 +42,12 @@ class Estimate:
         return (self.value - truth) / self.stderr
 
     def interval(self, level: float = 0.95):
-        """Both ends of the central confidence interval of this level, by Student's law."""
+        """Both ends of the central confidence interval of this level, by Student's law.
+
+        Raises ValueError unless 0 < level < 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"a level lies between 0 and 1, as 0.95 does, not {level}")
         quantile = stdtrit(as_numpy(self.dof), (1 + level) / 2)
         if not isinstance(self.stderr, float):
             quantile = namespace(self.stderr).asarray(

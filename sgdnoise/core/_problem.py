@@ -1,13 +1,14 @@
 """What training minimises: the mean of the losses of n examples, and its derivatives."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from array_api_compat import is_torch_array
 from jaxtyping import Float
 
+from sgdnoise._extras import require
 from sgdnoise.core._arrays import Array, namespace
 
 
@@ -44,9 +45,10 @@ class Problem:
     autodiff: Any = None
 
     def __post_init__(self):
+        _check_examples(self.examples)
         if self.autodiff is None:
-            torch = any(is_torch_array(array) for array in self.examples)
-            module = importlib.import_module("torch.func" if torch else "jax")
+            torch = is_torch_array(self.examples[0])
+            module = require("torch.func", "torch") if torch else require("jax", "jax")
             object.__setattr__(self, "autodiff", module)
 
     def __len__(self):
@@ -54,6 +56,7 @@ class Problem:
 
     def subset(self, index) -> "Problem":
         """The same problem on some of its examples; an example may be repeated."""
+        index = np.asarray(index) if isinstance(index, (list, tuple)) else index
         return replace(self, examples=tuple(array[index] for array in self.examples))
 
     def with_target_shift(self, shift) -> "Problem":
@@ -68,7 +71,7 @@ class Problem:
     def example_losses(self, theta: Float[Array, " p"]) -> Float[Array, " n"]:
         """The loss of each example."""
         self._check_theta(theta)
-        return self._check_losses(self.losses(theta, *self.examples), len(self))
+        return self._checked(theta, self.losses(theta, *self.examples), len(self))
 
     def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
         """The gradient of the mean loss."""
@@ -96,7 +99,7 @@ class Problem:
             losses, changes = self.autodiff.jvp(
                 lambda labels: self.losses(t, *inputs, labels), (targets,), (shift,)
             )
-            return (weights * self._check_losses(losses, len(self)) + changes).sum()
+            return (weights * self._checked(t, losses, len(self)) + changes).sum()
 
         return self.autodiff.grad(total)(theta)
 
@@ -106,7 +109,7 @@ class Problem:
 
         def single_loss(t, *example):
             losses = self.losses(t, *(array[None] for array in example))
-            return self._check_losses(losses, 1)[0]
+            return self._checked(t, losses, 1)[0]
 
         gradient = self.autodiff.grad(single_loss)
         return self.autodiff.vmap(gradient, (None, *[0] * len(self.examples)))(
@@ -118,20 +121,36 @@ class Problem:
         return self.autodiff.jvp(self.gradient, (theta,), (vector,))[1]
 
     def _check_theta(self, theta):
-        """Raise ValueError for a theta of another size; learn the size from the first theta."""
-        if self.size is None and len(theta.shape) == 1:
-            object.__setattr__(self, "size", theta.shape[0])
-        if tuple(theta.shape) != (self.size,):
+        """Raise ValueError unless theta is one vector, of the size that is known."""
+        shape = tuple(getattr(theta, "shape", ()))
+        if len(shape) != 1 or self.size not in (None, *shape):
+            size = "all" if self.size is None else self.size
             raise ValueError(
-                f"theta must be one vector of {self.size or 'all'} parameters, "
-                f"not an array of shape {tuple(theta.shape)}"
+                f"theta must be one vector of {size} parameters, not an array of shape {shape}"
             )
 
-    def _check_losses(self, losses, n):
+    def _checked(self, theta, losses, n):
+        """The losses, if they are one number for each example; the size is then that of theta."""
         shape = tuple(getattr(losses, "shape", ()))
         if shape != (n,):
             raise ValueError(
                 f"losses must return one number for each of the {n} examples, an array of "
                 f"shape ({n},), not {shape}; do not take the mean over the examples"
             )
+        if self.size is None:
+            object.__setattr__(self, "size", theta.shape[0])
         return losses
+
+
+def _check_examples(examples):
+    """Raise ValueError unless examples are a tuple of arrays of one library and one length."""
+    if not isinstance(examples, tuple) or not examples:
+        kind = "an empty tuple" if examples == () else type(examples).__name__
+        raise ValueError(f"examples must be a tuple of arrays with one leading axis, not {kind}")
+    if any(not getattr(array, "shape", ()) for array in examples):
+        raise ValueError("examples must be arrays with a leading axis, one row for each example")
+    lengths = [array.shape[0] for array in examples]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"examples must have one length, not {lengths}")
+    if len({is_torch_array(array) for array in examples}) > 1:
+        raise ValueError("examples must be arrays of one library, not of torch and of another")

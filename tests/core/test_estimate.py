@@ -438,3 +438,9 @@ def test_z_has_a_sign_and_equality_is_that_of_records():
     assert e != 4.0
     assert pickle.loads(pickle.dumps(e)) == e
     assert len({e, Estimate(4.0, 0.5, 3)}) == 1
+
+
+@pytest.mark.parametrize("level", [95.0, 0.0, 1.0, -0.5])
+def test_a_level_lies_between_zero_and_one(level):
+    with pytest.raises(ValueError, match=r"between 0 and 1, as 0\.95 does"):
+        Estimate(1.0, 0.1).interval(level)

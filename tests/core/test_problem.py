@@ -174,3 +174,34 @@ def test_losses_that_are_not_one_number_an_example_are_refused(reduce, call, lib
     }[reduce]
     with pytest.raises(ValueError, match=r"one number for each of the . example"):
         call(Problem(reduced, problem.examples), theta)
+
+
+def test_a_call_that_fails_leaves_the_size_open():
+    sized, theta = curved()
+    problem = Problem(sized.losses, sized.examples)
+    with pytest.raises(TypeError):
+        problem.value(theta[:3])  # too few to make its matrix of
+    assert problem.size is None
+    assert np.isfinite(problem.value(theta))
+    assert problem.size == SIZE
+
+
+@pytest.mark.parametrize(
+    ("examples", "sentence"),
+    [
+        ((), "not an empty tuple"),
+        ((jnp.ones((3, 2)), jnp.ones(2)), r"one length, not \[3, 2\]"),
+        ((jnp.ones((3, 2)), torch.ones(3)), "not of torch and of another"),
+        ((1.0,), "arrays with a leading axis"),
+    ],
+)
+def test_examples_that_are_not_arrays_of_one_length_and_library_are_refused(examples, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Problem(lambda theta, *_: theta, examples)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_list_of_indices_is_a_subset(library):
+    problem, theta = curved(library)
+    chosen = np.asarray(problem.gradients(theta))[[2, 0]]
+    np.testing.assert_allclose(problem.subset([2, 0]).gradients(theta), chosen, rtol=1e-12)

@@ -372,7 +372,7 @@ def test_weakly_changes_normal_numbers_only_wherever_they_stand():
 
 @pytest.mark.parametrize("kind", [Normal, WithReplacement, int])
 def test_weakly_refuses_other_kinds(kind):
-    with pytest.raises(ValueError, match="of kind Sign or Three, not <class"):
+    with pytest.raises(ValueError, match="must be Rademacher or ThreePoint, not <class"):
         with_weak_increments(langevin(BOWL, 0.1), kind)
 
 

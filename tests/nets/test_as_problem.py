@@ -391,7 +391,7 @@ def test_same_trace_and_same_diagonal_have_those_of_minibatches(regression):
         (noise.same_trace, torch.eye(len(theta)).double() * dense.trace() / len(theta)),
         (noise.same_diagonal, dense.diag().diag()),
     ):
-        c = model(noise.minibatch(problem, 4), len(theta)).covariance(theta)
+        c = model(noise.minibatch(problem, 4)).covariance(theta)
         result = matrix(c, len(theta), torch.asarray)
         np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-13)
 

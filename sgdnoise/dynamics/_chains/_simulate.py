@@ -1,6 +1,5 @@
 """Thousands of chains at once, in jax."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,14 +10,20 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from sgdnoise.dynamics._chains._blocks import (
+    block_size,
+    dtype_of,
+    kinds_drawn,
+    largest_array,
+    of_chain,
+    step_chain,
+)
 from sgdnoise.dynamics._chains._observables import Observable
-from sgdnoise.dynamics._chains._random import along, draw, keys_for, numbers, orders, streams
+from sgdnoise.dynamics._chains._random import along, keys_for, numbers, orders, streams
 from sgdnoise.dynamics._process import Process
-from sgdnoise.noise._draws import with_sizes
 
 MAX_STEPS = 2**31  # steps that an integer of 32 bits can count
 SMALL_THETA = 256  # numbers in theta, measured between 100 and 1500
-CACHE_NUMBERS = 1 << 17  # numbers in the largest array of a step of one block: a core's cache
 
 
 class Trajectory(NamedTuple):
@@ -44,7 +49,7 @@ def start_state(start, process=None, given=None, observe=None) -> State:
     """The State of chains before their first step, from theta (chain, ...)."""
 
     def start_one(theta, row):
-        chain_process, observable = _of_chain(process, observe, row)
+        chain_process, observable = of_chain(process, observe, row)
         n_finite = jax.tree.map(lambda _: jnp.zeros((), int), theta)
         accumulator = observable.start(theta) if isinstance(observable, Observable) else None
         state = theta if chain_process is None else chain_process.begin(theta)
@@ -88,7 +93,7 @@ def _run(process, keys, state, given, first, every, *, records, observe, block, 
     cut into pieces.  That is why no bit depends on the cut.
     """
     chains, shares = keys.shape[0], len(devices or [0])
-    block = _block(process, keys, state, given, shares) if block is None else block
+    block = block_size(process, keys, state, given, shares) if block is None else block
     blocks = shares * -(-chains // (block * shares))
     # The last block is filled up with chains from the beginning, whose results are dropped below.
     index = np.arange(blocks * block) % chains
@@ -130,9 +135,9 @@ def simulate(
 
     Returns a Trajectory; or `observe(theta)` at each record, (chain, t, ...), if `observe` is a
     function; or the result of an Observable.
-    key: a jax key.  The random numbers depend on (key, chain, step) alone, so that neither cutting
-    a run into pieces nor recording it changes a bit.  More chains or devices change no bit if
-    `block` is given, and otherwise only the rounding of matrix products.
+    key: a jax key, or an int as seed.  The random numbers depend on (key, chain, step) alone, so
+    that neither cutting a run into pieces nor recording it changes a bit.  More chains or devices
+    change no bit if `block` is given, and otherwise only the rounding of matrix products.
     block: the number of chains computed together; by default as many as a cache holds.
     devices: the jax devices over which blocks are spread.  given: see `step_many`.
     Raises ValueError unless every divides steps, steps < 2^31 and block >= 1.
@@ -154,6 +159,7 @@ def simulate(
         raise ValueError(f"a run has fewer than {MAX_STEPS} steps, not {steps}")
     if block is not None and block < 1:
         raise ValueError(f"a block needs at least one chain, not {block}")
+    key = jax.random.key(key) if isinstance(key, int) else key
     start = jax.tree.map(jnp.asarray, start)
     observable = observe if observe is not None else _identity_observable(given)
     state, recorded = step_many(
@@ -176,10 +182,10 @@ def simulate(
 def result(observe, state: State, given=None):
     """The result of an Observable, from what it has accumulated in each chain."""
 
-    def of_chain(accumulator, row):
-        return _of_chain(None, observe, row)[1].result(accumulator)
+    def result_of_chain(accumulator, row):
+        return of_chain(None, observe, row)[1].result(accumulator)
 
-    return jax.vmap(of_chain, (0, _axis(given)))(state.accumulator, given)
+    return jax.vmap(result_of_chain, (0, _axis(given)))(state.accumulator, given)
 
 
 def _steps(process, observe, records, block, first, every):
@@ -190,15 +196,17 @@ def _steps(process, observe, records, block, first, every):
     lie along the first axis, since its matrices are multiplied.
     """
     keys, state, given = block
-    kinds = _kinds(process, state, given)
-    small = _largest_array(state.theta) <= keys.shape[0] * SMALL_THETA
+    kinds = kinds_drawn(process, state, given)
+    small = largest_array(state.theta) <= keys.shape[0] * SMALL_THETA
     chain_axis = -1 if small else 0
     stream_list, row_axis = streams(kinds, keys), _axis(given)
-    move = jax.vmap(partial(_step, process), (chain_axis, along(kinds, -1), row_axis), chain_axis)
+    move = jax.vmap(
+        partial(step_chain, process), (chain_axis, along(kinds, -1), row_axis), chain_axis
+    )
     record = jax.vmap(
         partial(_record, process, observe), (chain_axis, row_axis, None), (chain_axis, 0)
     )
-    dtype = _dtype(state)
+    dtype = dtype_of(state)
 
     def step(k, carry):
         state, epoch = carry
@@ -217,15 +225,8 @@ def _steps(process, observe, records, block, first, every):
     return state, jax.tree.map(lambda array: jnp.moveaxis(array, 1, 0), recorded)
 
 
-def _step(process, state, drawn, row):
-    chain_process = _of_chain(process, None, row)[0]
-    theta = chain_process.step(state.theta, drawn)
-    n_finite = jax.tree.map(_count_finite, state.n_finite, chain_process.theta(theta))
-    return state._replace(theta=theta, n_finite=n_finite)
-
-
 def _record(process, observe, state, row, step):
-    chain_process, observable = _of_chain(process, observe, row)
+    chain_process, observable = of_chain(process, observe, row)
     theta = chain_process.theta(state.theta)
     if isinstance(observable, Observable):
         accumulator = observable.add(state.accumulator, theta, step)
@@ -238,60 +239,9 @@ def _isolated(function, argument):
     return lax.optimization_barrier(function(lax.optimization_barrier(argument)))
 
 
-def _of_chain(process, observe, row):
-    """The process and observable of a chain, made from its row if there is one."""
-    if row is None:
-        return process, observe
-    return process and process(row), observe and observe(row)
-
-
 def _axis(given):
     """The axis of `given` along which the chains lie."""
     return None if given is None else 0
-
-
-def _kinds(process, state, given):
-    """What a step of any chain draws; sizes that depend on theta are those of the first chain."""
-    state, row = jax.tree.map(lambda array: array[0], (state, given))
-    chain_process = _of_chain(process, None, row)[0]
-    return with_sizes(chain_process.draw, chain_process.theta(state.theta))
-
-
-def _largest_array(theta):
-    return max(array.size for array in jax.tree.leaves(theta))
-
-
-def _dtype(state):
-    return jax.tree.leaves(state.theta)[0].dtype
-
-
-def _count_finite(n_finite, theta):
-    return n_finite + jnp.isfinite(jnp.sum(theta)).astype(n_finite.dtype)
-
-
-def _block(process, keys, state, given, shares):
-    """The chains of one block: as many as fit into a cache, with blocks as equal as possible."""
-    kinds = _kinds(process, state, given)
-
-    def one_step(key, state, row):
-        return _step(process, state, draw(kinds, key, 0, _dtype(state)), row)
-
-    first = jax.tree.map(lambda array: array[0], (keys, state, given))
-    fit = max(1, CACHE_NUMBERS // _largest_in(jax.make_jaxpr(one_step)(*first).jaxpr))
-    chains = -(-keys.shape[0] // shares)
-    return -(-chains // -(-chains // fit))
-
-
-def _largest_in(jaxpr):
-    """The size of the largest array that a computation makes."""
-    sizes = [math.prod(v.aval.shape) for eqn in jaxpr.eqns for v in eqn.outvars]
-    return max([1, *sizes, *map(_largest_in, computations_in(jaxpr))])
-
-
-def computations_in(jaxpr):
-    """The computations that a computation calls."""
-    for eqn in jaxpr.eqns:
-        yield from (v for v in jax.tree.leaves(tuple(eqn.params.values())) if hasattr(v, "eqns"))
 
 
 def _time(n_steps, dt):
