@@ -25,8 +25,9 @@ from sgdnoise.dynamics import (
     start_state,
     step_many,
 )
-from sgdnoise.dynamics._chains import _simulate as chains
-from sgdnoise.dynamics._chains._simulate import _block, draw, keys_for
+from sgdnoise.dynamics._chains import _blocks as blocks_of_chains
+from sgdnoise.dynamics._chains._blocks import block_size
+from sgdnoise.dynamics._chains._random import draw, keys_for
 from sgdnoise.noise import (
     Normal,
     Permutation,
@@ -122,8 +123,8 @@ def test_a_block_is_as_large_as_the_room_for_its_largest_array(monkeypatch):
 
     keys, state = keys_for(KEY, 7), start_state(jnp.ones((7, 2)))
     for room, expected in {99: 1, 100: 1, 200: 2, 399: 3, 400: 4, 10_000: 7}.items():
-        monkeypatch.setattr(chains, "CACHE_NUMBERS", room)
-        assert _block(Process(step, Normal(2), 1.0), keys, state, None, 1) == expected
+        monkeypatch.setattr(blocks_of_chains, "CACHE_NUMBERS", room)
+        assert block_size(Process(step, Normal(2), 1.0), keys, state, None, 1) == expected
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from witnesses import dense_weights, moments
 
-from sgdnoise.dynamics._chains._simulate import draw
+from sgdnoise.dynamics._chains._random import draw
 from sgdnoise.nets._walk import draws
 from sgdnoise.noise import (
     Permutation,

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgdnoise.core._files import atomic_write, load_arrays, save_arrays
+from sgdnoise.dynamics._chains._blocks import computations_in
+from sgdnoise.dynamics._chains._random import keys_for
 from sgdnoise.dynamics._chains._simulate import (
     State,
-    computations_in,
-    keys_for,
     result,
     start_state,
     step_many,
