@@ -16,6 +16,15 @@ from sgdnoise.nets._per_example._layers import (
     smaller,
     table,
 )
+from sgdnoise.nets._per_example._norms import (
+    added,
+    batch_norm,
+    group_norm,
+    layer_norm,
+    product,
+    rms_norm,
+    sum_to_channels,
+)
 from sgdnoise.nets._per_example._recorder import LayerCall
 
 
@@ -196,7 +205,7 @@ def _matrix(call, layout, n):
 
 def _convolution(call, layout, n):
     if call.bias:
-        yield StoredGradients(call.bias, _summed(call.output_gradient, layout, n, 1))
+        yield StoredGradients(call.bias, sum_to_channels(call.output_gradient, layout, n, 1))
     if not call.weight:
         return
     options = {k: call.options[k] for k in ("stride", "padding", "dilation", "groups")}
@@ -220,90 +229,16 @@ def _embedding(call, layout, n):
     yield EmbeddingRows(call.weight, tokens, left, call.options["weight"].shape)
 
 
-def _layer_norm(call, layout, n):
-    axes = tuple(range(-call.options["axes"], 0))
-    mean = call.inputs.mean(axes, keepdim=True)
-    deviation = (call.inputs.var(axes, correction=0, keepdim=True) + call.options["eps"]).sqrt()
-    yield from _scale(call, layout, n, (call.inputs - mean) / deviation, len(axes))
-
-
-def _rms_norm(call, layout, n):
-    axes = tuple(range(-call.options["axes"], 0))
-    deviation = (call.inputs.square().mean(axes, keepdim=True) + call.options["eps"]).sqrt()
-    yield from _scale(call, layout, n, call.inputs / deviation, len(axes))
-
-
-def _group_norm(call, layout, n):
-    inputs = call.inputs.unflatten(1, (call.options["groups"], -1))
-    axes = tuple(range(2, inputs.ndim))
-    mean = inputs.mean(axes, keepdim=True)
-    deviation = (inputs.var(axes, correction=0, keepdim=True) + call.options["eps"]).sqrt()
-    normal = ((inputs - mean) / deviation).flatten(1, 2)
-    yield from _channels(call, layout, n, normal)
-
-
-def _batch_norm(call, layout, n):
-    shape = (1, -1) + (1,) * (call.inputs.ndim - 2)
-    mean, variance = call.options["mean"].view(shape), (call.options["var"] + call.options["eps"])
-    yield from _channels(call, layout, n, (call.inputs - mean) / variance.sqrt().view(shape))
-
-
-def _scale(call, layout, n, normalised, axes):
-    """Scale and shift of the last axes."""
-    for parameter, gradients in (
-        (call.weight, call.output_gradient * normalised),
-        (call.bias, call.output_gradient),
-    ):
-        if parameter:
-            gradients = layout.first(gradients, n)
-            yield StoredGradients(
-                parameter, gradients.reshape(n, -1, *gradients.shape[-axes:]).sum(1)
-            )
-
-
-def _channels(call, layout, n, normalised):
-    """Scale and shift of the second axis."""
-    for parameter, gradients in (
-        (call.weight, call.output_gradient * normalised),
-        (call.bias, call.output_gradient),
-    ):
-        if parameter:
-            yield StoredGradients(parameter, _summed(gradients, layout, n, 1))
-
-
-def _summed(gradients, layout, n, channel):
-    """(n, channels), the rest summed."""
-    gradients = layout.first(gradients.movedim(channel, -1), n)
-    return gradients.reshape(n, -1, gradients.shape[-1]).sum(1)
-
-
-def _sum(call, layout, n):
-    yield _reduced(call, layout.first(call.output_gradient, n), n)
-
-
-def _product(call, layout, n):
-    yield _reduced(call, layout.first(call.output_gradient * call.inputs, n), n)
-
-
-def _reduced(call, gradients, n):
-    """(n, *shape of the parameter), summed over what it was repeated along."""
-    shape = call.options["weight"].shape
-    inner = shape[max(0, len(shape) - gradients.ndim + 1) :]
-    ones = (1,) * (gradients.ndim - 1 - len(inner))
-    gradients = gradients.sum_to_size(n, *ones, *inner)
-    return StoredGradients(call.weight, gradients.reshape(n, *(shape or (1,))))
-
-
 _MAKE = {
-    "sum": _sum,
-    "copies": _sum,
-    "product": _product,
+    "sum": added,
+    "copies": added,
+    "product": product,
     "linear": _linear,
     "matrix": _matrix,
     "convolution": _convolution,
     "embedding": _embedding,
-    "layer norm": _layer_norm,
-    "rms norm": _rms_norm,
-    "group norm": _group_norm,
-    "batch norm": _batch_norm,
+    "layer norm": layer_norm,
+    "rms norm": rms_norm,
+    "group norm": group_norm,
+    "batch norm": batch_norm,
 }

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.func import functional_call
-from torch.linalg import vector_norm
 
 from sgdnoise.nets._checks import (
     check_examples,
@@ -18,13 +17,23 @@ from sgdnoise.nets._checks import (
     check_tensors,
     listed,
 )
-from sgdnoise.nets._per_example._assembly import Layout, gradient_forms, layout_of, overlapping
+from sgdnoise.nets._per_example._assembly import Layout, gradient_forms
 from sgdnoise.nets._per_example._fallback import one_by_one
 from sgdnoise.nets._per_example._layers import ParameterBlock, StoredGradients
+from sgdnoise.nets._per_example._probing import (
+    PROBE,
+    Trial,
+    disagreeing,
+    equal_to_rounding,
+    find_layouts,
+    generator_states,
+    numbers_per_example,
+    routes_of,
+    signature,
+    unequal_weights,
+)
 from sgdnoise.nets._per_example._recorder import LayerCall, RandomState, record
 
-PROBE = 3  # examples on which routes are chosen; the second of them is changed
-ROUNDING = 0.4  # eps to this power, of the largest entry, is what rounding may do: 2e-3 in float32
 SLOW, UNUSED = "torch.func", "unused"
 
 
@@ -92,30 +101,30 @@ class Network:
         index = torch.arange(PROBE) % len(self)
         trial, expected = self._find_trial(index), self._autograd(index)
         plan = Plan(
-            self, [], trial.layouts, _routes(trial), trial.repeated, _numbers_per_example(trial)
+            self, [], trial.layouts, routes_of(trial), trial.repeated, numbers_per_example(trial)
         )
         forms = plan.fast(trial.calls, PROBE)
         for form in forms:
             check_finite(form, 0)
-        disagreeing = _disagreeing(forms, expected)
-        routes = {n: _route(plan.routes.get(n), n in disagreeing, g) for n, g in expected.items()}
+        disagree = disagreeing(forms, expected)
+        routes = {n: _route(plan.routes.get(n), n in disagree, g) for n, g in expected.items()}
         _warn(routes)
-        return replace(plan, signatures=[_signature(call) for call in trial.calls], routes=routes)
+        return replace(plan, signatures=[signature(call) for call in trial.calls], routes=routes)
 
     def _find_trial(self, index) -> "Trial":
         """What layers see of these examples, and where these are in it.
 
         An output in which they are nowhere is handed on for each of them, if the network takes it.
         """
-        before = _generators(self.tensors)
+        before = generator_states(self.tensors)
         losses, calls = self.calls(index)
         check_losses(losses, PROBE)
-        if not all(map(torch.equal, before, _generators(self.tensors))):
+        if not all(map(torch.equal, before, generator_states(self.tensors))):
             raise ValueError("the network draws random numbers, as dropout does; call net.eval()")
         changed_index = self._changed_index(index)
         changed_losses, changed = self.calls(changed_index)
         self._check_alone(index, losses, changed_index, changed_losses)
-        trial, tried = _trial(calls, changed), frozenset[int]()
+        trial, tried = find_layouts(calls, changed), frozenset[int]()
         while untried := trial.nowhere() - tried:
             repeated = trial.repeated | {min(untried)}
             tried |= repeated
@@ -129,8 +138,8 @@ class Network:
             _, changed = self.calls(changed_index, repeated)
         except Exception:  # whatever a network says to what it has not been made for
             return None
-        same = losses_again.shape == losses.shape and _equal_to_rounding(losses_again, losses)
-        return _trial(calls, changed, repeated) if same else None
+        same = losses_again.shape == losses.shape and equal_to_rounding(losses_again, losses)
+        return find_layouts(calls, changed, repeated) if same else None
 
     def _changed_index(self, index):
         """The same examples but for the second, now the one that differs from it the most."""
@@ -144,9 +153,9 @@ class Network:
         unchanged = (index == changed_index).to(losses.device)
         with torch.no_grad():
             fewer = self.value(self.tensors, *self.examples_at(index[:2]))
-            if _equal_to_rounding(
+            if equal_to_rounding(
                 changed_losses[unchanged], losses[unchanged]
-            ) and _equal_to_rounding(fewer, losses[:2]):
+            ) and equal_to_rounding(fewer, losses[:2]):
                 return
             again = self.value(self.tensors, *self.examples_at(index))
         if torch.equal(again, losses):
@@ -158,26 +167,11 @@ class Network:
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.tensors.items()}
         with torch.enable_grad():
             losses = self.value(leaves, *self.examples_at(index))
-            total = (_unequal_weights(losses) * losses).sum()
+            total = (unequal_weights(losses) * losses).sum()
         if not losses.requires_grad:
             raise ValueError("the losses have no gradient; is there a torch.no_grad or a detach?")
         gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, gradients, strict=True))
-
-
-class Trial(NamedTuple):
-    """Uses, where the examples are in each, and whose outputs are handed on for each example."""
-
-    calls: list[LayerCall]
-    layouts: list[Layout | None]
-    repeated: frozenset
-
-    def nowhere(self) -> set:
-        return {
-            call.order
-            for call, parameter in zip(self.calls, self.layouts, strict=True)
-            if not parameter
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +193,7 @@ class Plan:
         losses, calls = self.network.calls(span, self.repeated)
         n = losses.shape[0]
         check_losses(losses, n, span.start)
-        if self.signatures and [_signature(call) for call in calls] != self.signatures:
+        if self.signatures and [signature(call) for call in calls] != self.signatures:
             raise ValueError(f"the network takes another path from example {span.start} on")
         forms = [*self.fast(calls, n), *self._slow(span)] if self.signatures else self._slow(span)
         for form in forms:
@@ -243,71 +237,6 @@ def _at_least_one_axis(gradients):
     return gradients if gradients.ndim > 1 else gradients[:, None]
 
 
-def _trial(calls, changed, repeated=frozenset()):
-    """Where the examples are in what each use saw: None where nowhere; no uses if these change."""
-    if [_signature(call) for call in calls] != [_signature(call) for call in changed]:
-        return Trial([], [], frozenset())
-    pairs = zip(calls, changed, strict=True)
-    first = Layout(0, False, False)
-    return Trial(
-        calls,
-        [first if a.order in repeated else layout_of(a, b, PROBE) for a, b in pairs],
-        repeated,
-    )
-
-
-def _routes(trial):
-    """name -> the kind of layer it belongs to, of parameters all of whose uses are placed."""
-    kinds_of: dict = {}
-    for call, parameter in zip(trial.calls, trial.layouts, strict=True):
-        for parameter_block in (call.weight, call.bias):
-            if parameter_block:
-                kinds_of.setdefault(parameter_block.name, []).append(
-                    call.kind if parameter else None
-                )
-    mixed = overlapping(trial.calls)
-    return {
-        n: kind_list[0]
-        for n, kind_list in kinds_of.items()
-        if None not in kind_list and n not in mixed
-    }
-
-
-def _numbers_per_example(trial):
-    return (
-        sum(call.inputs.numel() + call.output_gradient.numel() for call in trial.calls) // PROBE + 1
-    )
-
-
-def _route(kind, disagrees, expected):
-    if expected is None:
-        return UNUSED
-    return SLOW if kind is None or disagrees else kind
-
-
-def _disagreeing(forms, expected) -> set:
-    """Parameters of which the parts and autograd do not find the same."""
-    views = {
-        n: torch.zeros_like(g.view(g.shape or 1)) for n, g in expected.items() if g is not None
-    }
-    for form in forms:
-        form.combine(_unequal_weights(form.squares()), views)
-    return {name for name, view in views.items() if not _equal_to_rounding(view, expected[name])}
-
-
-def _equal_to_rounding(first, second) -> bool:
-    """The same but for rounding."""
-    tolerance = torch.finfo(second.dtype).eps ** ROUNDING
-    return bool(
-        vector_norm(first - second, torch.inf) <= tolerance * vector_norm(second, torch.inf)
-    )
-
-
-def _unequal_weights(losses):
-    """Weights by which examples cannot be confused."""
-    return torch.linspace(0.4, 1.7, len(losses), dtype=losses.dtype, device=losses.device).square()
-
-
 def _only(call, names):
     """A use of those of its parameters that are known."""
     weight, bias = (
@@ -316,15 +245,10 @@ def _only(call, names):
     return call._replace(weight=weight, bias=bias)
 
 
-def _signature(call):
-    return call.kind, call.weight, call.bias
-
-
-def _generators(tensors):
-    """The states of torch's generators, which move when a number is drawn."""
-    device = next(iter(tensors.values())).device
-    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *on_device]
+def _route(kind, disagrees, expected):
+    if expected is None:
+        return UNUSED
+    return SLOW if kind is None or disagrees else kind
 
 
 def _warn(routes):
