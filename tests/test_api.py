@@ -108,6 +108,7 @@ def test_what_is_not_there_is_an_attribute_error():
             _ = importlib.import_module(home).magic
 
 
+PROBLEM = "import numpy as np, sgdnoise; sgdnoise.Problem(len, (np.ones(2),))"
 MISSING = """
 import sys
 class Absent:
@@ -130,6 +131,7 @@ except ImportError as error:
         ("xarray", "import sgdnoise; sgdnoise.lab", "lab"),
         ("matplotlib", "import sgdnoise; sgdnoise.lab", "lab"),
         ("typer", "import sgdnoise; sgdnoise.lab", "lab"),
+        ("jax", PROBLEM, "jax"),
     ],
 )
 def test_a_missing_extra_is_named_in_one_sentence(absent, code, extra):

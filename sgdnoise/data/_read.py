@@ -64,9 +64,9 @@ def _loaded(file, key):
     except _ReadError:
         raise
     except ImportError:
-        package = NEEDED[file.suffix.lower()]
+        package, extra = NEEDED[file.suffix.lower()]
         raise ValueError(
-            f"{file.name} needs the package {package}: pip install 'sgdnoise[files]'"
+            f"{file.name} needs the package {package}: pip install 'sgdnoise[{extra}]'"
         ) from None
     except Exception as error:  # each library has its own for a damaged file
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:80]
@@ -177,7 +177,11 @@ READERS = {
     ".pt": _pt,
     ".safetensors": _safetensors,
 }
-NEEDED = {".parquet": "pyarrow", ".safetensors": "safetensors"}
+NEEDED = {  # the package of a kind of file, and the extra that installs it
+    ".parquet": ("pyarrow", "files"),
+    ".pt": ("torch", "torch"),
+    ".safetensors": ("safetensors and torch", "torch,files"),
+}
 
 
 def _is_number(cell):

@@ -203,13 +203,17 @@ def test_a_folder_and_a_key_where_there_is_none_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "package", "module"),
-    [("parquet", "pyarrow", "pyarrow.parquet"), ("safetensors", "safetensors", "safetensors")],
+    ("kind", "package", "module", "extra"),
+    [
+        ("parquet", "pyarrow", "pyarrow.parquet", "files"),
+        ("safetensors", "safetensors and torch", "safetensors", "torch,files"),
+        ("pt", "torch", "torch", "torch"),
+    ],
 )
 def test_a_missing_package_is_named_with_what_brings_it(
-    kind, package, module, tmp_path, monkeypatch
+    kind, package, module, extra, tmp_path, monkeypatch
 ):
     (tmp_path / f"p.{kind}").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ValueError, match=rf"the package {package}: .*sgdnoise\[files\]"):
+    with pytest.raises(ValueError, match=rf"the package {package}: .*sgdnoise\[{extra}\]"):
         read_points(tmp_path / f"p.{kind}")
