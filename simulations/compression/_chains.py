@@ -25,10 +25,10 @@ class Setting(NamedTuple):
     title: str
     classes: int
     whiten: bool
-    rate: float
+    learning_rate: float
     steps: int
     label_noise: float = 1.0
-    batch: int = 8
+    batch_size: int = 8
     hidden: int = 40
     inputs: int = 20
     examples: int = 128
@@ -88,10 +88,10 @@ def problem(setting: Setting, row: Row, kappa: float = 0.0) -> Problem:
 def noises(setting: Setting, row: Row) -> dict[str, noise.Noise]:
     """The noise of each mode; those of another shape are matched to label noise at each theta."""
     net, plain = network(setting), problem(setting, row)
-    label = noise.label_noise(plain, setting.batch, setting.label_noise)
-    kappa = label_noise_strength(setting.rate, setting.label_noise, setting.batch)
+    label = noise.label_noise(plain, setting.batch_size, setting.label_noise)
+    kappa = label_noise_strength(setting.learning_rate, setting.label_noise, setting.batch_size)
 
-    arguments = row.inputs, row.targets, setting.batch, setting.label_noise
+    arguments = row.inputs, row.targets, setting.batch_size, setting.label_noise
 
     def diagonal(theta):
         return Diagonal(net.label_noise_diagonal(theta, *arguments))
@@ -114,7 +114,7 @@ def probe(setting: Setting, row: Row, theta) -> dict:
     net, plain = network(setting), problem(setting, row)
 
     def descend(_, t):
-        return t - setting.rate * plain.gradient(t)
+        return t - setting.learning_rate * plain.gradient(t)
 
     quenched = jax.lax.fori_loop(0, setting.quench, descend, theta)
     scores = net.outputs(quenched, row.test_inputs)
@@ -138,7 +138,7 @@ def chain_functions(setting: Setting):
 
     def process(row):
         models = noises(setting, row)
-        return side_by_side({mode: sgd(models[mode], setting.rate) for mode in modes})
+        return side_by_side({mode: sgd(models[mode], setting.learning_rate) for mode in modes})
 
     def observe(row):
         measure = jax.vmap(partial(probe, setting, row))
@@ -217,15 +217,22 @@ def _dataset(setting, seeds, first, records, lasted, sharpness) -> xr.Dataset:
         start = np.broadcast_to(np.asarray(first[name])[:, None, None], (len(seeds), 1, len(modes)))
         return np.moveaxis(np.concatenate([start, records[name]], axis=1), 2, 0)
 
-    arguments = setting.rate, np.asarray(first["trace"]), setting.batch, setting.classes
+    arguments = (
+        setting.learning_rate,
+        np.asarray(first["trace"]),
+        setting.batch_size,
+        setting.classes,
+    )
     step = np.linspace(0, setting.steps, setting.watches + 1).round().astype(int)
     return xr.Dataset(
         {name: (("mode", "seed", "watch"), series(name)) for name in first}
         | {
             "lasted": (("mode", "seed"), np.stack([lasted[mode] for mode in modes])),
             "step": ("watch", step),
-            "kappa": label_noise_strength(setting.rate, setting.label_noise, setting.batch),
-            "rate": setting.rate,
+            "kappa": label_noise_strength(
+                setting.learning_rate, setting.label_noise, setting.batch_size
+            ),
+            "rate": setting.learning_rate,
             "steps": setting.steps,
             "allowed": setting.allowed,
             "amplification": ("seed", residual_amplification(*arguments)),

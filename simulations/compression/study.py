@@ -18,8 +18,8 @@ from simulations.compression._chains import LEARNING, MODES, Setting
 from simulations.compression._chains import run as run_chains
 
 SETTINGS = {
-    "three": Setting("digits 0-2, whitened", 3, True, rate=0.05, steps=80_000),
-    "ten": Setting("ten digits, not whitened", 10, False, rate=0.03, steps=60_000),
+    "three": Setting("digits 0-2, whitened", 3, True, learning_rate=0.05, steps=80_000),
+    "ten": Setting("ten digits, not whitened", 10, False, learning_rate=0.03, steps=60_000),
     "three_weak": Setting(
         "digits 0-2, whitened, a quarter of the noise",
         *(3, True, 0.05, 320_000, 0.5),
@@ -47,7 +47,7 @@ SIZES = {  # changes: setting -> fields that differ at this size
 
 def settings_of(parameters: dict) -> dict[str, Setting]:
     """The settings with the changes of their size and of the command line."""
-    fields = ("rate", "batch", "label_noise", "steps")
+    fields = ("learning_rate", "batch_size", "label_noise", "steps")
     changes = {name: parameters[name] for name in fields if name in parameters}
     settings = {}
     for name in parameters["setting"]:
@@ -62,12 +62,12 @@ def settings_of(parameters: dict) -> dict[str, Setting]:
 def check(parameters: dict) -> None:
     """Raises ValueError, in one sentence, for what cannot be run."""
     for name, s in settings_of(parameters).items():
-        if s.batch > s.examples:
+        if s.batch_size > s.examples:
             raise ValueError(
-                f"a batch of {s.batch} is larger than the data, {s.examples} examples; take less"
+                f"a batch of {s.batch_size} is larger than the data, {s.examples} examples; take less"
             )
-        if not s.rate > 0:
-            raise ValueError(f"the learning rate must be positive, not {s.rate}")
+        if not s.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, not {s.learning_rate}")
         if s.steps < s.watches or s.steps % s.watches:
             raise ValueError(
                 f"steps must be a multiple of {s.watches}, the number of records of setting "
@@ -123,8 +123,8 @@ study = Study(
         "setting": option(list, "only this task; repeat for more", choices=SETTINGS),
         "mode": option(list, "only this noise; repeat", choices=MODES, default="all"),
         "seeds": option(int, "how many seeds, from --seed on", least=2),
-        "rate": option(float, "learning rate", default="ten 0.03, three 0.05"),
-        "batch": option(int, "examples of a step", least=1, default="8"),
+        "learning_rate": option(float, "learning rate", default="ten 0.03, three 0.05"),
+        "batch_size": option(int, "examples of a step", least=1, default="8"),
         "label_noise": option(
             float, "standard deviation of one-hot labels", least=0, default="1, weak 0.5"
         ),

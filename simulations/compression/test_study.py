@@ -77,7 +77,7 @@ def test_the_noises_are_matched_as_they_claim(row):
 def test_the_prediction_is_descent_on_the_loss_plus_kappa_times_the_trace(row):
     data, theta = row
     net = chains.network(TINY)
-    kappa = TINY.rate * TINY.label_noise**2 / (4 * TINY.batch)
+    kappa = TINY.learning_rate * TINY.label_noise**2 / (4 * TINY.batch_size)
 
     def loss(t):
         jacobian = jax.jacobian(net.outputs)(t, data.inputs)
@@ -100,7 +100,7 @@ def test_the_largest_curvature_is_that_of_the_dense_hessian(row):
 
 @pytest.mark.slow
 def test_a_chain_that_diverges_is_named_and_left_out_of_no_average_silently(tmp_path):
-    unstable = TINY._replace(rate=1000.0, modes=("label", "prediction"))
+    unstable = TINY._replace(learning_rate=1000.0, modes=("label", "prediction"))
     results = chains.run(unstable, [3, 4], folder=tmp_path).expand_dims(setting=["three"])
     sentences = claims.diverged(results)
     assert len(sentences) == int((results.lasted < 40).sum()) > 0
@@ -211,15 +211,15 @@ def test_killed_at_any_moment_it_resumes_and_ends_with_the_same_numbers(tmp_path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--batch", "129"], "a batch of 129 is larger than the data, 128 examples"),
-        (["--batch", "0"], "batch must be at least 1, not 0"),
-        (["--rate", "-0.1"], "the learning rate must be positive, not -0.1"),
+        (["--batch-size", "129"], "a batch of 129 is larger than the data, 128 examples"),
+        (["--batch-size", "0"], "batch_size must be at least 1, not 0"),
+        (["--learning-rate", "-0.1"], "learning_rate must be positive, not -0.1"),
         (["--label-noise", "-1"], "label_noise must be at least 0, not -1"),
         (["--mode", "pink"], "there is no mode 'pink'; there are none, label, gaussian"),
         (["--setting", "four"], "there is no setting 'four'; there are three, ten, three_weak"),
-        (["--size", "huge"], "there is no size 'huge'; there are full, demo, small"),
+        (["--size", "huge"], "there is no size 'huge'; there are small, demo, full"),
         (["--seeds", "1"], "seeds must be at least 2, not 1"),
-        (["--seed", "-1"], "a seed is a whole number from 0"),
+        (["--seed", "-1"], "a seed is an integer from 0"),
         (["--steps", "7"], "steps must be a multiple of 20"),
         (["--device", "abacus"], "there is no device 'abacus'"),
         (["--out", "pyproject.toml"], "cannot write to the folder"),
