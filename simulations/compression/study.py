@@ -64,7 +64,8 @@ def check(parameters: dict) -> None:
     for name, s in settings_of(parameters).items():
         if s.batch_size > s.examples:
             raise ValueError(
-                f"a batch of {s.batch_size} is larger than the data, {s.examples} examples; take less"
+                f"a batch of {s.batch_size} is larger than the data, {s.examples} examples; "
+                "take less"
             )
         if not s.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, not {s.learning_rate}")
