@@ -1,4 +1,4 @@
-"""Estimators of dimension as scikit-learn has them: fit, then read `dimension_`."""
+"""The estimators of dimension in the interface of scikit-learn: fit, then read `dimension_`."""
 
 import inspect
 import math
@@ -17,20 +17,22 @@ from sgdnoise.dimension._trained._predict import estimate, learned
 
 
 class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Dimension of a cloud, and of the neighbourhood of any point, by an estimator of ours.
+    """The dimension of points, and of the neighbourhood of any point, by one of our estimators.
 
-    method: a name in `sgdnoise.dimension.ESTIMATORS`, or "estimate", which is the one to take for
-    an answer: it corrects what curvature, edges and uneven density do to `twonn` and the others,
-    and needs 205 points to fit.  Take another method to compare, for less time, for fewer points.
-    options: of that estimator, a dict.  calibrate: invert its values on uniform balls, simulated
-    once; "estimate" is so already.  n_neighbors: fitted points in the
-    neighbourhood of a point, 2 or more;
-    few make a value noisy, and nan where the estimator needs more.  groups: 2 or more, whose spread
-    makes the error, "estimate" has its own; nan where they come to be too small.
+    method: a name in `sgdnoise.dimension.ESTIMATORS`, or "estimate", which is the most accurate: it
+    corrects the effects of curvature, edges and uneven density on `twonn` and the others.  It needs
+    205 points to fit.  Other methods are for comparison, for less time, or for fewer points.
+    options: the options of that estimator, a dict.
+    calibrate: invert the estimator by its values on uniform balls, which are simulated once;
+    "estimate" is already calibrated.
+    n_neighbors: the fitted points in the neighbourhood of a point, 2 or more.  With few the value
+    is noisy, and nan if the estimator needs more.
+    groups: the groups of points, 2 or more, whose standard deviation gives the error, which is nan
+    if they are too small; "estimate" computes its own error.
 
-    After fit: dimension_, stderr_, points_ (distinct: those that repeat are merged, with a warning
-    `Duplicates`), n_features_in_.  Raises ValueError for an unknown method or option and for fewer
-    points than the estimator needs.
+    After fit: dimension_, stderr_, points_ (duplicates are merged, with a warning `Duplicates`),
+    n_features_in_.  Raises ValueError for an unknown method or option and for fewer points than the
+    estimator needs.
     """
 
     def __init__(self, method="twonn", *, options=None, calibrate=False, n_neighbors=50, groups=5):
@@ -51,9 +53,9 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return self
 
     def transform(self, X):
-        """Dimension of the `n_neighbors` fitted points nearest to each row of X.  -> (n_samples, 1)
+        """The dimension of the `n_neighbors` fitted points nearest to each row, (n_samples, 1).
 
-        nan where the estimator finds none there.
+        It is nan if the estimator raises ValueError for these points.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype="numeric", reset=False)
@@ -93,11 +95,11 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             return with_group_error(
                 value, points, **ERROR_GROUPS.get(self.method, {"groups": self.groups})
             )
-        except ValueError:  # of the groups, unless all points raise it too
+        except ValueError:  # from small groups; if all points are too few, the next line raises
             return Estimate(value(points), math.nan)
 
     def _estimator(self):
-        """Points to their dimension, without an error."""
+        """The function from points to their dimension, without an error."""
         function = ESTIMATORS.get(self.method, learned)  # whose value that of `estimate` is
         function = calibrated(function) if self.calibrate else function
         return partial(function, **(self.options or {}))

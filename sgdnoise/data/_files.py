@@ -107,8 +107,8 @@ def _cifar(folder, name, inner, names, column, classes, md5):
         content, file = _read(places, [name_of_batch], md5, folder / f"{name}-binary.tar.gz")
         if not content or len(content) % width:
             raise ValueError(
-                f"{file} is cut short or of another kind: {len(content)} bytes are no whole number "
-                f"of images of {width}"
+                f"{file} is cut short or of another kind: {len(content)} bytes are not a "
+                f"multiple of the {width} bytes of an image"
             )
         batches.append(np.frombuffer(content, np.uint8).reshape(-1, width))
         for i, count in enumerate(classes):

@@ -35,7 +35,7 @@ MANIFOLD: dict[str, Callable[..., Any]] = {
     "correlation": correlation,
     "geodesic": geodesic,
 }
-# Estimators of the dimension of the linear space that the cloud spans.
+# Estimators of the dimension of the linear space that the points span.
 LINEAR: dict[str, Callable[..., Any]] = {
     "full_correlation_integral": full_correlation_integral,
     "fisher_separability": fisher_separability,

@@ -1,4 +1,4 @@
-"""Checks of point clouds, their distinct points, and the nearest neighbours of each."""
+"""Checks of points, the distinct ones among them, and the nearest neighbours of each."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -105,7 +105,7 @@ def find_neighbours(
 
     neighbours: those of an earlier call, of which the k nearest are returned.  allow_fewer: return
     all there are if there are fewer than k.
-    approximate: candidates from pynndescent's nearest-neighbour descent, on the CPU, for clouds of
+    approximate: candidates from pynndescent's nearest-neighbour descent, on the CPU, for sets of
     10^5 points and more: their distances are exact, but some neighbours are missed, most in many
     dimensions; docs/dimension.md lists the effect on estimates.
     If more than one point in ten has its two nearest at the same distance, as on a lattice or after

@@ -37,7 +37,7 @@ def scale_profile(
     *,
     rng: np.random.Generator,
 ) -> Profile:
-    """The dimension by an estimator as the cloud is thinned, so that neighbours move apart.
+    """The dimension by an estimator as the points are thinned, so that neighbours move apart.
 
     For each number b of `blocks`, as in the block analysis of Facco et al. (2017), the points are
     divided into b disjoint blocks at random: the scale is the mean distance to the nearest

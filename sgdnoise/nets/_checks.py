@@ -1,22 +1,22 @@
-"""What is refused of a network, its losses and its examples, and how it is said."""
+"""Checks of a network, its losses and its examples; each raises ValueError."""
 
 from collections.abc import Iterable
 from contextlib import contextmanager
 
 import torch
 
-NAMED = 3  # names in a message; of more, how many there are
+NAMED = 3  # names in a message; the others are counted
 
 
 def listed(names: Iterable[str]) -> str:
-    """Some names for a message, no more than a reader reads."""
+    """Names for a message: the first few, and the number of the others."""
     names = list(names)
     n_more = len(names) - NAMED
     return ", ".join(names) if n_more < 2 else f"{', '.join(names[:NAMED])} and {n_more} more"
 
 
 def check_tensors(net, tensors: dict):
-    """Parameters to train are there, and all of one type, not a half one, and on one device."""
+    """Check that there are parameters, all in float32 or all in float64, on one device."""
     if not tensors:
         raise ValueError(f"{type(net).__name__} has no parameters to train")
     first = next(iter(tensors))
@@ -27,12 +27,12 @@ def check_tensors(net, tensors: dict):
             expected, actual = getattr(tensors[first], kind), getattr(tensor, kind)
             if expected != actual:
                 raise ValueError(
-                    f"{first} is in {expected} and {name} in {actual}; have all in one"
+                    f"{first} is in {expected} and {name} in {actual}; move all to one"
                 )
 
 
 def check_fit(net, loss, inputs, targets, device):
-    """Examples are whole and finite, and two of them pass through network and loss."""
+    """Check that examples are finite, and that network and loss accept two of them."""
     check_examples((inputs,), targets, device, smallest=1)
     for array in (inputs, targets):
         check_finite_inputs(array)
@@ -59,7 +59,7 @@ def _described(value) -> str:
 
 @contextmanager
 def _refused_as(what: str):
-    """What torch refuses is refused by a sentence that says of what."""
+    """A context that turns errors of torch into a ValueError with one sentence."""
     try:
         yield
     except (RuntimeError, IndexError, TypeError) as refused:
@@ -77,7 +77,7 @@ def check_finite_inputs(examples: torch.Tensor) -> None:
 
 
 def check_examples(inputs: tuple, targets, device, smallest: int = 2):
-    """At least so many, all in tensors on the device of the network."""
+    """Check that there are `smallest` examples or more, in tensors on the device of the network."""
     for array in (*inputs, targets):
         if not torch.is_tensor(array) or not array.ndim:
             raise ValueError(
@@ -97,7 +97,7 @@ def check_examples(inputs: tuple, targets, device, smallest: int = 2):
 
 
 def check_mode(net):
-    """Nothing in it is random, or mixes examples, by being in training."""
+    """Check that no module is random or mixes examples because it is in training mode."""
     for name, module in net.named_modules():
         kind = type(module).__name__
         if "Dropout" in kind and module.training and module.p:
@@ -107,16 +107,16 @@ def check_mode(net):
 
 
 def check_shape(losses, n: int):
-    """One number an example."""
+    """Check that the losses are one number for each example."""
     if losses.shape != (n,):
         raise ValueError(
-            f"the losses must be one number an example, ({n},), not {tuple(losses.shape)}; "
+            f"the losses must be one number for each example, ({n},), not {tuple(losses.shape)}; "
             'with torch losses use reduction="none"'
         )
 
 
 def check_losses(losses, n: int, start: int = 0):
-    """One number an example, and a finite one."""
+    """Check that the losses are one finite number for each example."""
     check_shape(losses, n)
     if not bool(losses.isfinite().all()):
         first = start + int((~losses.isfinite()).nonzero()[0])
@@ -124,7 +124,7 @@ def check_losses(losses, n: int, start: int = 0):
 
 
 def check_finite(form, start: int):
-    """The gradients of one part, of examples from `start` on, are finite."""
+    """Check that the gradients of one form, of examples from `start` on, are finite."""
     tensors = [
         tensor
         for tensor in vars(form).values()

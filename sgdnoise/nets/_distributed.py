@@ -44,7 +44,7 @@ def shared(problem: Problem) -> Problem:
 
 
 def grad(function):
-    """The gradient of a function that is summed over ranks: that of this rank's part, summed."""
+    """The gradient of a function that is summed over ranks: the sum of those of all ranks."""
 
     def summed(theta):
         return _Summed.apply(torch.func.grad(function)(theta))
@@ -53,7 +53,7 @@ def grad(function):
 
 
 class _Summed(torch.autograd.Function):
-    """The sum over ranks, whose backward pass is that of this rank alone."""
+    """The sum over ranks, whose backward pass stays on this rank."""
 
     @staticmethod
     def forward(values):
@@ -66,9 +66,9 @@ class _Summed(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx, gradient):  # noqa: ARG004 - nothing was kept for it
+    def backward(ctx, gradient):  # noqa: ARG004 - the context stores nothing
         return gradient
 
     @staticmethod
-    def jvp(ctx, tangent):  # noqa: ARG004 - nothing was kept for it
+    def jvp(ctx, tangent):  # noqa: ARG004 - the context stores nothing
         return _Summed.apply(tangent)

@@ -37,7 +37,9 @@ def gradient_covariance(
         raise ValueError(f"a block holds at least one example, not {block}")
     shape = problem.losses(theta, *problem.examples).shape
     if tuple(shape) != (n,):
-        raise ValueError(f"the losses must be one number an example, ({n},), not {tuple(shape)}")
+        raise ValueError(
+            f"the losses must be one number for each example, ({n},), not {tuple(shape)}"
+        )
     if law is None:
         laws = with_replacement if replacement else without_replacement
         law = laws(n, batch_size)

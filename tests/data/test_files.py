@@ -208,7 +208,7 @@ def test_both_labels_of_the_hundred_kinds_are_checked(tmp_path, rng, at, byte, c
 def test_a_file_of_ten_kinds_is_not_one_of_a_hundred(tmp_path, rng):
     batches_in(tmp_path, rng)
     (tmp_path / "data_batch_1.bin").rename(tmp_path / "train.bin")
-    refused(cifar100, tmp_path, match="no whole number of images of 3074")
+    refused(cifar100, tmp_path, match="not a multiple of the 3074 bytes of an image")
 
 
 def test_a_damaged_or_other_archive_is_named(tmp_path, rng):

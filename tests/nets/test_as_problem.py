@@ -93,7 +93,9 @@ def test_buffers_are_refused_by_name():
     ("loss", "shape"), [(cross_entropy, r"\(\)"), (lambda f, y: f * y[:, None], r"\(2, 3\)")]
 )
 def test_a_loss_of_another_shape_is_refused(classifier, loss, shape):
-    with pytest.raises(ValueError, match=rf"one number an example, \(2,\), not {shape}; .*none"):
+    with pytest.raises(
+        ValueError, match=rf"one number for each example, \(2,\), not {shape}; .*none"
+    ):
         as_problem(classifier[0], loss, *classifier[1:])
 
 
@@ -101,7 +103,7 @@ def test_a_loss_that_has_the_right_shape_for_two_examples_alone_is_refused_later
     problem, theta = as_problem(
         classifier[0], lambda f, y: cross_entropy(f, y).repeat(2), *classifier[1:]
     )
-    with pytest.raises(ValueError, match=r"one number an example, \(12,\), not \(2,\)"):
+    with pytest.raises(ValueError, match=r"one number for each example, \(12,\), not \(2,\)"):
         problem.losses(theta, *problem.examples)
 
 

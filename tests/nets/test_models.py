@@ -98,7 +98,7 @@ def losses(outputs, targets):
 
 
 def each(outputs, _):
-    """A smooth function of all outputs, one number an example, also of a single example."""
+    """A smooth function of all outputs, one number for each example, also of a single example."""
     return (outputs.reshape(len(outputs), -1) ** 2).mean(1)
 
 

@@ -435,7 +435,9 @@ def test_what_cannot_be_measured_later_is_nan_with_a_warning_and_training_goes_o
         net[0].weight.zero_()
     with pytest.warns(UnmeasuredWarning) as reported:
         recorded.step()
-    assert "twonn of layer '0' is not to be had: all 24 points coincide" in str(reported[1].message)
+    assert "twonn of layer '0' could not be measured: all 24 points coincide" in str(
+        reported[1].message
+    )
     with torch.no_grad():
         net[0].weight.fill_(math.nan)
     with pytest.warns(UnmeasuredWarning) as reported:
@@ -477,11 +479,11 @@ REFUSED = {
         {"layers": "9"},
     ),
     r"does not reach layer 'spare'": (unreached(), X, {"layers": ["spare", "used"]}),
-    r"layer 'body' hands on a dict, not a tensor or a tuple": (
+    r"layer 'body' returns a dict\.  A watched layer must return a tensor, or a tuple": (
         *(named_outputs(), X),
         {"layers": ["body"]},
     ),
-    r"layer 'turn' hands on \(2, 3, 5\) of torch.float32, not real numbers of 3 examples": (
+    r"layer 'turn' returns \(2, 3, 5\) of torch.float32, not real numbers of 3 examples": (
         *(recurrent(), torch.randn(N, 2, 4)),
         {"layers": ["turn"]},
     ),
@@ -516,7 +518,7 @@ REFUSED = {
             "loss": lambda out, y: F.mse_loss(out, y, reduction="none"),
         },
     ),
-    r"one number an example, \(3,\), not \(3, 3\)": (
+    r"one number for each example, \(3,\), not \(3, 3\)": (
         *(mlp(4, 3), X),
         {"targets": Y, "loss": nn.MSELoss(reduction="none")},
     ),
@@ -524,7 +526,7 @@ REFUSED = {
         *(mlp(4, 3), X),
         {"targets": Y.float(), "loss": ENTROPY},
     ),
-    r"one number an example, \(3,\), not \(\)": (
+    r"one number for each example, \(3,\), not \(\)": (
         *(mlp(4, 3), X),
         {"targets": Y, "loss": nn.CrossEntropyLoss()},
     ),

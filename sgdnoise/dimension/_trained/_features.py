@@ -1,4 +1,4 @@
-"""Twelve features of a point cloud, and the dimensions at several scales that they imply."""
+"""Twelve features of points, and the dimensions at several scales that they imply."""
 
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Balls(NamedTuple):
 
 
 def features(points, *, neighbours: Neighbours | None = None) -> Float[Array, " f"]:
-    """The features of a cloud at several scales: (n, D) -> (12,).
+    """The features of points at several scales: (n, D) -> (12,).
 
     They are the log of the mean log r_k / r_j over j < k, for six k; the mean skewness of the
     simplices and the log mean participation ratio of the k nearest, for two k; and the log standard
@@ -41,7 +41,7 @@ def features(points, *, neighbours: Neighbours | None = None) -> Float[Array, " 
 
 
 def coordinates(balls: Balls, cloud: np.ndarray, n: int) -> np.ndarray:
-    """The inputs of the regressions, from the features of a cloud of n points: (12,) -> (11,).
+    """The inputs of the regressions, from the features of n points: (12,) -> (11,).
 
     Each feature is inverted to the log dimension of the balls of n points that have it.  The first
     coordinate is the log dimension at the smallest scale, to which the regressions add a

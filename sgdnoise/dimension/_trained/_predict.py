@@ -15,16 +15,16 @@ MIN_POINTS = GROUPS * (N_NEIGHBOURS + 1)
 
 
 def estimate(points, *, noisy: bool = False) -> Estimate:
-    r"""The dimension of a cloud by our most accurate estimator, and its error.  (n, D) -> ()
+    r"""The dimension of points by our most accurate estimator, and its error.  (n, D) -> ()
 
     The value is that of `learned`, and the statistical error that of `with_group_error` over 6
     partitions: from its variation over halves and fifths of the points, with an allowance for the
-    larger fluctuations of small clouds.
+    larger fluctuations of few points.
     On the 24 manifolds of Campadelli et al. (2015), none of which it was trained on, the deviation
     is larger than the statistical error; docs/dimension.md lists it for each manifold.
     Do not trust it above d = 80, for few points of a highly curved manifold, for lattices, for
     unions of manifolds of several dimensions, or for noise as large as the distance between
-    neighbours.  noisy: for clouds with noise; it is less accurate without noise.
+    neighbours.  noisy: for points with noise; it is less accurate without noise.
     Raises ValueError as `check_points` does, and for fewer than 205 distinct points.
 
     Example:
@@ -39,9 +39,9 @@ def estimate(points, *, noisy: bool = False) -> Estimate:
 
 
 def learned(points, *, noisy: bool = False, neighbours: Neighbours | None = None):
-    r"""The dimension of a cloud by regression on simulated manifolds.  (n, D) -> ()
+    r"""The dimension of points by regression on simulated manifolds.  (n, D) -> ()
 
-    The `features` of the cloud, compared with those of uniform balls of as many points, give a
+    The `features` of the points, compared with those of uniform balls of as many points, give a
     dimension at each of several scales; the differences between scales show the effects of
     curvature, edges and uneven density.  The correction for these is learned from simulated
     manifolds (tools/train_dimension_model.py), with noise of 1 to 10% of the radius if `noisy`: it

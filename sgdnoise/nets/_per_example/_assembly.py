@@ -1,4 +1,4 @@
-"""From the recorded calls of a network to the gradient of each example, layer by layer."""
+"""The gradient of each example, layer by layer, from the recorded calls of a network."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -29,9 +29,10 @@ from sgdnoise.nets._per_example._recorder import LayerCall
 
 
 class Layout(NamedTuple):
-    """Where the examples are in an array: on which axis, alone, or with other places.
+    """The axis of an array along which the examples lie.
 
-    minor: where they share the axis, whether the example is what changes fastest.
+    shared: positions lie along the same axis, as after a flatten of (n, T) to (n T,).
+    minor: on a shared axis, the example changes fastest, as after a flatten of (T, n).
     """
 
     axis: int
@@ -39,7 +40,7 @@ class Layout(NamedTuple):
     minor: bool
 
     def first(self, array, n: int):
-        """The array as (n, ...), what shared the axis next to it."""
+        """The array as (n, ...); the positions that shared the axis come next."""
         array = array.movedim(self.axis, 0)
         if not self.shared:
             return array
@@ -49,10 +50,12 @@ class Layout(NamedTuple):
 
 
 def find_layout(first, second, n: int, index: int, n_own_axes: int) -> Layout | None:
-    """Where the examples are in what a layer saw, from two batches that differ in one of them.
+    """The layout of an array, from two batches that differ in the example `index` alone.
 
-    The last `n_own_axes` axes are the layer's own.  None where that example is nowhere to be found.
+    The last `n_own_axes` axes belong to the layer, such as its features, and hold no examples.
+    Returns None if no axis has the differences at that example and nowhere else.
     """
+    # Shapes alone would not do: widths and sequence lengths may equal the number of examples.
     different = (first != second).to(torch.uint8)
     for axis in range(first.ndim - n_own_axes):
         if first.shape[axis] % n or not first.shape[axis]:
@@ -61,21 +64,25 @@ def find_layout(first, second, n: int, index: int, n_own_axes: int) -> Layout | 
         for minor in (False, True) if shared else (False,):
             candidate = Layout(axis, shared, minor)
             differs = candidate.first(different, n).reshape(n, -1).any(1)
+            # On a wrong axis, or in the wrong order, several examples differ, or another one.
             if differs[index] and int(differs.sum()) == 1:
                 return candidate
     return None
 
 
 def layout_of(call: LayerCall, changed: LayerCall, n: int) -> Layout | None:
-    """Where the examples are in a use, from another in which the second of them differs.
+    """The layout of a call, from another call in which the second example differs.
 
-    Found in what it saw, or where that is the same in both, in the gradient to its output.
+    It is read off the inputs, or off the gradient to the output if the inputs do not differ.
     """
+    # The input of an expansion is the parameter, in which there are no examples to look for.
     if call.kind == "copies":
         return Layout(0, False, False) if call.output_gradient.shape[0] == n else None
     n_own_axes = _own_axes(call)
     if not torch.equal(call.inputs, changed.inputs):
         return find_layout(call.inputs, changed.inputs, n, 1, n_own_axes)
+    # Position embeddings have the same inputs for all examples; only their gradients differ.  The
+    # output of an embedding has one axis more than its input, and that one is the layer's too.
     return find_layout(
         call.output_gradient,
         changed.output_gradient,
@@ -86,14 +93,16 @@ def layout_of(call: LayerCall, changed: LayerCall, n: int) -> Layout | None:
 
 
 def _own_axes(call: LayerCall) -> int:
-    """How many of the last axes of what it saw are the layer's own."""
+    """The number of last axes of the inputs that belong to the layer."""
     if call.kind in ("convolution", "group norm", "batch norm", "sum", "product"):
         return call.inputs.ndim - 1
     return {"linear": 1, "matrix": 1, "embedding": 0}.get(call.kind, call.options.get("axes", 0))
 
 
 def overlapping(calls: list[LayerCall]) -> set[str]:
-    """Parameters of which some rows are used by themselves and with others too."""
+    """Parameters of which some rows are used in two different slices."""
+    # Norms and Gram matrices are added over slices, as over different parameters.  Rows that are
+    # in two slices would lose the products of one use with the other.
     row_ranges: dict = {}
     for call in calls:
         for parameter in (call.weight, call.bias):
@@ -103,7 +112,7 @@ def overlapping(calls: list[LayerCall]) -> set[str]:
 
 
 def _meet(rows):
-    """Whether any of these ranges have something in common; None is all there is."""
+    """Whether two of these ranges of rows overlap; None stands for all rows."""
     if len(rows) > 1 and None in rows:
         return True
     ends = sorted(rows) if len(rows) > 1 else []
@@ -111,9 +120,9 @@ def _meet(rows):
 
 
 def gradient_forms(calls: list[tuple[LayerCall, Layout]], n: int) -> list[Any]:
-    """The gradients of n examples, parameter by parameter, from the uses of a network.
+    """The gradients of n examples, parameter by parameter, from the calls of a network.
 
-    Uses of the same parameter are added up; a bias goes with its weight where that is seen once.
+    Calls of the same parameter are added.  A bias joins its weight if the layer is called once.
     """
     by_parameter: dict = {}
     for call, layout in calls:
@@ -131,7 +140,8 @@ def _key(parameter):
 
 
 def _marry(by_parameter, repeated, call):
-    """Weight and bias of a linear layer seen once an example, as one part."""
+    """Join weight and bias of a linear layer that has one position for each example."""
+    # Both gradients have the same left factor, so that one product with it serves for both.
     if not (call.weight and call.bias):
         return
     keys = [_key(call.weight), _key(call.bias)]
@@ -144,9 +154,12 @@ def _marry(by_parameter, repeated, call):
 
 
 def _added(group):
-    """Several parts of the same parameter as one."""
+    """The sum of several forms of the gradient of one parameter."""
     if len(group) == 1:
         return group[0]
+    # Gradients must be added before any square is taken.  For sums of outer products that needs no
+    # gradient: the positions of all calls are concatenated.  A convolution in groups is not one
+    # outer product but several, so that its gradients are stored.
     group = [_as_sums(form) if isinstance(form, RankOne) else form for form in group]
     if any(isinstance(form, StoredGradients) or _grouped(form) for form in group):
         group = [form if isinstance(form, StoredGradients) else table(form) for form in group]
@@ -164,13 +177,13 @@ def _grouped(form):
 
 
 def _as_sums(form):
-    """A layer seen once an example as one seen at many positions, of which there is one."""
+    """A layer with one position for each example, in the form of one with many positions."""
     shape = torch.Size((form.left.shape[1], form.right.shape[1]))
     return SumOfOuters(form.weight, form.left[:, None], form.right[:, None], shape)
 
 
 def _as_products(form):
-    """(n, T, o) and (n, T, i) whose products are the gradients of a part."""
+    """Factors (n, T, o) and (n, T, i), whose products summed over T are the gradients."""
     match form:
         case EmbeddingRows():
             return F.one_hot(form.tokens, form.shape[0]).to(form.left.dtype), form.left
@@ -193,7 +206,7 @@ def _linear(call, layout, n):
 
 
 def _matrix(call, layout, n):
-    """Something times a weight (i, o), rather than a weight (o, i) times something."""
+    """The gradients of a weight (i, o) that multiplies from the right, unlike that of `linear`."""
     left, right = (layout.first(array, n) for array in (call.inputs, call.output_gradient))
     left, right = left.reshape(n, -1, left.shape[-1]), right.reshape(n, -1, right.shape[-1])
     parameter = call.weight
@@ -212,6 +225,7 @@ def _convolution(call, layout, n):
     form = Convolution(
         call.weight, call.output_gradient, call.inputs, call.options["weight"].shape, options
     )
+    # If positions share the batch axis, as the frames of a film do, one example is several images.
     if not layout.shared:
         yield form
     elif _grouped(form):
@@ -224,7 +238,7 @@ def _convolution(call, layout, n):
 def _embedding(call, layout, n):
     tokens, left = (layout.first(array, n) for array in (call.inputs, call.output_gradient))
     tokens, left = tokens.reshape(n, -1), left.reshape(n, -1, left.shape[-1])
-    if call.options["padding"] is not None:
+    if call.options["padding"] is not None:  # torch gives the padding token no gradient
         left = left * (tokens != call.options["padding"])[..., None]
     yield EmbeddingRows(call.weight, tokens, left, call.options["weight"].shape)
 

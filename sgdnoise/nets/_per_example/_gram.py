@@ -10,43 +10,49 @@ from sgdnoise.nets._per_example._lowrank import MAX_WIDE, few
 
 
 def gram(forms: Sequence[Any], out) -> None:
-    """Add the inner products of all gradients to the lower tiles of `out` (n, n).
+    """Add the inner products of all gradients of a layer to the lower tiles of `out` (n, n).
 
-    parts: one layer's, block by block of examples.
+    forms: the gradients of that layer, block by block of examples.
     """
+    # Inner products pair examples of different blocks as well.  Joined rows give all of them in a
+    # few large matrix products instead of one for each pair of blocks.
     form = forms[0] if len(forms) == 1 else _joined(forms)
     cross = _cross(form)
     if cross:
         for tile in _tiles(out):
             cross(form, tile, slice(0, tile.stop), out[tile, : tile.stop])
         return
+    # Otherwise the gradients are made, a few columns of all examples at a time.
     for columns in form.chunks():
         for tile in _tiles(out):
             out[tile, : tile.stop].addmm_(columns[tile], columns[: tile.stop].T)
 
 
 def mirrored(out):
-    """The lower tiles copied to where they belong above."""
+    """The matrix with its lower tiles copied to the upper triangle."""
     for tile in _tiles(out):
         out[: tile.start, tile] = out[tile, : tile.start].T
     return out
 
 
 def _tiles(out):
-    """Slices of examples: few where there are few, so that little is done twice."""
+    """Slices of examples, at most 256 in each."""
+    # Only tiles up to the diagonal are computed, since the matrix is symmetric.  Narrow tiles waste
+    # less of those on the diagonal, and wide ones make faster products.
     n = out.shape[0]
     width = min(256, max(128, n // 8))
     return [slice(start, min(start + width, n)) for start in range(0, n, width)]
 
 
 def _cross(form):
-    """How the inner products of some gradients with others are had without the gradients."""
+    """The function that computes inner products without gradients, or None if they cost more."""
     if isinstance(form, RankOne):
         return _of_outer
     return _of_pairs if isinstance(form, (SumOfOuters, Convolution)) and few(form) else None
 
 
 def _of_outer(form, tile, columns, out):
+    # (l_i r_i^T) . (l_j r_j^T) = (l_i . l_j)(r_i . r_j); a bias adds the constant input 1 to r.
     left = form.left[tile] @ form.left[columns].T
     if not form.weight:
         out += left
@@ -56,8 +62,9 @@ def _of_outer(form, tile, columns, out):
 
 
 def _of_pairs(form, tile, columns, out):
-    """Summed over all pairs of positions, one of either."""
+    """Add the inner products, as sums over all pairs of positions of two examples."""
     factors, positions = form.factors(tile), form.factors(slice(0, 1))[0].shape[-1]
+    # All pairs of positions are in memory at once, hence a few columns of `out` at a time.
     step = max(1, MAX_WIDE // (out.shape[0] * positions**2))
     for start in range(columns.start, columns.stop, step):
         block = slice(start, min(start + step, columns.stop))
@@ -74,7 +81,7 @@ def _rows(factor):
 
 
 def _joined(forms):
-    """The same layer's parts on several blocks of examples as one."""
+    """The gradients of one layer on several blocks of examples, joined along the examples."""
     first = forms[0]
     names = [
         n

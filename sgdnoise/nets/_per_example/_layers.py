@@ -1,4 +1,4 @@
-"""The gradients of all examples in the form in which a layer has them."""
+"""The gradients of all examples, as factors that depend on the kind of layer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class GradientForm(Protocol):
     """Gradients (n, *shape of the parameter) of one use of one parameter, or of weight and bias."""
 
     def names(self) -> set[str]: ...
-    def restricted_to(self, names: set[str]) -> Any: ...  # a Part, or None where nothing is left
+    def restricted_to(self, names: set[str]) -> Any: ...  # a form, or None
     def project(self, views: dict) -> Any: ...  # (n,)
     def combine(self, weights, views: dict) -> None: ...  # adds to the views
     def squares(self) -> Any: ...  # (n,)
@@ -78,7 +78,7 @@ class StoredGradients:
 
 @dataclass(frozen=True)
 class RankOne:
-    """A linear layer seen once an example: left_i right_i^T, and left_i for the bias."""
+    """A linear layer at one position of each example: left_i right_i^T, and left_i for the bias."""
 
     weight: ParameterBlock | None
     bias: ParameterBlock | None
@@ -93,6 +93,7 @@ class RankOne:
         return RankOne(weight, bias, self.left, self.right) if weight or bias else None
 
     def project(self, views):
+        # left^T V right: the product with V is taken from the side that leaves the smaller result.
         products = torch.zeros_like(self.left[:, 0])
         if self.weight:
             matrix = self.weight.of(views)
@@ -105,6 +106,7 @@ class RankOne:
         return products
 
     def combine(self, weights, views):
+        # Weights go into one factor: the weighted sum is then a single matrix product.
         left = weights[:, None] * self.left
         if self.weight:
             self.weight.of(views).addmm_(left.T, self.right)
@@ -112,6 +114,7 @@ class RankOne:
             self.bias.of(views).add_(left.sum(0))
 
     def squares(self):
+        # |l r^T|^2 + |l|^2 = |l|^2 (|r|^2 + 1), with weight and bias as they are present.
         right = self.right.square().sum(1) * bool(self.weight) + bool(self.bias)
         return self.left.square().sum(1) * right
 
@@ -190,6 +193,7 @@ class Convolution:
         return self if self.weight.name in names else None
 
     def project(self, views):
+        # The derivative of the output along V is the convolution of the input with V.
         run = F.conv1d if self.right.ndim == 3 else F.conv2d
         out = run(self.right, self.weight.of(views), None, **self.options)
         return (out * self.left).flatten(1).sum(1)
@@ -243,10 +247,12 @@ class EmbeddingRows:
         self.weight.of(views).index_add_(0, self.tokens.flatten(), weighted_gradients)
 
     def squares(self):
+        # A token that is repeated has one row, whose gradient is the sum over its positions.
         return torch.cat([(left * total).sum((1, 2)) for _, left, _, total in self._added()])
 
     def column_squares(self, views):
         for tokens, _, times, total in self._added():
+            # Each repetition has the same sum, and so each adds its share of one square.
             squares = (total.square() / times).flatten(0, 1)
             self.weight.of(views).index_add_(0, tokens.flatten(), squares)
 
@@ -255,6 +261,7 @@ class EmbeddingRows:
         base = torch.arange(n, device=self.tokens.device)[:, None]
         for rows in steps(self.shape[0], n * d, MAX_WIDE):
             count = rows.stop - rows.start
+            # Tokens outside these rows add zero to the first row, which keeps shapes fixed.
             inside = (self.tokens >= rows.start) & (self.tokens < rows.stop)
             parameter = torch.where(inside, base * count + self.tokens - rows.start, 0).flatten()
             block = self.left.new_zeros(n * count, d)
@@ -271,7 +278,7 @@ class EmbeddingRows:
 
 
 def smaller(form: Any) -> Any:
-    """The part, or its gradients themselves where these take less memory."""
+    """The form, or the gradients themselves if these take less memory."""
     if not isinstance(form, (SumOfOuters, Convolution)):
         return form
     if form.shape.numel() > form.left[0].numel() + form.right[0].numel():
@@ -280,7 +287,7 @@ def smaller(form: Any) -> Any:
 
 
 def table(form: Any) -> StoredGradients:
-    """The gradients of a part that has a weight alone, themselves."""
+    """The stored gradients of a form that has a weight and no bias."""
     gradients = form.left.new_empty(form.left.shape[0], *form.shape)
     for rows, block in products(form):
         gradients[rows] = block

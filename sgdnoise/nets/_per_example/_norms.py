@@ -4,6 +4,7 @@ from sgdnoise.nets._per_example._layers import StoredGradients
 
 
 def layer_norm(call, layout, n):
+    # The normalised input is computed again: the output has it only after scale and shift.
     axes = tuple(range(-call.options["axes"], 0))
     mean = call.inputs.mean(axes, keepdim=True)
     deviation = (call.inputs.var(axes, correction=0, keepdim=True) + call.options["eps"]).sqrt()
@@ -27,12 +28,13 @@ def group_norm(call, layout, n):
 
 def batch_norm(call, layout, n):
     shape = (1, -1) + (1,) * (call.inputs.ndim - 2)
+    # In eval the running statistics are constants, so that examples do not mix.
     mean, variance = call.options["mean"].view(shape), (call.options["var"] + call.options["eps"])
     yield from _channels(call, layout, n, (call.inputs - mean) / variance.sqrt().view(shape))
 
 
 def _scale(call, layout, n, normalised, axes):
-    """Scale and shift of the last axes."""
+    """The gradients of a scale and a shift that act on the last axes."""
     for parameter, gradients in (
         (call.weight, call.output_gradient * normalised),
         (call.bias, call.output_gradient),
@@ -45,7 +47,7 @@ def _scale(call, layout, n, normalised, axes):
 
 
 def _channels(call, layout, n, normalised):
-    """Scale and shift of the second axis."""
+    """The gradients of a scale and a shift that act on the second axis."""
     for parameter, gradients in (
         (call.weight, call.output_gradient * normalised),
         (call.bias, call.output_gradient),
@@ -55,7 +57,7 @@ def _channels(call, layout, n, normalised):
 
 
 def sum_to_channels(gradients, layout, n, channel):
-    """(n, channels), the rest summed."""
+    """Gradients (n, channels), summed over all other axes."""
     gradients = layout.first(gradients.movedim(channel, -1), n)
     return gradients.reshape(n, -1, gradients.shape[-1]).sum(1)
 
@@ -69,8 +71,10 @@ def product(call, layout, n):
 
 
 def _reduced(call, gradients, n):
-    """(n, *shape of the parameter), summed over what it was repeated along."""
+    """Gradients (n, *shape of the parameter), summed over the axes that were broadcast."""
     shape = call.options["weight"].shape
+    # A parameter may have an axis of length 1 for the examples, as position embeddings (1, T, d)
+    # have.  It is left out of the sum, since examples stay apart, and the reshape restores it.
     inner = shape[max(0, len(shape) - gradients.ndim + 1) :]
     ones = (1,) * (gradients.ndim - 1 - len(inner))
     gradients = gradients.sum_to_size(n, *ones, *inner)

@@ -13,8 +13,8 @@ from sgdnoise.nets._per_example._gram import gram, mirrored
 from sgdnoise.nets._per_example._plan import Block, Network, Plan
 from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
 
-MAX_EXAMPLES = 512  # examples in one pass over the network, where all of it is kept
-MAX_LAYER_NUMBERS = 1 << 23  # and fewer, where its layers would then see more numbers than these
+MAX_EXAMPLES = 512  # examples in one pass over the network
+MAX_LAYER_NUMBERS = 1 << 23  # numbers in the inputs and outputs of all layers, in one pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,7 @@ class NetworkGradients:
         return self.like.new_ones(self.n)
 
     def project(self, vectors):
+        # Each vector lies in one piece, so that its parts are views in the parameters' shapes.
         views = self._views(vectors.t().contiguous())
         columns = torch.cat([self._products(block, views) for block in self.blocks()])
         return columns.view(self.n, *vectors.shape[1:])
@@ -55,6 +56,7 @@ class NetworkGradients:
         return flat
 
     def normal(self, vectors, shift):
+        # G^T (G v - shift) in a single pass: recomputed blocks cost a pass over the network.
         flat, views = self._empty(*vectors.shape[1:])
         directions = self._views(vectors.t().contiguous())
         for block in self.blocks():
@@ -62,7 +64,7 @@ class NetworkGradients:
         return flat
 
     def squares(self):
-        """|g_i|^2, (n,), added up in float64."""
+        """|g_i|^2, (n,), summed over layers in float64, since traces subtract such sums."""
         zero = self.like.double()
         return torch.cat([_total(b, zero, lambda p: p.squares()) for b in self.blocks()])
 
@@ -75,6 +77,7 @@ class NetworkGradients:
 
     def gram(self):
         out = self.like.new_zeros(self.n, self.n)
+        # Layer by layer with all blocks of examples, since the matrix pairs examples across blocks.
         for layer in zip(*(block.forms for block in self.blocks()), strict=True):
             gram(layer, out)
         return mirrored(out)
@@ -102,15 +105,17 @@ class NetworkGradients:
     def _products(self, block, views):
         """Inner products of the gradients of a block with each of some vectors, (b, k)."""
         like = self.like
+        # One vector at a time: several together would multiply the temporaries of the layers.
         return torch.stack([_total(block, like, lambda p, v=v: p.project(v)) for v in views], 1)
 
     def _empty(self, *shape):
-        """One vector (p,) or several (p, k), each of them in one piece, and their views."""
+        """Zeros (p,) or (p, k), each vector in one piece, and their views by parameter."""
+        # As (k, p) in memory: views of columns in the shapes of parameters would not be contiguous.
         flat = self.like.new_zeros(*shape, self.p)
         return flat.t(), self._views(flat)
 
     def _views(self, flat):
-        """Of one vector (p,), or of each of (k, p), the parameters by name."""
+        """The parameters by name, as views of one vector (p,) or of each of (k, p)."""
         sizes = [shape.numel() for shape in self.shapes.values()]
         rows = (zip(self.shapes.items(), row.split(sizes), strict=True) for row in _several(flat))
         return [{name: form.view(shape or 1) for (name, shape), form in row} for row in rows]
@@ -192,13 +197,14 @@ def per_example_gradients(
     """
     if block is not None and block < 1:
         raise ValueError(f"a block holds at least one example, not {block}")
+    # A clone, so that later training does not change the gradients of blocks that are recomputed.
     tensors = {name: tensor.detach().clone() for name, tensor in trainable(net).items()}
     network = Network.of(net, losses, _as_tuple(inputs), targets, tensors)
     return gradients_by_plan(network.plan(), block)
 
 
 def gradients_by_plan(plan: Plan, block: int | None = None) -> NetworkGradients:
-    """The per-example gradients, by routes that are known."""
+    """The per-example gradients, by the routes of a plan."""
     network, n = plan.network, len(plan.network)
     step = block or max(1, min(MAX_EXAMPLES, MAX_LAYER_NUMBERS // plan.numbers_per_example))
     spans = [slice(i, min(i + step, n)) for i in range(0, n, step)]
@@ -206,6 +212,7 @@ def gradients_by_plan(plan: Plan, block: int | None = None) -> NetworkGradients:
     def blocks():
         return (plan.block(span) for span in spans)
 
+    # Even if all is stored, passes are limited: each holds the graph of all layers for autograd.
     stored = None if block else list(blocks())
     shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
     like = next(iter(network.tensors.values())).new_zeros(())

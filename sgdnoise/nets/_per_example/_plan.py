@@ -46,7 +46,7 @@ class UnusedWarning(UserWarning):
 
 
 class Block(NamedTuple):
-    """Some of the examples, and the parts that make up their gradients."""
+    """Some of the examples, and the forms of their gradients, layer by layer."""
 
     n: int
     forms: list[Any]
@@ -54,7 +54,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network, its losses and the examples, at these values of its parameters by name."""
+    """A network, its losses and the examples, at given values of its parameters by name."""
 
     net: nn.Module
     losses: Callable
@@ -65,7 +65,7 @@ class Network:
 
     @classmethod
     def of(cls, net, losses, inputs, targets, tensors) -> "Network":
-        """As the network is at present; raises ValueError for what has no covariance."""
+        """The network in its present state; raises ValueError as `per_example_gradients`."""
         check_tensors(net, tensors)
         check_examples(inputs, targets, next(iter(tensors.values())).device)
         check_mode(net)
@@ -79,8 +79,10 @@ class Network:
         return tuple(array[index] for array in self.inputs), self.targets[index]
 
     def calls(self, index, repeated: frozenset = frozenset()) -> tuple[Any, list[LayerCall]]:
-        """Losses of some examples, and what the layers have seen of them: see `record`."""
+        """The losses of some examples, and the calls of layers: see `record`."""
         inputs, targets = self.examples_at(index)
+        # torch counts the writes to a tensor.  A network that overwrites its inputs would be given
+        # other examples in the next pass.
         versions = [array._version for array in inputs]
 
         def losses(leaves):
@@ -97,12 +99,15 @@ class Network:
             return self.losses(functional_call(self.net, {**tensors, **buffers}, inputs), targets)
 
     def plan(self) -> "Plan":
-        """How to have the gradient of each parameter, tried on three examples."""
+        """The route to the gradient of each parameter, chosen by a trial on three examples."""
+        # Two examples are enough: then the third of the trial is the first once more.
         index = torch.arange(PROBE) % len(self)
         trial, expected = self._find_trial(index), self._autograd(index)
         plan = Plan(
             self, [], trial.layouts, routes_of(trial), trial.repeated, numbers_per_example(trial)
         )
+        # A formula is used only if it agrees with autograd here.  That also finds uses that were
+        # not recorded, such as a norm of the weights that is added to the losses.
         forms = plan.fast(trial.calls, PROBE)
         for form in forms:
             check_finite(form, 0)
@@ -112,10 +117,12 @@ class Network:
         return replace(plan, signatures=[signature(call) for call in trial.calls], routes=routes)
 
     def _find_trial(self, index) -> "Trial":
-        """What layers see of these examples, and where these are in it.
+        """The calls of layers for these examples, and the layout of the examples in each.
 
-        An output in which they are nowhere is handed on for each of them, if the network takes it.
+        An output without an axis for the examples is repeated for each of them, if the network
+        still computes the same losses from it.
         """
+        # States are compared because a draw need not show in the losses of three examples.
         before = generator_states(self.tensors)
         losses, calls = self.calls(index)
         check_losses(losses, PROBE)
@@ -124,6 +131,7 @@ class Network:
         changed_index = self._changed_index(index)
         changed_losses, changed = self.calls(changed_index)
         self._check_alone(index, losses, changed_index, changed_losses)
+        # One output at a time, since repeating one may give those after it their axis of examples.
         trial, tried = find_layouts(calls, changed), frozenset[int]()
         while untried := trial.nowhere() - tried:
             repeated = trial.repeated | {min(untried)}
@@ -132,38 +140,42 @@ class Network:
         return trial
 
     def _repeated_trial(self, index, losses, changed_index, repeated):
-        """A trial where outputs are handed on for each example; None where that does not go."""
+        """A trial in which outputs are repeated for each example; None if the network fails."""
         try:
             losses_again, calls = self.calls(index, repeated)
             _, changed = self.calls(changed_index, repeated)
-        except Exception:  # whatever a network says to what it has not been made for
+        except Exception:  # networks raise anything for shapes that they do not expect
             return None
         same = losses_again.shape == losses.shape and equal_to_rounding(losses_again, losses)
         return find_layouts(calls, changed, repeated) if same else None
 
     def _changed_index(self, index):
-        """The same examples but for the second, now the one that differs from it the most."""
+        """The same examples, but the second is replaced by the one that differs most from it."""
+        # It must differ in many entries: tokens or pixels in common hide where the example is.  The
+        # second has a neighbour on either side, whose loss shows whether examples mix.
         index_with_change, n = index.clone(), len(self)
         differences = [(x != x[index[1]]).reshape(n, -1).float().mean(1) for x in self.inputs]
         index_with_change[1] = int(sum(differences).argmax())
         return index_with_change
 
     def _check_alone(self, index, losses, changed_index, changed_losses):
-        """The loss of an example is the same, whichever and how many others are in its batch."""
+        """Check that the loss of an example does not depend on the others in its batch."""
         unchanged = (index == changed_index).to(losses.device)
         with torch.no_grad():
+            # A smaller batch too: losses divided by the batch size do not show in a changed batch.
             fewer = self.value(self.tensors, *self.examples_at(index[:2]))
             if equal_to_rounding(
                 changed_losses[unchanged], losses[unchanged]
             ) and equal_to_rounding(fewer, losses[:2]):
                 return
+            # A second call with the same examples tells randomness from a mixture of examples.
             again = self.value(self.tensors, *self.examples_at(index))
         if torch.equal(again, losses):
             raise ValueError("the loss of an example depends on the others in its batch")
         raise ValueError("the losses differ from one call to the next: is there dropout?")
 
     def _autograd(self, index) -> dict:
-        """The gradient of a weighted sum of losses to each parameter, by autograd; else None."""
+        """The gradient of a weighted sum of losses to each parameter; None if it has no part."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.tensors.items()}
         with torch.enable_grad():
             losses = self.value(leaves, *self.examples_at(index))
@@ -176,9 +188,9 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The uses to expect, where the examples are in what each saw, and all parameters' routes.
+    """The expected calls, the layout of the examples in each, and the route of each parameter.
 
-    each: how many numbers all uses together see and hand on of one example.
+    numbers_per_example: the numbers in the inputs and outputs of all calls, for one example.
     """
 
     network: Network
@@ -193,6 +205,8 @@ class Plan:
         losses, calls = self.network.calls(span, self.repeated)
         n = losses.shape[0]
         check_losses(losses, n, span.start)
+        # Layouts belong to calls by their order.  A network that branches on its examples may make
+        # other calls than in the trial, and the layouts would then be wrong.
         if self.signatures and [signature(call) for call in calls] != self.signatures:
             raise ValueError(f"the network takes another path from example {span.start} on")
         forms = [*self.fast(calls, n), *self._slow(span)] if self.signatures else self._slow(span)
@@ -201,7 +215,7 @@ class Plan:
         return Block(n, forms)
 
     def fast(self, calls: list[LayerCall], n: int) -> list[Any]:
-        """The parts that come from layers."""
+        """The forms of the gradients that come from layers."""
         names = {name for name, route in self.routes.items() if route not in (SLOW, UNUSED)}
         known_calls = [
             (_only(call, names), parameter)
@@ -233,12 +247,12 @@ class Plan:
 
 
 def _at_least_one_axis(gradients):
-    """Gradients to a lone number as those to one in a row."""
+    """Gradients (n, 1) of a parameter that is a single number, instead of (n,)."""
     return gradients if gradients.ndim > 1 else gradients[:, None]
 
 
 def _only(call, names):
-    """A use of those of its parameters that are known."""
+    """A call without those of its parameters that have another route."""
     weight, bias = (
         block if block and block.name in names else None for block in (call.weight, call.bias)
     )
@@ -253,7 +267,7 @@ def _route(kind, disagrees, expected):
 
 def _warn(routes):
     for route, kind, text in (
-        (SLOW, FallbackWarning, "no fast route: their gradients are held, example by example"),
+        (SLOW, FallbackWarning, "no fast route: their gradients are stored, example by example"),
         (UNUSED, UnusedWarning, "no part in the losses: their gradients are zero"),
     ):
         names = [name for name, chosen in routes.items() if chosen == route]

@@ -1,4 +1,4 @@
-"""Trials on a few examples: where the examples are in each call, and which routes agree."""
+"""Trials on a few examples: the layout of the examples in each call, and which routes agree."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,21 @@ from torch.linalg import vector_norm
 from sgdnoise.nets._per_example._assembly import Layout, layout_of, overlapping
 from sgdnoise.nets._per_example._recorder import LayerCall
 
-PROBE = 3  # examples on which routes are chosen; the second of them is changed
+# Examples on which routes are chosen: the fewest of which one has a neighbour on either side.  That
+# one, the second, is changed.
+PROBE = 3
 ROUNDING = 0.4  # eps to this power, of the largest entry, is what rounding may do: 2e-3 in float32
 
 
 class Trial(NamedTuple):
-    """Uses, where the examples are in each, and whose outputs are handed on for each example."""
+    """Calls, the layout of the examples in each, and which outputs are repeated per example."""
 
     calls: list[LayerCall]
     layouts: list[Layout | None]
     repeated: frozenset
 
     def nowhere(self) -> set:
+        """The order of the calls in which no axis of examples was found."""
         return {
             call.order
             for call, parameter in zip(self.calls, self.layouts, strict=True)
@@ -28,10 +31,12 @@ class Trial(NamedTuple):
 
 
 def find_layouts(calls, changed, repeated=frozenset()):
-    """Where the examples are in what each use saw: None where nowhere; no uses if these change."""
+    """The layout of the examples in each call, or None; no calls if they differ in the two runs."""
+    # A network that makes other calls for another example has no layouts that hold for all.
     if [signature(call) for call in calls] != [signature(call) for call in changed]:
         return Trial([], [], frozenset())
     pairs = zip(calls, changed, strict=True)
+    # Outputs that were repeated have the examples first, by construction.
     first = Layout(0, False, False)
     return Trial(
         calls,
@@ -41,7 +46,8 @@ def find_layouts(calls, changed, repeated=frozenset()):
 
 
 def routes_of(trial):
-    """name -> the kind of layer it belongs to, of parameters all of whose uses are placed."""
+    """name -> kind of layer, for the parameters all of whose calls have a layout."""
+    # A gradient is the sum over all calls of a parameter, so that one without a layout spoils it.
     kinds_of: dict = {}
     for call, parameter in zip(trial.calls, trial.layouts, strict=True):
         for parameter_block in (call.weight, call.bias):
@@ -64,7 +70,7 @@ def numbers_per_example(trial):
 
 
 def disagreeing(forms, expected) -> set:
-    """Parameters of which the parts and autograd do not find the same."""
+    """The parameters for which the formulas and autograd give different gradients."""
     views = {
         n: torch.zeros_like(g.view(g.shape or 1)) for n, g in expected.items() if g is not None
     }
@@ -74,7 +80,7 @@ def disagreeing(forms, expected) -> set:
 
 
 def equal_to_rounding(first, second) -> bool:
-    """The same but for rounding."""
+    """Whether two arrays agree to rounding, relative to the largest entry."""
     tolerance = torch.finfo(second.dtype).eps ** ROUNDING
     return bool(
         vector_norm(first - second, torch.inf) <= tolerance * vector_norm(second, torch.inf)
@@ -82,7 +88,8 @@ def equal_to_rounding(first, second) -> bool:
 
 
 def unequal_weights(losses):
-    """Weights by which examples cannot be confused."""
+    """A different weight for each example."""
+    # With equal weights, gradients of the wrong examples could still have the right sum.
     return torch.linspace(0.4, 1.7, len(losses), dtype=losses.dtype, device=losses.device).square()
 
 

@@ -1,4 +1,4 @@
-"""One pass over a network that records what the gradient of each example is made of."""
+"""One pass over a network that records the factors of the gradient of each example."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from sgdnoise.nets._per_example._layers import ParameterBlock
 
 
 class LayerCall(NamedTuple):
-    """One call of a layer: what kind, its parameters, what went in, what came back.
+    """One call of a layer: its kind, its parameters, its inputs and the gradient to its output.
 
-    seen: the input; edge: where the gradient to the output arrives, and later that gradient.
-    options: what else the call was given.  order: the how many-th call it was.
+    output_gradient: during the pass, the edge of the graph at which that gradient arrives.
+    options: the other arguments of the call.  order: the number of calls recorded before it.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class LayerCall(NamedTuple):
 
 
 class RandomState(NamedTuple):
-    """What a network is besides its parameters: its buffers, and which modules are in training."""
+    """The state of a network besides its parameters: its buffers, and the mode of each module."""
 
     buffers: dict
     training: dict
@@ -43,7 +43,8 @@ class RandomState(NamedTuple):
 
     @contextmanager
     def again(self):
-        """Buffers to work with, while the modules are in training or not as they were."""
+        """A context with copies of the buffers, in which the modules have their recorded modes."""
+        # Copies, since a pass may update its buffers, and each pass must start from the same.
         now = {module: module.training for module in self.training}
         try:
             _set(self.training)
@@ -55,13 +56,15 @@ class RandomState(NamedTuple):
 def record(
     losses: Callable[[dict], Any], tensors: dict, n: int, repeated: frozenset = frozenset()
 ) -> tuple[Any, list[LayerCall]]:
-    """The losses (n,), and each use of a parameter with the gradient to its output.
+    """The losses (n,), and each call that uses a parameter, with the gradient to its output.
 
     losses: parameters by name -> (n,); tensors: name -> parameter.  Gradients are those of the sum
-    of losses; a use on which it does not depend is left out.
-    spread: those calls, by their order, whose output is the same for all examples and is handed on
-    as one for each of them, so that their gradients stay apart.
+    of losses; a call on which it does not depend is left out.
+    repeated: the calls, by their order, whose output is the same for all examples and is repeated
+    for each of them, so that the gradients of the examples stay apart.
     """
+    # One backward pass gives the gradients of all examples: each loss depends on its own example
+    # alone, and so the gradient of the sum to a row of an output is that of one example.
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
     with torch.enable_grad(), _Recorder(leaves, repeated, n) as tape:
         values = losses(leaves)
@@ -77,16 +80,21 @@ def record(
 
 
 class _Recorder(TorchFunctionMode):
-    """Watches the calls by which layers use their parameters."""
+    """Records the calls by which layers use their parameters."""
+
+    # Calls of functions are recorded, not modules: networks also use parameters without a module.
 
     def __init__(self, leaves, repeated, n):
         super().__init__()
+        # By identity: equality of tensors compares their values.
         self.names = {id(leaf): name for name, leaf in leaves.items()}
         self.repeated, self.n = repeated, n
         self.calls: list[LayerCall] = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        # Attention arrives here as one call.  It is run inside the mode, so that the linear layers
+        # within it are recorded one by one.
         if func is F.multi_head_attention_forward:
             with self:
                 return _attention(*args, **kwargs)
@@ -97,7 +105,9 @@ class _Recorder(TorchFunctionMode):
         return out
 
     def _record(self, kind, out, inputs=None, weight=None, bias=None, **options):
-        """The output, the call being noted if it is one of a parameter."""
+        """The output; the call is recorded if it uses a parameter."""
+        # Either operand of a sum or a product may be the parameter.  The other is broadcast, so
+        # that it has the shape of the gradient by which it will be multiplied.
         if kind in ("sum", "product") and not self._place(weight):
             inputs, weight = weight, inputs
         if kind in ("sum", "product") and inputs is not None:
@@ -108,12 +118,15 @@ class _Recorder(TorchFunctionMode):
         if not (parameter or bias_place):
             return out
         order = len(self.calls)
+        # Without an axis for the examples, broadcasting would sum their gradients further on.
         if order in self.repeated:
             out, inputs = (
                 array.expand(self.n, *_without_example_axis(array).shape) for array in (out, inputs)
             )
         options["weight"] = None if weight is None else weight.detach()
         inputs = (out if inputs is None else inputs).detach()
+        # The edge, not `out`: a later in-place operation on `out` would replace its place in the
+        # graph by its own.
         output_gradient = get_gradient_edge(out)
         self.calls.append(
             LayerCall(kind, parameter, bias_place, inputs, output_gradient, options, order)
@@ -121,9 +134,11 @@ class _Recorder(TorchFunctionMode):
         return out
 
     def _place(self, tensor) -> ParameterBlock | None:
-        """Which parameter this is, or some rows of it."""
+        """The parameter that this tensor is, or whose rows it is; None if it is neither."""
         if tensor is None or id(tensor) in self.names:
             return None if tensor is None else ParameterBlock(self.names[id(tensor)])
+        # A slice of a parameter is a new tensor at each call, but torch notes in `_base` of what it
+        # is a view.  If strides and all axes but the first agree, it is a block of rows.
         base = tensor._base
         if base is None or id(base) not in self.names or not tensor.ndim:
             return None
@@ -133,7 +148,7 @@ class _Recorder(TorchFunctionMode):
         return ParameterBlock(self.names[id(base)], slice(start, start + tensor.shape[0]))
 
     def _transposed(self, tensor) -> bool:
-        """Whether this is a parameter transposed."""
+        """Whether this is a parameter transposed: a view of it with its two strides reversed."""
         base = None if tensor is None else tensor._base
         if base is None or id(base) not in self.names or tensor.shape != base.shape[::-1]:
             return False
@@ -146,7 +161,7 @@ def _set(training):
 
 
 def _without_example_axis(array):
-    """What is the same for all examples, without an axis of length 1 for them."""
+    """An array that is the same for all examples, without an axis of length 1 for them."""
     return array[0] if array.shape[0] == 1 else array
 
 
@@ -155,14 +170,14 @@ def _linear(input, weight, bias=None):
 
 
 def _convolution(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """Numbers as tuples, and padding in numbers; none of it where that cannot be."""
+    """The arguments, with numbers as tuples; none if the padding differs on the two sides."""
     size = weight.ndim - 2
     stride, dilation, padding = (_per_axis(x, size) for x in (stride, dilation, padding))
     if padding == ("valid",) * size:
         padding = (0,) * size
     if padding == ("same",) * size:
         padding_sums = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        if any(total % 2 for total in padding_sums):
+        if any(total % 2 for total in padding_sums):  # torch.nn.grad pads both sides alike
             return {}
         padding = tuple(total // 2 for total in padding_sums)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -176,7 +191,7 @@ def _per_axis(given, size):
 
 
 def _pair(input, other, *, alpha=1, out=None):
-    """Of two that are added or multiplied; which of them is a parameter is seen later."""
+    """The two operands of a sum or a product; the recorder finds which is the parameter."""
     plain = alpha == 1 and out is None and torch.is_tensor(input) and torch.is_tensor(other)
     return {"inputs": input, "weight": other} if plain else {}
 
@@ -230,7 +245,8 @@ _TRANSPOSED = {"linear": "matrix", "matrix": "linear"}
 
 
 def _unchecked(function):
-    """The same function, which does not ask who else wants to be called in its place."""
+    """A copy of a function of torch that does not dispatch to the mode that is active."""
+    # Its first lines hand the call to that mode, which would call it again, without end.
     globals_ = {**function.__globals__, "has_torch_function": lambda *_: False}
     return FunctionType(
         function.__code__, globals_, None, function.__defaults__, function.__closure__

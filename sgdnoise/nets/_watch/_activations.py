@@ -1,4 +1,4 @@
-"""The activations of layers and their dimension, without a trace in the training."""
+"""The activations of layers and their dimension, without an effect on the training."""
 
 import random
 import sys
@@ -22,7 +22,7 @@ DEFAULT_ESTIMATORS: dict[str, Callable] = {
     "twonn": twonn,
     "levina_bickel": levina_bickel,
 }
-N_NEIGHBORS = 10  # neighbours, found once for those two of the usual that need any
+N_NEIGHBORS = 10  # neighbours, searched once for the two default estimators that need them
 FAILURES = ValueError, ArithmeticError, torch.linalg.LinAlgError
 
 
@@ -36,7 +36,7 @@ def preserved(net: nn.Module, training: bool):
 
     Afterwards everything is restored: the mode of each module, the random numbers of torch (and of
     CUDA if it is initialised), numpy and python, and inference mode.  The cast weights of autocast
-    are neither used, since they may be of an earlier step, nor kept.  Compiled parts run
+    are not used, since they may be of an earlier step, and not stored.  Compiled parts run
     uncompiled.
     """
     modes = {module: module.training for module in net.modules()}
@@ -69,7 +69,7 @@ def unwrapped(net: nn.Module) -> nn.Module:
 
 
 def with_weights(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Of modules by name those with a parameter of two axes or more of their own."""
+    """The modules, by name, that directly hold a parameter of two axes or more."""
     return {
         name: module
         for name, module in modules.items()
@@ -81,7 +81,7 @@ def with_weights(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
 def activations(net: nn.Module, inputs: tuple, layers: dict[str, nn.Module], keep: Callable):
     """The outputs of the network, and layer -> keep(name, module, output) of its last call.
 
-    One pass forward without autograd, on copies of inputs and buffers; the hooks go with it.
+    One forward pass without autograd, on copies of inputs and buffers.  The hooks are then removed.
     """
     kept_outputs: dict[str, Any] = {}
 
@@ -95,28 +95,28 @@ def activations(net: nn.Module, inputs: tuple, layers: dict[str, nn.Module], kee
 
 
 def call_network(net: nn.Module, inputs: tuple, tensors: dict | None = None):
-    """What the network makes of copies of inputs, with copies of its buffers, and these tensors."""
+    """The outputs for copies of the inputs, with copies of the buffers, and with these tensors."""
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     return functional_call(net, {**buffers, **(tensors or {})}, tuple(x.clone() for x in inputs))
 
 
 def points_of(name: str, module: nn.Module, output, n: int, pooled: bool = False) -> np.ndarray:
-    """What a layer hands on, one row an example (n, d), in numpy, in float32 at least.
+    """The output of a layer, one row for each example (n, d), in numpy, in float32 or float64.
 
-    pooled: the mean over places, all axes after channels, and of a sequence (n, l, d) those of l.
-    Of a tuple, as of recurrent layers and attention, the first.
-    Raises ValueError for what is not a tensor of real numbers, examples first.
+    pooled: the mean over positions: all axes after the channels, or l in a sequence (n, l, d).
+    Of a tuple, as from recurrent layers and attention, the first element is taken.
+    Raises ValueError for an output that is not a tensor of real numbers, examples first.
     """
     if isinstance(output, (tuple, list)) and output:
         output = output[0]
     if not torch.is_tensor(output):
         raise ValueError(
-            f"layer {name!r} hands on a {type(output).__name__}, not a tensor or a tuple that "
-            "begins with one; name one before or within it"
+            f"layer {name!r} returns a {type(output).__name__}.  A watched layer must return a "
+            "tensor, or a tuple whose first element is a tensor; name a layer before or within it"
         )
     if not output.is_floating_point() or not output.ndim or output.shape[0] != n:
         raise ValueError(
-            f"layer {name!r} hands on {tuple(output.shape)} of {output.dtype}, not real numbers "
+            f"layer {name!r} returns {tuple(output.shape)} of {output.dtype}, not real numbers "
             f"of {n} examples, which come first"
         )
     if pooled and output.ndim > 2:
@@ -127,9 +127,9 @@ def points_of(name: str, module: nn.Module, output, n: int, pooled: bool = False
 
 
 def dimensions(rows: dict[str, np.ndarray], estimators: dict[str, Callable]) -> dict[str, dict]:
-    """estimator -> layer -> what it finds of the rows (n, d) of a layer: a number or an Estimate.
+    """estimator -> layer -> the dimension of the rows (n, d), a number or an Estimate.
 
-    What has no dimension, as where all rows coincide, is nan and warned of as `Unmeasured`.
+    It is nan, with an UnmeasuredWarning, if it does not exist, as when all rows coincide.
     """
     results: dict[str, dict] = {name: {} for name in estimators}
     n = min((len(points_of_layer) for points_of_layer in rows.values()), default=N_NEIGHBORS + 1)
@@ -145,13 +145,14 @@ def dimensions(rows: dict[str, np.ndarray], estimators: dict[str, Callable]) -> 
 
 
 def _uncompiled():
-    """Nobody has compiled anything where the compiler has not been loaded."""
+    """A context in which compiled parts run uncompiled."""
+    # Loading the compiler takes seconds, and if it is not loaded nothing has been compiled.
     loaded = "torch._dynamo" in sys.modules
     return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
 def _sharing_neighbours(row, estimators):
-    """The estimators, those of a few neighbours with the same neighbours."""
+    """The estimators, of which those that need neighbours share one search."""
     neighbour_estimators = [
         name for name, estimator in estimators.items() if estimator in (twonn, levina_bickel)
     ]
@@ -159,7 +160,7 @@ def _sharing_neighbours(row, estimators):
         neighbours = (
             find_neighbours(check_points(row), N_NEIGHBORS) if neighbour_estimators else None
         )
-    except ValueError:  # which each of them will say in its turn
+    except ValueError:  # each estimator raises it again
         return estimators
     return estimators | {
         name: partial(estimators[name], neighbours=neighbours) for name in neighbour_estimators
@@ -170,5 +171,5 @@ def _or_nan(what, measure, *given):
     try:
         return measure(*given)
     except FAILURES as error:
-        warnings.warn(f"{what} is not to be had: {error}", UnmeasuredWarning, stacklevel=2)
+        warnings.warn(f"{what} could not be measured: {error}", UnmeasuredWarning, stacklevel=2)
         return float("nan")

@@ -16,8 +16,9 @@ from sgdnoise.noise._measure._gradient_noise_scale import gradient_noise_scale
 
 
 def losses_of(loss: Callable, outputs, targets) -> torch.Tensor:
-    """The losses (n,); one sentence for outputs and targets that do not suit the loss."""
+    """The losses (n,); raises ValueError, with both shapes, if the loss does not take them."""
     try:
+        # torch warns of sizes that it would broadcast; `check_losses` refuses the result instead.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Using a target size")
             losses = loss(outputs, targets)
@@ -32,10 +33,10 @@ def losses_of(loss: Callable, outputs, targets) -> torch.Tensor:
 
 
 def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
-    """Mean loss of the examples, `noise_trace`, in all and of layers, noise.scale, and Tr H.
+    """The mean loss, `noise_trace` of all and of each layer, the gradient-noise scale, and Tr H.
 
-    examples: the inputs, a tuple, and targets.  Tr H is `hessian_trace`, left out where probes are
-    0.  Raises ValueError as `gradients` does.
+    examples: the inputs, a tuple, and targets.  Tr H is `hessian_trace`, left out if n_probes is 0.
+    Raises ValueError as `per_example_gradients` does.
     """
     inputs, targets = examples
     with torch.no_grad(), _without_autocast(targets):
@@ -57,10 +58,12 @@ def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
 
 
 def noise_trace(rows) -> Estimate:
-    """Tr C of one example's gradient, unbiased, by n - 1; its error is that of n examples.
+    """Tr C of the gradient of one example, unbiased; the error is over the n examples.
 
-    A minibatch of B has Tr C / B.
+    A minibatch of B examples has Tr C / B.
     """
+    # |g_i - g|^2 is expanded, because the g_i are never stored.  Products are summed in float64,
+    # and rounding may still leave a number below zero when the gradients nearly coincide.
     mean_gradient = rows.combine(rows.ones() / rows.n)
     along, mean_wide = rows.project(mean_gradient).double(), mean_gradient.double()
     squared_distances = (rows.squares() - 2 * along + mean_wide @ mean_wide).clamp(min=0)
@@ -70,12 +73,13 @@ def noise_trace(rows) -> Estimate:
 def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_probes: int, rng):
     """Tr H of the mean loss over trained parameters, by Hutchinson (1990): the mean of z^T H z.
 
-    z are `n_probes` vectors of random signs; the error is theirs alone, not that of the examples.
-    Where activations have corners, as relu has, the Hessian of the loss does not know of them.
+    z are `n_probes` vectors of random signs.  The error is over these, not over the examples.
+    The corners of activations such as relu have no part in the Hessian.
     Raises ValueError for a network without second derivatives.
     """
     leaves = {n: t.detach().clone().requires_grad_() for n, t in trainable(net).items()}
     signs = [_signs(leaves, rng) for _ in range(n_probes)]
+    # The fused kernels of attention have no second derivative; the plain formula has.
     with torch.enable_grad(), _without_autocast(targets), sdpa_kernel(SDPBackend.MATH):
         try:
             total = loss(call_network(net, inputs, leaves), targets).mean()
@@ -97,7 +101,7 @@ def _as_floats(estimate):
 
 
 def _without_autocast(tensor):
-    """Without autocast: covariances want all digits."""
+    """A context without autocast, whose half precision is too coarse for covariances."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
@@ -107,6 +111,7 @@ def _signs(leaves, rng):
 
 def _curvature(gradients, leaves, signs):
     """z^T H z, from a gradient that can be derived once more."""
+    # Where the loss is linear in a parameter, its gradient is constant, and torch would raise.
     pairs = zip(gradients, signs, strict=True)
     directional = sum((s * z).sum() for s, z in pairs if s is not None and s.requires_grad)
     if not torch.is_tensor(directional):
@@ -117,10 +122,10 @@ def _curvature(gradients, leaves, signs):
 
 
 def _check_derivable(gradients):
-    """Raises RuntimeError for what may be derived once alone, which torch would take for constant.
+    """Raises RuntimeError for functions that can be derived only once.
 
-    It puts a node, Error, where such a function ends the graph, and looks at it only on the way to
-    what is asked for.
+    torch would take their gradients for constants.  At such a function it puts a node named Error
+    into the graph, but raises only if the backward pass reaches that node.
     """
     pending = [gradient.grad_fn for gradient in gradients if gradient is not None]
     visited = set(pending)

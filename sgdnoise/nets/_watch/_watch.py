@@ -28,7 +28,7 @@ from sgdnoise.nets._watch._activations import (
 )
 from sgdnoise.nets._watch._loss_traces import loss_and_noise, losses_of
 
-N_TRIED = 3  # examples on which it is found what the layers hand on
+N_TRIED = 3  # examples in a first pass that reads the outputs of layers
 
 
 def watch(
@@ -160,7 +160,7 @@ class Probe:
     examples: tuple | None = None  # inputs and targets of all ranks, where gradients are measured
 
     def __call__(self, step: int, *, tolerant: bool = False) -> dict | None:
-        """What is seen after a step; None on ranks that do not measure."""
+        """The measurements after a step; None on ranks that do not measure."""
         _, rows = activations(self.net, self.inputs, self.layers, self._rows)
         rows_of_ranks = _gathered(rows, self.ranks)
         if rows_of_ranks is None:
@@ -175,9 +175,9 @@ class Probe:
         return record | self._noise(np.random.default_rng([self.seed, step]), tolerant)
 
     def check(self) -> None:
-        """Raises ValueError for examples, and for settings, that cannot be."""
+        """Raises ValueError for examples or settings that cannot be used."""
         if not self.inputs:
-            raise ValueError("the inputs are an empty tuple, and a network is seen at examples")
+            raise ValueError("the inputs are an empty tuple; a network is measured on examples")
         first = next(self.net.parameters(), self.inputs[0])
         if any(is_lazy(parameter) for parameter in self.net.parameters()):
             raise ValueError("some layers have no size before a first batch: run one through them")
@@ -191,7 +191,7 @@ class Probe:
             check_finite_inputs(array)
 
     def at_layers(self, names) -> "Probe":
-        """The same at these layers, or at all with a weight; raises ValueError as `watch` says."""
+        """The probe of these layers, or of all with a weight; raises ValueError as `watch`."""
         modules = dict(self.net.named_modules())
         names = [names] if isinstance(names, str) else names
         if unknown := [name for name in names or () if name not in modules]:
@@ -213,7 +213,7 @@ class Probe:
         )
 
     def with_all_examples(self) -> "Probe":
-        """The same with the examples of all ranks where gradients of a loss are measured."""
+        """The probe with the examples of all ranks, if gradients of a loss are measured."""
         if self.loss is None:
             return self
         if self.ranks == 1:
@@ -237,7 +237,7 @@ class Probe:
 
     def _noise(self, rng, tolerant):
         with warnings.catch_warnings():
-            if tolerant:  # what was said at the start is known
+            if tolerant:  # the first measurement has warned already
                 warnings.simplefilter("ignore", FallbackWarning)
                 warnings.simplefilter("ignore", UnusedWarning)
             arguments = self.net, self.loss, self.examples, self.layers, self.n_probes
@@ -255,10 +255,10 @@ def _schedule(every) -> Callable[[int], bool]:
         return every or doubling
     if isinstance(every, Integral):
         if every < 1:
-            raise ValueError(f"a look comes every 1 or more steps, not every {every}")
+            raise ValueError(f"a measurement comes every 1 or more steps, not every {every}")
         return lambda step: step % every == 0
     if not isinstance(every, Iterable):
-        raise ValueError(f"every is how many steps, which steps, or step -> bool, not {every!r}")
+        raise ValueError(f"every is an int, a collection of steps, or step -> bool, not {every!r}")
     steps = frozenset(every)
     if any(step != int(step) or step < 0 for step in steps):
         raise ValueError(f"steps are counted by whole numbers, not {min(steps)}, ...")
@@ -274,7 +274,7 @@ def _as_tuple(inputs):
 
 
 def _on_all_ranks(task, ranks):
-    """What a task gives on this rank; where one of the ranks refuses, all do."""
+    """The result of a task on this rank; an error on one rank is raised on all."""
     result, problem = None, None
     try:
         result = task()
@@ -291,7 +291,7 @@ def _on_all_ranks(task, ranks):
 
 
 def _gathered(value, ranks):
-    """What all ranks have, in their order, on rank 0; None on the others."""
+    """The values of all ranks, in their order, on rank 0; None on the others."""
     if ranks == 1:
         return [value]
     values = [None] * ranks if dist.get_rank() == 0 else None
