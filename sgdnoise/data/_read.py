@@ -95,7 +95,7 @@ def _npy(file, key):  # noqa: ARG001 - the signature of all readers
 
 def _npz(file, key):
     if not zipfile.is_zipfile(file):
-        raise _ReadError(f"{file.name} holds no array of numbers: it is not a whole .npz file")
+        raise _ReadError(f"{file.name} holds no array of numbers: it is not a complete .npz file")
     with np.load(file, allow_pickle=False) as arrays:
         return arrays[_select_name(arrays.files, key, file)]
 

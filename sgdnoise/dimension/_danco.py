@@ -26,7 +26,7 @@ def danco(points, k: int = 10, *, integer: bool = False, neighbours: Neighbours 
     at its maximum-likelihood d, and of the von Mises density of the angles between the k nearest,
     at its maximum-likelihood direction and concentration, each averaged over the points.  Reference
     values are simulated at a few d about the minimum (`ball_statistics`, from a fixed seed) and
-    interpolated: d is real unless `integer`.  It is too large for curved or uneven points.
+    interpolated: d is real unless `integer`.  It is too large for curved or uneven manifolds.
     Raises ValueError for k < 3, fewer than k + 2 points, or neighbours all at equal distances or
     at equal angles.
     """
@@ -133,8 +133,8 @@ def _concentration(length):
 
 def _most_similar(cloud, n, k, integer):
     """The d of least divergence, searched from the d that the distances alone give."""
-    # References are simulated only near the minimum, since each of them takes seconds: the window
-    # of nodes moves with the best node until that stays in place.
+    # References cost the most time, and so are simulated near the minimum only: the window of nodes
+    # moves with the best node until that stays in place.
     nodes = np.asarray(_nodes(MAX_FACTOR * cloud[0] + 4))
     place, previous, known = int(np.argmin(abs(nodes - cloud[0]))), None, {}
     while place != previous:
@@ -180,7 +180,7 @@ def _divergence_at(cloud, log_reference, k, d):
 
 
 def _divergence(cloud, reference, k):
-    """The sum of the Kullback-Leibler divergences of the reference laws from the laws of the points."""
+    """The summed Kullback-Leibler divergences of the reference laws from those of the points."""
     d, nu, tau = np.moveaxis(reference, -1, 0)
     return _norm_divergence(cloud[0], d, k) + _angle_divergence(cloud[1:], (nu, tau))
 

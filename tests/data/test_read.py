@@ -136,7 +136,7 @@ WRONG = {
     "points.txt": (b"1 2", "must end in one of .npy, .npz, .csv, .parquet, .pt, .safetensors"),
     "empty.npy": (b"", "is an empty file"),
     "torn.npy": (b"\x93NUMPY", "holds no array of numbers"),
-    "torn.npz": (b"PK\x03\x04 and no more", "not a whole .npz file"),
+    "torn.npz": (b"PK\x03\x04 and no more", "not a complete .npz file"),
     "torn.parquet": (b"PAR1 and no more", "holds no array of numbers"),
     "torn.pt": (b"PK\x03\x04 and no more", "holds no array of numbers"),
     "torn.safetensors": (b"\xff" * 20, "holds no array of numbers"),

@@ -628,7 +628,7 @@ def shown():
 
 
 def test_the_code_of_the_document_runs_and_sees(shown):
-    result = shown["found"]
+    result = shown["results"]
     assert result.sizes["step"] > 8
     assert all(np.isfinite(value).all() for value in result.values())
     assert {name for name, _ in shown["writer"].scalars} >= {"loss", "1/twonn", "3/twonn"}
@@ -644,7 +644,7 @@ def test_the_lightning_recipe_looks_once_after_each_step(shown):
         trainer.global_step += stepped
         callback.on_train_batch_end(trainer, net, None, (x, y), batch)
     assert list(trainer.logger.metrics) == [0, 1, 2, 3, 4]
-    assert callback.seen.results().step.values.tolist() == [0, 1, 2, 3, 4]
+    assert callback.watcher.results().step.values.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_hugging_face_recipe_looks_once_after_each_step(shown):
@@ -659,7 +659,7 @@ def test_the_hugging_face_recipe_looks_once_after_each_step(shown):
             callback.on_step_end(None, state, None, model=net)
         else:
             assert not hasattr(callback, "on_substep_end")
-    assert callback.seen.results().step.values.tolist() == [0, 2, 4]
+    assert callback.watcher.results().step.values.tolist() == [0, 2, 4]
 
 
 SETUP = """
