@@ -10,12 +10,12 @@ import torch
 
 __all__ = [
     "by_scan",
-    "descents",
     "equations",
     "linear",
     "net_in_torch",
     "process_in_numpy",
     "process_in_torch",
+    "sgd_peers",
 ]
 
 N, BATCH, RATE, NETS = 500, 8, 0.01, 256
@@ -223,15 +223,15 @@ def _equation_by_torchsde(loss, data, start, steps):
     return _by_torchsde(sde, torch.asarray(start), n, steps, RATE)
 
 
-# --- networks: descent, which blackjax has as Langevin dynamics at no temperature ---
+# --- networks: SGD, which blackjax has as Langevin dynamics at temperature zero ---
 
 
-def descents(problem, start):
+def sgd_peers(problem, start):
     """A scan over steps and vmap over chains."""
-    return _known(blackjax=partial(_descent_by_blackjax, problem, start))
+    return _known(blackjax=partial(_sgd_by_blackjax, problem, start))
 
 
-def _descent_by_blackjax(problem, start, steps):
+def _sgd_by_blackjax(problem, start, steps):
     import blackjax
 
     kernel = blackjax.sgld(lambda theta, drawn: -problem.subset(drawn).gradient(theta))

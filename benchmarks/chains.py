@@ -68,7 +68,7 @@ def process_task(d):
     return Task(f"Ornstein-Uhlenbeck, d = {d}", runs, 4096, d, 2 * d * d)
 
 
-# --- networks, by descent and by the equation of their minibatches ---
+# --- networks, by SGD and by the equation of their minibatches ---
 
 
 def losses(widths, tanh, theta, x, y):
@@ -89,7 +89,7 @@ def examples(widths):
 
 
 def net_task(widths, kind):
-    """Networks by descent, by the equation of its minibatches, or that by second moments."""
+    """Networks by SGD, by the equation of its minibatches, or that by second moments."""
     curved = widths == DEEP
     data, size = examples(widths), sum(i * o for i, o in pairwise(widths))
     loss = partial(losses, widths, jnp.tanh if curved else lambda x: x)
@@ -122,7 +122,7 @@ def net_task(widths, kind):
     if dense:
         runs |= chain_peers.equations(problem, in_torch, data, start)
     else:
-        runs |= chain_peers.descents(problem, start)
+        runs |= chain_peers.sgd_peers(problem, start)
     return Task(title, runs, NETS, N if dense else BATCH / 2, used * value)
 
 
@@ -208,10 +208,10 @@ def measured(task: Task, rounds: int) -> tuple[dict, dict]:
 TASKS: dict[str, Callable[[], Task]] = {
     "ou10": partial(process_task, 10),
     "ou100": partial(process_task, 100),
-    "descent": partial(net_task, LINEAR, "descent"),
+    "sgd": partial(net_task, LINEAR, "SGD"),
     "moments": partial(net_task, LINEAR, "equation by moments"),
     "equation": partial(net_task, LINEAR, "equation"),
-    "mlp": partial(net_task, DEEP, "descent"),
+    "mlp": partial(net_task, DEEP, "SGD"),
     "mlp-equation": partial(net_task, DEEP, "equation"),
 }
 PEERS = ("any loss", "jax", "numpy", "torch", "diffrax", "diffrax_best", "torchsde", "blackjax")
@@ -231,13 +231,13 @@ HEAD = f"""# Time of many chains
 
 By `python -m benchmarks.chains`, {date.today()}: CPU time of one step of one chain on one thread,
 float32, least of some rounds, other work going on beside; 4096 chains of the linear process,
-{NETS} networks (n = {N}, batch {BATCH}).  Floors are told in `benchmarks/chains.py`: random
+{NETS} networks (n = {N}, batch {BATCH}).  Floors are defined in `benchmarks/chains.py`: random
 numbers and multiplications at the best rates that the same rounds saw, which are in the last
 columns, in millions a second and in Gflop/s.  Ours are chains of `Dense` networks; any loss: the
 same chains of a loss that automatic differentiation is given; jax: a scan and vmap over chains with
 jax.random; torch: torch.func, or a loop over one tensor; numpy: a loop over one array, SFC64, and
 its M/s: normal numbers of torch; diffrax: vmap of a chain, best: one state with chains last;
-torchsde: Euler with diffusion products; blackjax: sgld at no temperature; s: to compile ours.
+torchsde: Euler with diffusion products; blackjax: sgld at temperature zero; s: to compile ours.
 jax {jax.__version__}, torch {torch.__version__}.
 
 | task | floor, ns | ours, ns | floors | {" | ".join(PEERS).replace("_", ", ")} | \

@@ -42,7 +42,7 @@ WHATS = ("seconds", "megabytes")
 USUAL = ["mlp", "convnet", "transformer", STREAM]  # vgg takes as long as these
 LIMIT = 40  # CPU seconds for one measurement
 LONG = 3.0  # CPU seconds above which one measurement is enough
-CLEAR = 0.2  # CPU seconds that are told well enough
+CLEAR = 0.2  # CPU seconds that the clock resolves well enough
 PACKAGES = ("torch", "curvlinops-for-pytorch", "backpack-for-pytorch", "nngeometry")
 
 

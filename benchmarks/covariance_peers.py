@@ -9,15 +9,15 @@ from torch import nn
 
 __all__ = ["PEERS"]
 
-MOST = 2**29  # numbers of per-example gradients that are held at all, 2 GiB
-AT_ONCE = 64  # examples whose gradients are held where only sums are wanted
+MAX_NUMBERS = 2**29  # the most numbers of per-example gradients in memory, 2 GiB
+CHUNK = 64  # examples whose gradients are in memory at the same time, for sums
 
 
 def by_hand(task) -> dict:
     """torch.func."""
     from torch.func import functional_call, grad, jvp, vjp, vmap
 
-    here = {name: piece.detach() for name, piece in task.net.named_parameters()}
+    start = {name: piece.detach() for name, piece in task.net.named_parameters()}
     n, p = len(task.targets), task.p
 
     def value(theta, some):
@@ -28,26 +28,26 @@ def by_hand(task) -> dict:
         return task.losses(functional_call(task.net, theta, (x[None],)), t[None])[0]
 
     def product(vector):
-        along = _like(vector, here)
-        recorded = [jvp(partial(value, some=s), (here,), (along,))[1] for s in _batches(n, 256)]
+        along = _like(vector, start)
+        recorded = [jvp(partial(value, some=s), (start,), (along,))[1] for s in _batches(n, 256)]
         weights = torch.cat(recorded)
         weights = (weights - weights.mean()) / n
-        backs = [(vjp(partial(value, some=s), here)[1](weights[s])[0]) for s in _batches(n, 256)]
+        backs = [(vjp(partial(value, some=s), start)[1](weights[s])[0]) for s in _batches(n, 256)]
         return sum(_flat(back) for back in backs)
 
     def rows(some):
-        result = vmap(grad(alone), (None, 0, 0))(here, task.inputs[some], task.targets[some])
+        result = vmap(grad(alone), (None, 0, 0))(start, task.inputs[some], task.targets[some])
         return torch.cat([row.flatten(1) for row in result.values()], 1)
 
     def moments():
         mean, squares = torch.zeros(p), torch.zeros(p)
-        for row in (rows(s) for s in _batches(n, AT_ONCE)):
+        for row in (rows(s) for s in _batches(n, CHUNK)):
             mean += row.sum(0) / n
             squares += row.square().sum(0) / n
         return mean, squares - mean**2
 
     def spectrum():
-        row = torch.cat([rows(s) for s in _batches(n, AT_ONCE)])
+        row = torch.cat([rows(s) for s in _batches(n, CHUNK)])
         row -= row.mean(0)
         return torch.linalg.eigvalsh(row @ row.T)
 
@@ -57,7 +57,7 @@ def by_hand(task) -> dict:
         **dict.fromkeys(("trace", "diagonal", "noise scale"), moments),
         "top 10 pairs": lambda: _eigsh(product, p),
     }
-    return result | ({"spectrum": spectrum} if n * p < MOST else {})
+    return result | ({"spectrum": spectrum} if n * p < MAX_NUMBERS else {})
 
 
 def compiled(task) -> dict:

@@ -1,8 +1,8 @@
-"""What a sweep costs beside the points themselves: ours against a bare pool of processes.
+"""What a sweep costs beside the points themselves: `sweep` against a bare pool of processes.
 
 `python -m benchmarks.sweep [--points 10000] [--chunk 100]` runs points of one millisecond, in the
-same chunks, by a bare ProcessPoolExecutor that keeps nothing, and by `sweep`, which keeps every
-point in a file of its chunk and lays them all out; then the time of `collect` alone.
+same chunks, by a bare ProcessPoolExecutor that stores nothing, and by `sweep`, which stores
+every point in a file of its chunk and arranges them along the grid; then `collect` is timed alone.
 """
 
 import os
@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ import typer
 import xarray as xr
 from typer import Option
 
-from sgdnoise.lab import collect, points, sweep
+from sgdnoise.lab import collect, sweep
 
 MILLISECOND = 1e-3
 
@@ -33,9 +34,9 @@ def point(a: int, b: int) -> xr.Dataset:
     return xr.Dataset({"value": float(a + b)})
 
 
-def some(these: list[dict]) -> int:
-    """What a task of the bare pool does."""
-    return len([point(**value) for value in these])
+def run_task(points: list[dict]) -> int:
+    """Run the points of one task of the bare pool; their number."""
+    return len([point(**value) for value in points])
 
 
 def main(
@@ -54,18 +55,18 @@ def main(
 def table(count: int, chunk: int, jobs: int) -> list[str]:
     """The lines of a markdown table."""
     grid = {"a": list(range(count // 100)), "b": list(range(100))}
-    every = list(points(grid))
-    chunks = [every[i : i + chunk] for i in range(0, len(every), chunk)]
+    points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    chunks = [points[i : i + chunk] for i in range(0, len(points), chunk)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("forkserver")) as pool:
-        list(pool.map(some, [every[:1]] * jobs))  # they have started
-        bare = _seconds(lambda: sum(pool.map(some, chunks)))
+        list(pool.map(run_task, [points[:1]] * jobs))  # the processes have started
+        bare = _seconds(lambda: sum(pool.map(run_task, chunks)))
         with TemporaryDirectory() as folder:
             ours = _seconds(lambda: sweep(point, grid, pool, folder, chunk=chunk))
             again = _seconds(lambda: sweep(point, grid, pool, folder, chunk=chunk))
             collected = _seconds(lambda: collect(folder))
-    rows = {"bare pool, nothing kept": bare, "sweep, every point kept": ours}
-    rows |= {"the same again, all there": again, "collect alone": collected}
-    head = f"{len(every)} points of 1 ms, {chunk} to a task, {jobs} processes"
+    rows = {"bare pool, nothing stored": bare, "sweep, every point stored": ours}
+    rows |= {"the same again, all stored": again, "collect alone": collected}
+    head = f"{len(points)} points of 1 ms, {chunk} to a task, {jobs} processes"
     lines = [head, "", "| | seconds | over the bare pool |", "|---|---|---|"]
     return lines + [f"| {label} | {s:.1f} | {s / bare:.2f} |" for label, s in rows.items()]
 

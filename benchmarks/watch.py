@@ -1,9 +1,9 @@
-"""What watching a training costs, and what our own walk costs beside a loop written by hand.
+"""What watching a training costs, and what `walk` costs relative to a loop written by hand.
 
-`python -m benchmarks.watch [--rounds 3]` trains an MLP and a small convnet on made-up images of
+`python -m benchmarks.watch [--rounds 3]` trains an MLP and a small convnet on synthetic images of
 8 x 8 pixels, in a plain torch loop with batches of 64, bare and watched side by side: blocks of
-steps in turn, CPU time, one thread.  Looks come at steps 1, 2, 4, ..., at 256 held examples and
-all layers with weights.  The same loop is then held against `walk` of `descent`.
+steps in turn, CPU time, one thread.  The watch measures at steps 1, 2, 4, ..., on 256 held-out
+examples and all layers with weights.  The same loop is then compared with `walk`.
 """
 
 import os
@@ -25,7 +25,7 @@ from sgdnoise import noise
 from sgdnoise.dynamics import sgd
 from sgdnoise.nets import as_problem, walk, watch
 
-BATCH, HELD, EXAMPLES, RATE = 64, 256, 1797, 0.05
+BATCH, HELD_OUT, EXAMPLES, RATE = 64, 256, 1797, 0.05
 ALLOWED = 0.05  # of the time of training
 LOSSES = nn.CrossEntropyLoss(reduction="none")
 
@@ -50,7 +50,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {"mlp": mlp, "convnet": convnet}
 WATCHES: dict[str, dict] = {
     "dimensions": {},
     "dimensions, pooled": {"pooled": True},
-    "and loss and noise": {"loss": LOSSES, "probes": 0},
+    "and loss and noise": {"loss": LOSSES, "n_probes": 0},
     "and Tr H": {"loss": LOSSES},
 }
 
@@ -65,8 +65,8 @@ def examples() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def by_hand(net: nn.Module, inputs, labels, watched: bool = False) -> Iterator[None]:
-    """The loop that anybody would write, endless."""
-    recorded = watch(net, inputs[:HELD]) if watched else None
+    """The usual training loop, without end."""
+    recorded = watch(net, inputs[:HELD_OUT]) if watched else None
     optimizer = torch.optim.SGD(net.parameters(), RATE)
     generator = torch.Generator().manual_seed(0)
     while True:
@@ -80,7 +80,7 @@ def by_hand(net: nn.Module, inputs, labels, watched: bool = False) -> Iterator[N
 
 
 def ours(net: nn.Module, inputs, labels) -> Iterator:
-    """The same by our own walk."""
+    """The same training by `walk`."""
     problem, theta = as_problem(net, LOSSES, inputs, labels)
     return walk(sgd(noise.minibatch(problem, BATCH), RATE), theta, 0)
 
@@ -97,26 +97,28 @@ def seconds(loops: dict[str, Iterator], steps: int, block: int = 64) -> dict[str
     return {name: total / (steps // block * block) for name, total in taken.items()}
 
 
-def look(net: nn.Module, inputs, labels, times: int, **options) -> float:
-    """CPU seconds of one look."""
-    targets = labels[:HELD] if "loss" in options else None
-    recorded = watch(net, inputs[:HELD], targets, **options)
+def measurement_seconds(net: nn.Module, inputs, labels, times: int, **options) -> float:
+    """CPU seconds of one measurement."""
+    targets = labels[:HELD_OUT] if "loss" in options else None
+    recorded = watch(net, inputs[:HELD_OUT], targets, **options)
     began = process_time()
     for _ in range(times):
         recorded.measure()
     return (process_time() - began) / times
 
 
-def enough(look: float, step: float) -> int:
-    """Steps from which on doubling looks, and that at the start, are within what is allowed."""
-    doublings = next(m for m in range(99) if (m + 2) * look <= ALLOWED * 2**m * step)
+def enough(measurement: float, step: float) -> int:
+    """The steps from which on measurements at 0, 1, 2, 4, ... take the allowed fraction at most."""
+    doublings = next(m for m in range(99) if (m + 2) * measurement <= ALLOWED * 2**m * step)
     return 2**doublings
 
 
 def table(name: str, steps: int, rounds: int) -> list[str]:
     """Lines of markdown: the cost of each way of watching, and the same training twice."""
     net, data = NETWORKS[name](), examples()
-    seconds({"": by_hand(deepcopy(net), *data, watched=True)}, 128)  # all is loaded and warm
+    seconds(
+        {"": by_hand(deepcopy(net), *data, watched=True)}, 128
+    )  # everything is loaded and compiled
     trained = deepcopy(net), deepcopy(net)
     loops = {"bare": by_hand(trained[0], *data), "watched": by_hand(trained[1], *data, True)}
     cost = seconds(loops, steps)
@@ -133,10 +135,10 @@ def table(name: str, steps: int, rounds: int) -> list[str]:
         f"{pace['walk'] / pace['by hand']:.2f} times one by hand.",
         "",
     ]
-    lines += ["| what is seen | ms a look | steps' worth | under 5% from n steps on |"]
+    lines += ["| what is measured | ms a measurement | in steps | under 5% from n steps on |"]
     lines += ["|---|---:|---:|---:|"]
     for label, options in WATCHES.items():
-        smallest = min(look(trained[0], *data, 5, **options) for _ in range(rounds))
+        smallest = min(measurement_seconds(trained[0], *data, 5, **options) for _ in range(rounds))
         worth, n = smallest / cost["bare"], enough(smallest, cost["bare"])
         lines.append(f"| {label} | {1e3 * smallest:.1f} | {worth:.0f} | {n:,} |")
     return [*lines, ""]
@@ -144,14 +146,19 @@ def table(name: str, steps: int, rounds: int) -> list[str]:
 
 def main(
     steps: Annotated[int, Option(min=64, help="steps of each training")] = 8192,
-    rounds: Annotated[int, Option(min=1, help="how often a look is timed; the least counts")] = 3,
+    rounds: Annotated[
+        int, Option(min=1, help="how often a measurement is timed; the least counts")
+    ] = 3,
     out: Annotated[Path | None, Option(help="file of markdown to write")] = None,
 ) -> None:
     """Print the tables."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     lines = ["# What watching costs", "", f"By `python -m benchmarks.watch`: batches of {BATCH},"]
-    lines += [f"{HELD} held examples, looks at steps 0, 1, 2, 4, ...; one thread.", ""]
+    lines += [
+        f"{HELD_OUT} held-out examples, measurements at steps 0, 1, 2, 4, ...; one thread.",
+        "",
+    ]
     for name in NETWORKS:
         lines += table(name, steps, rounds)
     print("\n".join(lines))

@@ -1,12 +1,15 @@
-"""The benchmark of covariances: its tables are whole, and all it times computes the same."""
+"""Benchmarks: they can be imported and run, and what the covariances time computes the same."""
 
 import time
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 from numpy.testing import assert_allclose
 
 from benchmarks import covariance as benchmark
+from benchmarks import sweep, watch
 from benchmarks.covariance_peers import by_hand
 from benchmarks.covariance_tasks import STREAM, TASKS
 
@@ -111,3 +114,22 @@ def test_what_takes_too_long_and_what_fails_is_said_and_all_else_is_timed(monkey
     assert 0.02 <= result["busy"] < 0.06  # the clock may tick in steps of some milliseconds
     assert result["endless"] == "> 0.1 s"
     assert result["wrong"] == "KeyError"
+
+
+@pytest.mark.parametrize("name", [path.stem for path in Path(watch.__file__).parent.glob("*.py")])
+def test_every_benchmark_can_be_imported(name):
+    import_module(f"benchmarks.{name}")
+
+
+@pytest.mark.parametrize("label", watch.WATCHES)
+def test_every_way_of_watching_is_timed(label):
+    net, data = watch.mlp(), watch.examples()
+    assert watch.measurement_seconds(net, *data, 1, **watch.WATCHES[label]) > 0
+    watched, walked = watch.by_hand(net, *data, watched=True), watch.ours(net, *data)
+    assert min(watch.seconds({"watched": watched, "walked": walked}, 2, 1).values()) > 0
+
+
+def test_a_small_sweep_is_timed_beside_a_bare_pool():
+    lines = sweep.table(count=100, chunk=50, jobs=1)
+    assert lines[0] == "100 points of 1 ms, 50 to a task, 1 processes"
+    assert len([line for line in lines if line.startswith("| ")]) == 5
