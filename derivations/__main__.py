@@ -3,11 +3,19 @@
 import argparse
 import sys
 
-from rich.console import Console
-from rich.table import Table
+try:
+    from rich.console import Console
+    from rich.table import Table
 
-from derivations import latex
-from derivations.catalogue import entries, prove
+    from derivations import latex
+    from derivations.catalogue import entries, prove
+except ModuleNotFoundError as error:
+    extra = {"sympy": "derivations", "rich": "lab"}.get(error.name or "")
+    if extra is None:  # it is a mistake
+        raise
+    sentence = f"{error.name} is not installed; it comes with the extra '{extra}': "
+    print(f"error: {sentence}pip install 'sgdnoise[{extra}]'", file=sys.stderr)
+    raise SystemExit(2) from None
 
 __all__ = ["main"]
 

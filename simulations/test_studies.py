@@ -57,7 +57,7 @@ def test_help_names_every_option_with_its_default(name, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--size", "huge"], "there is no size 'huge'; there are full"),
+        (["--size", "huge"], "there is no size 'huge'; there are small, demo, full"),
         (["--size", "small", "--jobs", "0"], "at least one process must do the work, not 0"),
         (["--out", __file__], "cannot write to the folder"),
     ],

@@ -2,12 +2,14 @@
 
 import ast
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sgdnoise._extras import require
 from sgdnoise.lab._output import draw_results, show_verdicts
 from sgdnoise.lab._skeleton import write_study
 from sgdnoise.lab._terminal import console, exit_on_error, fail
@@ -15,8 +17,10 @@ from sgdnoise.lab._terminal import console, exit_on_error, fail
 _PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}  # to the study
 _Name = Annotated[str, typer.Argument(help="the study")]
 _Result = Annotated[
-    Path | None, typer.Argument(help="file of a result", show_default="the committed one")
+    Path | None,
+    typer.Argument(help="file of a result, or its folder", show_default="the committed one"),
 ]
+_EXTRAS = {"jax": "jax", "torch": "torch"}  # the packages that studies import, and their extras
 
 
 def study_names(folder: Path) -> list[str]:
@@ -25,13 +29,23 @@ def study_names(folder: Path) -> list[str]:
 
 
 def load_study(folder: Path, name: str) -> Any:
-    """The `study` of folder/NAME/study.py.  Raises ValueError where there is none of this name."""
+    """The `study` of folder/NAME/study.py.
+
+    Raises ValueError if there is none of this name, and ImportError with a sentence that names the
+    extra if the study needs a package that is not installed.
+    """
     if name not in (names := study_names(folder)):
         raise ValueError(f"there is no study {name!r}; there are {', '.join(names)}")
     folder = folder.resolve()
     if (root := str(folder.parent)) not in sys.path:
         sys.path.insert(0, root)
-    return import_module(f"{folder.name}.{name}.study").study
+    try:
+        return import_module(f"{folder.name}.{name}.study").study
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in _EXTRAS:
+            require(package, _EXTRAS[package])
+        raise
 
 
 def study_commands(folder: Path) -> typer.Typer:
@@ -58,10 +72,13 @@ def study_commands(folder: Path) -> typer.Typer:
 
         `run NAME --help` lists the options of a study.
         """
-        name, *options = words or ["--help"]
+        known = f"NAME is one of {', '.join(study_names(folder))}"
+        if not words:
+            fail(f"run needs the NAME of a study; {known}")
+        name, *options = words
         if name == "--help":
             console.print("usage: run NAME [OPTIONS]; `run NAME --help` lists the options of NAME")
-            console.print(f"NAME is one of {', '.join(study_names(folder))}")
+            console.print(known)
             return
         with exit_on_error("nothing was run"):
             study = load_study(folder, name)
@@ -71,16 +88,22 @@ def study_commands(folder: Path) -> typer.Typer:
     def judge(name: _Name, result: _Result = None) -> None:
         """Judge a stored result, without running: exit status 1 if a claim fails."""
         with exit_on_error("nothing was written"):
-            study = load_study(folder, name)
-            raise SystemExit(show_verdicts(study, _stored(study, result)))
+            study, result = load_study(folder, name), _file(result)
+            results = _stored(study, result, f"judge {name}")
+            with _refusing_foreign(study, result):
+                status = show_verdicts(study, results)
+        raise SystemExit(status)
 
     @app.command()
     def draw(name: _Name, result: _Result = None) -> None:
         """Draw the figures of a stored result beside it, and renew the table of its findings."""
         with exit_on_error("some figures may be new, others old"):
-            study = load_study(folder, name)
+            study, result = load_study(folder, name), _file(result)
             home = study.folder if result is None else result.parent
-            for path in draw_results(study, _stored(study, result), home):
+            results = _stored(study, result, f"draw {name}")
+            with _refusing_foreign(study, result):
+                paths = draw_results(study, results, home)
+            for path in paths:
                 console.print(f"  {path}", markup=False, soft_wrap=True)
 
     @app.command()
@@ -93,8 +116,28 @@ def study_commands(folder: Path) -> typer.Typer:
     return app
 
 
-def _stored(study, result):
+def _file(result):
+    """The file of a result that was named by its file, or by the folder that holds result.nc."""
+    return result / "result.nc" if result is not None and result.is_dir() else result
+
+
+def _stored(study, result, command):
     try:
         return study.read(result)
     except FileNotFoundError as error:
+        if result is None:
+            example = f"{command} {Path('out') / study.name / 'result.nc'}"
+            fail(f"{study.name} has no committed result; name the file of a run: {example}")
         fail(str(error))
+
+
+@contextmanager
+def _refusing_foreign(study, result):
+    """Raise ValueError for a named file whose contents are not those of the study."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if result is None:  # the committed result is of this study: the claims have a mistake
+            raise
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(f"{result} is not a result of {study.name} ({cause})") from None

@@ -59,7 +59,7 @@ def option(
     return Option(kind, help, least, None if choices is None else tuple(choices), default)
 
 
-SIZES = ("full", "demo", "small")
+SIZES = ("small", "demo", "full")
 COMMON: dict[str, tuple[Any, Any, str]] = {  # name -> type, default, help
     "out": (Path, None, "folder for results; a run that was stopped goes on there"),
     "jobs": (int, 2, "processes, of one thread each"),
@@ -72,7 +72,7 @@ SEED = (int, 0, "seed of all random numbers")
 def checked_seed(seed: int) -> int:
     """The seed.  Raises ValueError for one that no generator takes."""
     if not 0 <= seed < 2**31:
-        raise ValueError(f"a seed is a whole number from 0 to {2**31 - 1}, not {seed}")
+        raise ValueError(f"a seed is an integer from 0 to {2**31 - 1}, not {seed}")
     return seed
 
 

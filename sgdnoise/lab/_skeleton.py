@@ -1,6 +1,7 @@
 """The files of a new study."""
 
 import keyword
+from importlib.util import find_spec
 from pathlib import Path
 
 _STUDY = '''\
@@ -135,9 +136,13 @@ def write_study(folder: Path, name: str) -> list[Path]:
     """Write the files of a new study into folder/NAME; their paths.  Raises ValueError."""
     if not name.isidentifier() or not name.islower() or keyword.iskeyword(name):
         raise ValueError(f"a study has the name of a Python module, in lower case, not {name!r}")
+    if name.startswith(("_", "test_")):
+        raise ValueError(f"the name of a study begins neither with _ nor with test_, unlike {name}")
     home = folder / name
     if home.exists():
         raise ValueError(f"there is already a folder {home}")
+    if (spec := find_spec(name)) is not None and spec.origin is not None:
+        raise ValueError(f"there is already a Python module {name}; give the study another name")
     home.mkdir()
     for file, text in FILES.items():
         text = text.replace("PACKAGE", folder.resolve().name).replace("NAME", name)

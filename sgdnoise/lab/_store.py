@@ -86,7 +86,7 @@ def _opened(path, sealed, load):
         with _synchronous():
             return load(io.BytesIO(body))
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # as HDF5 answers damage
-        raise ValueError(f"{path} is not a whole netCDF file: {error}") from None
+        raise ValueError(f"{path} is not a complete netCDF file: {error}") from None
 
 
 def checksum_ok(path) -> bool:

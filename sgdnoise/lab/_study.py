@@ -47,9 +47,17 @@ class _Runnable:
 
     def read(self, path: Path | None = None) -> dict[str, Any]:
         """Label -> Dataset of a stored result, the committed one unless another is given."""
-        results = read_parts(path or self.stored)
-        if unknown := set(results) - set(self.parts):
-            raise ValueError(f"{path} holds {unknown.pop()!r}, which is no part of {self.name}")
+        path = path or self.stored
+        results = read_parts(path)
+        if unknown := sorted(set(results) - set(self.parts)):
+            contents = f"the part {unknown[0]!r}" if unknown[0] else "a result without parts"
+            if set(self.parts) == {""}:
+                expected = "which has no parts"
+            else:
+                expected = f"whose parts are {', '.join(self.parts)}"
+            raise ValueError(
+                f"{path} is not a result of {self.name}, {expected}: it holds {contents}"
+            )
         return results
 
     def main(self, arguments: list[str] | None = None, *, command: str | None = None) -> None:
@@ -67,10 +75,10 @@ class _Runnable:
     def command_line(self):
         """The typer application of the command `run`."""
         studies = self.parts.values()
-        known = [size for study in studies for size in study.sizes]
-        sizes = [size for size in cli.SIZES if size in known]
+        demo = "demo" if any("demo" in study.sizes for study in studies) else "demo (as small)"
+        sizes = ", ".join(demo if size == "demo" else size for size in cli.SIZES)
         parameters = [
-            cli.parameter("size", str, "full", f"how much is run: {', '.join(sizes)}"),
+            cli.parameter("size", str, "full", f"how much is run: {sizes}"),
             *self._own_parameters(),
         ]
         for name, (kind, default, help) in cli.COMMON.items():

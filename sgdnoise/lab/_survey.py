@@ -80,7 +80,7 @@ def recommend(rows: list[Row]) -> str:
     others = [row.value for row in rows if row.name in MANIFOLD and math.isfinite(row.value)]
     first = named.get(FIRST)
     if first is None:
-        take = "the one to take is estimate, which is not asked for here"
+        take = "the recommended value is that of estimate, which was not requested"
     elif math.isnan(first.value):
         take = "none is recommended here, where estimate has no answer"
     else:

@@ -208,5 +208,5 @@ def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
 
 
 def test_a_seed_below_zero_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+    with pytest.raises(ValueError, match="a seed is an integer from 0"):
         study.study.parameters("small", Session(tmp_path, seed=-1), {})

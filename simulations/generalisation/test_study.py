@@ -431,5 +431,5 @@ def test_the_lead_names_the_device_and_how_networks_are_compared():
 def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         study.study.parameters("small", Session(tmp_path), changes)
-    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+    with pytest.raises(ValueError, match="a seed is an integer from 0"):
         study.study.parameters("small", Session(tmp_path, seed=-1), {})

@@ -201,5 +201,5 @@ def test_both_noises_run_and_are_told():
 def test_bad_input_is_answered_by_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="runs must be at least 4, not 3"):
         study.study.parameters("small", Session(tmp_path), {"runs": 3})
-    with pytest.raises(ValueError, match="a seed is a whole number from 0"):
+    with pytest.raises(ValueError, match="a seed is an integer from 0"):
         study.study.parameters("small", Session(tmp_path, seed=-1), {})

@@ -86,7 +86,7 @@ def test_what_is_no_result_is_said_in_a_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match="no result file"):
         read_result(tmp_path / "absent.nc")
     (tmp_path / "bad.nc").write_bytes(b"not netCDF")
-    with pytest.raises(ValueError, match="not a whole netCDF file"):
+    with pytest.raises(ValueError, match="not a complete netCDF file"):
         read_result(tmp_path / "bad.nc")
 
 

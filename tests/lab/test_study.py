@@ -117,7 +117,7 @@ def xr_mean(values):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--size", "huge"], "there is no size 'huge'; there are full, demo, small"),
+        (["--size", "huge"], "there is no size 'huge'; there are small, demo, full"),
         (["--repeats", "3"], "repeats must be at least 64, not 3"),
         (["--jobs", "0"], "at least one process must do the work, not 0"),
     ],
@@ -189,7 +189,7 @@ def test_checks_notes_arrange_and_execute(study, tmp_path):
     results = sums.simulate("small")
     assert (float(results.total), int(results.seen)) == (5.0, 1)
     assert "total 5.0" in sums.lead(results)
-    for seed, sentence in ((7, "seven is refused"), (-1, "a seed is a whole number from 0 to")):
+    for seed, sentence in ((7, "seven is refused"), (-1, "a seed is an integer from 0 to")):
         with pytest.raises(ValueError, match=sentence):
             sums.parameters("small", Session(tmp_path, seed=seed), {})
 
@@ -224,8 +224,23 @@ def test_a_group_refuses_a_part_that_it_does_not_have(group, tmp_path):
     from sgdnoise.lab import write_parts
 
     write_parts({"three": xr.Dataset({"a": 1})}, tmp_path / "r.nc")
-    with pytest.raises(ValueError, match="holds 'three', which is no part of group"):
+    with pytest.raises(ValueError, match="whose parts are one, two: it holds the part 'three'"):
         group.read(tmp_path / "r.nc")
+
+
+def test_a_group_refuses_a_result_without_parts(group, tmp_path):
+    from sgdnoise.lab import write_result
+
+    write_result(xr.Dataset({"a": 1}), tmp_path / "r.nc")
+    with pytest.raises(ValueError, match=r"is not a result of group, .* a result without parts"):
+        group.read(tmp_path / "r.nc")
+
+
+@pytest.mark.parametrize("name", ["numpy", "json", "_private", "test_first"])
+def test_new_refuses_names_that_python_or_pytest_would_confuse(name, folder):
+    with pytest.raises(ValueError, match=r"is already a Python module|begins neither with _"):
+        write_study(folder, name)
+    assert not (folder / name).exists()
 
 
 def command(folder, *words):
@@ -241,8 +256,9 @@ def test_the_commands_list_run_judge_and_draw(folder, tmp_path, capsys):
     assert command(folder, "run", *words) == 0
     result = tmp_path / "result.nc"
     capsys.readouterr()
-    assert command(folder, "judge", "first", result) == 0
-    assert "2 holds, 0 fails, 0 undecided" in capsys.readouterr().out
+    for place in (result, tmp_path):
+        assert command(folder, "judge", "first", place) == 0
+        assert "2 holds, 0 fails, 0 undecided" in capsys.readouterr().out
     (tmp_path / "figure.png").unlink()
     (tmp_path / "findings.md").write_text("before\n<!-- table -->\nold\n<!-- /table -->\nafter\n")
     assert command(folder, "draw", "first", result) == 0
@@ -259,6 +275,67 @@ def test_commands_refuse_an_unknown_study_and_an_absent_result(folder, tmp_path,
         assert capsys.readouterr().err == sentence
     assert command(folder, "judge", "first", tmp_path / "absent.nc") == 2
     assert "there is no result file" in capsys.readouterr().err
+
+
+def test_commands_name_the_result_of_a_run_where_none_is_committed(folder, capsys):
+    for word in ("judge", "draw"):
+        assert command(folder, word, "first") == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: first has no committed result; ")
+        assert error.endswith(f"{word} first {Path('out/first/result.nc')}\n")
+
+
+@pytest.mark.parametrize("word", ["judge", "draw"])
+def test_commands_refuse_the_result_of_another_study(word, folder, tmp_path, capsys):
+    from sgdnoise.lab import write_result
+
+    write_result(xr.Dataset({"a": 1}), tmp_path / "result.nc")
+    assert command(folder, word, "first", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'result.nc'} is not a result of first (")
+    assert len(error.splitlines()) == 1
+
+
+def test_run_without_a_name_is_refused_and_its_help_is_not(folder, capsys):
+    assert command(folder, "run") == 2
+    assert "error: run needs the NAME of a study; NAME is one of first" in capsys.readouterr().err
+    assert command(folder, "run", "--help") == 0
+
+
+@pytest.mark.parametrize("package", ["jax", "torch"])
+def test_a_study_whose_package_is_not_installed_is_one_sentence(
+    package, folder, capsys, monkeypatch
+):
+    (folder / "needs").mkdir()
+    (folder / "needs" / "study.py").write_text(f'"""A study."""\nimport {package}\n')
+    monkeypatch.setitem(sys.modules, package, None)
+    try:
+        assert command(folder, "judge", "needs") == 2
+    finally:
+        shutil.rmtree(folder / "needs")
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {package} is not installed; it comes with the extra")
+    assert len(error.splitlines()) == 1
+
+
+def test_a_cluster_without_dask_is_one_sentence(study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    words = ("--size", "small", "--out", tmp_path, "--cluster", "tcp://x:1")
+    assert status(study, *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "error: distributed is not installed; it comes with the extra 'cluster'"
+    )
+    assert len(error.splitlines()) == 1
+
+
+def test_help_lists_all_sizes_and_says_that_demo_is_small_where_it_is(study, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert status(study, "--help") == 0
+    assert "how much is run: small, demo (as small), full" in capsys.readouterr().out
+    larger = made(study, run=power, sizes={"full": {}, "small": {}, "demo": {}})
+    assert status(larger, "--help") == 0
+    assert "how much is run: small, demo, full" in capsys.readouterr().out
 
 
 def test_a_script_and_the_command_run_the_same_study_under_one_name(folder, tmp_path):

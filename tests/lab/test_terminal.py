@@ -87,7 +87,7 @@ def test_values_and_errors_are_those_of_the_functions(torus_file):
         assert row_of(name, result)[:2] == [
             round(float(v), 2) for v in (expected.value, expected.stderr)
         ]
-    assert "the one to take is estimate" in result.stdout
+    assert "the recommended value is that of estimate" in result.stdout
 
 
 def test_a_picture_is_drawn_and_nobody_elses_is_written_over(torus_file):
@@ -281,6 +281,19 @@ def test_without_the_extra_lab_it_is_one_sentence():
     )
 
 
+def test_derivations_without_sympy_say_what_to_install():
+    code = (
+        "import runpy, sys\nsys.modules['sympy'] = None\n"
+        "runpy.run_module('derivations', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: sympy is not installed; it comes with the extra 'derivations': "
+        "pip install 'sgdnoise[derivations]'\n"
+    )
+
+
 def test_the_version_is_printed():
     assert ask("--version").stdout == f"sgdnoise {__version__}\n"
 
@@ -289,6 +302,11 @@ def test_the_progress_of_a_sweep_is_printed(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         sweep(power, GRID, pool, tmp_path)
     assert "6 of 6 points done, 0 running, 0 failed, 0 left" in ask("sweep", tmp_path).stdout
+    (tmp_path / "out" / "work").mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        sweep(power, {"base": [2], "exponent": [1]}, pool, tmp_path / "out" / "work" / "points")
+    below = ask("sweep", tmp_path / "out").stdout
+    assert below.startswith(f"{os.path.join('work', 'points')}: 1 of 1 points done")
     refused = ask("sweep", tmp_path / "nowhere")
     assert refused.exit_code == 2
     assert "there is no sweep in the folder" in refused.stderr

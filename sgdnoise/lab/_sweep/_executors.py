@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 
+from sgdnoise._extras import require
 from sgdnoise.lab._sweep._conduct import RenewableExecutor
 
 THREADS = {
@@ -24,7 +25,7 @@ def workers(jobs: int, cluster: str | None = None):
 
     jobs: the number of processes, of one thread each; they end with this one, however it ends.
     cluster: the address of a Dask scheduler, whose workers replace them.
-    Raises ValueError for no process, or if no scheduler answers.
+    Raises ValueError for no process, or if no scheduler answers, and ImportError without Dask.
     """
     if jobs < 1:
         raise ValueError(f"at least one process must do the work, not {jobs}")
@@ -54,12 +55,9 @@ def _processes(jobs):
 
 @contextmanager
 def _dask(address):
+    distributed = require("distributed", "cluster")
     try:
-        from distributed import Client
-    except ImportError:
-        raise ValueError("a cluster needs Dask: pip install 'sgdnoise[cluster]'") from None
-    try:
-        client = Client(address, timeout=TIMEOUT)
+        client = distributed.Client(address, timeout=TIMEOUT)
     except (OSError, ValueError) as error:
         text = str(error).rstrip(".")
         raise ValueError(f"no Dask scheduler answers at {address}: {text}"[:200]) from None

@@ -1,15 +1,25 @@
 """The progress of a sweep, in words."""
 
 from datetime import timedelta
+from pathlib import Path
 
 from sgdnoise.lab._sweep._storage import failures, sweep_status
 
 
 def progress_text(folder) -> str:
-    """How many points are finished, running, failed and left, the time left, and the failures.
+    """The progress of the newest sweep of the folder and of each folder below it.
 
-    Raises ValueError if the folder holds no sweep.
+    It says how many points are finished, running, failed and left, the time left, and the failures.
+    Raises ValueError if there is no sweep in the folder or below it.
     """
+    folder = Path(folder)
+    folders = sorted({plan.parent for plan in folder.rglob("sweep-*.json")})
+    if folders in ([], [folder]):
+        return _text(folder)
+    return "\n".join(f"{path.relative_to(folder)}: {_text(path)}" for path in folders)
+
+
+def _text(folder):
     progress = sweep_status(folder)
     running = progress.seconds == progress.seconds  # not nan
     remaining = f", {timedelta(seconds=round(progress.seconds))} to go" if running else ""
