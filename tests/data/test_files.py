@@ -179,7 +179,7 @@ RECORD = 3073
 SPOILT = {
     "no file": (None, "no data_batch_3.bin in the folder .* the binary version"),
     "nothing in it": ({"cut": 0}, "data_batch_3.bin is cut short .* 0 bytes"),
-    "a byte too few": ({"cut": -1}, f"{2 * RECORD - 1} bytes .* of 3073"),
+    "a byte too few": ({"cut": -1}, f"{2 * RECORD - 1} bytes .* the 3073 bytes"),
     "a byte too many": ({"more": b"0"}, f"{2 * RECORD + 1} bytes"),
     "an image too few": ({"cut": RECORD}, "data_batch_3.bin has 1 images and data_batch_1.bin 2"),
     "a label of no class": ({"at": RECORD, "byte": 10}, "the label 10 at image 1, of 10 classes"),

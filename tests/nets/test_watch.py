@@ -479,7 +479,7 @@ REFUSED = {
         {"layers": "9"},
     ),
     r"does not reach layer 'spare'": (unreached(), X, {"layers": ["spare", "used"]}),
-    r"layer 'body' returns a dict\.  A watched layer must return a tensor, or a tuple": (
+    r"layer 'body' returns a dict, but a watched layer must return a tensor, or a tuple": (
         *(named_outputs(), X),
         {"layers": ["body"]},
     ),
@@ -505,9 +505,9 @@ REFUSED = {
     ),
     r"every 1 or more steps, not every 0": (mlp(4, 3), X, {"every": 0}),
     r"every 1 or more steps, not every -2": (mlp(4, 3), X, {"every": -2}),
-    r"which steps, or step -> bool, not 1.5": (mlp(4, 3), X, {"every": 1.5}),
-    r"steps are counted by whole numbers, not 0.5": (mlp(4, 3), X, {"every": [0.5, 2]}),
-    r"steps are counted by whole numbers, not -1": (mlp(4, 3), X, {"every": [-1, 2]}),
+    r"a collection of steps, or step -> bool, not 1.5": (mlp(4, 3), X, {"every": 1.5}),
+    r"steps are counted by integers, not 0.5": (mlp(4, 3), X, {"every": [0.5, 2]}),
+    r"steps are counted by integers, not -1": (mlp(4, 3), X, {"every": [-1, 2]}),
     r"targets and a loss are given both": (mlp(4, 3), X, {"loss": None, "targets": Y}),
     r"Tr H takes 2 probes or more, or 0 for none, not 1": (mlp(4, 3), X, {"n_probes": 1}),
     r"some layers have no size": (nn.Sequential(nn.LazyLinear(3)), X, {}),

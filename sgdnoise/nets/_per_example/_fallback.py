@@ -8,10 +8,10 @@ from torch.func import grad, vmap
 
 
 def one_by_one(losses: Callable, tensors: dict, names: list[str], examples: tuple) -> dict:
-    """name -> gradients (n, *shape) of some of the parameters, held.
+    """name -> gradients (n, *shape) of some of the parameters, stored.
 
-    losses: (parameters by name, *examples) -> (n,).  By torch.func.vmap, or where that cannot
-    follow the network, in a loop.
+    losses: (parameters by name, *examples) -> (n,).  They are computed by torch.func.vmap, or in a
+    loop if vmap cannot transform the network.
     """
     fixed = {name: tensor for name, tensor in tensors.items() if name not in names}
     free = {name: tensors[name] for name in names}

@@ -263,9 +263,9 @@ class EmbeddingRows:
             count = rows.stop - rows.start
             # Tokens outside these rows add zero to the first row, which keeps shapes fixed.
             inside = (self.tokens >= rows.start) & (self.tokens < rows.stop)
-            parameter = torch.where(inside, base * count + self.tokens - rows.start, 0).flatten()
+            row = torch.where(inside, base * count + self.tokens - rows.start, 0).flatten()
             block = self.left.new_zeros(n * count, d)
-            block.index_add_(0, parameter, (inside[..., None] * self.left).flatten(0, 1))
+            block.index_add_(0, row, (inside[..., None] * self.left).flatten(0, 1))
             yield block.view(n, count * d)
 
     def _added(self):

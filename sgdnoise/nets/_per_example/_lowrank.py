@@ -9,7 +9,7 @@ MAX_HELD = 1 << 20  # numbers of per-example gradients made at once, all of some
 MAX_WIDE = 1 << 22  # and some of all examples
 ALL = slice(None)
 
-# A part: gradients of one weight, left (n, ...) and right (n, ...), the weight's shape, and
+# A form: gradients of one weight, left (n, ...) and right (n, ...), the weight's shape, and
 # factors: some examples -> outputs (m, g, o / g, T), inputs (m, g, i / g, T), in g groups.
 
 
@@ -79,6 +79,6 @@ def _example_slices(form):
 
 
 def steps(length: int, numbers: int, limit: int) -> list[slice]:
-    """Slices of as many as can be with no more numbers held, `numbers` for one."""
+    """Slices as long as the limit allows, for `numbers` in memory for each index."""
     step = max(1, limit // numbers)
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]

@@ -218,14 +218,13 @@ class Plan:
         """The forms of the gradients that come from layers."""
         names = {name for name, route in self.routes.items() if route not in (SLOW, UNUSED)}
         known_calls = [
-            (_only(call, names), parameter)
-            for call, parameter in zip(calls, self.layouts, strict=True)
+            (_only(call, names), layout) for call, layout in zip(calls, self.layouts, strict=True)
         ]
         return gradient_forms(
             [
-                (call, parameter)
-                for call, parameter in known_calls
-                if parameter and (call.weight or call.bias)
+                (call, layout)
+                for call, layout in known_calls
+                if layout and (call.weight or call.bias)
             ],
             n,
         )

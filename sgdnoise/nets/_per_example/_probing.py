@@ -24,9 +24,7 @@ class Trial(NamedTuple):
     def nowhere(self) -> set:
         """The order of the calls in which no axis of examples was found."""
         return {
-            call.order
-            for call, parameter in zip(self.calls, self.layouts, strict=True)
-            if not parameter
+            call.order for call, layout in zip(self.calls, self.layouts, strict=True) if not layout
         }
 
 
@@ -49,12 +47,10 @@ def routes_of(trial):
     """name -> kind of layer, for the parameters all of whose calls have a layout."""
     # A gradient is the sum over all calls of a parameter, so that one without a layout spoils it.
     kinds_of: dict = {}
-    for call, parameter in zip(trial.calls, trial.layouts, strict=True):
+    for call, layout in zip(trial.calls, trial.layouts, strict=True):
         for parameter_block in (call.weight, call.bias):
             if parameter_block:
-                kinds_of.setdefault(parameter_block.name, []).append(
-                    call.kind if parameter else None
-                )
+                kinds_of.setdefault(parameter_block.name, []).append(call.kind if layout else None)
     mixed = overlapping(trial.calls)
     return {
         n: kind_list[0]

@@ -246,7 +246,7 @@ _TRANSPOSED = {"linear": "matrix", "matrix": "linear"}
 
 def _unchecked(function):
     """A copy of a function of torch that does not dispatch to the mode that is active."""
-    # Its first lines hand the call to that mode, which would call it again, without end.
+    # Its first lines pass the call to that mode, which would call it again, without end.
     globals_ = {**function.__globals__, "has_torch_function": lambda *_: False}
     return FunctionType(
         function.__code__, globals_, None, function.__defaults__, function.__closure__

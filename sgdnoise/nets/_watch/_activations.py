@@ -111,7 +111,7 @@ def points_of(name: str, module: nn.Module, output, n: int, pooled: bool = False
         output = output[0]
     if not torch.is_tensor(output):
         raise ValueError(
-            f"layer {name!r} returns a {type(output).__name__}.  A watched layer must return a "
+            f"layer {name!r} returns a {type(output).__name__}, but a watched layer must return a "
             "tensor, or a tuple whose first element is a tensor; name a layer before or within it"
         )
     if not output.is_floating_point() or not output.ndim or output.shape[0] != n:

@@ -261,7 +261,7 @@ def _schedule(every) -> Callable[[int], bool]:
         raise ValueError(f"every is an int, a collection of steps, or step -> bool, not {every!r}")
     steps = frozenset(every)
     if any(step != int(step) or step < 0 for step in steps):
-        raise ValueError(f"steps are counted by whole numbers, not {min(steps)}, ...")
+        raise ValueError(f"steps are counted by integers, not {min(steps)}, ...")
     return steps.__contains__
 
 
