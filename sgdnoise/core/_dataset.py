@@ -33,9 +33,8 @@ def as_numbers(record: dict) -> dict[tuple, float]:
     numbers: dict[tuple, float] = {}
     for name, value in record.items():
         for layer, number in value.items() if isinstance(value, dict) else [(None, value)]:
-            if isinstance(number, Estimate):
-                numbers[name, layer] = float(number.value)
-                numbers[f"{name}_stderr", layer] = float(number.stderr)
-            else:
-                numbers[name, layer] = float(number)
+            error = number.stderr if isinstance(number, Estimate) else None
+            numbers[name, layer] = float(number if error is None else number.value)
+            if error is not None:
+                numbers[f"{name}_stderr", layer] = float(error)
     return numbers

@@ -6,9 +6,9 @@ import torch
 
 from sgdnoise import noise
 from sgdnoise.core import Estimate, Problem, mean
+from sgdnoise.core._dataset import as_dataset, as_numbers
 from sgdnoise.dynamics import sgd
 from sgdnoise.lab import track
-from sgdnoise.lab._record import as_dataset, as_numbers
 from sgdnoise.nets import walk
 
 
