@@ -35,8 +35,8 @@ def danco(points, k: int = 10, *, integer: bool = False, neighbours: Neighbours 
     neighbours = find_neighbours(points, k + 1, neighbours)
     points, distances, _ = neighbours
     ratios = as_numpy(distances[:, 0] / distances[:, -1])
-    cloud = _summary(ratios, _mean_angles(neighbours.first(k)), k)
-    d = _most_similar(cloud, points.shape[0], k, integer)
+    summary = _summary(ratios, _mean_angles(neighbours.first(k)), k)
+    d = _most_similar(summary, points.shape[0], k, integer)
     return namespace(points).asarray(d, dtype=points.dtype, device=device(points))
 
 
@@ -131,21 +131,21 @@ def _concentration(length):
     return tau
 
 
-def _most_similar(cloud, n, k, integer):
+def _most_similar(summary, n, k, integer):
     """The d of least divergence, searched from the d that the distances alone give."""
     # References cost the most time, and so are simulated near the minimum only: the window of nodes
     # moves with the best node until that stays in place.
-    nodes = np.asarray(_nodes(MAX_FACTOR * cloud[0] + 4))
-    place, previous, known = int(np.argmin(abs(nodes - cloud[0]))), None, {}
+    nodes = np.asarray(_nodes(MAX_FACTOR * summary[0] + 4))
+    place, previous, known = int(np.argmin(abs(nodes - summary[0]))), None, {}
     while place != previous:
         first = int(np.clip(place - WINDOW // 2, 0, len(nodes) - WINDOW))
         for i in range(first, first + WINDOW):
             known[i] = np.log(ball_statistics(n, k, int(nodes[i])))
         order = sorted(known)
-        cost = _divergence(cloud, np.exp([known[i] for i in order]), k)
+        cost = _divergence(summary, np.exp([known[i] for i in order]), k)
         place, previous = order[int(np.argmin(cost))], place
     curve = CubicSpline(np.log(nodes[order]), [known[i] for i in order])
-    divergence = partial(_divergence_at, cloud, curve, k)
+    divergence = partial(_divergence_at, summary, curve, k)
     bottom, top = nodes[[order[0], order[-1]]]
     if integer:
         return float(bottom + np.argmin(divergence(np.arange(bottom, top + 1))))
@@ -175,14 +175,14 @@ def _argmin(curve, bottom, top):
     return float(np.exp(np.clip(vertex, *edges)))
 
 
-def _divergence_at(cloud, log_reference, k, d):
-    return _divergence(cloud, np.exp(log_reference(np.log(d))), k)
+def _divergence_at(summary, log_reference, k, d):
+    return _divergence(summary, np.exp(log_reference(np.log(d))), k)
 
 
-def _divergence(cloud, reference, k):
+def _divergence(summary, reference, k):
     """The summed Kullback-Leibler divergences of the reference laws from those of the points."""
     d, nu, tau = np.moveaxis(reference, -1, 0)
-    return _norm_divergence(cloud[0], d, k) + _angle_divergence(cloud[1:], (nu, tau))
+    return _norm_divergence(summary[0], d, k) + _angle_divergence(summary[1:], (nu, tau))
 
 
 def _norm_divergence(a, b, k):
@@ -207,9 +207,9 @@ def _towards_zero(count):
     return ((s + 1) / 2) ** 3, weight * 3 * ((s + 1) / 2) ** 2 / 2
 
 
-def _angle_divergence(cloud, reference):
+def _angle_divergence(summary, reference):
     """The divergence of one von Mises law from another, each (direction, concentration)."""
-    (nu, tau), (nu_ref, tau_ref) = cloud, reference
+    (nu, tau), (nu_ref, tau_ref) = summary, reference
     lengths = np.log(i0e(tau_ref) / i0e(tau)) + tau_ref - tau
     return lengths + i1e(tau) / i0e(tau) * (tau - tau_ref * np.cos(nu - nu_ref))
 

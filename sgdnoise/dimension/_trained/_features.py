@@ -40,7 +40,7 @@ def features(points, *, neighbours: Neighbours | None = None) -> Float[Array, " 
     return xp.stack([*map(xp.log, ratios), *patches, *map(xp.log, deviations)])
 
 
-def coordinates(balls: Balls, cloud: np.ndarray, n: int) -> np.ndarray:
+def coordinates(balls: Balls, values: np.ndarray, n: int) -> np.ndarray:
     """The inputs of the regressions, from the features of n points: (12,) -> (11,).
 
     Each feature is inverted to the log dimension of the balls of n points that have it.  The first
@@ -52,9 +52,9 @@ def coordinates(balls: Balls, cloud: np.ndarray, n: int) -> np.ndarray:
     logs = np.log(balls.dimensions)
     count = len(RANKS) + 2 * len(PATCHES)
     r2, r3, r5, r10, r20, r40, s10, p10, s20, p20 = (
-        np.clip(inverse(logs, table[:, place], cloud[place]), -1.2, 6) for place in range(count)
+        np.clip(inverse(logs, table[:, place], values[place]), -1.2, 6) for place in range(count)
     )
-    uneven = [cloud[place] - np.interp(r5, logs, table[:, place]) for place in (count, count + 1)]
+    uneven = [values[place] - np.interp(r5, logs, table[:, place]) for place in (count, count + 1)]
     steps = [r2 - r5, r3 - r5, r10 - r5, r20 - r10, r40 - r20, s10 - r5, s20 - s10, p20 - p10]
     return np.concatenate([[r2], np.clip([*steps, uneven[0], uneven[1] - uneven[0]], -0.8, 0.8)])
 

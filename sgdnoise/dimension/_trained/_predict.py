@@ -51,8 +51,8 @@ def learned(points, *, noisy: bool = False, neighbours: Neighbours | None = None
     neighbours = find_neighbours(points, N_NEIGHBOURS, neighbours)
     xp, n = namespace(neighbours.points), neighbours.points.shape[0]
     balls, model = load(noisy)
-    cloud = as_numpy(features(neighbours.points, neighbours=neighbours))
-    inputs = coordinates(balls, cloud, n)
+    values = as_numpy(features(neighbours.points, neighbours=neighbours))
+    inputs = coordinates(balls, values, n)
     dimension = float(np.exp(inputs[0] + predict(model, inputs)))
     return xp.asarray(dimension, dtype=neighbours.points.dtype, device=device(neighbours.points))
 
