@@ -13,7 +13,11 @@ from sgdnoise.core._gradients import GradientMatrix, PerExampleGradients
 
 
 class Covariance(Protocol):
-    """A symmetric positive semi-definite operator on R^p that can draw noise of this covariance."""
+    """A symmetric positive semi-definite operator C on R^p that can draw noise of covariance C.
+
+    `C @ vector` is the product with (p,), `colour` maps `width` independent standard normal
+    numbers to noise (p,), and `trace` () and `diagonal` (p,) are those of C.
+    """
 
     def __matmul__(self, vector): ...  # (p,) -> (p,)
     def colour(self, white): ...  # (width,) -> (p,), so that E[xi xi^T] = C
@@ -26,7 +30,12 @@ class Covariance(Protocol):
 
 @dataclass(frozen=True)
 class Isotropic:
-    """The covariance C = variance * identity of R^width."""
+    """The covariance C = variance * identity of R^width.
+
+    Example:
+        >>> Isotropic(0.5, 3).trace()
+        1.5
+    """
 
     variance: Any
     width: int
@@ -47,7 +56,13 @@ class Isotropic:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """The covariance C = diag(variances), variances (p,)."""
+    """The covariance C = diag(variances), variances (p,).
+
+    Example:
+        >>> import numpy as np
+        >>> Diagonal(np.asarray([1.0, 4.0])).colour(np.asarray([1.0, 1.0]))
+        array([1., 2.])
+    """
 
     variances: Any
 

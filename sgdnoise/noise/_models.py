@@ -36,7 +36,7 @@ class Noise(NamedTuple):
 
 
 def full_batch(problem: Problem) -> Noise:
-    """No noise: the gradient of the mean loss."""
+    """The gradient of the mean loss, without noise: C = 0, and nothing is drawn."""
 
     def gradient(theta, drawn):  # noqa: ARG001 - nothing is drawn
         return problem.gradient(theta)
@@ -93,7 +93,11 @@ def gaussian(noise: Noise) -> Noise:
 
 
 def additive(problem: Problem, covariance: Callable[[Any], Covariance]) -> Noise:
-    """The full gradient plus Gaussian noise whose covariance is a function of theta."""
+    """The full gradient plus Gaussian noise whose covariance is a function of theta.
+
+    covariance: theta (p,) -> Covariance, of the units of a squared gradient.  The product of each
+    step with the learning rate is made by the process, not here.
+    """
     return _additive(problem, covariance, lambda theta: covariance(theta).width)
 
 
@@ -113,7 +117,10 @@ def isotropic(problem: Problem, variance: float | Array) -> Noise:
 
 
 def same_trace(noise: Noise) -> Noise:
-    """Isotropic Gaussian noise whose covariance has the trace of that of `noise` at each theta."""
+    """Isotropic Gaussian noise whose covariance has the trace of that of `noise` at each theta.
+
+    C' = Tr(C) / p * identity: noise of the same total variance without preferred directions.
+    """
 
     def covariance(theta):
         p = theta.shape[0]
@@ -123,7 +130,10 @@ def same_trace(noise: Noise) -> Noise:
 
 
 def same_diagonal(noise: Noise) -> Noise:
-    """Independent Gaussian noise in each parameter, with the variances of `noise` at each theta."""
+    """Independent Gaussian noise in each parameter, with the variances of `noise` at each theta.
+
+    C' = diag(C): the same variance of every parameter, without their correlations.
+    """
 
     def covariance(theta):
         return Diagonal(noise.covariance(theta).diagonal())

@@ -37,7 +37,16 @@ class Weights(NamedTuple):
 
 
 def with_replacement(n: int, batch_size: int) -> Weights:
-    """Minibatches of independent examples: var_within = 1 / (n batch_size)."""
+    """Minibatches of independent examples: var_within = 1 / (n batch_size).
+
+    An example may be in a minibatch several times, and batch_size may be larger than n.
+    Raises ValueError for a batch_size below 1.
+
+    Example:
+        >>> law = with_replacement(5, 4)
+        >>> law.var_within, law.var_mean
+        (0.05, 0.0)
+    """
     _check(n, batch_size, largest=None)
     draw, variance = WithReplacement(batch_size, n), 1 / (n * batch_size)
     return Weights(n, draw, _equal(batch_size), variance, 0.0, batch_size)
@@ -83,7 +92,14 @@ def bernoulli(n: int, batch_size: int) -> Weights:
 
 
 def gaussian_weights(law: Weights) -> Weights:
-    """The Gaussian law with the mean and covariance of another law."""
+    """The Gaussian law with the mean and covariance of another law.
+
+    It gives a weight to all n examples, some of them negative, and has no batch size.
+
+    Example:
+        >>> gaussian_weights(with_replacement(5, 4)).var_within
+        0.05
+    """
 
     def weights_of(drawn, dtype):
         white = namespace(drawn).astype(drawn, dtype)

@@ -120,7 +120,11 @@ def fisher_flow(
 
 
 def products_around(layers) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The products before and after each layer, (A_l, C_l), of shapes (d, in) and (out, o)."""
+    """The products before and after each layer, (A_l, C_l), of shapes (d, in) and (out, o).
+
+    layers: weights (in, out) from the first to the last.  The first A and the last C are the
+    identity.
+    """
     ends = np.eye(layers[0].shape[0]), np.eye(layers[-1].shape[1])
     return [
         (reduce(np.matmul, layers[:k], ends[0]), reduce(np.matmul, [*layers[k + 1 :], ends[1]]))
@@ -152,7 +156,11 @@ def tangent_kernel(layers) -> np.ndarray:
 
 
 def amplification(moment, layers, learning_rate, batch_size) -> float:
-    """The u = rate Tr H / (2 B o) by which residuals amplify label noise, as 1 / (1 - u)."""
+    """The u = rate Tr H / (2 B o) by which residuals amplify label noise, as 1 / (1 - u).
+
+    moment: the second moment Sx (d, d) of inputs; layers: weights from the first to the last;
+    H: the Hessian of the loss at a minimum; B: batch_size; o: the number of outputs.
+    """
     outputs = layers[-1].shape[1]
     return residual_amplification(learning_rate, hessian_trace(moment, layers), batch_size, outputs)
 

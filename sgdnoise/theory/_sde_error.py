@@ -103,7 +103,10 @@ def sde_map(
 
 
 def propagate_moments(step, start, steps: int) -> np.ndarray:
-    """The moments E z z^T (q, q) after some steps of a map, from theta = start (p,) for certain."""
+    """The moments E z z^T (q, q) after some steps of a map, from one start theta (p,).
+
+    step: the map (q^2, q^2) of the moments of z = (theta, 1), with q = p + 1.
+    """
     z = np.append(as_numpy(start).astype(float), 1.0)
     moments = np.linalg.matrix_power(step, steps) @ np.outer(z, z).ravel()
     return moments.reshape(len(z), len(z))

@@ -184,7 +184,12 @@ def correlation_time(autocovariance: Autocovariance, window: int | None = None) 
 
 
 def first_passage(condition) -> Observable:
-    """The first recorded step (each `every` steps) at which `condition(theta)` is true."""
+    """The first recorded step (each `every` steps) at which `condition(theta)` is true.
+
+    condition: theta (p,) -> boolean ().  The result is a Passage of each chain: the step, and
+    whether the chain has passed.  A chain that has not passed counts all its steps.  A start that
+    meets the condition is not a passage before the first record.
+    """
 
     def start(theta):  # noqa: ARG001 - a start that meets the condition is not a passage yet
         return jnp.zeros((), int), jnp.zeros((), bool)

@@ -6,7 +6,10 @@ from sgdnoise.core._arrays import Array, namespace
 
 
 def fisher_trace(gram: Float[Array, "N N"], weights: Float[Array, " N"]) -> Float[Array, ""]:
-    """The trace of sum_a w_a g_a g_a^T, from the Gram matrix (N, N) of the gradients g_a."""
+    """The trace of sum_a w_a g_a g_a^T, from the Gram matrix (N, N) of the gradients g_a.
+
+    It equals sum_a w_a |g_a|^2.  weights (N,): see `fisher_inner_product`.
+    """
     xp = namespace(gram)
     return xp.sum(weights * xp.linalg.diagonal(gram))
 
