@@ -19,6 +19,7 @@ from sgdnoise import __version__
 from sgdnoise.core._files import atomic_write
 
 _PACKAGES = ("numpy", "scipy", "jax", "torch", "xarray", "matplotlib", "scikit-learn")
+LARGE = 4096  # bytes; compression does not make smaller variables shorter
 _SEAL = b"\nsha256:"  # and 64 digits end a file
 
 
@@ -40,14 +41,29 @@ def write_result(dataset, path, **attributes) -> None:
 
 
 def write_parts(results: dict, path) -> None:
-    """Write several Datasets, each in a netCDF group of its name; "" is the name of the root."""
+    """Write several Datasets, each in a netCDF group of its name; "" is the name of the root.
+
+    Large variables of groups are compressed without loss.
+    """
     import xarray as xr
 
     if set(results) == {""}:
         return write_result(results[""], path)
+    encoding = {f"/{name}": _compression(dataset) for name, dataset in results.items()}
     with _synchronous():
-        raw = xr.DataTree.from_dict(results).to_netcdf(engine="h5netcdf")
+        raw = xr.DataTree.from_dict(results).to_netcdf(engine="h5netcdf", encoding=encoding)
     return _write_sealed(raw, path)
+
+
+def _compression(dataset) -> dict:
+    """How netCDF stores the variables of at least LARGE bytes, each in one compressed chunk."""
+    settings = {"zlib": True, "complevel": 9, "shuffle": True}
+    large = {name: v for name, v in dataset.variables.items() if v.nbytes >= LARGE}
+    return {
+        name: settings | {"chunksizes": variable.shape}
+        for name, variable in large.items()
+        if variable.dtype.kind in "fiu"
+    }
 
 
 def _write_sealed(raw, path):

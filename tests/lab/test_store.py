@@ -141,6 +141,19 @@ def test_parts_of_a_result_come_back_from_one_file(tmp_path, rng):
         xr.testing.assert_identical(back[name], dataset)
 
 
+def test_large_variables_of_parts_are_compressed_bit_for_bit(tmp_path, rng):
+    values = rng.normal(size=(30, 1000)).astype(np.float32)
+    values[0, :3] = np.nan, np.inf, -0.0
+    steps = np.tile(np.arange(1000), (30, 1))
+    variables = {"value": (("run", "t"), values), "step": (("run", "t"), steps)}
+    part = xr.Dataset(variables | {"high": (("run", "t"), values > 1)})
+    write_parts({"one": part, "two": part}, tmp_path / "r.nc")
+    assert (tmp_path / "r.nc").stat().st_size < values.nbytes + steps.nbytes
+    for back in read_parts(tmp_path / "r.nc").values():
+        assert {name: v.dtype for name, v in back.items()} == {n: v.dtype for n, v in part.items()}
+        assert all(back[name].values.tobytes() == part[name].values.tobytes() for name in part)
+
+
 def test_a_result_without_parts_is_the_part_without_a_name(tmp_path):
     dataset = xr.Dataset({"value": ("t", np.arange(5.0))})
     write_parts({"": dataset}, tmp_path / "r.nc")
