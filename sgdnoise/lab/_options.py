@@ -113,12 +113,15 @@ def study_parameter(name: str, choice: Option, shown: str):
 def command_line(
     body: Callable[[dict], None], parameters: list[inspect.Parameter], help: str
 ) -> typer.Typer:
-    """A command line whose options are these parameters; `body` takes name -> value."""
+    """A command line whose options are these parameters; `body` takes name -> value.
+
+    help: paragraphs, whose lines are broken again to fit the terminal.
+    """
 
     def main(**values):
         body(values)
 
-    main.__doc__ = help
+    main.__doc__ = "\n\n".join(" ".join(lines.split()) for lines in help.split("\n\n"))
     main.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     main.__annotations__ = {item.name: item.annotation for item in parameters}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

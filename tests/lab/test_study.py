@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from sgdnoise.lab import Session, Study, StudyGroup, load_study, option, read_parts, study_commands
+from sgdnoise.lab._options import command_line
 from sgdnoise.lab._output import with_table
 from sgdnoise.lab._session import use_device
 from sgdnoise.lab._skeleton import FILES, write_study
@@ -336,6 +337,17 @@ def test_help_lists_all_sizes_and_says_that_demo_is_small_where_it_is(study, cap
     larger = made(study, run=power, sizes={"full": {}, "small": {}, "demo": {}})
     assert status(larger, "--help") == 0
     assert "how much is run: small, demo, full" in capsys.readouterr().out
+
+
+def test_the_lines_of_help_fill_the_width_of_the_terminal(capsys):
+    words = " ".join(["word"] * 40)
+    text = f"First sentence.\n\n{words[:99]}\n{words[100:]}"
+    with pytest.raises(SystemExit):
+        command_line(print, [], text)(["--help"])
+    lines = [line.split().count("word") for line in capsys.readouterr().out.splitlines()]
+    counts = [count for count in lines if count]
+    assert sum(counts) == 40
+    assert len(set(counts[:-1])) == 1
 
 
 def test_a_script_and_the_command_run_the_same_study_under_one_name(folder, tmp_path):
