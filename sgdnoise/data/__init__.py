@@ -4,6 +4,7 @@ from sgdnoise._public import publish as _publish
 from sgdnoise.data._benchmark import BENCHMARK as BENCHMARK
 from sgdnoise.data._benchmark import Manifold as Manifold
 from sgdnoise.data._benchmark import benchmark as benchmark
+from sgdnoise.data._columns import IndexColumn as IndexColumn
 from sgdnoise.data._digits import digits as digits
 from sgdnoise.data._files import cifar10 as cifar10
 from sgdnoise.data._files import cifar100 as cifar100

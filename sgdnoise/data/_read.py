@@ -1,47 +1,102 @@
 """Reading of points, one per row, from files of many formats."""
 
-import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 
+from sgdnoise.data._columns import Choice, ReadError, Table, chosen, names_of, warn_of_index
+from sgdnoise.data._stores import read_hdf5, read_mat, read_npz, select_name, tensors_of
+from sgdnoise.data._text import PACKED, read_text
+
 BLOCK = 1 << 22  # entries that are checked for nan at once
+Columns = Sequence[str | int] | str | int | None
 
 
-def read_points(file, *, key: str | None = None, flatten: bool = False) -> np.ndarray:
+def read_points(
+    file,
+    *,
+    key: str | None = None,
+    flatten: bool = False,
+    transpose: bool = False,
+    columns: Columns = None,
+    drop: Columns = None,
+    header: bool | None = None,
+) -> np.ndarray:
     """The points of a file, one per row, in their stored type.  -> (n, D)
 
-    Formats: .npy, which is memory-mapped; .npz, .pt and .safetensors with one array, or the one
-    named by `key`; .csv with commas, without its first line if that is a header; .parquet with
-    columns of numbers, or one column of lists, which `key` may name.
+    Formats: .npy, which is memory-mapped; .npz, .mat, .h5, .hdf5, .nwb, .pt, .pth and .safetensors
+    with one array, or the one named by `key`; .parquet with columns of numbers, or one column of
+    lists, which `key` may name; and text, .csv, .tsv, .txt or .dat, also packed as .gz, .bz2 or
+    .xz: commas, semicolons, tabs or spaces between columns, points or commas as decimal marks,
+    comments after #.
     flatten: make rows of images and other arrays, (n, ...) -> (n, D).
+    transpose: take the columns of the array as points.
+    columns, drop: columns to take, and to leave out: names, places from 0, or ranges such as 2:5.
+    header: whether the first line of a text is one; by default that is recognised.
+    Warns `IndexColumn` if a column rises or falls throughout, as an index or a time does.
     Raises ValueError in one sentence for a file that is missing, of another format, damaged or
-    empty, for several arrays, for another shape than (n, D), for complex numbers or text, and for
-    nan or infinity, naming the row.
+    empty, for several arrays, for another shape than (n, D), for complex numbers or text, for a
+    header that names fewer columns than there are, and for nan or infinity, naming the row.
     """
-    file = _checked(Path(file))
-    if key is not None and file.suffix.lower() in (".npy", ".csv"):
+    return read_table(
+        file,
+        key=key,
+        flatten=flatten,
+        transpose=transpose,
+        columns=columns,
+        drop=drop,
+        header=header,
+    ).points
+
+
+def read_table(
+    file,
+    *,
+    key: str | None = None,
+    flatten: bool = False,
+    transpose: bool = False,
+    columns: Columns = None,
+    drop: Columns = None,
+    header: bool | None = None,
+) -> Table:
+    """The points of a file as `read_points` reads them, the names of columns, and notes."""
+    file, choice = _checked(Path(file)), chosen(columns, drop)
+    if key is not None and (kind_of(file) == ".npy" or is_text(file)):
         raise ValueError(f"{file.name} holds one array, which has no key such as {key!r}")
-    points = _rows(_numbers(_loaded(file, key), file.name), file.name, flatten)
-    _refuse_nan(points, file.name)
-    return points
+    table = _loaded(file, key, choice, header)
+    points = _rows(_numbers(table.points, file.name), file.name, flatten)
+    if choice != Choice() and table.names is None and not is_text(file):
+        places = choice.places(None, points.shape[1], file.name)
+        points = points[:, places]
+    points = points.T if transpose else points
+    names = None if transpose else table.names
+    _refuse_nan(points, names, file.name)
+    warn_of_index(points, names, file.name)
+    return table._replace(points=points, names=names)
 
 
 def has_header(file) -> list[str] | None:
-    """The names in the first line of a .csv, or None if it is a point.
+    """The names in the first line of a text file, or None if it is a point.
 
-    A first line with a word in it is a header, and so is 0,1,2 ..., which pandas writes for columns
-    without names.  Raises ValueError if the first name is empty: that column is an index.
+    Raises ValueError if the first name is empty: that column is an index.
     """
-    with open(file, encoding="utf-8-sig") as lines:
-        cells = [cell.strip().strip('"') for cell in next(lines, "").split(",")]
-    if cells[0] == "" and len(cells) > 1:
-        raise ValueError(
-            f"the first column of {Path(file).name} has no name and is probably an index; omit it, "
-            "in pandas by index=False"
-        )
-    counted = len(cells) > 1 and cells == [str(i) for i in range(len(cells))]
-    return cells if counted or not all(map(_is_number, cells)) else None
+    table = _loaded(_checked(Path(file)), None, Choice(), None)
+    return table.names
+
+
+def is_text(file: Path) -> bool:
+    """Whether the name of a file says that it is a table of text."""
+    return kind_of(file) in TEXT
+
+
+def kind_of(file: Path) -> str:
+    """The ending that says the format of a file, before that of a packed text."""
+    endings = [ending.lower() for ending in file.suffixes[-2:]]
+    packed = len(endings) == 2 and endings[1] in PACKED and endings[0] in TEXT
+    return endings[0] if packed else file.suffix.lower()
 
 
 def _checked(file):
@@ -49,117 +104,97 @@ def _checked(file):
         raise ValueError(f"{file} is a folder, not a file of points")
     if not file.is_file():
         raise ValueError(f"there is no file {file}")
-    if file.suffix.lower() not in READERS:
+    kind = kind_of(file)
+    if kind in ADVICE:
+        raise ValueError(f"{file.name} is not read: {ADVICE[kind]}")
+    if kind not in READERS:
         raise ValueError(f"{file.name} must end in one of {', '.join(READERS)}")
     if not file.stat().st_size:
         raise ValueError(f"{file.name} is an empty file")
     return file
 
 
-def _loaded(file, key):
-    """The array from the reader of this format; its errors become one sentence."""
-    reader = READERS[file.suffix.lower()]
+def _loaded(file, key, choice, header):
+    """The table from the reader of this format; its errors become one sentence."""
+    kind = kind_of(file)
     try:
-        return reader(file, key)
-    except _ReadError:
+        if is_text(file):
+            return read_text(file, choice, header)
+        if kind == ".parquet":
+            return _of_frame(_parquet(file), key, choice, file)
+        return READERS[kind](file, key)
+    except ReadError:
         raise
     except ImportError:
-        package, extra = NEEDED[file.suffix.lower()]
+        package, extra = NEEDED[kind]
         raise ValueError(
             f"{file.name} needs the package {package}: pip install 'sgdnoise[{extra}]'"
         ) from None
+    except MemoryError:
+        raise ValueError(f"{file.name} is larger than the memory that is free") from None
     except Exception as error:  # each library has its own for a damaged file
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:80]
         raise ValueError(f"{file.name} holds no array of numbers: {reason}") from None
 
 
-class _ReadError(ValueError):
-    """An error whose message is complete."""
-
-
-def _select_name(names, key, file):
-    """The requested name, or the only one."""
-    names = list(names)
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    if key is None and len(names) != 1:
-        which = f" ({listed}); name one as --key" if names else ""
-        raise _ReadError(f"{file.name} holds {len(names)} arrays, not one{which}")
-    if key is not None and key not in names:
-        raise _ReadError(f"{file.name} has no array {key!r} but {listed or 'none at all'}")
-    return names[0] if key is None else key
-
-
 def _npy(file, key):  # noqa: ARG001 - the signature of all readers
-    return np.load(file, mmap_mode="r", allow_pickle=False)
+    return Table(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
-def _npz(file, key):
-    if not zipfile.is_zipfile(file):
-        raise _ReadError(f"{file.name} holds no array of numbers: it is not a complete .npz file")
-    with np.load(file, allow_pickle=False) as arrays:
-        return arrays[_select_name(arrays.files, key, file)]
-
-
-def _csv(file, key):  # noqa: ARG001 - the signature of all readers
-    try:
-        skipped = has_header(file) is not None
-    except ValueError as error:
-        raise error if isinstance(error, UnicodeDecodeError) else _ReadError(error) from None
-    import pandas as pd
-
-    table = pd.read_csv(
-        file,
-        header=0 if skipped else None,
-        skipinitialspace=True,
-        encoding="utf-8-sig",
-    )
-    return _table(table, None, file)
-
-
-def _parquet(file, key):
+def _parquet(file):
     import pandas as pd
     import pyarrow.parquet  # noqa: F401 - if it is missing, the error is ours
 
-    return _table(pd.read_parquet(file, engine="pyarrow"), key, file)
+    return pd.read_parquet(file, engine="pyarrow")
 
 
-def _table(table, key, file):
+def _of_frame(frame, key, choice, file):
     """Columns of numbers side by side, or one column of lists below each other."""
-    if not table.size:
-        raise _ReadError(f"{file.name} holds no points: its shape is {table.shape}")
-    if key is not None or table.columns.size == 1:
-        column = table[_select_name(table.columns, key, file)]
+    if not frame.size:
+        raise ReadError(f"{file.name} holds no points: its shape is {frame.shape}")
+    if key is not None or frame.columns.size == 1:
+        column = frame[select_name({str(name): () for name in frame.columns}, key, file)]
         if column.map(lambda cell: isinstance(cell, (list, np.ndarray))).any():
-            return np.stack(column.to_list())
-        table = column.to_frame()
-    words = [str(name) for name in table.columns if table[name].dtype.kind not in "biuf"]
+            return Table(np.stack(column.to_list()))
+        frame = column.to_frame()
+    names = [str(name) for name in frame.columns]
+    frame = frame.iloc[:, choice.places(names, len(names), file.name)]
+    words = [str(name) for name in frame.columns if frame[name].dtype.kind not in "biuf"]
     if words:
         named = ", ".join(words[:5])
-        raise _ReadError(f"{file.name} has columns that are not of numbers: {named[:100]}")
-    return table.to_numpy()
+        raise ReadError(f"{file.name} has columns that are not of numbers: {named[:100]}")
+    return Table(frame.to_numpy(), [str(name) for name in frame.columns])
 
 
 def _pt(file, key):
     import torch
 
-    stored = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        stored = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise ReadError(
+            f"{file.name} holds no array of numbers, or objects besides it that only a program "
+            "could build; save the tensor alone by torch.save"
+        ) from None
     if isinstance(stored, dict):
-        tensors = {str(name): v for name, v in stored.items() if isinstance(v, torch.Tensor)}
-        return _of_torch(tensors[_select_name(tensors, key, file)])
+        tensors = tensors_of(stored)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        return Table(_of_torch(tensors[select_name(shapes, key, file)]))
     if not isinstance(stored, torch.Tensor):
-        raise _ReadError(
+        raise ReadError(
             f"{file.name} holds a {type(stored).__name__}, not a tensor or a dict of one"
         )
     if key is not None:
-        raise _ReadError(f"{file.name} holds one tensor, which has no key such as {key!r}")
-    return _of_torch(stored)
+        raise ReadError(f"{file.name} holds one tensor, which has no key such as {key!r}")
+    return Table(_of_torch(stored))
 
 
 def _safetensors(file, key):
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as arrays:
-        return _of_torch(arrays.get_tensor(_select_name(arrays.keys(), key, file)))
+        names = {name: () for name in arrays.keys()}  # noqa: SIM118 - it is no dict
+        return Table(_of_torch(arrays.get_tensor(select_name(names, key, file))))
 
 
 def _of_torch(tensor):
@@ -169,27 +204,37 @@ def _of_torch(tensor):
     return (tensor.float() if short else tensor).numpy()
 
 
-READERS = {
+TEXT = (".csv", ".tsv", ".txt", ".dat")
+READERS: dict[str, Any] = {
     ".npy": _npy,
-    ".npz": _npz,
-    ".csv": _csv,
+    ".npz": read_npz,
+    **dict.fromkeys(TEXT, read_text),
     ".parquet": _parquet,
     ".pt": _pt,
+    ".pth": _pt,
     ".safetensors": _safetensors,
+    ".mat": read_mat,
+    ".h5": read_hdf5,
+    ".hdf5": read_hdf5,
+    ".nwb": read_hdf5,
 }
 NEEDED = {  # the package of a kind of file, and the extra that installs it
     ".parquet": ("pyarrow", "files"),
     ".pt": ("torch", "torch"),
+    ".pth": ("torch", "torch"),
     ".safetensors": ("safetensors and torch", "torch,files"),
+    ".mat": ("h5py", "lab"),
+    ".h5": ("h5py", "lab"),
+    ".hdf5": ("h5py", "lab"),
+    ".nwb": ("h5py", "lab"),
 }
-
-
-def _is_number(cell):
-    try:
-        float(cell)
-    except ValueError:
-        return cell == ""
-    return True
+ADVICE = {
+    ".pkl": "a pickle can run any program; save its array by numpy.save",
+    ".pickle": "a pickle can run any program; save its array by numpy.save",
+    ".xlsx": "save the sheet as .csv",
+    ".xls": "save the sheet as .csv",
+    ".rds": "save the matrix by write.csv(x, file, row.names = FALSE)",
+}
 
 
 def _numbers(array, name):
@@ -223,7 +268,7 @@ def _rows(array, name, flatten):
     return array
 
 
-def _refuse_nan(array, name):
+def _refuse_nan(array, names, name):
     """Raise ValueError for nan, in blocks, since the array may be larger than memory."""
     if array.dtype.kind != "f":
         return
@@ -234,6 +279,10 @@ def _refuse_nan(array, name):
     ]
     rows = np.concatenate(bad)
     if rows.size:
+        missing = np.flatnonzero(~np.isfinite(array[rows[:1000]]).all(axis=0))
+        only = rows.size > 1 and missing.size == 1 < array.shape[1]
+        more = f"; all are in {names_of(names, int(missing[0]))}, see --drop" if only else ""
         raise ValueError(
-            f"{rows.size} of {len(array)} rows of {name} are not finite, the first is row {rows[0]}"
+            f"{rows.size} of {len(array)} rows of {name} are not finite, the first is row "
+            f"{rows[0]}{more}"
         )

@@ -133,7 +133,8 @@ def test_a_first_line_with_a_word_is_a_header(line, names, tmp_path):
 BAD = np.where(np.arange(30)[:, None] == 17, np.nan, POINTS)
 WRONG = {
     "absent.npy": (None, "there is no file"),
-    "points.txt": (b"1 2", "must end in one of .npy, .npz, .csv, .parquet, .pt, .safetensors"),
+    "points.doc": (b"1 2", "must end in one of .npy, .npz, .csv, .tsv, .txt, .dat, .parquet, .pt"),
+    "points.pkl": (b"1 2", "a pickle can run any program"),
     "empty.npy": (b"", "is an empty file"),
     "torn.npy": (b"\x93NUMPY", "holds no array of numbers"),
     "torn.npz": (b"PK\x03\x04 and no more", "not a complete .npz file"),
