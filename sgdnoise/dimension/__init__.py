@@ -3,9 +3,6 @@
 from sgdnoise._public import publish as _publish
 from sgdnoise.dimension._angles import abid as abid
 from sgdnoise.dimension._angles import ess as ess
-from sgdnoise.dimension._ball_radii import local_mada as local_mada
-from sgdnoise.dimension._ball_radii import local_mom as local_mom
-from sgdnoise.dimension._ball_radii import local_tle as local_tle
 from sgdnoise.dimension._ball_radii import mada as mada
 from sgdnoise.dimension._ball_radii import mom as mom
 from sgdnoise.dimension._ball_radii import tle as tle
@@ -29,6 +26,11 @@ from sgdnoise.dimension._distance_ratios import twonn as twonn
 from sgdnoise.dimension._geodesic import geodesic as geodesic
 from sgdnoise.dimension._jacobian import jacobian_dimension as jacobian_dimension
 from sgdnoise.dimension._jacobian import jacobians as jacobians
+from sgdnoise.dimension._local import local_levina_bickel as local_levina_bickel
+from sgdnoise.dimension._local import local_mada as local_mada
+from sgdnoise.dimension._local import local_mom as local_mom
+from sgdnoise.dimension._local import local_tle as local_tle
+from sgdnoise.dimension._metric import metric_neighbours as metric_neighbours
 from sgdnoise.dimension._pca import local_pca as local_pca
 from sgdnoise.dimension._pca import pca as pca
 from sgdnoise.dimension._points import Duplicates as Duplicates

@@ -2,9 +2,7 @@
 
 import math
 
-from jaxtyping import Float
-
-from sgdnoise.core._arrays import Array, device, namespace
+from sgdnoise.core._arrays import device, namespace
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
 BLOCK = 1 << 18  # numbers in a block of neighbourhoods, which fit in a processor's cache
@@ -32,8 +30,9 @@ def mada(points, k: int = 20, *, vote: bool = False, neighbours: Neighbours | No
     k = 20.  Local values are not cut off at D.  Raises ValueError for k < 4, for which that
     expectation is infinite, or fewer than k + 1 points.
     """
-    local = local_mada(_find(points, k, neighbours, min_k=4).distances)
-    xp = namespace(local)
+    distances = _find(points, k, neighbours, min_k=4).distances
+    xp, half = namespace(distances), (distances.shape[1] + 1) // 2
+    local = math.log(2) / xp.log(distances[:, -1] / distances[:, half - 1])
     if not vote:
         return xp.mean(local)
     values, counts = xp.unique_counts(xp.round(local))
@@ -54,22 +53,6 @@ def tle(points, k: int = 20, *, neighbours: Neighbours | None = None):
     """
     inverse = _inverse_tle(_find(points, k, neighbours))
     return 1 / namespace(inverse).mean(inverse)
-
-
-def local_mom(distances: Float[Array, "n k"]) -> Float[Array, " n"]:
-    """The dimension at each point by moments of its ascending distances, as in `mom`."""
-    return 1 / _mean_gap(distances) - 1
-
-
-def local_mada(distances: Float[Array, "n k"]) -> Float[Array, " n"]:
-    """The dimension at each point by the radius that halves its neighbours, as in `mada`."""
-    half = (distances.shape[1] + 1) // 2
-    return math.log(2) / namespace(distances).log(distances[:, -1] / distances[:, half - 1])
-
-
-def local_tle(neighbours: Neighbours) -> Float[Array, " n"]:
-    """The dimension at each point by all pairs of its neighbours, as in `tle`."""
-    return 1 / _inverse_tle(neighbours)
 
 
 def _find(points, k, neighbours, min_k=2):
