@@ -17,6 +17,27 @@ ANGLES = ("cosine", "correlation")  # metrics that are Euclidean after a map of 
 MAX_ASYMMETRY = 1e-6  # of a matrix of distances, as a fraction of the largest
 
 
+class NoCoordinates:
+    """What stands for n points of which only the distances are known.
+
+    Estimators that use coordinates raise ValueError, since they do not know the metric.
+    """
+
+    def __init__(self, n: int):
+        self.shape, self.ndim = (n, 0), 2
+
+    def __len__(self):
+        return self.shape[0]
+
+    def _refuse(self, *_, **__):
+        raise ValueError(
+            "this estimator needs coordinates, and neighbours of this metric have none; take one "
+            f"of {', '.join(OF_DISTANCES)}"
+        )
+
+    __array__ = __array_namespace__ = __getitem__ = _refuse
+
+
 def metric_neighbours(points, k: int, metric: Any = "cosine") -> Neighbours:
     """The k nearest neighbours of each point under a metric, for estimators from distances.
 
@@ -26,8 +47,8 @@ def metric_neighbours(points, k: int, metric: Any = "cosine") -> Neighbours:
     "manhattan" or a function of two rows, which runs in numpy.
     1 - cos is not a metric but half the square of one, and would halve every dimension, as would
     squared distances: take their root before passing them as "precomputed".
-    The points of the result are nan unless the metric is Euclidean, cosine or correlation, since
-    estimators that use coordinates (`learned`, `tle`, `ess`, `danco` ...) do not know the metric.
+    Unless the metric is Euclidean, cosine or correlation, the points of the result have no
+    coordinates, and estimators that use some (`learned`, `tle`, `ess`, `danco` ...) refuse them.
     Raises ValueError as `find_neighbours` does, for a matrix that is not of distances, a row
     without direction, and an unknown metric.
 
@@ -140,7 +161,7 @@ def _merged(searched, k):
             Duplicates,
             4,
         )
-    return Neighbours(np.full((len(left), 1), np.nan), distances, index)
+    return Neighbours(NoCoordinates(len(left)), distances, index)
 
 
 def _first(error):

@@ -18,10 +18,16 @@ def pca(points, *, level: float | str = 0.95, rng: np.random.Generator | None = 
     "marchenko-pastur", for those above the edge s^2 (sqrt(n - 1) + sqrt(D))^2 of white noise,
     raised to the 95% quantile of noise alone (Johnstone, 2001), with s^2 from the median singular
     value (Gavish & Donoho, 2014), which requires that signal fills less than half of the
-    components, and undercounts if it fills many; or
+    components, and undercounts if it fills many;
     "parallel", for the leading ones above each of 19 clouds with independently shuffled columns,
-    the parallel analysis of Horn (1965), which depends on the axes and draws from `rng`.
-    The last two run in numpy.
+    the parallel analysis of Horn (1965), which depends on the axes and draws from `rng`;
+    "kaiser", for those of more variance than a coordinate has on average (Kaiser, 1960, who scaled
+    each to variance 1, as `points / points.std(axis=0)` are); or
+    "broken stick", for the leading ones of more variance than the pieces of a stick that is broken
+    at random into as many have, sum_(i >= j) 1 / (i p) of the whole for the j-th of p (Frontier,
+    1976; Jackson, 1993).
+    Kaiser counts too many in noise, since half of its components exceed the mean, and a broken
+    stick too few: they are for comparison with other work.  All but fractions run in numpy.
     Raises ValueError as `check_points` does, for another level, and for "parallel" without rng.
 
     Example:
@@ -37,17 +43,27 @@ def pca(points, *, level: float | str = 0.95, rng: np.random.Generator | None = 
             count = _above_noise(as_numpy(values), *points.shape)
         case "parallel":
             count = _above_shuffled(as_numpy(values), as_numpy(points), rng)
+        case "kaiser":
+            count = _above_mean(as_numpy(values), points.shape[1])
+        case "broken stick" | "broken_stick":
+            count = _above_stick(as_numpy(values))
         case float() if 0 < level < 1:
             return _explaining(values, level)
         case _:
             raise ValueError(
-                f"a level is a fraction in (0, 1), marchenko-pastur or parallel, not {level!r}"
+                "a level is a fraction in (0, 1), marchenko-pastur, parallel, kaiser or "
+                f"broken stick, not {level!r}"
             )
     return namespace(points).asarray(count, dtype=values.dtype, device=device(points))
 
 
 def local_pca(
-    points, k: int = 20, *, rule: str = "curvature", neighbours: Neighbours | None = None
+    points,
+    k: int = 20,
+    *,
+    rule: str = "curvature",
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
 ):
     r"""The mean dimension of the neighbourhoods by their principal components.  (n, D) -> ()
 
@@ -66,7 +82,7 @@ def local_pca(
         raise ValueError(f"a local covariance needs k of 4 or more neighbours, not {k}")
     if rule not in RULES:
         raise ValueError(f"a rule is one of {', '.join(RULES)}, not {rule!r}")
-    neighbours = find_neighbours(points, k, neighbours)
+    neighbours = find_neighbours(points, k, neighbours, exclude=exclude)
     xp, (n, width) = namespace(neighbours.points), neighbours.points.shape
     rows = max(1, TILE // (4 * k * max(k, width)))
     dimensions = []
@@ -115,6 +131,21 @@ def _above_shuffled(values, points, rng):
     shuffled = [singular_values(rng.permuted(points, axis=0)) for _ in range(SHUFFLES)]
     above = values > np.max(shuffled, axis=0)
     return np.sum(np.cumprod(above))
+
+
+def _above_mean(values, width):
+    """The number of variances above that of a coordinate on average."""
+    variances = values**2
+    rounding = 8 * values.size * np.finfo(values.dtype).eps
+    return np.sum(variances > (1 + rounding) * np.sum(variances) / width)
+
+
+def _above_stick(values):
+    """The number of leading variances above the mean pieces of a broken stick."""
+    variances = values**2
+    p = variances.size
+    pieces = np.cumsum(1 / np.arange(p, 0, -1))[::-1] / p
+    return np.sum(np.cumprod(variances > pieces * np.sum(variances)))
 
 
 def _local_variances(xp, neighbours, start, stop):

@@ -6,7 +6,13 @@ from sgdnoise.dimension._points import check_points
 
 
 def participation_ratio(
-    points, repeat=None, *, method: str = "naive", columns: str = "all", noise: float = 0.0
+    points,
+    repeat=None,
+    *,
+    method: str = "naive",
+    columns: str = "all",
+    noise: float = 0.0,
+    centred: bool = True,
 ):
     r"""The participation ratio (Tr K)^2 / Tr K^2 of the covariance K of the points.  (n, D) -> ()
 
@@ -21,11 +27,14 @@ def participation_ratio(
     noise: the variance of independent noise in each coordinate, which is subtracted.
     repeat: the same rows measured again with other noise; each product has one factor of each, so
     that noise of any size and shape averages out.
+    centred: false takes the mean of x x^T for K, about the origin and not about the mean of the
+    points, as for gradients; a mean far from the origin then counts as one direction.  It is for
+    the naive method.
     It needs no eigenvalues, since Tr K^2 is the sum of squares of either Gram matrix, and is nan if
     the estimate of Tr K^2 is not positive.
     Raises ValueError for another method or columns, fewer than 4 points if unbiased and 3 if
-    gaussian, 1 sampled column, negative noise, and a repeat of another shape, or with noise or the
-    gaussian method.
+    gaussian, 1 sampled column, negative noise, a repeat of another shape, or with noise or the
+    gaussian method, and for points that are not centred with another method than naive.
 
     Example:
         >>> import numpy as np
@@ -33,13 +42,15 @@ def participation_ratio(
         >>> round(float(participation_ratio(points)), 1)
         3.0
     """
-    first, second = _trials(points, repeat, method, columns, noise)
+    if not centred and method != "naive":
+        raise ValueError(f"the {method} method is for centred points: leave centred=True")
+    first, second = _trials(points, repeat, method, columns, noise, apart=centred, centred=centred)
     xp = namespace(first)
     total = xp.sum(first**2)
     total = xp.where(total > 0, total, xp.nan)
     unit = first / xp.sqrt(total)
     again = unit if second is first else second / xp.sqrt(xp.sum(second**2))
-    numerator, denominator = _moments(xp, unit, again, method, columns, noise / total)
+    numerator, denominator = _moments(xp, unit, again, method, columns, noise / total, centred)
     return numerator / xp.where(denominator > 0, denominator, xp.nan)
 
 
@@ -117,7 +128,7 @@ def _at_rank(values, size):
     return xp.where(values > size * xp.finfo(values.dtype).eps * values[0], values, constant)
 
 
-def _trials(points, repeat, method, columns, noise, apart=True):
+def _trials(points, repeat, method, columns, noise, apart=True, centred=True):
     """The centred points, and those of the second trial, or the same again."""
     min_points = {"naive": 2, "gaussian": 3, "unbiased": 4}
     if method not in min_points:
@@ -129,8 +140,14 @@ def _trials(points, repeat, method, columns, noise, apart=True):
     points = check_points(points, min_points[method], apart=apart)
     if columns == "sampled" and points.shape[1] < 2:
         raise ValueError(f"2 or more sampled columns are needed, not {points.shape[1]}")
-    first = _centred(points)
-    return first, first if repeat is None else _second(points, repeat, method, noise, apart)
+    first = _about_mean(points, centred)
+    if repeat is None:
+        return first, first
+    return first, _about_mean(_second(points, repeat, method, noise, apart), centred)
+
+
+def _about_mean(points, centred):
+    return _centred(points) if centred else points
 
 
 def _second(points, repeat, method, noise, apart):
@@ -139,14 +156,14 @@ def _second(points, repeat, method, noise, apart):
         raise ValueError(f"a repeat has the shape {tuple(points.shape)}, not {tuple(again.shape)}")
     if noise or method == "gaussian":
         raise ValueError(f"a repeat excludes noise and the gaussian method, not {noise}, {method}")
-    return _centred(again)
+    return again
 
 
-def _moments(xp, first, second, method, columns, noise):
+def _moments(xp, first, second, method, columns, noise, centred=True):
     """Estimates of (Tr K)^2 and Tr K^2, of distinct columns only if these are sampled."""
     n, width = first.shape
     (p, q, f), (p_within, q_within, f_within) = _sums(xp, first, second, columns)
-    m = n - 1
+    m = n - 1 if centred else n
     squared_trace, trace_of_square = p / m**2, f_within / m**2
     if method == "gaussian":
         squared_trace, trace_of_square = debiased(squared_trace, trace_of_square, m)

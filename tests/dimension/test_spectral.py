@@ -315,7 +315,7 @@ X = np.random.default_rng(0).normal(size=SMALL)
         (lambda: participation_ratio(X, X, method="gaussian"), "gaussian"),
         (lambda: effective_rank(X, of="rows"), "'rows'"),
         (lambda: pca(X, level=1.5), "1.5"),
-        (lambda: pca(X, level="kaiser"), "'kaiser'"),
+        (lambda: pca(X, level="elbow"), "'elbow'"),
         (lambda: pca(X, level="parallel"), "None"),
         (lambda: local_pca(X, 3), "3"),
         (lambda: local_pca(X, rule="gap"), "'gap'"),
