@@ -1,12 +1,8 @@
 """Problems, estimates with errors, per-example gradients and covariances."""
 
 from sgdnoise._public import publish as _publish
-from sgdnoise.core._covariance import Covariance as Covariance
-from sgdnoise.core._covariance import Diagonal as Diagonal
 from sgdnoise.core._covariance import Eigenpairs as Eigenpairs
-from sgdnoise.core._covariance import Factor as Factor
 from sgdnoise.core._covariance import Gram as Gram
-from sgdnoise.core._covariance import Isotropic as Isotropic
 from sgdnoise.core._eigen import (
     eigenvalue_participation_ratio as eigenvalue_participation_ratio,
 )
@@ -19,7 +15,12 @@ from sgdnoise.core._estimate import nanmean as nanmean
 from sgdnoise.core._estimate import with_group_error as with_group_error
 from sgdnoise.core._gradients import GradientMatrix as GradientMatrix
 from sgdnoise.core._gradients import PerExampleGradients as PerExampleGradients
+from sgdnoise.core._operators import Covariance as Covariance
+from sgdnoise.core._operators import Diagonal as Diagonal
+from sgdnoise.core._operators import Factor as Factor
+from sgdnoise.core._operators import Isotropic as Isotropic
 from sgdnoise.core._problem import Problem as Problem
+from sgdnoise.core._ratio import Ratio as Ratio
 from sgdnoise.core._sampling import finite_population_factor as finite_population_factor
 
 __all__ = _publish(__name__, globals())

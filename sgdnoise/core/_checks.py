@@ -1,7 +1,9 @@
 """Checks of arguments that many functions share; each raises ValueError in one sentence."""
 
 import math
-from numbers import Real
+from numbers import Integral, Real
+
+import numpy as np
 
 # Arrays, traced values and functions pass all checks: their values may not be known yet.
 
@@ -25,3 +27,17 @@ def check_below_one(**values) -> None:
     for name, value in values.items():
         if isinstance(value, Real) and not 0 <= float(value) < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
+
+
+def as_generator(rng) -> np.random.Generator:
+    """The generator that `rng` stands for: itself, or one that is seeded by an int.
+
+    Raises ValueError for None, for a negative int, and for anything else.
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, (np.random.SeedSequence, np.random.BitGenerator)):
+        return np.random.default_rng(rng)
+    if isinstance(rng, Integral) and not isinstance(rng, bool) and rng >= 0:
+        return np.random.default_rng(int(rng))
+    raise ValueError(f"rng must be an int of 0 or more, or a numpy Generator, not {rng!r:.60}")

@@ -6,13 +6,16 @@ import numpy as np
 
 from sgdnoise._extras import require
 from sgdnoise.core._estimate import Estimate
+from sgdnoise.core._ratio import Ratio
 
 
 def as_dataset(records: dict[int, dict]):
     """Records of several steps as a Dataset along `step`, and along `layer` for layers.
 
     records: step -> name -> a number, an Estimate, or a dict layer -> number or Estimate.  The
-    error of an Estimate becomes NAME_stderr.  What is missing at a step or for a layer is nan.
+    error of an Estimate becomes NAME_stderr, and the 95% interval of a Ratio becomes NAME_low and
+    NAME_high; a ratio that is not resolved is inf, with a finite NAME_low.  What is missing at a
+    step or for a layer is nan.
     """
     xr = require("xarray", "lab")
     rows = [as_numbers(records[step]) for step in sorted(records)]
@@ -37,4 +40,7 @@ def as_numbers(record: dict) -> dict[tuple, float]:
             numbers[name, layer] = float(number if error is None else number.value)
             if error is not None:
                 numbers[f"{name}_stderr", layer] = float(error)
+            if isinstance(number, Ratio):
+                low, high = number.interval()
+                numbers[f"{name}_low", layer], numbers[f"{name}_high", layer] = low, high
     return numbers

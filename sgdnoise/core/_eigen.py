@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jaxtyping import Float
 
-from sgdnoise.core._arrays import Array, concrete, namespace
+from sgdnoise.core._arrays import Array, concrete, namespace, power_of_two, widened
 
 OFTEN = 3  # blocks from one look at the residuals to the next
 
@@ -69,8 +69,10 @@ def eigenvalue_participation_ratio(eigenvalues, axis: int = -1):
         >>> float(eigenvalue_participation_ratio(np.asarray([2.0, 2.0, 0.0])))
         2.0
     """
+    eigenvalues = widened(eigenvalues, "eigenvalues")
     xp = namespace(eigenvalues)
-    return xp.sum(eigenvalues, axis=axis) ** 2 / xp.sum(eigenvalues**2, axis=axis)
+    scaled = eigenvalues / power_of_two(eigenvalues, axis, keepdims=True)
+    return xp.sum(scaled, axis=axis) ** 2 / xp.sum(scaled**2, axis=axis)
 
 
 def _bordered(xp, projected, column):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from sgdnoise.core._arrays import as_numpy, concrete, device, namespace
+from sgdnoise.core._arrays import as_numpy, concrete, device, namespace, widened
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,8 +46,7 @@ class Estimate:
 
         Raises ValueError unless 0 < level < 1.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"a level lies between 0 and 1, as 0.95 does, not {level}")
+        check_level(level)
         quantile = stdtrit(as_numpy(self.dof), (1 + level) / 2)
         if not isinstance(self.stderr, float):
             quantile = namespace(self.stderr).asarray(
@@ -132,13 +131,19 @@ class Estimate:
         return f"Estimate({self})"
 
 
+def check_level(level):
+    """Raise ValueError unless a confidence level lies between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"a level lies between 0 and 1, as 0.95 does, not {level}")
+
+
 def batch_means(samples, batches: int = 200) -> np.ndarray:
     """Means of disjoint batches of samples, (n, ...) -> (at most `batches`, ...), in numpy.
 
     The `mean` of the batch means and its error are those of all samples, with fewer degrees of
     freedom.  It is what a result stores of many chains.  Batch sizes differ by one at most.
     """
-    samples = as_numpy(samples)
+    samples = as_numpy(widened(samples, "samples"))
     batches_of_samples = np.array_split(samples, min(batches, len(samples)))
     return np.stack([batch.mean(axis=0, dtype=float) for batch in batches_of_samples])
 
@@ -153,7 +158,8 @@ def mean(samples) -> Estimate:
         >>> print(mean(np.asarray([1.0, 2.0, 3.0])))
         2.00 ± 0.58
     """
-    xp, n = namespace(samples), samples.shape[0]
+    samples = widened(samples, "samples")
+    xp, n = namespace(samples), _length(samples)
     if n < 2:
         raise ValueError(f"an error needs at least 2 samples, not {n}")
     return Estimate(xp.mean(samples, axis=0), xp.std(samples, axis=0, correction=1) / n**0.5, n - 1)
@@ -164,7 +170,8 @@ def nanmean(samples) -> Estimate:
 
     It is nan if fewer than 2 samples are finite.  The caller reports how many were left out.
     """
-    xp, n = namespace(samples), samples.shape[0]
+    samples = widened(samples, "samples")
+    xp, n = namespace(samples), _length(samples)
     flat = xp.reshape(samples, (n, math.prod(samples.shape[1:])))
     finite = samples[xp.all(xp.isfinite(flat), axis=1), ...]
     if finite.shape[0] < 2:
@@ -180,7 +187,8 @@ def jackknife(value, values_left_out) -> Estimate:
     (n - 1) / n sum_i (T_(-i) - mean)^2 (Tukey, 1958).
     Raises ValueError for fewer than 2 values.
     """
-    n = values_left_out.shape[0]
+    values_left_out = as_numpy(widened(values_left_out, "values_left_out"))
+    n = _length(values_left_out)
     if n < 2:
         raise ValueError(f"a jackknife leaves out one of at least 2 samples, not of {n}")
     center = np.mean(values_left_out)
@@ -214,7 +222,8 @@ def with_group_error(
         >>> print(with_group_error(np.std, samples))
         0.995 ± 0.032
     """
-    n = samples.shape[0]
+    samples = widened(samples, "samples")
+    n = _length(samples)
     if not 2 <= groups <= n:
         raise ValueError(f"{n} samples cannot make {groups} groups; take 2 to {n}")
     if not 2 <= n_fewer <= groups:
@@ -231,6 +240,13 @@ def with_group_error(
     squares = {g: repeats[g] * (g - 1) for g in repeats}
     inverse_dof = (1 + weight) ** 2 / squares[n_fewer] + weight**2 / squares[groups] + 1 / (n - 1)
     return Estimate(value, unit * xp.sqrt(variance), 1 / inverse_dof)
+
+
+def _length(samples):
+    """The number of samples along the first axis."""
+    if not samples.ndim:
+        raise ValueError("samples must be an array with the samples along its first axis, not one")
+    return samples.shape[0]
 
 
 def _of_groups(statistic, samples, groups, splits):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from sgdnoise.core._arrays import namespace
+from sgdnoise.core._arrays import as_numpy, namespace, widened
 
 
 @runtime_checkable
@@ -31,9 +31,22 @@ class PerExampleGradients(Protocol):
 
 @dataclass(frozen=True)
 class GradientMatrix:
-    """The rows of a matrix (n, p), whose parameters have no names."""
+    """The rows of a matrix (n, p), whose parameters have no names.
+
+    Integers become float64 and half precision becomes float32.
+    Raises ValueError for an array that is not a matrix, or not of real numbers.
+    """
 
     rows: Any
+
+    def __post_init__(self):
+        rows = widened(self.rows)
+        if rows.ndim != 2:
+            raise ValueError(
+                f"rows must be a matrix (n, p), one gradient for each example, "
+                f"not an array of shape {tuple(rows.shape)}"
+            )
+        object.__setattr__(self, "rows", rows)
 
     @property
     def n(self):
@@ -69,3 +82,49 @@ class GradientMatrix:
 
     def by_parameter(self):
         return {"theta": self}
+
+    def centred(self) -> "GradientMatrix":
+        """The rows without their mean, subtracted twice: the mean itself is rounded."""
+        xp = namespace(self.rows)
+        centred = self.rows - xp.mean(self.rows, axis=0)
+        return GradientMatrix(centred - xp.mean(centred, axis=0))
+
+
+@dataclass(frozen=True)
+class CentredGradients:
+    """The gradients g_i - g of an operator whose rows are not held.
+
+    Their squares are expanded, |g_i|^2 - 2 g_i g + |g|^2, and so lose what |g|^2 / |g_i - g|^2
+    takes of the precision of |g_i|^2.
+    """
+
+    rows: PerExampleGradients
+    mean: Any
+
+    @property
+    def n(self):
+        return self.rows.n
+
+    def ones(self):
+        return self.rows.ones()
+
+    def project(self, vector):
+        values = self.rows.project(vector)
+        return values - namespace(values).mean(values)
+
+    def combine(self, weights):
+        return self.rows.combine(weights - namespace(weights).mean(weights))
+
+    def squares(self):
+        mean = as_numpy(self.mean).astype(float)
+        along = as_numpy(self.rows.project(self.mean)).astype(float)
+        expanded = as_numpy(self.rows.squares()).astype(float) - 2 * along + mean @ mean
+        return expanded.clip(0)
+
+
+def centred(rows):
+    """The mean of the gradients (p,), and the gradients without it."""
+    mean = rows.combine(rows.ones() / rows.n)
+    if hasattr(rows, "centred"):
+        return mean, rows.centred()
+    return mean, CentredGradients(rows, mean)

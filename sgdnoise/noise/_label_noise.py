@@ -1,7 +1,7 @@
 """Noise on the targets: fresh Gaussian numbers are added to them at each step."""
 
 from sgdnoise.core._arrays import Array, namespace
-from sgdnoise.core._covariance import Factor
+from sgdnoise.core._operators import Factor
 from sgdnoise.core._problem import Problem
 from sgdnoise.noise._draws import Normal
 from sgdnoise.noise._models import Noise, covariance_rows

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sgdnoise.core._arrays import Array, namespace
-from sgdnoise.core._covariance import Covariance, Diagonal, Factor, Gram, Isotropic
+from sgdnoise.core._covariance import Gram
+from sgdnoise.core._operators import Covariance, Diagonal, Factor, Isotropic
 from sgdnoise.core._problem import Problem
 from sgdnoise.noise._draws import Normal, n_parameters
 from sgdnoise.noise._weights import (

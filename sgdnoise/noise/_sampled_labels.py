@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sgdnoise.core._arrays import namespace
-from sgdnoise.core._covariance import Factor
+from sgdnoise.core._operators import Factor
 from sgdnoise.core._problem import Problem
 from sgdnoise.noise._draws import Normal, Uniform, WithReplacement
 from sgdnoise.noise._models import Noise

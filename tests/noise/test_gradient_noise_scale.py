@@ -89,8 +89,11 @@ def test_float32_rows_lose_nothing_to_leaving_one_out(rng):
     assert_allclose(entries(result), entries(expected), rtol=1e-5)
 
 
-class Every:
+class Every(np.random.Generator):
     """In place of random signs, all that there are: their mean is exact."""
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
 
     def choice(self, values, size):
         return np.asarray(list(product(values, repeat=size[1])))
@@ -98,7 +101,7 @@ class Every:
 
 def test_probes_are_without_bias(xp, rng):
     """The mean over all signs is what all products give, for the value and for each example."""
-    gradients, every = sample(5, rng), Every()
+    gradients, every = sample(5, rng, 6 * MEAN), Every()
     rows = GradientMatrix(xp.asarray(gradients))
     exact = gradient_noise_scale(rows, curvature=xp.asarray(STEEP))
     probed = gradient_noise_scale(rows, curvature=xp.asarray(STEEP), n_probes=2, rng=every)
@@ -250,7 +253,7 @@ def test_all_batches_without_replacement_give_the_unbiased_scale_of_the_examples
 
 
 def test_all_batches_with_replacement_give_the_scale_of_all_there_is(xp, rng):
-    gradients = sample(5, rng)
+    gradients = sample(5, rng, 4 * MEAN)
     norms = squares(gradients, 1, ordered), squares(gradients, 4, ordered)
     result = gradient_noise_scale_from_batches(*map(xp.asarray, norms), 1, 4)
     assert_allclose(
@@ -278,7 +281,7 @@ def test_the_error_from_two_batch_sizes_is_the_spread_of_repeats(paired, rng):
 @pytest.mark.parametrize("paired", [False, True])
 def test_the_error_from_two_batch_sizes_is_the_delta_method(paired, rng):
     """By differences of the value itself, when either mean is moved a little."""
-    low, high = rng.uniform(4, 6, 9), rng.uniform(1, 2, 9)
+    low, high = rng.uniform(4, 6, 9), rng.uniform(3, 4, 9)
 
     def value(a, b):
         return gradient_noise_scale_from_batches(low + a, high + b, 2, 7, paired=paired).value
@@ -351,11 +354,11 @@ def test_the_best_step_is_the_derived_one_over_every_batch(rng):
 
 
 def test_the_scale_from_two_batch_sizes_is_the_derived_one():
-    letters = {"b": 3, "B": 20, "q_b": 9.0, "q_B": 4.0}
+    letters = {"b": 3, "B": 20, "q_b": 9.0, "q_B": 8.0}
     laws = derived.trace_from_batches(), derived.square_from_batches()
     expected = ratio(*(number(law, **letters) for law in laws))
     result = gradient_noise_scale_from_batches(
-        np.asarray([8.0, 10.0]), np.asarray([4.0, 4.0]), 3, 20
+        np.asarray([8.9, 9.1]), np.asarray([8.0, 8.0]), 3, 20
     )
     assert_allclose(result.value, expected, rtol=1e-12)
 
