@@ -14,6 +14,8 @@ OF_DISTANCES = (
     "geodesic",
 )
 ANGLES = ("cosine", "correlation")  # metrics that are Euclidean after a map of each row
+COORDINATES = ("euclidean", "l2", *ANGLES)  # metrics for all estimators
+BLOCK = 1 << 22  # coordinates of neighbours that are subtracted at once
 MAX_ASYMMETRY = 1e-6  # of a matrix of distances, as a fraction of the largest
 
 
@@ -59,13 +61,23 @@ def metric_neighbours(points, k: int, metric: Any = "cosine") -> Neighbours:
         >>> round(float(levina_bickel(near.points, neighbours=near)))
         3
     """
-    if metric in ("euclidean", "l2", *ANGLES):
+    if isinstance(metric, str) and metric in COORDINATES:
         return find_neighbours(in_metric(points, metric), k)
     if metric == "precomputed":
         return _merged(_of_matrix(points), k)
+    check_metric(metric)
+    return _merged(_of_library(points, metric), k)
+
+
+def check_metric(metric: Any) -> None:
+    """Raise ValueError for a name that is not of a metric."""
+    from sklearn.neighbors import VALID_METRICS
+
     if metric in ("sqeuclidean", "squared euclidean"):
         raise ValueError("squared distances halve every dimension: take metric='euclidean'")
-    return _merged(_of_library(points, metric), k)
+    known = {*COORDINATES, "precomputed", *VALID_METRICS["brute"]} - {"sqeuclidean"}
+    if not callable(metric) and metric not in known:
+        raise ValueError(f"there is no metric {metric!r}; there are {', '.join(sorted(known))}")
 
 
 def in_metric(points, metric: Any):
@@ -91,6 +103,34 @@ def in_metric(points, metric: Any):
     return points / xp.sqrt(xp.sum(points**2, axis=1))[:, None]
 
 
+def nearest_rows(X, points, count: int, metric: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and places (m, count) of the points nearest to each row of X, ascending.
+
+    X: rows in the coordinates of the points, or with "precomputed" their distances (m, n).
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if isinstance(metric, str) and metric == "precomputed":
+        index = np.argsort(X, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(X, index, axis=1), index
+    if isinstance(metric, str) and metric in COORDINATES:
+        index = NearestNeighbors(n_neighbors=count).fit(points).kneighbors(X)[1]
+        return _exactly(X, points, index)
+    return NearestNeighbors(n_neighbors=count, metric=metric).fit(points).kneighbors(X)
+
+
+def _exactly(X, points, index):
+    """Distances without the rounding of products, so that a point is at 0 from itself."""
+    distances = np.empty(index.shape)
+    rows = max(1, BLOCK // (index.shape[1] * points.shape[1]))
+    for start in range(0, len(X), rows):
+        part = slice(start, start + rows)
+        offsets = points[index[part]].astype(float) - X[part, None, :]
+        distances[part] = np.sqrt(np.sum(offsets**2, axis=2))
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(index, order, axis=1)
+
+
 def _of_library(points, metric):
     """A search of scikit-learn for k neighbours of the rows in `left`."""
     from sklearn.neighbors import NearestNeighbors
@@ -110,7 +150,7 @@ def _of_library(points, metric):
 def _of_matrix(matrix):
     """A search in a matrix of distances for k neighbours of the rows in `left`."""
     matrix = np.asarray(as_numpy(matrix), dtype=float)
-    _check_matrix(matrix)
+    check_matrix(matrix)
 
     def search(left, k):
         distances, index = np.empty((len(left), k)), np.empty((len(left), k), np.int64)
@@ -125,7 +165,7 @@ def _of_matrix(matrix):
     return search, len(matrix)
 
 
-def _check_matrix(matrix):
+def check_matrix(matrix):
     """Raise ValueError for anything but a symmetric matrix of distances, 0 on its diagonal."""
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"precomputed distances are a matrix (n, n), not of shape {matrix.shape}")
