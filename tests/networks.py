@@ -347,8 +347,8 @@ def a_convolution_around_the_edge():
 def a_convolution_in_space():
     layer = nn.Conv3d(2, 3, 2)
     net = nn.Sequential(layer, nn.Tanh(), nn.Flatten(), lin(6, 3))
-    slow = {"0__weight": "torch.func", "0__bias": "torch.func"}
-    return case(net, numbers(N, 2, 2, 3, 2), **slow)
+    kinds = {"0__weight": "convolution", "0__bias": "convolution"}
+    return case(net, numbers(N, 2, 2, 3, 2), **kinds)
 
 
 @network
@@ -532,7 +532,7 @@ def a_gain_without_its_axis():
     def run(s, x):
         return s.out(x * s.gain.squeeze())
 
-    return case(Written(run, gain=raw(), out=lin(4, 3)), numbers(N, 4), gain="torch.func")
+    return case(Written(run, gain=raw(), out=lin(4, 3)), numbers(N, 4), gain="product")
 
 
 @network
@@ -541,7 +541,7 @@ def a_weight_used_by_a_layer_and_in_a_way_of_its_own():
         return s.b(torch.tanh(s.a(x)) + s.a.weight.square().sum(1))
 
     net = Written(run, a=lin(4, 5), b=lin(5, 3))
-    return case(net, numbers(N, 4), a__weight="torch.func")
+    return case(net, numbers(N, 4))
 
 
 @network
@@ -667,8 +667,7 @@ def a_layer_whose_units_are_dead_for_some():
 def weight_norm():
     net = Written(lambda s, x: s.b(torch.tanh(s.a(x))), a=lin(4, 5), b=lin(5, 3))
     nn.utils.parametrizations.weight_norm(net.a)
-    slow = {f"a.parametrizations.weight.original{i}": "torch.func" for i in (0, 1)}
-    return case(net, numbers(N, 4), **slow)
+    return case(net, numbers(N, 4))
 
 
 @network

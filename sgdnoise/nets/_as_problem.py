@@ -1,28 +1,38 @@
 """A torch module as a Problem, a function of one flat vector."""
 
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
 
 import torch
-from torch.func import functional_call
 
 from sgdnoise.core._problem import Problem
-from sgdnoise.nets._checks import check_fit, check_shape, listed
-from sgdnoise.nets._per_example._operator import gradients_by_plan, trainable
-from sgdnoise.nets._per_example._plan import Network
+from sgdnoise.nets._batches import Batches
+from sgdnoise.nets._checks import check_finite_inputs, check_shape, listed, why_random
+from sgdnoise.nets._examples import Examples
+from sgdnoise.nets._network import Network, device_of, plain_torch, unwrapped
+from sgdnoise.nets._per_example._graph import trace_uses
+from sgdnoise.nets._per_example._operator import gradients_by_plan, spans
+from sgdnoise.nets._per_example._plan import Plan
+from sgdnoise.nets._per_example._probing import check_same
+from sgdnoise.nets._per_example._recorder import generator_states
 
 
-def as_problem(net, loss, inputs, targets, *, autocast=None):
+def as_problem(net, loss, inputs, targets=None, *, autocast=None, block: int | None = None):
     """The Problem of fitting a network, and its trainable parameters as theta (p,).
 
+    inputs, targets: as in `per_example_gradients`.  Batches of a DataLoader are read once and
+    joined.  The examples of the Problem are all tensors of inputs and targets, in their order.
     loss: (outputs, targets) -> (n,), one number for each example, for example reduction="none".
-    The network runs in its present mode, train or eval.  autocast: a type such as torch.bfloat16 in
-    which the products of the network are computed; losses, theta and covariances keep their own.
-    Raises ValueError for a network with buffers, such as the running means of batch norm, since a
-    step would change them; for one without parameters; for inputs that are not finite, that the
-    network does not take, or of another length than the targets; for targets that the loss does
-    not take, and for a loss of another shape than (n,).
+    It may read the parameters of the network, as weight decay does, or call the network again.
+    The network runs in its present mode, train or eval, with its present buffers and frozen
+    parameters.  autocast: a type such as torch.bfloat16 in which the products of the network are
+    computed; losses, theta and covariances keep their own.
+    block: pass over the network `block` examples at a time, which bounds the memory.
+    Raises ValueError for a network whose buffers change in a forward pass, as the running means of
+    batch norm do in training; for one that is random or mixes its examples, or has no parameters;
+    for inputs that are not finite, that the network does not take, or of another length than the
+    targets; for targets that the loss does not take; for a loss of another shape than (n,), and
+    one that holds parameters by references of its own.
 
     Example:
         >>> net = torch.nn.Linear(3, 1)
@@ -31,60 +41,128 @@ def as_problem(net, loss, inputs, targets, *, autocast=None):
         >>> problem.size, problem.gradient(theta).shape
         (4, torch.Size([4]))
     """
-    buffers = [name for name, _ in net.named_buffers()]
-    if buffers:
-        raise ValueError(f"buffers are not part of theta: {listed(buffers)}; use layer norm")
-    if not trainable(net):
-        raise ValueError(f"{type(net).__name__} has no parameters to train, and so no theta")
-    names, tensors = zip(*trainable(net).items(), strict=True)
-    check_fit(net, loss, inputs, targets, tensors[0].device)
-    sizes = [t.numel() for t in tensors]
-    forms = [_form(t) for t in tensors]
-    kind = tensors[0].device.type
-    passing = nullcontext if autocast is None else partial(torch.autocast, kind, autocast)
+    if block is not None and block < 1:
+        raise ValueError(f"a block holds at least one example, not {block}")
+    net = unwrapped(net)
+    if targets is None and not isinstance(inputs, (torch.Tensor, tuple, Mapping)):
+        examples = _joined(Batches.of(inputs, net))
+    else:
+        examples = Examples.of(inputs, targets)
+    with plain_torch(device_of(net)):
+        network = Network.of(net, loss, examples, smallest=1, autocast=autocast)
+        _check_fit(network)
+    flat = _Flat(network)
+    step = block or len(network)
+    plans: list[Plan] = []
 
-    def named(theta):
-        pieces = zip(names, theta.split(sizes), tensors, forms, strict=True)
+    def losses(theta, *tensors):
+        pieces = [[t[span] for t in tensors] for span in spans(len(tensors[0]), step)]
+        values = [flat.losses(flat.named(theta), piece) for piece in pieces]
+        return values[0] if len(values) == 1 else torch.cat(values)
+
+    def rows(at, *tensors):
+        here = replace(
+            network,
+            autocast=None,  # which is too coarse for covariances
+            tensors=flat.named(at),
+            examples=examples.with_tensors(tensors),
+        )
+        with plain_torch(here.device):
+            plan = plans.pop().at(here) if plans else Plan.of(here)
+            plans.append(plan)
+            return gradients_by_plan(plan, block)
+
+    def backward(at, weights, shift, *tensors):
+        return sum(
+            flat.weighted_gradient(at, weights[span], shift, [t[span] for t in tensors], span)
+            for span in spans(len(tensors[0]), step)
+        )
+
+    tensors = tuple(network.examples.tensors())
+    return Problem(losses, tensors, len(flat.theta), rows, backward), flat.theta
+
+
+class _Flat:
+    """The losses of a network as functions of one vector."""
+
+    def __init__(self, network):
+        self.network = network
+        self.sizes = [tensor.numel() for tensor in network.tensors.values()]
+        self.forms = [_form(tensor) for tensor in network.tensors.values()]
+        self.theta = torch.cat([t.detach().reshape(-1) for t in network.tensors.values()])
+
+    def named(self, theta):
+        """The parameters by name, as views of theta."""
+        pieces = zip(self.network.tensors.items(), theta.split(self.sizes), self.forms, strict=True)
         return {
             name: piece.view_as(tensor).contiguous(memory_format=memory_format)
-            for name, piece, tensor, memory_format in pieces
+            for (name, tensor), piece, memory_format in pieces
         }
 
-    def losses(theta, x, y):
-        return losses_of(named(theta).values(), x, y)
-
-    def losses_of(tensors_, x, y):
-        with passing():
-            outputs = functional_call(net, dict(zip(names, tensors_, strict=True)), (x,))
-        values = loss(outputs if autocast is None else outputs.to(tensors[0].dtype), y)
-        check_shape(values, len(x))
+    def losses(self, named, tensors):
+        """The losses of some examples, given as the list of their tensors."""
+        examples = self.network.examples.with_tensors(tensors)
+        values = self.network.value(named, examples)
+        check_shape(values, len(tensors[0]))
         return values
 
-    theta = torch.cat([t.detach().reshape(-1) for t in tensors])
+    def weighted_gradient(self, theta, weights, shift, tensors, span):
+        """The gradient of sum_i w_i l_i, and of a shift of the targets: see `Problem`.
 
-    @cache
-    def routes():
-        return Network.of(net, loss, (inputs,), targets, named(theta)).plan()
+        span: the place of these examples in the shift.
+        """
+        transformed = any(map(_transformed, (theta, weights, *tensors)))
+        if shift is not None or transformed:
+            problem = Problem(lambda t, *x: self.losses(self.named(t), x), tuple(tensors))
+            return problem.weighted_gradient(theta, weights, None if shift is None else shift[span])
+        with plain_torch(theta.device):
+            leaves = [tensor.requires_grad_() for tensor in self.named(theta.detach()).values()]
+            named = dict(zip(self.network.tensors, leaves, strict=True))
+            total = (weights * self.losses(named, tensors)).sum()
+            with self.network.at(named):
+                gradients = torch.autograd.grad(total, leaves, materialize_grads=True)
+        return torch.cat([_dense(tensor).reshape(-1) for tensor in gradients])
 
-    def rows(at, x, y):
-        plan = routes()
-        return gradients_by_plan(replace(plan, network=Network.of(net, loss, (x,), y, named(at))))
 
-    def backward(at, weights, shift, x, y):
-        problem = Problem(losses, (x, y), len(at))
-        if shift is not None:
-            return problem.weighted_gradient(at, weights, shift)
-        if any(map(_transformed, (at, weights, x, y))):
-            return problem.weighted_gradient(at, weights)
-        with torch.enable_grad():
-            leaves = [tensor.requires_grad_() for tensor in named(at.detach()).values()]
-            values = losses_of(leaves, x, y)
-            gradients = torch.autograd.grad(
-                (weights * values).sum(), leaves, materialize_grads=True
-            )
-        return torch.cat([tensor.reshape(-1) for tensor in gradients])
+def _dense(gradient):
+    return gradient.to_dense() if gradient.is_sparse else gradient
 
-    return Problem(losses, (inputs, targets), len(theta), rows, backward), theta
+
+def _joined(batches: Batches) -> Examples:
+    """The examples of all batches."""
+    parts = list(batches)
+    tensors = zip(*(part.tensors() for part in parts), strict=True)
+    return parts[0].with_tensors([torch.cat(parts_of) for parts_of in tensors])
+
+
+def _check_fit(network: Network) -> None:
+    """Check that network and loss accept two examples, and treat each by itself."""
+    examples = network.examples
+    for tensor in examples.tensors():
+        check_finite_inputs(tensor)
+    targets = examples.tensors()[-1]
+    highest = targets.ndim == 1 and targets.numel() and not targets.is_complex()
+    second = int(targets.double().argmax()) if highest else len(network) - 1  # of the highest class
+    index = torch.tensor([0, second])
+    state = generator_states(next(iter(network.tensors.values())))
+    buffers: dict = {}
+    leaves = network.leaves()
+    losses = network.value(leaves, examples.at(index), buffers.update)
+    check_shape(losses, len(index))
+    trace_uses(losses, {}, leaves, network.originals())
+    kept = network.state.others
+    if changed := [n for n in network.state.buffers if not _equal(kept[n], buffers[n])]:
+        raise ValueError(
+            f"a forward pass changes the buffers {listed(changed)}; call net.eval() first"
+        )
+    if not all(map(torch.equal, state, generator_states(next(iter(network.tensors.values()))))):
+        raise ValueError(f"the network draws random numbers{why_random(network.net)}")
+    check_same(network, network.losses(index[:1]), losses.detach()[:1], index)
+
+
+def _equal(first, second):
+    """Whether two buffers have the same numbers; nan equals nan."""
+    return torch.equal(first.nan_to_num(), second.nan_to_num())
 
 
 def _form(tensor):

@@ -1,10 +1,14 @@
 """Checks of a network, its losses and its examples; each raises ValueError."""
 
-from collections.abc import Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
+from sgdnoise.nets._examples import leaves
+
+LONGEST = 90  # characters of a message of torch that are told
 NAMED = 3  # names in a message; the others are counted
 
 
@@ -21,6 +25,8 @@ def check_tensors(net, tensors: dict):
         raise ValueError(f"{type(net).__name__} has no parameters to train")
     first = next(iter(tensors))
     for name, tensor in tensors.items():
+        if tensor.is_complex():
+            raise ValueError(f"{name} is {tensor.dtype}, and gradient noise is of real parameters")
         if tensor.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"{name} is {tensor.dtype}, too coarse for covariances; use float32")
         for kind in ("dtype", "device"):
@@ -31,39 +37,45 @@ def check_tensors(net, tensors: dict):
                 )
 
 
-def check_fit(net, loss, inputs, targets, device):
-    """Check that examples are finite, and that network and loss accept two of them."""
-    check_examples((inputs,), targets, device, smallest=1)
-    for array in (inputs, targets):
-        check_finite_inputs(array)
-    second = int(targets.double().argmax()) if targets.ndim == 1 else -1  # of the highest class
-    x, y = inputs[[0, second]], targets[[0, second]]
-    cuda = [device] if device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(cuda):
-        with _refused_as(f"{type(net).__name__} does not take inputs {_described(x)}"):
-            outputs = net(x)
-        with _refused_as(
-            f"the loss does not take outputs {_described(outputs)} and targets {_described(y)}"
-        ):
-            losses = loss(outputs, y)
-    check_shape(losses, len(x))
-
-
-def _described(value) -> str:
-    """The shape and type of a tensor, for a message."""
+def described(value) -> str:
+    """The shape and type of a tensor, or of the tensors in a container, for a message."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        tensors = [part for part in leaves(value) if torch.is_tensor(part)]
+        return " and ".join(described(tensor) for tensor in tensors[:NAMED]) or "without tensors"
     if not torch.is_tensor(value):
         return f"of type {type(value).__name__}"
-    largest = "" if value.is_floating_point() else f" up to {value.max()}"
-    return f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}{largest}"
+    return f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}{_largest(value)}"
 
 
-@contextmanager
-def _refused_as(what: str):
-    """A context that turns errors of torch into a ValueError with one sentence."""
-    try:
-        yield
-    except (RuntimeError, IndexError, TypeError) as refused:
-        raise ValueError(what) from refused
+def _largest(tensor):
+    """The largest of some whole numbers, such as classes."""
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool:
+        return ""
+    # The numbers cannot be read in a transform of torch.func, nor where there are none.
+    readable = tensor.numel() and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return f" up to {int(tensor.max())}" if readable else ""
+
+
+class refused_as:
+    """A context that turns errors of torch into a ValueError with one sentence.
+
+    what: makes the beginning of the sentence, only when it is needed.
+    """
+
+    def __init__(self, what: Callable[[], str]):
+        self.what = what
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        expected = isinstance(error, (RuntimeError, IndexError, TypeError))
+        if not expected or isinstance(error, torch.OutOfMemoryError):
+            return
+        reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")[:LONGEST]
+        raise ValueError(f"{self.what()}: {reason}") from error
 
 
 def check_finite_inputs(examples: torch.Tensor) -> None:
@@ -76,34 +88,23 @@ def check_finite_inputs(examples: torch.Tensor) -> None:
         )
 
 
-def check_examples(inputs: tuple, targets, device, smallest: int = 2):
-    """Check that there are `smallest` examples or more, in tensors on the device of the network."""
-    for array in (*inputs, targets):
-        if not torch.is_tensor(array) or not array.ndim:
-            raise ValueError(
-                "inputs and targets are tensors, or inputs a tuple of them, examples first, not "
-                f"{'a number' if torch.is_tensor(array) else type(array).__name__}"
-            )
-        if array.device != device:
-            raise ValueError(
-                f"the network is on {device}, and some of the examples on {array.device}"
-            )
-    lengths = {array.shape[0] for array in (*inputs, targets)}
-    if len(lengths) > 1:
-        raise ValueError(f"inputs and targets differ in length: {sorted(lengths)}")
-    if min(lengths) < smallest:
-        needed = f"{smallest} example{'s' * (smallest > 1)}"
-        raise ValueError(f"this needs at least {needed}, not {min(lengths)}")
-
-
-def check_mode(net):
-    """Check that no module is random or mixes examples because it is in training mode."""
+def why_mixed(net) -> str:
+    """The modules that mix the examples of a batch, for a message; empty if none is known."""
     for name, module in net.named_modules():
-        kind = type(module).__name__
-        if "Dropout" in kind and module.training and module.p:
-            raise ValueError(f"{name} ({kind}) is random in training; call net.eval() first")
-        if "BatchNorm" in kind and (module.training or module.running_mean is None):
-            raise ValueError(f"{name} ({kind}) mixes examples in training; call net.eval() first")
+        if isinstance(module, _BatchNorm):
+            if module.running_mean is None and module.running_var is None:
+                return f": {name} ({type(module).__name__}) has no running statistics"
+            if module.training:
+                return f": {name} ({type(module).__name__}) is in training; call net.eval() first"
+    return ""
+
+
+def why_random(net) -> str:
+    """The modules that draw random numbers, for a message."""
+    for name, module in net.named_modules():
+        if isinstance(module, _DropoutNd) and module.training and module.p:
+            return f": {name} ({type(module).__name__}) is in training; call net.eval() first"
+    return ", as dropout does; call net.eval()"
 
 
 def check_shape(losses, n: int):
@@ -115,16 +116,17 @@ def check_shape(losses, n: int):
         )
 
 
-def check_losses(losses, n: int, start: int = 0):
-    """Check that the losses are one finite number for each example."""
+def check_losses(losses, n: int, numbers=None):
+    """Check that the losses are one finite number for each example, with these numbers."""
     check_shape(losses, n)
     if not bool(losses.isfinite().all()):
-        first = start + int((~losses.isfinite()).nonzero()[0])
-        raise ValueError(f"the loss of example {first} is not finite")
+        first = int((~losses.isfinite()).nonzero()[0])
+        number = first if numbers is None else int(numbers[first])
+        raise ValueError(f"the loss of example {number} is not finite")
 
 
-def check_finite(form, start: int):
-    """Check that the gradients of one form, of examples from `start` on, are finite."""
+def check_finite(form, numbers):
+    """Check that the gradients of one form, of examples with these numbers, are finite."""
     tensors = [
         tensor
         for tensor in vars(form).values()
@@ -134,6 +136,6 @@ def check_finite(form, start: int):
         return
     squares = form.squares()
     if not bool(squares.isfinite().all()):
-        first = start + int((~squares.isfinite()).nonzero()[0])
+        number = int(numbers[int((~squares.isfinite()).nonzero()[0])])
         names = " and ".join(sorted(form.names()))
-        raise ValueError(f"the gradient of example {first} in {names} is not finite")
+        raise ValueError(f"the gradient of example {number} in {names} is not finite")

@@ -530,11 +530,11 @@ REFUSED = {
         *(mlp(4, 3), X),
         {"targets": Y, "loss": nn.CrossEntropyLoss()},
     ),
-    r"0.1 \(Dropout\) is random in training; call net.eval\(\) first": (
+    r"random numbers: 0.1 \(Dropout\) is in training; call net.eval\(\) first": (
         *(nn.Sequential(nn.Sequential(nn.Linear(4, 3), nn.Dropout())), X),
         {"targets": Y, "loss": ENTROPY, "training": True},
     ),
-    r"1 \(BatchNorm1d\) mixes examples in training": (
+    r"others in its batch: 1 \(BatchNorm1d\) is in training": (
         *(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), X),
         {"targets": Y, "loss": ENTROPY, "training": True},
     ),
@@ -574,9 +574,9 @@ def test_a_network_without_second_derivatives_goes_without_the_trace_of_its_hess
 
 def test_a_slow_route_is_warned_of_at_the_start_alone():
     def run(s, x):
-        return s.into(x) * s.gain.squeeze()
+        return s.into(torch.einsum("ni,i->ni", x, s.gain))
 
-    net, (x, y) = Written(run, gain=nn.Parameter(torch.ones(1)), into=nn.Linear(4, 3)), some(4)
+    net, (x, y) = Written(run, gain=nn.Parameter(torch.ones(4)), into=nn.Linear(4, 3)), some(4)
     with pytest.warns(FallbackWarning):
         recorded = watch(net, x, y, ENTROPY, estimators={}, n_probes=0, every=1)
     recorded.step()

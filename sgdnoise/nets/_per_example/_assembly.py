@@ -1,5 +1,6 @@
 """The gradient of each example, layer by layer, from the recorded calls of a network."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -9,11 +10,13 @@ import torch.nn.functional as F
 from sgdnoise.nets._per_example._layers import (
     Convolution,
     EmbeddingRows,
+    ParameterBlock,
     RankOne,
     StoredGradients,
     SumOfOuters,
     patches,
     smaller,
+    stored,
     table,
 )
 from sgdnoise.nets._per_example._norms import (
@@ -78,6 +81,8 @@ def layout_of(call: LayerCall, changed: LayerCall, n: int) -> Layout | None:
     # The input of an expansion is the parameter, in which there are no examples to look for.
     if call.kind == "copies":
         return Layout(0, False, False) if call.output_gradient.shape[0] == n else None
+    if call.inputs.shape != changed.inputs.shape:  # rows without an axis of examples, as if packed
+        return None
     n_own_axes = _own_axes(call)
     if not torch.equal(call.inputs, changed.inputs):
         return find_layout(call.inputs, changed.inputs, n, 1, n_own_axes)
@@ -94,20 +99,25 @@ def layout_of(call: LayerCall, changed: LayerCall, n: int) -> Layout | None:
 
 def _own_axes(call: LayerCall) -> int:
     """The number of last axes of the inputs that belong to the layer."""
-    if call.kind in ("convolution", "group norm", "batch norm", "sum", "product"):
+    if call.kind.endswith("convolution") or call.kind in ("group norm", "batch norm"):
+        return call.inputs.ndim - 1
+    if call.kind in ("sum", "product"):
         return call.inputs.ndim - 1
     return {"linear": 1, "matrix": 1, "embedding": 0}.get(call.kind, call.options.get("axes", 0))
 
 
-def overlapping(calls: list[LayerCall]) -> set[str]:
-    """Parameters of which some rows are used in two different slices."""
+def overlapping(calls: list[LayerCall], roots: Callable[[str], set]) -> set[str]:
+    """Parameters of which some rows are used in two different slices.
+
+    roots: name -> the parameters from which a tensor of that name is computed, itself included.
+    """
     # Norms and Gram matrices are added over slices, as over different parameters.  Rows that are
     # in two slices would lose the products of one use with the other.
     row_ranges: dict = {}
     for call in calls:
         for parameter in (call.weight, call.bias):
-            if parameter:
-                row_ranges.setdefault(parameter.name, set()).add(_key(parameter)[1])
+            for name in roots(parameter.name) if parameter else ():
+                row_ranges.setdefault(name, set()).add(_key(parameter)[1])
     return {name for name, rows in row_ranges.items() if _meet(rows)}
 
 
@@ -119,20 +129,49 @@ def _meet(rows):
     return any(lower[1] > upper[0] for lower, upper in pairwise(ends))
 
 
-def gradient_forms(calls: list[tuple[LayerCall, Layout]], n: int) -> list[Any]:
+def gradient_forms(calls: list[tuple[LayerCall, Layout]], n: int, derived: dict) -> list[Any]:
     """The gradients of n examples, parameter by parameter, from the calls of a network.
 
     Calls of the same parameter are added.  A bias joins its weight if the layer is called once.
+    derived: name -> (tensor, parameters by name from which it is computed); the gradients to it
+    are taken on to these.
     """
     by_parameter: dict = {}
     for call, layout in calls:
         for form in _MAKE[call.kind](call, layout, n):
-            parameter = form.parameter if isinstance(form, StoredGradients) else form.weight
-            by_parameter.setdefault(_key(parameter), []).append(form)
+            by_parameter.setdefault(_key_of(form), []).append(form)
+    for name, (tensor, parameters) in derived.items():
+        group = by_parameter.pop((name, None), None)
+        for form in _pulled_back(tensor, parameters, _added(group)) if group else ():
+            by_parameter.setdefault(_key_of(form), []).append(form)
     repeated = {key for key, group in by_parameter.items() if len(group) > 1}
     for call, _ in calls:
         _marry(by_parameter, repeated, call)
     return [smaller(_added(group)) for group in by_parameter.values()]
+
+
+def _pulled_back(tensor, parameters: dict, form):
+    """The gradients of parameters, from those of a tensor that is computed from them alone."""
+    gradients = stored(form).gradients.view(-1, *tensor.shape)
+    names, leaves = list(parameters), list(parameters.values())
+    try:
+        pulled = torch.autograd.grad(
+            tensor, leaves, gradients, retain_graph=True, is_grads_batched=True
+        )
+    except RuntimeError:  # an operation whose derivative torch cannot take for all at once
+        rows = [torch.autograd.grad(tensor, leaves, row, retain_graph=True) for row in gradients]
+        pulled = tuple(map(torch.stack, zip(*rows, strict=True)))
+    for name, values in zip(names, pulled, strict=True):
+        yield StoredGradients(ParameterBlock(name), with_an_axis(values))
+
+
+def with_an_axis(gradients):
+    """Gradients (n, 1) of a parameter that is a single number, instead of (n,)."""
+    return gradients if gradients.ndim > 1 else gradients[:, None]
+
+
+def _key_of(form):
+    return _key(form.parameter if isinstance(form, StoredGradients) else form.weight)
 
 
 def _key(parameter):
@@ -145,10 +184,11 @@ def _marry(by_parameter, repeated, call):
     if not (call.weight and call.bias):
         return
     keys = [_key(call.weight), _key(call.bias)]
-    if repeated & set(keys):
+    if repeated & set(keys) or not by_parameter.keys() >= set(keys):
         return
     (outer,) = by_parameter[keys[0]]
-    if isinstance(outer, RankOne):
+    (shift,) = by_parameter[keys[1]]
+    if isinstance(outer, RankOne) and shift.gradients is outer.left:
         by_parameter[keys[0]] = [RankOne(outer.weight, call.bias, outer.left, outer.right)]
         del by_parameter[keys[1]]
 
@@ -162,7 +202,7 @@ def _added(group):
     # outer product but several, so that its gradients are stored.
     group = [_as_sums(form) if isinstance(form, RankOne) else form for form in group]
     if any(isinstance(form, StoredGradients) or _grouped(form) for form in group):
-        group = [form if isinstance(form, StoredGradients) else table(form) for form in group]
+        group = [stored(form) for form in group]
         return StoredGradients(group[0].parameter, sum(form.gradients for form in group))
     parameter, shape = group[0].weight, group[0].shape
     if all(isinstance(form, EmbeddingRows) for form in group):
@@ -197,10 +237,11 @@ def _linear(call, layout, n):
     left, right = (layout.first(array, n) for array in (call.output_gradient, call.inputs))
     left, right = left.reshape(n, -1, left.shape[-1]), right.reshape(n, -1, right.shape[-1])
     single = left.shape[1] == 1
+    first = left[:, 0]
     if call.bias:
-        yield StoredGradients(call.bias, left[:, 0] if single else left.sum(1))
+        yield StoredGradients(call.bias, first if single else left.sum(1))
     if call.weight and single:
-        yield RankOne(call.weight, None, left[:, 0], right[:, 0])
+        yield RankOne(call.weight, None, first, right[:, 0])
     elif call.weight:
         yield SumOfOuters(call.weight, left, right, call.options["weight"].shape)
 
@@ -209,30 +250,40 @@ def _matrix(call, layout, n):
     """The gradients of a weight (i, o) that multiplies from the right, unlike that of `linear`."""
     left, right = (layout.first(array, n) for array in (call.inputs, call.output_gradient))
     left, right = left.reshape(n, -1, left.shape[-1]), right.reshape(n, -1, right.shape[-1])
-    parameter = call.weight
-    if left.shape[1] == 1:
-        yield RankOne(parameter, None, left[:, 0], right[:, 0])
-    else:
-        yield SumOfOuters(parameter, left, right, call.options["weight"].shape)
+    if call.bias:
+        yield StoredGradients(call.bias, right.sum(1))
+    if call.weight and left.shape[1] == 1:
+        yield RankOne(call.weight, None, left[:, 0], right[:, 0])
+    elif call.weight:
+        yield SumOfOuters(call.weight, left, right, call.options["weight"].shape)
 
 
 def _convolution(call, layout, n):
     if call.bias:
         yield StoredGradients(call.bias, sum_to_channels(call.output_gradient, layout, n, 1))
-    if not call.weight:
-        return
+    if call.weight:
+        yield _of_images(call, call.output_gradient, call.inputs, layout, n)
+
+
+def _transposed_convolution(call, layout, n):
+    """The adjoint of a convolution, so that inputs and gradients to outputs change their roles."""
+    if call.bias:
+        yield StoredGradients(call.bias, sum_to_channels(call.output_gradient, layout, n, 1))
+    if call.weight:
+        yield _of_images(call, call.inputs, call.output_gradient, layout, n)
+
+
+def _of_images(call, left, right, layout, n):
+    """The gradient of the weight of a convolution of `right`, with the gradient `left` to it."""
     options = {k: call.options[k] for k in ("stride", "padding", "dilation", "groups")}
-    form = Convolution(
-        call.weight, call.output_gradient, call.inputs, call.options["weight"].shape, options
-    )
+    form = Convolution(call.weight, left, right, call.options["weight"].shape, options)
     # If positions share the batch axis, as the frames of a film do, one example is several images.
     if not layout.shared:
-        yield form
-    elif _grouped(form):
-        yield StoredGradients(call.weight, layout.first(table(form).gradients, n).sum(1))
-    else:
-        left, right = (layout.first(array, n).flatten(1, 2) for array in _as_products(form))
-        yield SumOfOuters(call.weight, left, right, form.shape)
+        return form
+    if _grouped(form):
+        return StoredGradients(call.weight, layout.first(table(form).gradients, n).sum(1))
+    left, right = (layout.first(array, n).flatten(1, 2) for array in _as_products(form))
+    return SumOfOuters(call.weight, left, right, form.shape)
 
 
 def _embedding(call, layout, n):
@@ -240,6 +291,8 @@ def _embedding(call, layout, n):
     tokens, left = tokens.reshape(n, -1), left.reshape(n, -1, left.shape[-1])
     if call.options["padding"] is not None:  # torch gives the padding token no gradient
         left = left * (tokens != call.options["padding"])[..., None]
+    if call.options["by_count"]:  # each row is divided by how often the example has its token
+        left = left / (tokens[:, :, None] == tokens[:, None]).sum(2, keepdim=True)
     yield EmbeddingRows(call.weight, tokens, left, call.options["weight"].shape)
 
 
@@ -250,6 +303,7 @@ _MAKE = {
     "linear": _linear,
     "matrix": _matrix,
     "convolution": _convolution,
+    "transposed convolution": _transposed_convolution,
     "embedding": _embedding,
     "layer norm": layer_norm,
     "rms norm": rms_norm,

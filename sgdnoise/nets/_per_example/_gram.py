@@ -1,12 +1,27 @@
 """Inner products of the gradients of all examples, tile by tile."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
-from sgdnoise.nets._per_example._layers import Convolution, RankOne, SumOfOuters
+from sgdnoise.nets._per_example._layers import Convolution, RankOne, SumOfOuters, stored
 from sgdnoise.nets._per_example._lowrank import MAX_WIDE, few
+
+
+def layers(blocks: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+    """The forms of each layer, block by block, from the forms of each block."""
+    kinds = {tuple((type(form), frozenset(form.names())) for form in forms) for forms in blocks}
+    if len(kinds) == 1:
+        return zip(*blocks, strict=True)
+    # Blocks of other sizes, or on another path, have other forms: their gradients are made.
+    by_parameter: dict = {}
+    for number, forms in enumerate(blocks):
+        for part in (form.restricted_to({name}) for form in forms for name in form.names()):
+            held = stored(part)
+            key = held.parameter.name, str(held.parameter.rows)
+            by_parameter.setdefault(key, {})[number] = held
+    return [list(parts.values()) for parts in by_parameter.values()]
 
 
 def gram(forms: Sequence[Any], out) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch.nn.grad import conv1d_weight, conv2d_weight
+from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
 from sgdnoise.nets._per_example._lowrank import (
     ALL,
@@ -194,13 +194,13 @@ class Convolution:
 
     def project(self, views):
         # The derivative of the output along V is the convolution of the input with V.
-        run = F.conv1d if self.right.ndim == 3 else F.conv2d
+        run = _CONVOLUTIONS[self.right.ndim][0]
         out = run(self.right, self.weight.of(views), None, **self.options)
         return (out * self.left).flatten(1).sum(1)
 
     def combine(self, weights, views):
         weighted_gradients = weights.view(-1, *[1] * (self.left.ndim - 1)) * self.left
-        run = conv1d_weight if self.right.ndim == 3 else conv2d_weight
+        run = _CONVOLUTIONS[self.right.ndim][1]
         self.weight.of(views).add_(run(self.right, self.shape, weighted_gradients, **self.options))
 
     def squares(self):
@@ -222,6 +222,13 @@ class Convolution:
         split = (self.options["groups"], -1)
         left = self.left[rows].unflatten(1, split).flatten(3)
         return left, patches(self, rows, channels).unflatten(1, split)
+
+
+_CONVOLUTIONS: dict[int, tuple] = {  # axes of the inputs -> convolution, gradient to its weight
+    3: (F.conv1d, conv1d_weight),
+    4: (F.conv2d, conv2d_weight),
+    5: (F.conv3d, conv3d_weight),
+}
 
 
 @dataclass(frozen=True)
@@ -283,6 +290,20 @@ def smaller(form: Any) -> Any:
         return form
     if form.shape.numel() > form.left[0].numel() + form.right[0].numel():
         return form
+    return table(form)
+
+
+def stored(form: Any) -> StoredGradients:
+    """The stored gradients of a form of one parameter."""
+    if isinstance(form, StoredGradients):
+        return form
+    if isinstance(form, RankOne) and form.bias:
+        return StoredGradients(form.bias, form.left)
+    if isinstance(form, RankOne) and form.weight:
+        return StoredGradients(form.weight, form.left[:, :, None] * form.right[:, None])
+    if isinstance(form, EmbeddingRows):
+        gradients = torch.cat(list(form.chunks()), 1)
+        return StoredGradients(form.weight, gradients.view(-1, *form.shape))
     return table(form)
 
 

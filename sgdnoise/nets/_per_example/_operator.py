@@ -1,20 +1,36 @@
 """Per-example gradients of a network as an operator, and their covariance."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import nn
 
+from sgdnoise.core._arrays import device as _device
 from sgdnoise.core._covariance import Gram
+from sgdnoise.nets._batches import Batches
 from sgdnoise.nets._checks import listed
-from sgdnoise.nets._per_example._gram import gram, mirrored
-from sgdnoise.nets._per_example._plan import Block, Network, Plan
+from sgdnoise.nets._examples import Examples
+from sgdnoise.nets._network import Network, device_of, plain_torch, unwrapped
+from sgdnoise.nets._per_example._gram import gram, layers, mirrored
+from sgdnoise.nets._per_example._plan import Block, Plan
 from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
 
 MAX_EXAMPLES = 512  # examples in one pass over the network
 MAX_LAYER_NUMBERS = 1 << 23  # numbers in the inputs and outputs of all layers, in one pass
+
+
+def _in_plain_torch(method):
+    """A method that computes without the autocast and the inference mode of its caller."""
+
+    @wraps(method)
+    def inner(self, *args):
+        with plain_torch(self.device), torch.no_grad():
+            return method(self, *args)
+
+    return inner
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,15 +54,21 @@ class NetworkGradients:
     def p(self):
         return sum(shape.numel() for shape in self.shapes.values())
 
+    @property
+    def device(self):
+        return _device(self.like)
+
     def ones(self):
         return self.like.new_ones(self.n)
 
+    @_in_plain_torch
     def project(self, vectors):
         # Each vector lies in one piece, so that its parts are views in the parameters' shapes.
         views = self._views(vectors.t().contiguous())
         columns = torch.cat([self._products(block, views) for block in self.blocks()])
         return columns.view(self.n, *vectors.shape[1:])
 
+    @_in_plain_torch
     def combine(self, weights):
         flat, views = self._empty(*weights.shape[1:])
         start = 0
@@ -55,6 +77,7 @@ class NetworkGradients:
             start += block.n
         return flat
 
+    @_in_plain_torch
     def normal(self, vectors, shift):
         # G^T (G v - shift) in a single pass: recomputed blocks cost a pass over the network.
         flat, views = self._empty(*vectors.shape[1:])
@@ -63,11 +86,13 @@ class NetworkGradients:
             _add(block, self._products(block, directions) - shift, views)
         return flat
 
+    @_in_plain_torch
     def squares(self):
         """|g_i|^2, (n,), summed over layers in float64, since traces subtract such sums."""
         zero = self.like.double()
         return torch.cat([_total(b, zero, lambda p: p.squares()) for b in self.blocks()])
 
+    @_in_plain_torch
     def column_squares(self):
         flat, (views,) = self._empty()
         for block in self.blocks():
@@ -75,10 +100,11 @@ class NetworkGradients:
                 gradient_form.column_squares(views)
         return flat
 
+    @_in_plain_torch
     def gram(self):
         out = self.like.new_zeros(self.n, self.n)
         # Layer by layer with all blocks of examples, since the matrix pairs examples across blocks.
-        for layer in zip(*(block.forms for block in self.blocks()), strict=True):
+        for layer in layers([block.forms for block in self.blocks()]):
             gram(layer, out)
         return mirrored(out)
 
@@ -140,11 +166,33 @@ def _total(block, zero, measure):
     return total
 
 
+class NetworkCovariance(Gram):
+    """The covariance of the gradients of a network, computed without autocast."""
+
+    def layer(self, name):
+        return NetworkCovariance(self.rows.layer(name), self.var_within, self.var_mean)
+
+
+def _without_autocast(method):
+    @wraps(method)
+    def inner(self, *args, **kwargs):
+        with torch.autocast(self.rows.device.type, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return inner
+
+
+for _name in ("__matmul__", "quadratic", "colour", "draw", "trace", "diagonal", "eigenvalues"):
+    setattr(NetworkCovariance, _name, _without_autocast(getattr(Gram, _name)))
+for _name in ("top", "frobenius", "participation_ratio"):
+    setattr(NetworkCovariance, _name, _without_autocast(getattr(Gram, _name)))
+
+
 def gradient_covariance(
     net: nn.Module,
     losses: Callable,
     inputs,
-    targets,
+    targets=None,
     *,
     batch_size: int = 1,
     replacement: bool = True,
@@ -171,60 +219,92 @@ def gradient_covariance(
         law = laws(rows.n, batch_size)
     if law.n != rows.n:
         raise ValueError(f"a law for {law.n} examples cannot weigh {rows.n}")
-    return Gram(rows, law.var_within, law.var_mean)
+    return NetworkCovariance(rows, law.var_within, law.var_mean)
 
 
 def per_example_gradients(
-    net: nn.Module, losses: Callable, inputs, targets, *, block: int | None = None
+    net: nn.Module, losses: Callable, inputs, targets=None, *, block: int | None = None
 ) -> NetworkGradients:
     """The gradients of the losses (n,) of n examples with respect to all trainable parameters.
 
-    inputs: one tensor or a tuple of them, examples first.  losses: (outputs, targets) -> (n,).
+    inputs: a tensor, examples first; a tuple of them, for a network of several arguments; or a
+    dictionary of them by the names of the arguments.  targets: what the losses take, a tensor or a
+    tuple or dictionary of them.  losses: (outputs, targets) -> (n,).  They may read the parameters
+    of the network, as weight decay does, or call the network again.
+    inputs may also be an iterable of batches without targets, such as a DataLoader: each batch is
+    (inputs, targets), or a dictionary with the targets as "labels".  It needs `block`, is gone
+    through anew whenever something is asked, and must have the same batches each time.
     The gradient of a linear layer is sum_t d_it a_it^T of its input a and the gradient d of its
     output, and similarly for convolutions, embeddings and norms, wherever the network calls them.
     Only a and d are stored, and of small layers the gradient itself.  Parameters without such a
-    formula go through torch.func, with a FallbackWarning.  The routes are chosen on three
-    examples, where each is compared with autograd.
+    formula go through torch.func or, if that fails, through autograd example by example, with a
+    FallbackWarning.  Formulas are compared with autograd on some of the examples, and on all of
+    them if the network does more than to treat each example alike, as with indexing.
     block: store nothing, and pass over the network again, `block` examples at a time, whenever
     something is asked.  In both cases the network is used as it is now: its trained parameters,
     buffers and modes may change later, but not its frozen parameters and the examples, which are
-    not copied.
+    not copied.  Autocast is off, and compiled parts run uncompiled.
     Raises ValueError for a block below 1; losses of another shape than (n,); fewer than 2
     examples, or examples that are not tensors on the device of the network; a network that is
-    random (dropout), mixes its examples (batch norm in training), changes them in place, or has no
-    trainable parameters or such in half precision; and for losses or gradients that are not
-    finite, naming example and layer.
+    random (dropout), mixes its examples (batch norm in training), changes them or its parameters
+    in place, is scripted, or has no trainable parameters or such in half precision; losses that
+    hold parameters by references of their own; a network or loss that does not take the examples;
+    and for losses or gradients that are not finite, naming example and layer.
     """
     if block is not None and block < 1:
         raise ValueError(f"a block holds at least one example, not {block}")
-    # A clone, so that later training does not change the gradients of blocks that are recomputed.
-    tensors = {name: tensor.detach().clone() for name, tensor in trainable(net).items()}
-    network = Network.of(net, losses, _as_tuple(inputs), targets, tensors)
-    return gradients_by_plan(network.plan(), block)
+    net = unwrapped(net)
+    with plain_torch(device_of(net)):
+        if targets is None and not isinstance(inputs, (torch.Tensor, tuple, Mapping)):
+            return _streamed(net, losses, Batches.of(inputs, net), block)
+        network = Network.of(net, losses, Examples.of(inputs, targets))
+        return gradients_by_plan(Plan.of(network), block)
 
 
 def gradients_by_plan(plan: Plan, block: int | None = None) -> NetworkGradients:
     """The per-example gradients, by the routes of a plan."""
-    network, n = plan.network, len(plan.network)
+    n = len(plan.network)
     step = block or max(1, min(MAX_EXAMPLES, MAX_LAYER_NUMBERS // plan.numbers_per_example))
-    spans = [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
     def blocks():
-        return (plan.block(span) for span in spans)
+        return (plan.block(span) for span in spans(n, step))
 
+    if block:
+        return _gradients(plan, n, blocks)
     # Even if all is stored, passes are limited: each holds the graph of all layers for autograd.
-    stored = None if block else list(blocks())
-    shapes = {name: tensor.shape for name, tensor in network.tensors.items()}
-    like = next(iter(network.tensors.values())).new_zeros(())
-    return NetworkGradients(
-        n, shapes, plan.routes, blocks if stored is None else lambda: stored, like
-    )
+    routes, stored = None, None
+    while routes != plan.routes:  # a route that turns out wrong is left in the blocks before it too
+        routes = {**plan.routes}
+        stored = list(blocks())
+    return _gradients(plan, n, lambda: stored)
 
 
-def trainable(net: nn.Module) -> dict:
-    """name -> parameter, for the parameters that are trained."""
-    return {name: tensor for name, tensor in net.named_parameters() if tensor.requires_grad}
+def spans(n: int, step: int) -> list[slice]:
+    """The numbers 0, ..., n - 1 in slices of `step`."""
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def _as_tuple(inputs):
-    return inputs if isinstance(inputs, tuple) else (inputs,)
+def _streamed(net, losses, batches: Batches, block) -> NetworkGradients:
+    """The gradients of examples that come in batches, of which one is held at a time."""
+    if block is None:
+        raise ValueError("batches of examples are gone through again each time: this needs block=")
+    network = Network.of(net, losses, batches.first)
+    plan = Plan.of(network)
+    of_batches: dict = {}
+
+    def blocks():
+        for number, examples in enumerate(batches):
+            here = replace(network, examples=examples)
+            known = of_batches.setdefault(number, set())
+            local = replace(plan, network=here, reference=(), checked=known)
+            for span in spans(len(examples), block):
+                yield local.block(span)
+
+    return _gradients(plan, batches.n, blocks)
+
+
+def _gradients(plan, n, blocks):
+    tensors = plan.network.tensors
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    like = next(iter(tensors.values())).new_zeros(())
+    return NetworkGradients(n, shapes, plan.routes, blocks, like)

@@ -1,7 +1,7 @@
 """One pass over a network that records the factors of the gradient of each example."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from sgdnoise.nets._checks import why_random
+from sgdnoise.nets._network import Network
+from sgdnoise.nets._per_example._graph import Uses, leaves_of, trace_uses
 from sgdnoise.nets._per_example._layers import ParameterBlock
 
 
@@ -30,53 +33,96 @@ class LayerCall(NamedTuple):
     order: int
 
 
-class RandomState(NamedTuple):
-    """The state of a network besides its parameters: its buffers, and the mode of each module."""
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One forward pass over some examples.
 
-    buffers: dict
-    training: dict
+    losses: (n,), with their graph.  leaves: name -> the parameter in that graph.
+    recorded: the calls of layers, with the edges of the graph as `output_gradient`.
+    derived: name -> a tensor that is computed from parameters alone and used as one.
+    uses: what else of the graph uses a parameter.
+    """
 
-    @classmethod
-    def of(cls, net) -> "RandomState":
-        buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
-        return cls(buffers, {module: module.training for module in net.modules()})
+    network: Network
+    losses: Any
+    leaves: dict
+    recorded: list[LayerCall]
+    derived: dict
+    uses: Uses
 
-    @contextmanager
-    def again(self):
-        """A context with copies of the buffers, in which the modules have their recorded modes."""
-        # Copies, since a pass may update its buffers, and each pass must start from the same.
-        now = {module: module.training for module in self.training}
-        try:
-            _set(self.training)
-            yield {name: buffer.clone() for name, buffer in self.buffers.items()}
-        finally:
-            _set(now)
+    def calls(self, *, again: bool = False) -> list[LayerCall]:
+        """The calls, with the gradients to their outputs; without those that have no part.
+
+        Gradients are those of the sum of losses.  again: keep the graph for another backward pass.
+        """
+        # One backward pass gives the gradients of all examples: each loss depends on its own
+        # example alone, and so the gradient of the sum to a row of an output is that of one.
+        if not self.recorded or not self.losses.requires_grad:
+            return []
+        edges = [call.output_gradient for call in self.recorded]
+        gradients = self._backward(self.losses.sum(), edges, again)
+        pairs = zip(self.recorded, gradients, strict=True)
+        return [_in_type_of_weight(call, g) for call, g in pairs if g is not None]
+
+    def weighted_gradient(self, weights) -> dict:
+        """name -> the gradient of sum_i w_i l_i by autograd; None for what has no part in it."""
+        total = (weights * self.losses).sum()
+        gradients = self._backward(total, list(self.leaves.values()), bool(self.derived))
+        return {
+            name: gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
+            for name, gradient in zip(self.leaves, gradients, strict=True)
+        }
+
+    def _backward(self, total, to, kept):
+        with self.network.at(self.leaves):
+            return torch.autograd.grad(total, to, allow_unused=True, retain_graph=kept)
+
+    def roots(self, name: str) -> set:
+        """The parameters from which a derived tensor is computed; those that it names else."""
+        return leaves_of(self.derived[name], self.leaves) if name in self.derived else {name}
 
 
-def record(
-    losses: Callable[[dict], Any], tensors: dict, n: int, repeated: frozenset = frozenset()
-) -> tuple[Any, list[LayerCall]]:
-    """The losses (n,), and each call that uses a parameter, with the gradient to its output.
+def record(network: Network, index, repeated: frozenset = frozenset()) -> Recording:
+    """The losses of some examples, and each call of a layer that uses a parameter.
 
-    losses: parameters by name -> (n,); tensors: name -> parameter.  Gradients are those of the sum
-    of losses; a call on which it does not depend is left out.
     repeated: the calls, by their order, whose output is the same for all examples and is repeated
     for each of them, so that the gradients of the examples stay apart.
+    Raises ValueError if the network changes its inputs or parameters in place, or draws random
+    numbers, and if the losses use parameters that cannot be replaced.
     """
-    # One backward pass gives the gradients of all examples: each loss depends on its own example
-    # alone, and so the gradient of the sum to a row of an output is that of one example.
-    leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
-    with torch.enable_grad(), _Recorder(leaves, repeated, n) as tape:
-        values = losses(leaves)
-        total = values.sum()
-    if not tape.calls or not values.requires_grad:
-        return values.detach(), []
-    edges = [call.output_gradient for call in tape.calls]
-    gradients = torch.autograd.grad(total, edges, allow_unused=True)
-    pairs = zip(tape.calls, gradients, strict=True)
-    return values.detach(), [
-        call._replace(output_gradient=gradient) for call, gradient in pairs if gradient is not None
-    ]
+    examples, leaves = network.examples.at(index), network.leaves()
+    # torch counts the writes to a tensor.  A network that overwrites its inputs would be given
+    # other examples in the next pass.
+    inputs, tensors = examples.inputs(), list(network.tensors.values())
+    written, drawn = _versions(inputs), generator_states(tensors[0])
+    versions = _versions(tensors)
+    with _Recorder(leaves, repeated, len(examples)) as tape:
+        losses = network.value(leaves, examples, tape.add_constants)
+    if written != _versions(inputs):
+        raise ValueError("the network changes its inputs in place; let it work on a copy")
+    if versions != _versions(tensors):
+        raise ValueError("the network changes its parameters in place, as max_norm does")
+    if not all(map(torch.equal, drawn, generator_states(tensors[0]))):
+        raise ValueError(f"the network draws random numbers{why_random(network.net)}")
+    uses = trace_uses(losses, tape.sources, leaves, network.originals())
+    return Recording(network, losses, leaves, tape.calls, tape.derived, uses)
+
+
+def _in_type_of_weight(call, gradient):
+    """The call with its gradient, in the type of the parameter if the layer computed in another."""
+    inputs, dtype = call.inputs, call.options["dtype"]
+    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+    return call._replace(inputs=inputs, output_gradient=gradient.to(dtype))
+
+
+def generator_states(tensor):
+    """The states of torch's generators, which move when a number is drawn."""
+    on_device = [torch.cuda.get_rng_state(tensor.device)] if tensor.device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_device]
+
+
+def _versions(tensors):
+    return [tensor._version for tensor in tensors]
 
 
 class _Recorder(TorchFunctionMode):
@@ -90,6 +136,15 @@ class _Recorder(TorchFunctionMode):
         self.names = {id(leaf): name for name, leaf in leaves.items()}
         self.repeated, self.n = repeated, n
         self.calls: list[LayerCall] = []
+        # Node of the output of a recorded call -> the nodes of its other arguments.
+        self.sources: dict = {}
+        # Tensors that do not depend on the examples; kept, so that no other gets their identity.
+        self.constants = {id(leaf): leaf for leaf in leaves.values()}
+        self.derived: dict = {}
+
+    def add_constants(self, tensors: dict):
+        """Buffers and frozen parameters do not depend on the examples."""
+        self.constants |= {id(tensor): tensor for tensor in tensors.values()}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -98,25 +153,47 @@ class _Recorder(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self:
                 return _attention(*args, **kwargs)
+        constant = self._is_constant(func, args, kwargs)
         out = func(*args, **kwargs)
-        if func in _CALLS and out.grad_fn is not None:
+        if constant and func not in _LOOKED_UP:
+            self._keep_constant(out)
+            return out
+        self._forget(args[0] if func is Tensor.__setitem__ else out)
+        if func in _CALLS and torch.is_tensor(out) and out.grad_fn is not None:
             kind, bound = _CALLS[func]
             return self._record(kind, out, **bound(*args, **kwargs))
         return out
+
+    def _is_constant(self, func, args, kwargs):
+        """Whether the result of a call does not depend on the examples."""
+        if args and torch.is_tensor(args[0]) and id(args[0]) not in self.constants:
+            return False  # most calls, without a look at their other arguments
+        tensors = _tensors((args, kwargs))
+        return all(id(t) in self.constants for t in tensors) if tensors else func in _CREATED
+
+    def _keep_constant(self, out):
+        self.constants |= {id(tensor): tensor for tensor in _tensors(out)}
+
+    def _forget(self, out):
+        """A constant that was written to with something else is one no more."""
+        if torch.is_tensor(out) and id(out) not in self.names:
+            self.constants.pop(id(out), None)
 
     def _record(self, kind, out, inputs=None, weight=None, bias=None, **options):
         """The output; the call is recorded if it uses a parameter."""
         # Either operand of a sum or a product may be the parameter.  The other is broadcast, so
         # that it has the shape of the gradient by which it will be multiplied.
-        if kind in ("sum", "product") and not self._place(weight):
+        if kind in _SYMMETRIC and not self._place(weight):
             inputs, weight = weight, inputs
-        if kind in ("sum", "product") and inputs is not None:
+        sources = [inputs]
+        if kind in _SYMMETRIC and inputs is not None:
             inputs = inputs.expand_as(out)
         if kind in _TRANSPOSED and self._transposed(weight):
             kind, weight = _TRANSPOSED[kind], weight._base
         parameter, bias_place = self._place(weight), self._place(bias)
         if not (parameter or bias_place):
             return out
+        sources += [t for t, at in ((weight, parameter), (bias, bias_place)) if not at]
         order = len(self.calls)
         # Without an axis for the examples, broadcasting would sum their gradients further on.
         if order in self.repeated:
@@ -124,19 +201,38 @@ class _Recorder(TorchFunctionMode):
                 array.expand(self.n, *_without_example_axis(array).shape) for array in (out, inputs)
             )
         options["weight"] = None if weight is None else weight.detach()
+        options["dtype"] = (weight if parameter else bias).dtype
         inputs = (out if inputs is None else inputs).detach()
         # The edge, not `out`: a later in-place operation on `out` would replace its place in the
         # graph by its own.
         output_gradient = get_gradient_edge(out)
+        self.sources[output_gradient.node] = [
+            get_gradient_edge(tensor).node
+            for tensor in sources
+            if tensor is not None and tensor.requires_grad
+        ]
         self.calls.append(
             LayerCall(kind, parameter, bias_place, inputs, output_gradient, options, order)
         )
         return out
 
     def _place(self, tensor) -> ParameterBlock | None:
-        """The parameter that this tensor is, or whose rows it is; None if it is neither."""
+        """The parameter that this tensor is, whose rows it is, or from which it is computed.
+
+        None if it is none of these.
+        """
         if tensor is None or id(tensor) in self.names:
             return None if tensor is None else ParameterBlock(self.names[id(tensor)])
+        rows = self._rows(tensor)
+        if rows is None and id(tensor) in self.constants and tensor.requires_grad:
+            names = [name for name, other in self.derived.items() if other is tensor]
+            name = names[0] if names else f"derived tensor {len(self.derived)}"
+            self.derived[name] = tensor
+            return ParameterBlock(name)
+        return rows
+
+    def _rows(self, tensor) -> ParameterBlock | None:
+        """The rows of a parameter that this tensor is, or None."""
         # A slice of a parameter is a new tensor at each call, but torch notes in `_base` of what it
         # is a view.  If strides and all axes but the first agree, it is a block of rows.
         base = tensor._base
@@ -155,9 +251,15 @@ class _Recorder(TorchFunctionMode):
         return base.ndim == 2 and tensor.stride() == base.stride()[::-1]
 
 
-def _set(training):
-    for module, mode in training.items():
-        module.training = mode
+def _tensors(arguments) -> list:
+    """The tensors among arguments, in lists and dictionaries too."""
+    if torch.is_tensor(arguments):
+        return [arguments]
+    if isinstance(arguments, dict):
+        arguments = arguments.values()
+    elif not isinstance(arguments, (tuple, list)):
+        return []
+    return [tensor for part in arguments for tensor in _tensors(part)]
 
 
 def _without_example_axis(array):
@@ -200,12 +302,46 @@ def _times(input, other, *, out=None):
     return {} if out is not None or other.ndim != 2 else {"inputs": input, "weight": other}
 
 
+def _affine(input, mat1, mat2, *, beta=1, alpha=1, out=None):
+    plain = beta == 1 and alpha == 1 and out is None and input.ndim == 1
+    return {"inputs": mat1, "weight": mat2, "bias": input} if plain else {}
+
+
 def _expanded(input, *_, **__):
     return {"weight": input}
 
 
-def _embedding(input, weight, padding_idx=None, *_, **__):
-    return {"inputs": input, "weight": weight, "padding": padding_idx}
+def _embedding(
+    input,
+    weight,
+    padding_idx=None,
+    max_norm=None,  # noqa: ARG001 - torch's signature
+    norm_type=2.0,  # noqa: ARG001
+    scale_grad_by_freq=False,
+    sparse=False,
+):
+    if sparse:  # the gradient is no dense tensor
+        return {}
+    if padding_idx is not None and padding_idx < 0:
+        padding_idx += weight.shape[0]
+    options = {"padding": padding_idx, "by_count": scale_grad_by_freq}
+    return {"inputs": input, "weight": weight, **options}
+
+
+def _transposed_convolution(
+    input,
+    weight,
+    bias=None,
+    stride=1,
+    padding=0,
+    output_padding=0,  # noqa: ARG001 - torch's signature
+    groups=1,
+    dilation=1,
+):
+    size = weight.ndim - 2
+    stride, dilation, padding = (_per_axis(x, size) for x in (stride, dilation, padding))
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return {"inputs": input, "weight": weight, "bias": bias, **options}
 
 
 def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -231,6 +367,10 @@ _CALLS: dict[Any, tuple[str, Callable]] = {
     F.linear: ("linear", _linear),
     F.conv1d: ("convolution", _convolution),
     F.conv2d: ("convolution", _convolution),
+    F.conv3d: ("convolution", _convolution),
+    F.conv_transpose1d: ("transposed convolution", _transposed_convolution),
+    F.conv_transpose2d: ("transposed convolution", _transposed_convolution),
+    F.conv_transpose3d: ("transposed convolution", _transposed_convolution),
     F.embedding: ("embedding", _embedding),
     F.layer_norm: ("layer norm", _layer_norm),
     F.rms_norm: ("rms norm", _rms_norm),
@@ -239,8 +379,13 @@ _CALLS: dict[Any, tuple[str, Callable]] = {
     **dict.fromkeys((torch.add, Tensor.add), ("sum", _pair)),
     **dict.fromkeys((torch.mul, Tensor.mul), ("product", _pair)),
     **dict.fromkeys((torch.matmul, Tensor.matmul), ("matrix", _times)),
+    **dict.fromkeys((torch.mm, Tensor.mm), ("matrix", _times)),
+    **dict.fromkeys((torch.addmm, Tensor.addmm), ("matrix", _affine)),
     Tensor.expand: ("copies", _expanded),
 }
+_SYMMETRIC = ("sum", "product")
+_LOOKED_UP = {F.embedding, Tensor.expand}  # calls that are recorded even if all in them is constant
+_CREATED = {torch.arange, torch.zeros, torch.ones, torch.eye, torch.linspace}
 _TRANSPOSED = {"linear": "matrix", "matrix": "linear"}
 
 

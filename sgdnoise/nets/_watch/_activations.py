@@ -1,10 +1,9 @@
 """The activations of layers and their dimension, without an effect on the training."""
 
 import random
-import sys
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.func import functional_call
 from sgdnoise.dimension._distance_ratios import levina_bickel, twonn
 from sgdnoise.dimension._points import check_points, find_neighbours
 from sgdnoise.dimension._spectral import participation_ratio
+from sgdnoise.nets._network import uncompiled
 
 DEFAULT_ESTIMATORS: dict[str, Callable] = {
     "participation_ratio": participation_ratio,
@@ -43,7 +43,7 @@ def preserved(net: nn.Module, training: bool):
     cached = torch.is_autocast_cache_enabled()
     random_states = random.getstate(), np.random.get_state()  # noqa: NPY002 - what others draw from
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices), torch.inference_mode(False), _uncompiled():
+    with torch.random.fork_rng(devices), torch.inference_mode(False), uncompiled():
         try:
             torch.set_autocast_cache_enabled(False)
             for module in modes:
@@ -55,17 +55,6 @@ def preserved(net: nn.Module, training: bool):
             torch.set_autocast_cache_enabled(cached)
             random.setstate(random_states[0])
             np.random.set_state(random_states[1])  # noqa: NPY002 - as above
-
-
-def unwrapped(net: nn.Module) -> nn.Module:
-    """The network within DataParallel, DistributedDataParallel and torch.compile."""
-    while True:
-        if isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            net = net.module
-        elif isinstance(inner := getattr(net, "_orig_mod", None), nn.Module):
-            net = inner
-        else:
-            return net
 
 
 def with_weights(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
@@ -142,13 +131,6 @@ def dimensions(rows: dict[str, np.ndarray], estimators: dict[str, Callable]) -> 
         for name, estimator in sharing.items():
             results[name][layer] = _or_nan(f"{name} of layer {layer!r}", estimator, points_of_layer)
     return results
-
-
-def _uncompiled():
-    """A context in which compiled parts run uncompiled."""
-    # Loading the compiler takes seconds, and if it is not loaded nothing has been compiled.
-    loaded = "torch._dynamo" in sys.modules
-    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
 def _sharing_neighbours(row, estimators):

@@ -10,7 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgdnoise.core._estimate import Estimate, mean
 from sgdnoise.nets._checks import check_losses
-from sgdnoise.nets._per_example._operator import per_example_gradients, trainable
+from sgdnoise.nets._examples import Examples
+from sgdnoise.nets._network import Network
+from sgdnoise.nets._per_example._operator import per_example_gradients
 from sgdnoise.nets._watch._activations import call_network
 from sgdnoise.noise._measure._gradient_noise_scale import gradient_noise_scale
 
@@ -77,16 +79,17 @@ def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_prob
     The corners of activations such as relu have no part in the Hessian.
     Raises ValueError for a network without second derivatives.
     """
-    leaves = {n: t.detach().clone().requires_grad_() for n, t in trainable(net).items()}
+    network = Network.of(net, loss, Examples(inputs, {}, targets), smallest=1)
+    leaves = network.leaves()
     signs = [_signs(leaves, rng) for _ in range(n_probes)]
     # The fused kernels of attention have no second derivative; the plain formula has.
     with torch.enable_grad(), _without_autocast(targets), sdpa_kernel(SDPBackend.MATH):
         try:
-            total = loss(call_network(net, inputs, leaves), targets).mean()
+            total = network.value(leaves, network.examples).mean()
             gradients = torch.autograd.grad(total, [*leaves.values()], None, None, True, True)
             _check_derivable(gradients)
             values = [_curvature(gradients, [*leaves.values()], z) for z in signs]
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             if "not implemented" not in str(error):
                 raise
             raise ValueError(

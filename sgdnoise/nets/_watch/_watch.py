@@ -13,7 +13,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from sgdnoise.nets._checks import check_examples, check_finite_inputs, listed
+from sgdnoise.nets._checks import check_finite_inputs, listed
+from sgdnoise.nets._examples import Examples, check_examples
+from sgdnoise.nets._network import unwrapped
 from sgdnoise.nets._per_example._plan import FallbackWarning, UnusedWarning
 from sgdnoise.nets._watch._activations import (
     DEFAULT_ESTIMATORS,
@@ -23,7 +25,6 @@ from sgdnoise.nets._watch._activations import (
     dimensions,
     points_of,
     preserved,
-    unwrapped,
     with_weights,
 )
 from sgdnoise.nets._watch._loss_traces import loss_and_noise, losses_of
@@ -186,7 +187,7 @@ class Probe:
         if self.n_probes == 1 or self.n_probes < 0:
             raise ValueError(f"Tr H takes 2 probes or more, or 0 for none, not {self.n_probes}")
         targets = self.inputs[0] if self.targets is None else self.targets
-        check_examples(self.inputs, targets, first.device)
+        check_examples(Examples(self.inputs, {}, targets), first.device)
         for array in self.inputs:
             check_finite_inputs(array)
 

@@ -1,0 +1,88 @@
+"""The graph of autograd behind the losses: which uses of parameters were not recorded."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+# Operations that treat each example by itself, whatever the values are.  With others, such as
+# indexing, the rows of a tensor may belong to other examples than in the trial.
+BATCHWISE = set(
+    """
+    Abs AdaptiveAvgPool1D AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool1D AdaptiveMaxPool2D
+    Add Addcmul Addmm Alias Amax Amin AvgPool2D AvgPool3D Baddbmm BinaryCrossEntropy
+    BinaryCrossEntropyWithLogits Bmm Cat Celu Clamp ClampMax ClampMin Clone ConstantPadNd
+    Convolution ConvolutionOverrideable Copy Cos Cumsum Div Elu Embedding Erf Exp Expand Expm1
+    FusedRmsNorm Gelu Glu Hardsigmoid Hardswish Hardtanh HuberLoss LeakyRelu Lerp Linear Log Log1P
+    LogSigmoid LogSoftmax Logsumexp MaskedFill Max MaxPool2DWithIndices MaxPool3DWithIndices
+    Maximum Mean Min Minimum Mish MkldnnConvolution MkldnnLinear Mm MseLoss Mul Mv Mvlgamma
+    NativeBatchNorm NativeGroupNorm NativeLayerNorm Neg NllLoss NllLoss2D Norm Permute Pow
+    PreluKernel Reciprocal ReflectionPad1D ReflectionPad2D Relu Renorm ReplicationPad2D
+    ReshapeAlias Rsqrt Rsub Select Sigmoid Silu Sin Slice SmoothL1Loss Softmax Softplus Split
+    SplitWithSizes Sqrt Squeeze Stack Std Sub Sum T Tanh Threshold ToCopy Transpose Tril Triu
+    Unbind Unfold UnsafeView Unsqueeze UpsampleBilinear2D UpsampleNearest2D Var View Where
+    LinalgVectorNorm ScaledDotProductEfficientAttention ScaledDotProductFlashAttention
+    ScaledDotProductFlashAttentionForCpu
+    """.upper().split()
+)
+
+
+class Uses(NamedTuple):
+    """What the graph of the losses holds besides the recorded calls.
+
+    parameters: names of those that are used in another way too.
+    batchwise: whether all operations treat each example by itself.
+    """
+
+    parameters: set
+    batchwise: bool
+
+
+def trace_uses(losses, sources: dict, leaves: dict, originals: dict) -> Uses:
+    """The uses of parameters that were not recorded.
+
+    sources: node of the output of a recorded call -> nodes of its arguments that are no parameter.
+    originals: id -> name of the parameters of the network, which have been replaced by leaves.
+    Raises ValueError if the losses use one of the originals.
+    """
+    names = {id(leaf): name for name, leaf in leaves.items()}
+    parameters, batchwise = set(), True
+    for node, variable in _nodes(losses.grad_fn, sources):
+        if id(variable) in originals:
+            raise ValueError(
+                f"the losses use {originals[id(variable)]} by a reference of their own, which "
+                "cannot be replaced; let the loss read net.parameters() when it is called"
+            )
+        if id(variable) in names:
+            parameters.add(names[id(variable)])
+        elif variable is None and node not in sources:
+            batchwise = batchwise and _kind(node) in BATCHWISE
+    return Uses(parameters, batchwise)
+
+
+def leaves_of(tensor, leaves: dict) -> set:
+    """The names of the leaves from which a tensor is computed."""
+    names = {id(leaf): name for name, leaf in leaves.items()}
+    found = (names.get(id(variable)) for _, variable in _nodes(tensor.grad_fn, {}))
+    return {name for name in found if name is not None}
+
+
+def _nodes(root, sources: dict):
+    """Each node of a graph with its variable, if it is a leaf.
+
+    At the output of a recorded call, the graph is followed through its sources alone.
+    """
+    pending, visited = [root], set()
+    while pending:
+        node: Any = pending.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        yield node, getattr(node, "variable", None)
+        pending += sources[node] if node in sources else [after for after, _ in node.next_functions]
+
+
+def _kind(node) -> str:
+    """The name of an operation of torch: ADDMM for AddmmBackward0."""
+    if isinstance(node, torch._C._FunctionBase):  # written in Python, and named by its author
+        return ""
+    return node.name().rstrip("0123456789").removesuffix("Backward").upper()
