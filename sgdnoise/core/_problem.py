@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import is_torch_array
-from jaxtyping import Float
+from jaxtyping import Shaped
 
 from sgdnoise._extras import require
-from sgdnoise.core._arrays import Array, namespace
+from sgdnoise.core._arrays import Array, as_numpy, concrete, namespace
+from sgdnoise.core._independence import check_independence
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +25,9 @@ class Problem:
     rows: (theta, *examples) -> PerExampleGradients, if there is a better way than a matrix.
     backward: (theta, weights, shift, *examples) -> what `weighted_gradient` returns, if there is
     a faster way than automatic differentiation; shift may be None.
-    All methods raise ValueError if theta is not a vector of `size` numbers, or if the losses are
-    not one number for each example.
+    All methods raise ValueError if theta is not a vector of `size` real numbers, or if the losses
+    are not one number for each example.  `gradients` and `weighted_gradient` also raise it if the
+    loss of an example is random or depends on other examples, which is tried once on a few of them.
 
     Example:
         >>> import jax.numpy as jnp
@@ -55,25 +57,29 @@ class Problem:
         return self.examples[0].shape[0]
 
     def subset(self, index) -> "Problem":
-        """The same problem on some of its examples; an example may be repeated."""
-        index = np.asarray(index) if isinstance(index, (list, tuple)) else index
-        return replace(self, examples=tuple(array[index] for array in self.examples))
+        """The same problem on some of its examples; an example may be repeated.
+
+        Raises ValueError for an index that no example has.
+        """
+        index = np.asarray(index, dtype=int) if isinstance(index, (list, tuple)) else index
+        _check_index(index, len(self))
+        return self._of(tuple(array[index] for array in self.examples))
 
     def with_target_shift(self, shift) -> "Problem":
         """The same problem with `shift` added to its targets."""
         *inputs, targets = self.examples
-        return replace(self, examples=(*inputs, targets + shift))
+        return self._of((*inputs, targets + shift))
 
-    def value(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
+    def value(self, theta: Shaped[Array, " p"]) -> Shaped[Array, ""]:
         """The mean loss."""
         return self.example_losses(theta).mean()
 
-    def example_losses(self, theta: Float[Array, " p"]) -> Float[Array, " n"]:
+    def example_losses(self, theta: Shaped[Array, " p"]) -> Shaped[Array, " n"]:
         """The loss of each example."""
         self._check_theta(theta)
-        return self._checked(theta, self.losses(theta, *self.examples), len(self))
+        return self._checked(theta, self._losses(theta, *self.examples), len(self))
 
-    def gradient(self, theta: Float[Array, " p"]) -> Float[Array, " p"]:
+    def gradient(self, theta: Shaped[Array, " p"]) -> Shaped[Array, " p"]:
         """The gradient of the mean loss."""
         if self.backward is None:
             return self.autodiff.grad(self.value)(theta)
@@ -81,14 +87,15 @@ class Problem:
         return self.weighted_gradient(theta, weights)
 
     def weighted_gradient(
-        self, theta: Float[Array, " p"], weights: Float[Array, " n"], shift=None
-    ) -> Float[Array, " p"]:
+        self, theta: Shaped[Array, " p"], weights: Shaped[Array, " n"], shift=None
+    ) -> Shaped[Array, " p"]:
         """The gradient of sum_i w_i l_i, from one backward pass.
 
         With `shift`, an array like the targets, it is the gradient of
         sum_i (w_i l_i + <shift_i, dl_i / dtarget_i>), still from one backward pass.
         """
         self._check_theta(theta)
+        self._check_independence(theta)
         if self.backward is not None:
             return self.backward(theta, weights, shift, *self.examples)
         if shift is None:
@@ -97,18 +104,19 @@ class Problem:
 
         def total(t):
             losses, changes = self.autodiff.jvp(
-                lambda labels: self.losses(t, *inputs, labels), (targets,), (shift,)
+                lambda labels: self._losses(t, *inputs, labels), (targets,), (shift,)
             )
             return (weights * self._checked(t, losses, len(self)) + changes).sum()
 
         return self.autodiff.grad(total)(theta)
 
-    def gradients(self, theta: Float[Array, " p"]) -> Float[Array, "n p"]:
+    def gradients(self, theta: Shaped[Array, " p"]) -> Shaped[Array, "n p"]:
         """The gradient of the loss of each example.  It needs n x p memory."""
         self._check_theta(theta)
+        self._check_independence(theta)
 
         def single_loss(t, *example):
-            losses = self.losses(t, *(array[None] for array in example))
+            losses = self._losses(t, *(array[None] for array in example))
             return self._checked(t, losses, 1)[0]
 
         gradient = self.autodiff.grad(single_loss)
@@ -116,9 +124,35 @@ class Problem:
             theta, *self.examples
         )
 
-    def hvp(self, theta: Float[Array, " p"], vector: Float[Array, " p"]) -> Float[Array, " p"]:
+    def hvp(self, theta: Shaped[Array, " p"], vector: Shaped[Array, " p"]) -> Shaped[Array, " p"]:
         """The Hessian of the mean loss times a vector."""
         return self.autodiff.jvp(self.gradient, (theta,), (vector,))[1]
+
+    def _of(self, examples) -> "Problem":
+        """The same losses of other examples, which remembers the examples that it comes from."""
+        problem = replace(self, examples=examples)
+        object.__setattr__(problem, "_origin", self._all_examples)
+        return problem
+
+    @property
+    def _all_examples(self):
+        return getattr(self, "_origin", self.examples)
+
+    def _check_independence(self, theta):
+        """Raise ValueError if the losses are random or depend on other examples.
+
+        Who gives `rows` or `backward` answers for the losses.
+        """
+        if self.rows is None and self.backward is None:
+            check_independence(self.losses, self._all_examples, theta)
+
+    def _losses(self, theta, *examples):
+        try:
+            return self.losses(theta, *examples)
+        except IndexError as error:
+            raise ValueError(
+                f"the losses do not take these examples, such as a label out of range: {error}"
+            ) from error
 
     def _check_theta(self, theta):
         """Raise ValueError unless theta is one vector, of the size that is known."""
@@ -127,6 +161,13 @@ class Problem:
             size = "all" if self.size is None else self.size
             raise ValueError(
                 f"theta must be one vector of {size} parameters, not an array of shape {shape}"
+            )
+        kind = str(theta.dtype).rpartition(".")[2]
+        if "float" not in kind:
+            raise ValueError(f"theta must hold real numbers in floating point, not {kind}")
+        if is_torch_array(theta) != is_torch_array(self.examples[0]):
+            raise ValueError(
+                "theta and the examples must be arrays of one library, not of torch and of another"
             )
 
     def _checked(self, theta, losses, n):
@@ -154,3 +195,13 @@ def _check_examples(examples):
         raise ValueError(f"examples must have one length, not {lengths}")
     if len({is_torch_array(array) for array in examples}) > 1:
         raise ValueError("examples must be arrays of one library, not of torch and of another")
+
+
+def _check_index(index, n):
+    """Raise ValueError for a known index that is out of range; jax would take the last example."""
+    if isinstance(index, slice) or index is None or not getattr(index, "shape", ()):
+        return
+    if "int" in str(index.dtype) and concrete((index < -n).any() | (index >= n).any()):
+        values = as_numpy(index)
+        wrong = values[(values < -n) | (values >= n)][0]
+        raise ValueError(f"there are {n} examples, and none has the index {wrong}")
