@@ -33,8 +33,9 @@ def read_points(
     .xz: commas, semicolons, tabs or spaces between columns, points or commas as decimal marks,
     comments after #.
     flatten: make rows of images and other arrays, (n, ...) -> (n, D).
-    transpose: take the columns of the array as points.
-    columns, drop: columns to take, and to leave out: names, places from 0, or ranges such as 2:5.
+    columns, drop: columns of the file to take, and to leave out: names, places from 0, or ranges
+    such as 2:5.
+    transpose: take these columns as points, and not the rows.
     header: whether the first line of a text is one; by default that is recognised.
     Warns `IndexColumn` if a column rises or falls throughout, as an index or a time does.
     Raises ValueError in one sentence for a file that is missing, of another format, damaged or

@@ -89,7 +89,8 @@ def plot_scale_profile(ax, profile: Profile, *, color=COLOURS["blue"], **kwargs)
     flat, noise = plateau(profile), noise_onset(profile)
     if flat is not None:
         ends = [flat.start, flat.stop]
-        ax.plot(ends, [flat.dimension.value] * 2, color=COLOURS["vermilion"], zorder=3)
+        level = [flat.dimension.value] * 2
+        ax.plot(ends, level, color=COLOURS["vermilion"], zorder=3, label="plateau")
         ax.set_title(
             f"plateau {flat.dimension.value:.2f} ± {flat.dimension.stderr:.2f}",
             color=COLOURS["vermilion"],

@@ -1,23 +1,43 @@
-"""Every estimator of dimension on one set of points: its value, its error, and its notes."""
+"""Estimators of dimension on one set of points: value, error, and notes."""
 
 import math
 import time
 import warnings
+from collections.abc import Collection
+from functools import partial
 from typing import NamedTuple
 
 from sgdnoise.core._estimate import Estimate, with_group_error
 from sgdnoise.dimension._calibration import calibrated
 from sgdnoise.dimension._catalogue import ERROR_GROUPS, ESTIMATORS, LINEAR, MANIFOLD
 from sgdnoise.dimension._points import Neighbours, find_neighbours
+from sgdnoise.dimension._trained._features import N_NEIGHBOURS
+from sgdnoise.dimension._trained._predict import MIN_POINTS as MIN_POINTS
 from sgdnoise.dimension._trained._predict import estimate
+from sgdnoise.dimension._warnings import ScalesDisagree
 
 FIRST = "estimate"
+SHOWN = (FIRST, "twonn", "participation_ratio")  # unless more are asked for
 BALLS = [name for name in MANIFOLD if name != "learned"]  # for which balls correct something
 MAX_NEIGHBORS = 100  # of `abide`, which needs more than the other estimators
+FEW = (FIRST, "learned", "twonn", "l2n2", "levina_bickel", *LINEAR)  # which need fewer
+
+
+class Settings(NamedTuple):
+    """Whether the points have noise, and the rows in time that are no neighbours."""
+
+    noisy: bool = False
+    exclude: int | str = 0
+
+
+DEFAULT = Settings()
 
 
 class Row(NamedTuple):
-    """The result of one estimator, nan if it has none, and notes; `ball` is calibrated."""
+    """The result of one estimator, nan if it has none, and notes; `ball` is calibrated.
+
+    doubt: why the value is not one to take, or nothing.
+    """
 
     name: str
     value: float = math.nan
@@ -25,40 +45,72 @@ class Row(NamedTuple):
     ball: float = math.nan
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    interval: tuple[float, float] = (math.nan, math.nan)
+    doubt: str = ""
 
 
-def neighbours(points) -> Neighbours:
-    """The neighbours of distinct points (n, D), which all estimators share."""
-    return find_neighbours(points, min(MAX_NEIGHBORS, len(points) - 1))
+def neighbours(points, names: Collection[str], settings: Settings, *, refuse: bool) -> Neighbours:
+    """The neighbours of distinct points (n, D), which the estimators of these names share."""
+    count = N_NEIGHBOURS if all(name in FEW for name in names) else MAX_NEIGHBORS
+    return find_neighbours(points, count, allow_fewer=True, refuse=refuse, exclude=settings.exclude)
 
 
-def measure(name: str, near: Neighbours) -> Row:
+def measure(
+    name: str, near: Neighbours, settings: Settings = DEFAULT, told: Collection[str] = ()
+) -> Row:
     """Value and error of the estimator of this name; ValueErrors and warnings become notes.
 
     The error is that of `with_group_error` with 5 splits, of 5 degrees of freedom;
-    `estimate` has its own.
+    `estimate` has its own.  told: sentences that are no notes, since they were said of all.
     """
-    began, result, notes = time.monotonic(), Estimate(math.nan, math.nan), []
+    began, result = time.monotonic(), Estimate(math.nan, math.nan)
+    notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             if name == FIRST:
-                result = estimate(near.points)
+                result = estimate(near.points, noisy=settings.noisy)
             else:
-                result = Estimate(_value(name, near.points, near), math.nan)
-                notes = [str(w.message) for w in caught if w.category is UserWarning]
-                groups = ERROR_GROUPS.get(name, {})
-                result = with_group_error(
-                    lambda part: _value(name, part, near), near.points, splits=5, **groups
-                )
+                result = Estimate(_value(name, near.points, near, settings), math.nan)
         except ValueError as error:
-            notes.append(str(error) if math.isnan(result.value) else f"no error: {error}")
+            notes.append(str(error))
+    doubts = [str(w.message) for w in caught if issubclass(w.category, ScalesDisagree)]
+    notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    if name != FIRST and math.isfinite(result.value):
+        result, refusal = _with_error(name, near, settings, result)
+        notes += [f"no error: {refusal}"] if refusal else []
     value, stderr = float(result.value), float(result.stderr)
+    low, high = result.interval()
+    notes = [note for note in dict.fromkeys(notes) if note not in told]
     if not notes and not math.isfinite(value):
-        notes.append(f"its value is {value}")
+        notes = [f"its value is {value}"]
     elif not notes and not math.isfinite(stderr):
-        notes.append("no error: groups of a fifth of the points are too small for it")
-    return Row(name, value, stderr, math.nan, time.monotonic() - began, tuple(notes))
+        notes = ["no error: groups of a fifth of the points are too small for it"]
+    return Row(
+        name,
+        value,
+        stderr,
+        seconds=time.monotonic() - began,
+        notes=tuple(notes),
+        interval=(float(low), float(high)),
+        doubt="; ".join(doubts),
+    )
+
+
+def _with_error(name, near, settings, result):
+    """The result with its error, and why it has none."""
+    groups = ERROR_GROUPS.get(name, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of groups, which say nothing of all points
+        try:
+            statistic = partial(_value_of_part, name, near, settings)
+            return with_group_error(statistic, near.points, splits=5, **groups), ""
+        except ValueError as error:
+            return result, str(error)
+
+
+def _value_of_part(name, near, settings, part):
+    return _value(name, part, near, settings)
 
 
 def calibrate_on_balls(row: Row, near: Neighbours) -> Row:
@@ -74,31 +126,42 @@ def calibrate_on_balls(row: Row, near: Neighbours) -> Row:
     return row._replace(ball=ball, notes=notes, seconds=row.seconds + time.monotonic() - began)
 
 
-def recommend(rows: list[Row]) -> str:
-    """A sentence that says which number to take, and what the range of the others means."""
+def recommend(rows: list[Row]) -> list[str]:
+    """Sentences that say which number to take, and what the others mean."""
     named = {row.name: row for row in rows}
     others = [row.value for row in rows if row.name in MANIFOLD and math.isfinite(row.value)]
-    first = named.get(FIRST)
-    if first is None:
-        take = "the recommended value is that of estimate, which was not requested"
-    elif math.isnan(first.value):
-        take = "none is recommended here, where estimate has no answer"
-    else:
-        take = f"take estimate, {first.value:.2f} ± {first.stderr:.2f}"
+    sentences = [_taken(named.get(FIRST))]
     if len(others) > 1:
-        take += (
-            f"; the neighbour estimators say {min(others):.1f} to {max(others):.1f}, apart by what "
+        sentences.append(
+            f"the neighbour estimators say {min(others):.1f} to {max(others):.1f}, apart by what "
             "edges, curvature, density and noise do to each"
         )
     if linear := [row.name for row in rows if row.name in LINEAR]:
-        take += (
-            f"; the linear ones, from {linear[0]} on, answer another question: how many dimensions "
-            "the points span"
-        )
-    return take
+        subject = f"the linear ones, from {linear[0]} on, answer"
+        subject = subject if len(linear) > 1 else f"the value of {linear[0]} answers"
+        sentences.append(f"{subject} another question: how many dimensions the points span")
+    return sentences
 
 
-def _value(name, part, near):
+def _taken(first):
+    """The sentence on the recommended value."""
+    if first is None:
+        return "the recommended value is that of estimate, which was not requested"
+    if first.doubt:
+        return f"no single dimension: {first.doubt}"
+    if math.isnan(first.value):
+        return "none is recommended here, where estimate has no answer"
+    low, high = first.interval
+    between = f", 95% interval {low:.2f} to {high:.2f}" if math.isfinite(low) else ""
+    return f"take estimate, {first.value:.2f} ± {first.stderr:.2f}{between}"
+
+
+def _value(name, part, near, settings):
     """The value, from the shared neighbours if the points are all points and enough."""
-    known = part is near.points and name in MANIFOLD and len(part) > MAX_NEIGHBORS
-    return ESTIMATORS[name](part, neighbours=near) if known else ESTIMATORS[name](part)
+    options = {"noisy": settings.noisy} if name == "learned" else {}
+    known = part is near.points and name in MANIFOLD
+    if known and near.distances.shape[1] >= min(MAX_NEIGHBORS, len(part) - 1):
+        return ESTIMATORS[name](part, neighbours=near, **options)
+    if known and name in FEW:
+        return ESTIMATORS[name](part, neighbours=near, **options)
+    return ESTIMATORS[name](part, **options)

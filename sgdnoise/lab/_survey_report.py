@@ -1,6 +1,9 @@
-"""The table of estimators of dimension and the picture of a scale profile, on the terminal."""
+"""The table of estimators of dimension, its JSON, and the picture of the scale profile."""
 
+import json
 import math
+import warnings
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,17 +16,22 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from sgdnoise.core._files import atomic_write
 from sgdnoise.dimension._catalogue import LINEAR
 from sgdnoise.dimension._distance_ratios import twonn
-from sgdnoise.dimension._scale import scale_profile
+from sgdnoise.dimension._scale import Profile, scale_profile
+from sgdnoise.dimension._trained._features import N_NEIGHBOURS
+from sgdnoise.dimension._trained._predict import learned
+from sgdnoise.lab._estimator_lines import LINES
 from sgdnoise.lab._plot import COLOURS, STYLE, plot_scale_profile
-from sgdnoise.lab._survey import FIRST, Row
+from sgdnoise.lab._survey import FIRST, Row, Settings
 from sgdnoise.lab._terminal import console, say
 
 MIN_NOTE_WIDTH = 16  # columns of a note beside the table; with fewer it stands below only
 CREATOR = "sgdnoise dimension"  # in the metadata of each picture, which may then be replaced
+MIN_BLOCK = 64  # points of a block by `learned`, which needs 41
+BLOCKS = 8  # from which the errors of a profile come
 
 
 def show_rows(rows: list[Row], calibrate: bool) -> None:
-    """Print the table, in sections for manifold and linear estimators, and the notes below."""
+    """Print the table, in sections for manifold and linear estimators, lines and notes below."""
     headings = ["dimension", "± error", *(["calibrated"] if calibrate else []), "seconds"]
     room = (
         console.width - 4 - max(len(row.name) for row in rows) - sum(3 + len(h) for h in headings)
@@ -43,8 +51,127 @@ def show_rows(rows: list[Row], calibrate: bool) -> None:
         style = "bold" if row.name == FIRST else None
         table.add_row(row.name, *cells, style=style, end_section=ends)
     console.print(table)
+    for row in rows:
+        say(f"{row.name}: {LINES[row.name]}", style="dim")
     for note in dict.fromkeys(note for row in rows for note in row.notes):
         say(f"{', '.join(row.name for row in rows if note in row.notes)}: {note}")
+
+
+def json_text(file, table, near, rows, sentences, profile, told, picture) -> str:
+    """All results as one JSON object; numbers that are not finite are null."""
+    first = next((row for row in rows if row.name == FIRST), None)
+    values = {
+        "file": str(file),
+        "points": len(near.points),
+        "coordinates": near.points.shape[1],
+        "columns": table.names,
+        "messages": told.sentences,
+        "estimators": [_of_row(row) for row in rows],
+        "recommended": None if first is None or first.doubt else _of_row(first),
+        "sentences": sentences,
+        "scales": [] if profile is None else _of_profile(profile),
+        "picture": None if picture is None else str(picture),
+    }
+    return json.dumps(_finite(values), ensure_ascii=False, indent=2)
+
+
+def profile_of(points, settings: Settings, seed: int, told) -> tuple[Profile | None, str]:
+    """The recommended estimate against scale, or `twonn` for few points, and its name.
+
+    None for too few points.
+    """
+    n = len(points)
+    blocks = [2**i for i in range(max(1, (n // MIN_BLOCK).bit_length()))]
+    recommended = partial(learned, noisy=settings.noisy)
+    few = n < BLOCKS * (N_NEIGHBOURS + 1)
+    estimator, by = (twonn, "twonn") if few else (recommended, FIRST)
+    rng = np.random.default_rng(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were printed already
+        try:
+            return scale_profile(estimator, points, None if few else blocks, rng=rng), by
+        except ValueError as error:
+            told.say(f"no picture: {error}")
+            return None, by
+
+
+def draw_profile(profile: Profile, by: str, rows: list[Row], name: str, path: Path) -> Path:
+    """Draw the dimension against scale, with the recommended value and its interval."""
+    first = next((row for row in rows if row.name == FIRST), None)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 3.2))
+        ax = figure.add_subplot()
+        plot_scale_profile(ax, profile, label="points thinned, ± 2 standard errors")
+        _ticks(ax, profile.scale)
+        _mark(ax, first, name)
+        ax.set_ylim(top=1.08 * ax.get_ylim()[1])
+        ax.set(xlabel="mean distance to the nearest neighbour, thinned more to the right")
+        ax.set(ylabel=f"dimension by {by}")
+        ax.legend(loc="lower right", fontsize=7)
+        metadata = {"Software" if path.suffix == ".png" else "Creator": CREATOR}
+        with atomic_write(path) as new:
+            figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=metadata)
+    return path
+
+
+def _mark(ax, first, name):
+    """The recommended value as a line with its interval, and a title that says it."""
+    if first is None or not math.isfinite(first.value):
+        ax.set_title(f"{name}: dimension against scale", color=COLOURS["black"])
+        return
+    if first.doubt:
+        ax.set_title(f"{name}: no single dimension", color=COLOURS["vermilion"])
+        return
+    low, high = first.interval
+    ax.axhline(
+        first.value, color=COLOURS["black"], linewidth=0.8, zorder=1, label="estimate of all points"
+    )
+    text = f"{name}: dimension {first.value:.2f}"
+    if math.isfinite(low):
+        ax.axhspan(low, high, color=COLOURS["black"], alpha=0.12, linewidth=0, zorder=0)
+        text += f", 95% interval {low:.2f} to {high:.2f}"
+    ax.set_title(text, color=COLOURS["black"])
+
+
+def _ticks(ax, scale):
+    """Plain numbers on the axis of scales: 1, 2 and 5 of each decade, or evenly spaced ones."""
+    wide = scale.max() > 10 * scale.min()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(4))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.yaxis.set_major_locator(MaxNLocator(6))
+
+
+def _of_row(row):
+    low, high = row.interval
+    return {
+        "name": row.name,
+        "what": LINES[row.name],
+        "dimension": row.value,
+        "stderr": row.stderr,
+        "interval": [low, high],
+        "calibrated": row.ball,
+        "seconds": round(row.seconds, 3),
+        "notes": list(row.notes),
+    }
+
+
+def _of_profile(profile):
+    columns = profile.scale, profile.dimension.value, profile.dimension.stderr
+    keys = ("distance", "dimension", "stderr")
+    return [dict(zip(keys, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _finite(value):
+    """The same values, with None for nan and infinity, which JSON has not."""
+    match value:
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+    return value
 
 
 def _short(text, room):
@@ -57,25 +184,3 @@ def _is(names, row):
 
 def _number(value):
     return "-" if not math.isfinite(value) else f"{value:.2f}"
-
-
-def draw_profile(points, name: str, path: Path, seed: int) -> None:
-    """Draw the dimension by twonn against scale; nothing if there are too few points."""
-    try:
-        profile = scale_profile(twonn, points, rng=np.random.default_rng(seed))
-    except ValueError as error:
-        say(f"no picture: {error}")
-        return
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6, 2.7))
-        ax = figure.add_subplot()
-        plot_scale_profile(ax, profile)
-        wide = profile.scale.max() > 10 * profile.scale.min()
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.minorticks_off()
-        figure.supxlabel(f"twonn on {name}, thinned", fontsize=7, color=COLOURS["grey"])
-        metadata = {"Software" if path.suffix == ".png" else "Creator": CREATOR}
-        with atomic_write(path) as new:
-            figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=metadata)
-    say(f"  {path}", soft_wrap=True)

@@ -91,12 +91,17 @@ def writable(folder) -> Path:
 
 
 @contextmanager
-def progress(what: str, count: Callable[[], int | tuple[int, int]], total: int):
+def progress(
+    what: str, count: Callable[[], int | tuple[int, int]], total: int, *, quiet: bool = False
+):
     """Show how many are done, how fast, the time left and the failures, while the body runs.
 
     what: the name of what is counted.  count: () -> done, or (done, failed).
-    It is a bar on a terminal, and otherwise plain lines.
+    It is a bar on a terminal, and otherwise plain lines; nothing if `quiet`.
     """
+    if quiet:
+        yield
+        return
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),

@@ -1,0 +1,28 @@
+"""What each estimator of dimension is, in a line."""
+
+LINES = {
+    "estimate": "recommended: features at six scales, corrected by a trained model",
+    "learned": "the value of estimate, without its error",
+    "twonn": "ratio of the distances to two neighbours (Facco et al., 2017)",
+    "l2n2": "mean log log of the same ratio, less swayed by large ratios",
+    "levina_bickel": "likelihood of 10 distances (Levina & Bickel, 2004)",
+    "gride": "likelihood of the ratio of two ranks (Denti et al., 2022)",
+    "mind_ml": "likelihood of nearest to 11th distance (Lombardi et al., 2011)",
+    "danco": "distances and angles against simulations (Ceruti et al., 2014)",
+    "mom": "mean of 20 relative distances (Amsaleg et al., 2018)",
+    "mada": "radius that halves 20 neighbours (Farahmand et al., 2007)",
+    "tle": "all pairs of 20 neighbours (Amsaleg et al., 2019)",
+    "binomial": "neighbours within two radii (Macocco et al., 2023)",
+    "abide": "the same where the density is constant (Di Noia et al., 2024)",
+    "ess": "volume of simplices of neighbours (Johnsson et al., 2015)",
+    "abid": "angles between neighbours (Thordsen & Schubert, 2022)",
+    "local_pca": "components of neighbourhoods (Gilbert & O'Neill, 2023)",
+    "correlation": "growth of pairs with radius (Grassberger & Procaccia, 1983)",
+    "geodesic": "lengths of paths along a graph (Granata & Carnevale, 2016)",
+    "full_correlation_integral": "span: all pairs (Erba et al., 2019)",
+    "fisher_separability": "span: separable points (Albergante et al., 2019)",
+    "participation_ratio": "span: directions that share the variance equally",
+    "effective_rank": "span: entropy of singular values (Roy & Vetterli, 2007)",
+    "stable_rank": "span: all variance over the largest (Rudelson & Vershynin, 2007)",
+    "pca": "span: components with 95% of the variance",
+}
