@@ -129,7 +129,7 @@ def check_finite(form, numbers):
     """Check that the gradients of one form, of examples with these numbers, are finite."""
     tensors = [
         tensor
-        for tensor in vars(form).values()
+        for tensor in vars(getattr(form, "form", form)).values()
         if torch.is_tensor(tensor) and tensor.is_floating_point()
     ]
     if all(bool(tensor.sum().isfinite()) for tensor in tensors):

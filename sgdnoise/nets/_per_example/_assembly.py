@@ -1,12 +1,14 @@
 """The gradient of each example, layer by layer, from the recorded calls of a network."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+from sgdnoise.nets._per_example._common import Multiples, WithMultiples, as_stored
 from sgdnoise.nets._per_example._layers import (
     Convolution,
     EmbeddingRows,
@@ -147,13 +149,29 @@ def gradient_forms(calls: list[tuple[LayerCall, Layout]], n: int, derived: dict)
     repeated = {key for key, group in by_parameter.items() if len(group) > 1}
     for call, _ in calls:
         _marry(by_parameter, repeated, call)
-    return [smaller(_added(group)) for group in by_parameter.values()]
+    return [_smaller(_added(group)) for group in by_parameter.values()]
+
+
+def _smaller(form):
+    """The form that takes less memory."""
+    if not isinstance(form, WithMultiples):
+        return smaller(form)
+    inner = smaller(form.form)
+    if isinstance(inner, StoredGradients):
+        return as_stored(replace(form, form=inner))
+    return replace(form, form=inner)
 
 
 def _pulled_back(tensor, parameters: dict, form):
     """The gradients of parameters, from those of a tensor that is computed from them alone."""
-    gradients = stored(form).gradients.view(-1, *tensor.shape)
+    gradients = as_stored(form).gradients.view(-1, *tensor.shape)
     names, leaves = list(parameters), list(parameters.values())
+    if tensor.numel() == 1:
+        one = torch.ones_like(tensor)
+        directions = torch.autograd.grad(tensor, leaves, one, retain_graph=True)
+        for name, direction in zip(names, directions, strict=True):
+            yield Multiples(ParameterBlock(name), gradients.flatten(), direction)
+        return
     try:
         pulled = torch.autograd.grad(
             tensor, leaves, gradients, retain_graph=True, is_grads_batched=True
@@ -195,6 +213,26 @@ def _marry(by_parameter, repeated, call):
 
 def _added(group):
     """The sum of several forms of the gradient of one parameter."""
+    multiples = [form for form in group if isinstance(form, Multiples)]
+    others = [form for form in group if not isinstance(form, Multiples)]
+    form = _sum_of(others) if others else None
+    for multiple in multiples:
+        if form is None or isinstance(form, StoredGradients):
+            scaled = _scaled(multiple)
+            form = scaled if form is None else _sum_of([form, scaled])
+        else:
+            form = WithMultiples(form, multiple.coefficients, multiple.direction)
+    return form
+
+
+def _scaled(multiple):
+    """The stored gradients of multiples of a direction."""
+    gradients = torch.tensordot(multiple.coefficients[:, None], multiple.direction[None], 1)
+    return StoredGradients(multiple.weight, with_an_axis(gradients))
+
+
+def _sum_of(group):
+    """The sum of several forms, none of which is a multiple of one direction."""
     if len(group) == 1:
         return group[0]
     # Gradients must be added before any square is taken.  For sums of outer products that needs no

@@ -5,23 +5,28 @@ from typing import Any
 
 import torch
 
-from sgdnoise.nets._per_example._layers import Convolution, RankOne, SumOfOuters, stored
+from sgdnoise.nets._per_example._common import WithMultiples, as_stored
+from sgdnoise.nets._per_example._layers import Convolution, RankOne, SumOfOuters
 from sgdnoise.nets._per_example._lowrank import MAX_WIDE, few
 
 
 def layers(blocks: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
     """The forms of each layer, block by block, from the forms of each block."""
-    kinds = {tuple((type(form), frozenset(form.names())) for form in forms) for forms in blocks}
+    kinds = {tuple((_kind(form), frozenset(form.names())) for form in forms) for forms in blocks}
     if len(kinds) == 1:
         return zip(*blocks, strict=True)
     # Blocks of other sizes, or on another path, have other forms: their gradients are made.
     by_parameter: dict = {}
     for number, forms in enumerate(blocks):
         for part in (form.restricted_to({name}) for form in forms for name in form.names()):
-            held = stored(part)
+            held = as_stored(part)
             key = held.parameter.name, str(held.parameter.rows)
             by_parameter.setdefault(key, {})[number] = held
     return [list(parts.values()) for parts in by_parameter.values()]
+
+
+def _kind(form):
+    return ("plus", type(form.form)) if isinstance(form, WithMultiples) else type(form)
 
 
 def gram(forms: Sequence[Any], out) -> None:
@@ -32,6 +37,10 @@ def gram(forms: Sequence[Any], out) -> None:
     # Inner products pair examples of different blocks as well.  Joined rows give all of them in a
     # few large matrix products instead of one for each pair of blocks.
     form = forms[0] if len(forms) == 1 else _joined(forms)
+    if isinstance(form, WithMultiples):
+        gram([form.form], out)
+        _add_multiples(form, out)
+        return
     cross = _cross(form)
     if cross:
         for tile in _tiles(out):
@@ -41,6 +50,15 @@ def gram(forms: Sequence[Any], out) -> None:
     for columns in form.chunks():
         for tile in _tiles(out):
             out[tile, : tile.stop].addmm_(columns[tile], columns[: tile.stop].T)
+
+
+def _add_multiples(form, out):
+    """Add the products of c_i r with the others: (f_i + c_i r) . (f_j + c_j r) - f_i . f_j."""
+    c, along = form.coefficients, form.along()
+    square = form.direction.square().sum()
+    left, right = torch.stack([along + c * square, c]), torch.stack([c, along])
+    for tile in _tiles(out):
+        out[tile, : tile.stop].addmm_(left[:, tile].T, right[:, : tile.stop])
 
 
 def mirrored(out):
@@ -98,6 +116,9 @@ def _rows(factor):
 def _joined(forms):
     """The gradients of one layer on several blocks of examples, joined along the examples."""
     first = forms[0]
+    if isinstance(first, WithMultiples):
+        coefficients = torch.cat([form.coefficients for form in forms])
+        return WithMultiples(_joined([f.form for f in forms]), coefficients, first.direction)
     names = [
         n
         for n in ("gradients", "left", "right", "tokens")

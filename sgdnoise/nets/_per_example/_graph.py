@@ -31,10 +31,12 @@ class Uses(NamedTuple):
 
     parameters: names of those that are used in another way too.
     batchwise: whether all operations treat each example by itself.
+    size: the number of operations; a loop over the examples has more for more of them.
     """
 
     parameters: set
     batchwise: bool
+    size: int
 
 
 def trace_uses(losses, sources: dict, leaves: dict, originals: dict) -> Uses:
@@ -45,8 +47,9 @@ def trace_uses(losses, sources: dict, leaves: dict, originals: dict) -> Uses:
     Raises ValueError if the losses use one of the originals.
     """
     names = {id(leaf): name for name, leaf in leaves.items()}
-    parameters, batchwise = set(), True
+    parameters, batchwise, size = set(), True, 0
     for node, variable in _nodes(losses.grad_fn, sources):
+        size += 1
         if id(variable) in originals:
             raise ValueError(
                 f"the losses use {originals[id(variable)]} by a reference of their own, which "
@@ -56,7 +59,7 @@ def trace_uses(losses, sources: dict, leaves: dict, originals: dict) -> Uses:
             parameters.add(names[id(variable)])
         elif variable is None and node not in sources:
             batchwise = batchwise and _kind(node) in BATCHWISE
-    return Uses(parameters, batchwise)
+    return Uses(parameters, batchwise, size)
 
 
 def leaves_of(tensor, leaves: dict) -> set:

@@ -12,6 +12,7 @@ from sgdnoise.nets._per_example._assembly import Layout, gradient_forms, with_an
 from sgdnoise.nets._per_example._fallback import by_vmap, one_by_one
 from sgdnoise.nets._per_example._layers import ParameterBlock, StoredGradients
 from sgdnoise.nets._per_example._probing import (
+    PROBE,
     check_same,
     disagreeing,
     find_trial,
@@ -22,7 +23,7 @@ from sgdnoise.nets._per_example._probing import (
 from sgdnoise.nets._per_example._recorder import LayerCall, Recording, record
 
 SLOW, UNUSED = "torch.func", "unused"
-MIN_CHECKED, FRACTION_CHECKED = 8, 32  # examples that are checked first: n / 32, at least 8
+MIN_CHECKED, FRACTION_CHECKED = 8, 128  # examples checked first: n / 128, and at least 8
 
 
 class FallbackWarning(UserWarning):
@@ -46,6 +47,7 @@ class Plan:
 
     numbers_per_example: the numbers in the inputs and outputs of all calls, for one example.
     reference: the numbers of the examples that were checked first, and their losses.
+    size: the number of operations in the graph of these examples.
     unverified: parameters whose gradient was zero in all checks, so that no formula was tested.
     checked: the blocks, by their first example, whose gradients have been checked.
     """
@@ -57,6 +59,7 @@ class Plan:
     repeated: frozenset
     numbers_per_example: int
     reference: tuple = ()
+    size: int = 0
     unverified: set = field(default_factory=set)
     checked: set = field(default_factory=set)
 
@@ -70,7 +73,7 @@ class Plan:
         signatures = [signature(call) for call in trial.calls]
         numbers = trial.numbers_per_example()
         plan = cls(network, signatures, trial.layouts, routes, trial.repeated, numbers)
-        plan = plan.verified()
+        plan = plan.verified(trial.recording.losses.detach()[:1])
         _warn(plan.routes)
         return plan
 
@@ -80,9 +83,10 @@ class Plan:
             return Plan.of(network)
         return replace(self, network=network, reference=(), checked=set(), routes={**self.routes})
 
-    def verified(self) -> "Plan":
+    def verified(self, first) -> "Plan":
         """The plan with its routes as they are after a comparison with autograd on some examples.
 
+        first: the loss of the first example in the batch of the trial, (1,).
         That also finds uses that were not recorded.  A route on which autograd disagrees is slow.
         """
         n = len(self.network)
@@ -91,6 +95,9 @@ class Plan:
         recording = record(self.network, index, self.repeated)
         losses = recording.losses.detach()
         check_losses(losses, size, index)
+        # A batch of another size: losses that are divided by it do not show in a changed batch.
+        alone = losses[:1] if size != PROBE else self.network.losses(index[:1])
+        check_same(self.network, alone, first, index)
         if not recording.losses.requires_grad:
             raise ValueError("the losses have no gradient; is there a torch.no_grad or a detach?")
         forms, expected, disagree = self._compared(recording)
@@ -103,7 +110,8 @@ class Plan:
         }
         for form in forms:
             check_finite(form, index)
-        return replace(self, routes=routes, reference=(index, losses), unverified=zero)
+        reference, size = (index, losses), recording.uses.size
+        return replace(self, routes=routes, reference=reference, size=size, unverified=zero)
 
     @torch.enable_grad()
     def block(self, span: slice) -> Block:
@@ -151,6 +159,7 @@ class Plan:
         uses, found = recording.uses, [signature(call) for call in recording.recorded]
         known = {name for name, route in self.routes.items() if route == SLOW}
         same = [s for s in found if s in self.signatures] == self.signatures
+        same = same and uses.size == self.size
         return uses.batchwise and uses.parameters <= known and same and not self.unverified
 
     def _compared(self, recording: Recording):

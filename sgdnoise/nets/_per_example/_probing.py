@@ -66,7 +66,9 @@ def find_trial(network: Network) -> Trial:
     recording, changed = record(network, index), record(network, changed_index)
     losses = recording.losses.detach()
     check_losses(losses, PROBE)
-    _check_alone(network, index, losses, changed_index, changed.losses.detach())
+    # The losses of the examples that are the same in both.
+    unchanged = (index == changed_index).to(losses.device)
+    check_same(network, changed.losses.detach()[unchanged], losses[unchanged], index)
     # One output at a time, since repeating one may give those after it their axis of examples.
     trial, tried = _layouts(recording, changed), frozenset[int]()
     while untried := trial.nowhere() - tried:
@@ -114,14 +116,6 @@ def _changed_index(network, index):
     ]
     index_with_change[1] = int(sum(differences).argmax())
     return index_with_change
-
-
-def _check_alone(network, index, losses, changed_index, changed_losses):
-    """Check that the loss of an example does not depend on the others in its batch."""
-    unchanged = (index == changed_index).to(losses.device)
-    # A smaller batch too: losses divided by the batch size do not show in a changed batch.
-    check_same(network, changed_losses[unchanged], losses[unchanged], index)
-    check_same(network, network.losses(index[:2]), losses[:2], index)
 
 
 def check_same(network, losses_alone, losses, index) -> None:
