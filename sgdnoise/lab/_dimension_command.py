@@ -85,9 +85,11 @@ def dimension(
     ] = False,
     flatten: Annotated[bool, Option("--flatten", help="make a row of each image or array")] = False,
     header: Annotated[
-        bool | None,
-        Option(help="whether the first line of a text is a header", show_default="recognised"),
-    ] = None,
+        bool, Option("--header", help="the first line of a text is a header: do not guess")
+    ] = False,
+    no_header: Annotated[
+        bool, Option("--no-header", help="the first line of a text is a point: do not guess")
+    ] = False,
     all_estimators: Annotated[
         bool, Option("--all", help="show all estimators, with a line on each")
     ] = False,
@@ -103,7 +105,8 @@ def dimension(
         Option(help="rows are moments in time: rows within as many are no neighbours, or auto"),
     ] = "0",
     metric: Annotated[
-        Metric, Option(help="distance between points; cosine for embeddings")
+        Metric,
+        Option(help="euclidean, cosine (for embeddings) or correlation", metavar="<str>"),
     ] = Metric.euclidean,
     calibrate: Annotated[
         bool,
@@ -113,7 +116,7 @@ def dimension(
         ),
     ] = False,
     duplicates: Annotated[
-        Repeated, Option(help="what to do with points that repeat others")
+        Repeated, Option(help="merge or refuse points that repeat others", metavar="<str>")
     ] = Repeated.merge,
     points: Annotated[
         int | None,
@@ -129,7 +132,8 @@ def dimension(
     ] = 0,
     as_json: Annotated[bool, Option("--json", help="print one JSON object and no words")] = False,
 ) -> None:
-    reading = Reading(key, flatten, transpose, columns, drop, header)
+    first_line = True if header else False if no_header else None
+    reading = Reading(key, flatten, transpose, columns, drop, first_line)
     with exit_on_error("nothing was written"):
         names = _names(estimator, all_estimators)
         target = _target(picture, out, file)
@@ -157,13 +161,15 @@ def dimension(
             say(f"  {drawn}", soft_wrap=True)
 
 
-dimension.__doc__ = f"""Print the dimension of the points of a file, and draw it against scale.
-
-The first row is the recommended estimate; it needs {MIN_POINTS} points or more. participation_ratio
-answers another question: how many dimensions the points span. Errors are standard errors.
-
-Example: sgdnoise dimension activations.npy
-"""
+dimension.__doc__ = "\n\n".join(
+    (
+        "Print the dimension of the points of a file, and draw it against scale.",
+        f"The first row is the recommended estimate; it needs {MIN_POINTS} rows or more. The value "
+        "of participation_ratio answers another question: how many dimensions the points span. "
+        "Errors are standard errors.",
+        "Example: sgdnoise dimension activations.npy",
+    )
+)
 
 
 class Told:
@@ -173,13 +179,13 @@ class Told:
         self.quiet = quiet
         self.sentences: list[str] = []
 
-    def say(self, sentence: str) -> None:
+    def say(self, sentence: str, *, warning: bool = False) -> None:
         """Print a sentence once."""
         if sentence in self.sentences:
             return
         self.sentences.append(sentence)
         if not self.quiet:
-            say(sentence, soft_wrap=False)
+            say(f"warning: {sentence}" if warning else sentence)
 
     @contextmanager
     def warnings(self):
@@ -188,7 +194,7 @@ class Told:
             warnings.simplefilter("always")
             yield
         for warning in caught:
-            self.say(f"warning: {warning.message}")
+            self.say(str(warning.message), warning=True)
 
 
 def _names(requested, everything):
@@ -229,8 +235,9 @@ def _read(file, reading, told):
     told.say("; ".join([f"{file}: {n} points in {width} dimensions", *table.notes]))
     if width >= WIDE * n:
         told.say(
-            f"warning: there are {n} rows of {width} numbers; if rows are neurons or variables and "
-            "columns are moments or samples, --transpose makes the columns the points"
+            f"there are {n} rows of {width} numbers; if rows are neurons or variables and columns "
+            "are moments or samples, --transpose makes the columns the points",
+            warning=True,
         )
     return table
 

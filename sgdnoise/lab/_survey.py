@@ -14,13 +14,20 @@ from sgdnoise.dimension._points import Neighbours, find_neighbours
 from sgdnoise.dimension._trained._features import N_NEIGHBOURS
 from sgdnoise.dimension._trained._predict import MIN_POINTS as MIN_POINTS
 from sgdnoise.dimension._trained._predict import estimate
-from sgdnoise.dimension._warnings import ScalesDisagree
+from sgdnoise.dimension._warnings import ScalesDisagree, SerialDependence, Ties
 
 FIRST = "estimate"
 SHOWN = (FIRST, "twonn", "participation_ratio")  # unless more are asked for
 BALLS = [name for name in MANIFOLD if name != "learned"]  # for which balls correct something
 MAX_NEIGHBORS = 100  # of `abide`, which needs more than the other estimators
 FEW = (FIRST, "learned", "twonn", "l2n2", "levina_bickel", *LINEAR)  # which need fewer
+
+
+SERIOUS = {  # doubts with which the recommended value is not one to take
+    SerialDependence: "rows are moments in time, and depend on the rows before",
+    Ties: "distances to neighbours are equal, as on a lattice or a path",
+}
+DISAGREE = 3  # ratio of values beyond which edges, curvature and noise do not explain it
 
 
 class Settings(NamedTuple):
@@ -74,8 +81,8 @@ def measure(
                 result = Estimate(_value(name, near.points, near, settings), math.nan)
         except ValueError as error:
             notes.append(str(error))
-    doubts = [str(w.message) for w in caught if issubclass(w.category, ScalesDisagree)]
-    notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    first_of = {w.category: str(w.message) for w in reversed(caught)}
+    notes += [text for category, text in first_of.items() if issubclass(category, UserWarning)]
     if name != FIRST and math.isfinite(result.value):
         result, refusal = _with_error(name, near, settings, result)
         notes += [f"no error: {refusal}"] if refusal else []
@@ -83,7 +90,7 @@ def measure(
     low, high = result.interval()
     notes = [note for note in dict.fromkeys(notes) if note not in told]
     if not notes and not math.isfinite(value):
-        notes = [f"its value is {value}"]
+        notes = [f"its value is {value}: distances tie, or too few lie within its radii"]
     elif not notes and not math.isfinite(stderr):
         notes = ["no error: groups of a fifth of the points are too small for it"]
     return Row(
@@ -93,8 +100,18 @@ def measure(
         seconds=time.monotonic() - began,
         notes=tuple(notes),
         interval=(float(low), float(high)),
-        doubt="; ".join(doubts),
+        doubt=_doubt(first_of, near) if name == FIRST else "",
     )
+
+
+def _doubt(first_of, near):
+    """Why the recommended value is not one to take, or nothing."""
+    if ScalesDisagree in first_of:
+        return f"no single dimension: {first_of[ScalesDisagree]}"
+    for category, reason in SERIOUS.items():
+        if any(isinstance(doubt, category) for doubt in near.doubts):
+            return f"no number is recommended: {reason}, see the warning"
+    return ""
 
 
 def _with_error(name, near, settings, result):
@@ -106,7 +123,7 @@ def _with_error(name, near, settings, result):
             statistic = partial(_value_of_part, name, near, settings)
             return with_group_error(statistic, near.points, splits=5, **groups), ""
         except ValueError as error:
-            return result, str(error)
+            return result, f"{error} in a group" if "there are" in str(error) else str(error)
 
 
 def _value_of_part(name, near, settings, part):
@@ -132,10 +149,9 @@ def recommend(rows: list[Row]) -> list[str]:
     others = [row.value for row in rows if row.name in MANIFOLD and math.isfinite(row.value)]
     sentences = [_taken(named.get(FIRST))]
     if len(others) > 1:
-        sentences.append(
-            f"the neighbour estimators say {min(others):.1f} to {max(others):.1f}, apart by what "
-            "edges, curvature, density and noise do to each"
-        )
+        between = f"the neighbour estimators say {min(others):.4g} to {max(others):.4g}"
+        apart = ", apart by what edges, curvature, density and noise do to each"
+        sentences.append(between + apart * (max(others) < DISAGREE * min(others)))
     if linear := [row.name for row in rows if row.name in LINEAR]:
         subject = f"the linear ones, from {linear[0]} on, answer"
         subject = subject if len(linear) > 1 else f"the value of {linear[0]} answers"
@@ -148,9 +164,9 @@ def _taken(first):
     if first is None:
         return "the recommended value is that of estimate, which was not requested"
     if first.doubt:
-        return f"no single dimension: {first.doubt}"
+        return first.doubt
     if math.isnan(first.value):
-        return "none is recommended here, where estimate has no answer"
+        return f"none is recommended here, where estimate has no answer: {'; '.join(first.notes)}"
     low, high = first.interval
     between = f", 95% interval {low:.2f} to {high:.2f}" if math.isfinite(low) else ""
     return f"take estimate, {first.value:.2f} ± {first.stderr:.2f}{between}"
@@ -159,9 +175,8 @@ def _taken(first):
 def _value(name, part, near, settings):
     """The value, from the shared neighbours if the points are all points and enough."""
     options = {"noisy": settings.noisy} if name == "learned" else {}
+    needed = N_NEIGHBOURS if name in FEW else MAX_NEIGHBORS
     known = part is near.points and name in MANIFOLD
-    if known and near.distances.shape[1] >= min(MAX_NEIGHBORS, len(part) - 1):
-        return ESTIMATORS[name](part, neighbours=near, **options)
-    if known and name in FEW:
-        return ESTIMATORS[name](part, neighbours=near, **options)
+    if known and near.distances.shape[1] >= needed:
+        options["neighbours"] = near
     return ESTIMATORS[name](part, **options)

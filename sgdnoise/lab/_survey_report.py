@@ -27,6 +27,7 @@ from sgdnoise.lab._terminal import console, say
 MIN_NOTE_WIDTH = 16  # columns of a note beside the table; with fewer it stands below only
 CREATOR = "sgdnoise dimension"  # in the metadata of each picture, which may then be replaced
 MIN_BLOCK = 64  # points of a block by `learned`, which needs 41
+LARGE = 1e5  # from which numbers are powers of ten
 BLOCKS = 8  # from which the errors of a profile come
 
 
@@ -91,7 +92,8 @@ def profile_of(points, settings: Settings, seed: int, told) -> tuple[Profile | N
         try:
             return scale_profile(estimator, points, None if few else blocks, rng=rng), by
         except ValueError as error:
-            told.say(f"no picture: {error}")
+            few_points = f"dimension against scale needs {3 * BLOCKS} points, and there are {n}"
+            told.say(f"no picture: {few_points if n < 3 * BLOCKS else error}")
             return None, by
 
 
@@ -120,7 +122,8 @@ def _mark(ax, first, name):
         ax.set_title(f"{name}: dimension against scale", color=COLOURS["black"])
         return
     if first.doubt:
-        ax.set_title(f"{name}: no single dimension", color=COLOURS["vermilion"])
+        title = first.doubt.partition(":")[0]
+        ax.set_title(f"{name}: {title}", color=COLOURS["vermilion"])
         return
     low, high = first.interval
     ax.axhline(
@@ -183,4 +186,6 @@ def _is(names, row):
 
 
 def _number(value):
-    return "-" if not math.isfinite(value) else f"{value:.2f}"
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.2f}" if abs(value) < LARGE else f"{value:.1e}"

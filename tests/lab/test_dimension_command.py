@@ -322,5 +322,5 @@ def test_help_says_how_many_rows_estimate_needs_and_fits_the_terminal():
         text=True,
         env={**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80"},
     )
-    assert "205 points" in " ".join(done.stdout.split())
+    assert "needs 205 rows or more" in " ".join(done.stdout.split())
     assert max(map(len, done.stdout.splitlines())) <= 80
