@@ -29,15 +29,21 @@ def check_below_one(**values) -> None:
             raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
 
 
+def is_integer(value) -> bool:
+    """Whether a value is an integer of Python or numpy, and no truth value."""
+    return isinstance(value, Integral) and type(value) is not bool
+
+
 def as_generator(rng) -> np.random.Generator:
     """The generator that `rng` stands for: itself, or one that is seeded by an int.
 
+    What has the methods of a generator that draw is taken as it is.
     Raises ValueError for None, for a negative int, and for anything else.
     """
-    if isinstance(rng, np.random.Generator):
+    if isinstance(rng, np.random.Generator) or hasattr(rng, "choice"):
         return rng
     if isinstance(rng, (np.random.SeedSequence, np.random.BitGenerator)):
         return np.random.default_rng(rng)
-    if isinstance(rng, Integral) and not isinstance(rng, bool) and rng >= 0:
+    if is_integer(rng) and rng >= 0:
         return np.random.default_rng(int(rng))
     raise ValueError(f"rng must be an int of 0 or more, or a numpy Generator, not {rng!r:.60}")

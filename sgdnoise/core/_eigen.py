@@ -40,9 +40,11 @@ def largest_eigenpairs(
         raise ValueError(f"an operator on {m} numbers has 1 to {m} eigenvalues, not {k}")
     tolerance_used = xp.finfo(start.dtype).eps ** (2 / 3) if tolerance is None else tolerance
     block, _ = xp.linalg.qr(start)
-    basis, projected, rounds = block, None, 0
+    basis, projected, rounds, unit = block, None, 0, None
     while True:
         image = operator(block)
+        unit = power_of_two(image) if unit is None else unit  # squares of images may overflow
+        image = image / unit
         column = basis.T @ image
         projected = column if projected is None else _bordered(xp, projected, column)
         block, factor = _fresh(xp, basis, image - basis @ column)
@@ -57,7 +59,7 @@ def largest_eigenpairs(
             xp.max(residuals) <= tolerance_used * xp.max(xp.abs(values))
         )
         if enough or block.shape[1] == 0:
-            return values, basis @ rotation
+            return values * unit, basis @ rotation
         basis = xp.concat([basis, block], axis=1)
 
 

@@ -28,8 +28,6 @@ def check_independence(losses, examples, theta) -> None:
     key = tuple((tuple(array.shape), str(array.dtype)) for array in examples)
     if key in _known(losses) or not all(map(_is_concrete, examples)):
         return
-    if is_torch_array(examples[0]) and not _is_concrete(theta):
-        return
     n = examples[0].shape[0]
     index = np.unique(np.linspace(0, n - 1, EXAMPLES).astype(int))
     in_library = _in_torch if is_torch_array(examples[0]) else _in_jax
@@ -47,6 +45,8 @@ def _in_torch(losses, examples, theta, index):
     """The losses of the examples at `index` in a batch, again, and each alone, in numpy."""
     import torch
 
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return None  # torch.func is transforming a function, and numbers are not known
     point = same_library(_random_parameters(theta), theta)
     batches = [index, index, *index[:, None]]
     with torch.no_grad():
@@ -133,10 +133,6 @@ def _known(losses) -> set:
 
 
 def _is_concrete(array) -> bool:
-    """Whether the numbers of an array are known: none of jax's tracers or torch.func's wrappers."""
-    if is_torch_array(array):
-        import torch
-
-        return not torch._C._functorch.is_functorch_wrapped_tensor(array)
+    """Whether the numbers of an array are known: it is none of jax's tracers."""
     jax = sys.modules.get("jax")
     return jax is None or not isinstance(array, jax.core.Tracer)

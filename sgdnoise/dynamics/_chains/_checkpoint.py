@@ -18,6 +18,7 @@ from sgdnoise.dynamics._chains._simulate import (
     start_state,
     step_many,
 )
+from sgdnoise.dynamics._chains._start import chains_of
 
 
 def simulate_resumable(
@@ -48,7 +49,8 @@ def simulate_resumable(
         raise ValueError(
             f"steps {steps}, chunk {chunk}, every {every}: each must divide the former"
         )
-    keys = keys_for(key, jax.tree.leaves(start)[0].shape[0])
+    start, chains = chains_of(start, given)
+    keys = keys_for(key, chains)
     settings = {"steps": chunk, "every": every, "observe": observe, "given": given}
     settings |= {"block": block, "devices": devices}
     state, blocks = start_state(start, process, given, observe), []

@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from numpy.polynomial import Chebyshev, Polynomial
 
+from sgdnoise.core._checks import is_integer
 from sgdnoise.noise._draws import (
     Normal,
     Permutation,
@@ -57,10 +58,34 @@ def threefry(key, counter):
 
 
 def keys_for(key, chains: int):
-    """One key for each chain; the first keys do not depend on the number of chains."""
-    if key.ndim:
-        return key
-    return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(chains))
+    """One key for each chain; the first keys do not depend on the number of chains.
+
+    key: an int, a key of jax of either kind (typed, or two words of uint32), or a key per chain.
+    Raises ValueError for anything else, and for another number of keys than chains.
+    """
+    key = _typed(key)
+    if not key.ndim:
+        return jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(chains))
+    if key.shape != (chains,):
+        raise ValueError(f"{chains} chains need one key, or one key each, not {key.shape} keys")
+    return key
+
+
+def _typed(key):
+    """A key, or an array of keys, of jax's typed kind."""
+    if is_integer(key):
+        return jax.random.key(int(key))
+    if isinstance(key, (jax.Array, np.ndarray)):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            return key
+        if key.dtype == np.uint32 and key.ndim and key.shape[-1] == 2:
+            return jax.random.wrap_key_data(jnp.asarray(key), impl="threefry2x32")
+        if key.ndim == 0 and jnp.issubdtype(key.dtype, jnp.integer):
+            return jax.random.key(key)
+        kind = f"an array of {key.dtype} of shape {tuple(key.shape)}"
+    else:
+        kind = f"{key!r:.60}"
+    raise ValueError(f"key must be an int or a key of jax, such as jax.random.key(0), not {kind}")
 
 
 def draw(kinds, keys, step, dtype):

@@ -20,6 +20,7 @@ from sgdnoise.dynamics._chains._blocks import (
 )
 from sgdnoise.dynamics._chains._observables import Observable
 from sgdnoise.dynamics._chains._random import along, keys_for, numbers, orders, streams
+from sgdnoise.dynamics._chains._start import chains_of
 from sgdnoise.dynamics._process import Process
 
 MAX_STEPS = 2**31  # steps that an integer of 32 bits can count
@@ -133,14 +134,18 @@ def simulate(
 ):
     """Simulate one chain from each row of `start` (chain, p), recorded after each `every` steps.
 
+    A start of shape (p,) is one chain, and its records have a leading axis of one.
+
     Returns a Trajectory; or `observe(theta)` at each record, (chain, t, ...), if `observe` is a
     function; or the result of an Observable.
-    key: a jax key, or an int as seed.  The random numbers depend on (key, chain, step) alone, so
-    that neither cutting a run into pieces nor recording it changes a bit.  More chains or devices
-    change no bit if `block` is given, and otherwise only the rounding of matrix products.
+    key: a jax key, typed or of two uint32, an int as seed, or one key for each chain.  The random
+    numbers depend on (key, chain, step) alone, so that neither cutting a run into pieces nor
+    recording it changes a bit.  More chains or devices change no bit if `block` is given, and
+    otherwise only the rounding of matrix products.
     block: the number of chains computed together; by default as many as a cache holds.
     devices: the jax devices over which blocks are spread.  given: see `step_many`.
-    Raises ValueError unless every divides steps, steps < 2^31 and block >= 1.
+    Raises ValueError unless every divides steps, steps < 2^31 and block >= 1, for a start without
+    vectors, for keys or rows of `given` of another number than the chains, and for another key.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -159,12 +164,11 @@ def simulate(
         raise ValueError(f"a run has fewer than {MAX_STEPS} steps, not {steps}")
     if block is not None and block < 1:
         raise ValueError(f"a block needs at least one chain, not {block}")
-    key = jax.random.key(key) if isinstance(key, int) else key
-    start = jax.tree.map(jnp.asarray, start)
+    start, chains = chains_of(start, given)
     observable = observe if observe is not None else _identity_observable(given)
     state, recorded = step_many(
         process,
-        keys_for(key, jax.tree.leaves(start)[0].shape[0]),
+        keys_for(key, chains),
         start_state(start, process, given, observable),
         steps=steps,
         every=every,

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.core._arrays import as_numpy, power_of_two, same_library, widened
+from sgdnoise.core._checks import as_generator
 from sgdnoise.core._eigen import largest_eigenpairs
 from sgdnoise.core._estimate import Estimate, jackknife, mean
 from sgdnoise.noise._measure._gradient_noise_scale import matrix_product
@@ -30,7 +31,8 @@ class Alignment(NamedTuple):
 def alignment(covariance, curvature, k: int = 10, *, n_probes=None, rng=None) -> Alignment:
     r"""The alignment of a noise covariance C (p, p) with a symmetric curvature H (p, p).
 
-    covariance: an operator with @ and `diagonal()`.  curvature: v -> Hv, or an operator with @.
+    covariance: an operator with @ and `diagonal()`, or a matrix.  curvature: v -> Hv, or an
+    operator with @.  Each may be of another library, type or device.  rng: an int or a Generator.
     n_probes: the number of vectors z of random signs that estimate Tr(HC) = E (Cz)^T Hz,
     |H|_F^2 = E |Hz|^2 and |C|_F^2 = E |Cz|^2 (Hutchinson, 1990).  The cosine is jackknifed over
     probes, and the eigenvectors come from block Lanczos.  With None both matrices are computed
@@ -38,8 +40,8 @@ def alignment(covariance, curvature, k: int = 10, *, n_probes=None, rng=None) ->
     The errors are those of the probes and of the fit, not of the examples.  A covariance from
     fewer examples than it has directions has too large a norm, and so too small a cosine.  If k
     exceeds the rank of either matrix, eigenvectors of zero are compared, which mean nothing.
-    Raises ValueError unless 4 <= k < p, for n_probes below 2 or without rng, and as
-    `alignment_exponent`.
+    Raises ValueError unless 4 <= k < p, for a covariance and a curvature of different p, for
+    products that are not finite, for n_probes below 2 or without rng, and as `alignment_exponent`.
 
     Example:
         >>> import numpy as np
@@ -49,23 +51,20 @@ def alignment(covariance, curvature, k: int = 10, *, n_probes=None, rng=None) ->
         >>> print(f"{result.exponent:.2f}")
         2.00 ± 0.00
     """
-    example_vector, hessian_product = covariance.diagonal(), matrix_product(curvature)
-    _check(k, example_vector.shape[0], n_probes, rng)
+    noise_product, p, example = _covariance_of(covariance)
+    _check(k, p, n_probes, rng)
     operators = (
-        _on_arrays(hessian_product, example_vector),
-        _on_arrays(covariance.__matmul__, example_vector),
+        _on_arrays(_curvature_of(curvature, p), p, example, "curvature"),
+        _on_arrays(noise_product, p, example, "covariance"),
     )
     if n_probes is None:
-        hessian, noise_covariance = (
-            _columns(operator, np.eye(example_vector.shape[0])) for operator in operators
-        )
+        hessian, noise_covariance = (_columns(operator, np.eye(p)) for operator in operators)
         trace, cosine = _exact(hessian, noise_covariance)
-        spaces = [np.linalg.eigh(operator)[1][:, -k:] for operator in (hessian, noise_covariance)]
+        spaces = [_eigenvectors(operator)[:, -k:] for operator in (hessian, noise_covariance)]
     else:
-        trace, cosine = _probed(
-            *operators, rng.choice([-1.0, 1.0], (n_probes, example_vector.shape[0]))
-        )
-        spaces = [_leading(operator, example_vector.shape[0], k) for operator in operators]
+        vectors = as_generator(rng).choice([-1.0, 1.0], (n_probes, p))
+        trace, cosine = _probed(*operators, vectors)
+        spaces = [_leading(operator, p, k) for operator in operators]
     of_covariance, of_hessian = spaces
     overlap = float(np.sum((of_covariance.T @ of_hessian) ** 2)) / k
     return Alignment(
@@ -85,9 +84,15 @@ def alignment_exponent(curvatures, variances) -> Estimate:
     are left out.  Noise in the curvatures dilutes the slope by var / (var + var of noise) of their
     logarithms; the inverse of the slope of curvature on variance is then an upper bound.
     Thomas et al. (2020) find a slope near 1 in networks.
-    Raises ValueError for fewer than 4 such directions, or curvatures that are all equal.
+    Raises ValueError for fewer than 4 such directions, curvatures that are all equal, or arrays of
+    different lengths.
     """
-    x, y = as_numpy(curvatures).astype(float), as_numpy(variances).astype(float)
+    x = as_numpy(widened(curvatures, "curvatures")).astype(float)
+    y = as_numpy(widened(variances, "variances")).astype(float)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(
+            f"curvatures and variances must be two arrays (m,), not of {x.shape} and {y.shape}"
+        )
     positive = (x > 0) & (y > 0)
     if positive.sum() < 4:
         raise ValueError(f"an exponent needs 4 directions with both positive, not {positive.sum()}")
@@ -103,16 +108,30 @@ def alignment_exponent(curvatures, variances) -> Estimate:
 
 def _exact(hessian, covariance):
     trace = float(np.sum(hessian * covariance))
-    cosine = trace / (np.linalg.norm(hessian) * np.linalg.norm(covariance))
+    first, second = (matrix / _unit(matrix) for matrix in (hessian, covariance))
+    cosine = np.sum(first * second) / (np.linalg.norm(first) * np.linalg.norm(second))
     return Estimate(trace, 0.0), Estimate(float(cosine), 0.0)
 
 
 def _probed(hessian, covariance, vectors):
     """Tr(HC) and the cosine from what both operators make of some vectors."""
-    pairs = [(hessian(z), covariance(z)) for z in vectors]
-    sums = np.asarray([(h @ c, h @ h, c @ c) for h, c in pairs])
+    images = [np.stack([product(z) for z in vectors]) for product in (hessian, covariance)]
+    products = np.sum(images[0] * images[1], axis=1)
+    h, c = (image / _unit(image) for image in images)
+    sums = np.stack([np.sum(a * b, axis=1) for a, b in ((h, c), (h, h), (c, c))], axis=1)
     left_out = (sums.sum(axis=0) - sums) / (len(sums) - 1)
-    return mean(sums[:, 0]), jackknife(_cosine(sums.mean(axis=0)), _cosine(left_out.T))
+    return _unit(products) * mean(products / _unit(products)), jackknife(
+        _cosine(sums.mean(axis=0)), _cosine(left_out.T)
+    )
+
+
+def _unit(array) -> float:
+    """A power of two near the largest number: squares of very large or small ones have no room."""
+    return float(power_of_two(array))
+
+
+def _eigenvectors(matrix):
+    return np.linalg.eigh(matrix / _unit(matrix))[1]
 
 
 def _cosine(sums):
@@ -120,17 +139,56 @@ def _cosine(sums):
     return trace / np.sqrt(hessian * covariance)
 
 
-def _on_arrays(product, example_vector):
-    """An operator as a function of numpy's vectors."""
-    xp = namespace(example_vector)
+def _covariance_of(covariance):
+    """v -> Cv, the number p of parameters, and an array of the library of C."""
+    if hasattr(covariance, "diagonal") and not hasattr(covariance, "shape"):
+        diagonal = covariance.diagonal()
+        return covariance.__matmul__, diagonal.shape[0], diagonal
+    matrix = _square_matrix(covariance, "covariance")
+    return matrix.__matmul__, matrix.shape[0], matrix[0]
+
+
+def _curvature_of(curvature, p):
+    """v -> Hv for vectors in the library of H where that is known."""
+    if not hasattr(curvature, "shape") or callable(curvature):
+        return matrix_product(curvature)
+    matrix = _square_matrix(curvature, "curvature")
+    if matrix.shape[0] != p:
+        raise ValueError(
+            f"the covariance has {p} parameters and the curvature {matrix.shape[0]}, not as many"
+        )
+    return lambda vector: matrix @ same_library(vector, matrix)
+
+
+def _square_matrix(matrix, name):
+    matrix = widened(matrix, f"the {name}")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"the {name} must be a matrix (p, p), not of shape {tuple(matrix.shape)}")
+    return matrix
+
+
+def _on_arrays(product, p, example, name):
+    """An operator as a function of numpy's vectors, which asks of it arrays like `example`."""
 
     def of(vector):
-        array = xp.asarray(
-            np.ravel(vector), dtype=example_vector.dtype, device=device(example_vector)
-        )
-        return as_numpy(product(array)).astype(float)
+        image = as_numpy(product(_like(vector, example))).astype(float)
+        if image.shape != (p,):
+            raise ValueError(
+                f"the {name} must map {p} parameters to {p} numbers, not to shape {image.shape}"
+            )
+        if not np.isfinite(image).all():
+            raise ValueError(f"the {name} maps a vector of {p} numbers to some that are not finite")
+        return image
 
     return of
+
+
+def _like(vector, example):
+    """A vector in the library, type and device of an array."""
+    vector = np.ravel(vector)
+    if hasattr(example, "detach"):
+        return same_library(vector, example)
+    return same_library(vector.astype(as_numpy(example).dtype), example)
 
 
 def _columns(product, vectors):
@@ -156,4 +214,4 @@ def _check(k, p, n_probes, rng):
     if n_probes is not None and n_probes < 2:
         raise ValueError(f"an error needs at least 2 probes, not {n_probes}")
     if n_probes is not None and rng is None:
-        raise ValueError(f"{n_probes} probes are random and need rng, a numpy Generator")
+        raise ValueError(f"{n_probes} probes are random and need rng, an int or a numpy Generator")

@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 
-from sgdnoise.core._arrays import Array, as_numpy, namespace
+from sgdnoise.core._arrays import Array, as_numpy, namespace, power_of_two, same_library, widened
 from sgdnoise.core._estimate import Estimate
 
 WINDOW = 5.0  # times half a correlation time, to where correlations are summed
 
 
 def autocorrelation(
-    samples: Float[Array, "t ..."], lags: Sequence[int] | None = None, *, mean=None
+    samples: Shaped[Array, "t ..."], lags: Sequence[int] | None = None, *, mean=None
 ) -> Estimate:
     """The autocorrelation rho_k of noise (t, ...) at each of `lags`, in steps.
 
@@ -43,7 +43,7 @@ def autocorrelation(
 
 
 def correlation_time(
-    samples: Float[Array, "t ..."], *, window: int | None = None, mean=None
+    samples: Shaped[Array, "t ..."], *, window: int | None = None, mean=None
 ) -> Estimate:
     """The correlation time tau = 1 + 2 sum_k rho_k, in steps.
 
@@ -79,10 +79,26 @@ def reshuffled_autocorrelation(batches: int, lag: int) -> float:
 
 def _flat(samples, mean):
     """Steps as rows, without their mean."""
+    samples = widened(samples, "samples")
     xp = namespace(samples)
+    if not samples.ndim:
+        raise ValueError("samples must be an array (t, ...) of consecutive steps, not a number")
     t = samples.shape[0]
     flat = xp.reshape(samples, (t, math.prod(samples.shape[1:])))
-    return flat - (xp.mean(flat, axis=0) if mean is None else mean)
+    centred = flat - (xp.mean(flat, axis=0) if mean is None else _as_mean(mean, flat))
+    return centred / power_of_two(centred)  # squares of large numbers would overflow
+
+
+def _as_mean(mean, flat):
+    """A mean that is known, a number or one for each entry of a step, flat."""
+    if not hasattr(mean, "shape"):
+        return mean
+    mean = same_library(widened(mean, "mean"), flat)
+    if math.prod(mean.shape) not in (1, flat.shape[1]):
+        raise ValueError(
+            f"mean must be a number or {flat.shape[1]} of them, not of shape {tuple(mean.shape)}"
+        )
+    return namespace(flat).reshape(mean, (-1,))
 
 
 def _check(flat, lags):
@@ -92,7 +108,10 @@ def _check(flat, lags):
         raise ValueError(f"{t} steps know lags from 1 to {t // 2}, not {wrong[0]}")
     total = float(as_numpy(namespace(flat).sum(flat**2)))
     if not 0 < total < math.inf:
-        raise ValueError(f"noise with a sum of squares of {total} has no correlations")
+        raise ValueError(
+            f"noise that is all zero or not finite, with a sum of squares of {total}, "
+            "has no correlations"
+        )
 
 
 def _correlations(flat, lags):

@@ -4,10 +4,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 from scipy.special import ndtr
 
-from sgdnoise.core._arrays import Array, as_numpy, device, namespace
+from sgdnoise.core._arrays import Array, as_numpy, device, namespace, power_of_two, widened
+from sgdnoise.core._checks import as_generator
 from sgdnoise.core._covariance import Gram
 from sgdnoise.core._estimate import Estimate
 
@@ -38,7 +39,7 @@ class Gaussianity(NamedTuple):
 
 
 def gaussianity(
-    samples: Float[Array, "m p"] | Gram, *, projections: int = 8, draws: int = 499, rng=0
+    samples: Shaped[Array, "m p"] | Gram, *, projections: int = 8, draws: int = 499, rng=0
 ) -> Gaussianity:
     r"""Test whether the rows of `samples` (m, p) come from one Gaussian law of any covariance.
 
@@ -66,9 +67,10 @@ def gaussianity(
         >>> gaussianity(noise).p > 0.01, gaussianity(noise**3).p > 0.01
         (True, False)
     """
-    rng = np.random.default_rng(rng)
+    rng = as_generator(rng)
     if isinstance(samples, Gram):
         samples = _projected(samples.rows, projections, rng)
+    samples = widened(samples, "samples")
     _check(samples, projections, draws)
     seed = int(rng.integers(2**63))
     y = _whitened(samples, projections, rng)
@@ -99,7 +101,8 @@ def _projected(rows, projections, rng):
 def _whitened(samples, projections, rng):
     """Projections of the samples without mean, made uncorrelated and of unit variance, (m, k)."""
     xp, (m, p) = namespace(samples), samples.shape
-    centred = samples - xp.mean(samples, axis=0)
+    centred = samples / power_of_two(samples)  # sums of large numbers would overflow
+    centred = centred - xp.mean(centred, axis=0)
     if p > projections:
         drawn = rng.normal(size=(p, projections))
         centred = centred @ xp.asarray(drawn, dtype=samples.dtype, device=device(samples))
@@ -190,6 +193,11 @@ def _kurtosis(y):
 
 
 def _check(samples, projections, draws):
+    if samples.ndim != 2:
+        raise ValueError(
+            f"samples must be a matrix (m, p), one noise vector a row, not of shape "
+            f"{tuple(samples.shape)}"
+        )
     if samples.shape[0] < _LEAST:
         raise ValueError(f"the shape of noise needs {_LEAST} samples, not {samples.shape[0]}")
     if projections < 1 or draws < 1:

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from sgdnoise.core._arrays import as_numpy, widened
+from sgdnoise.core._arrays import as_numpy, same_library, widened
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._covariance import n_gradients_in
 from sgdnoise.core._estimate import Estimate, jackknife, mean
@@ -144,7 +144,21 @@ def batch_efficiency(batch_size, scale):
 
 def matrix_product(operator):
     """v -> operator v, from a function or from an object with @."""
-    return operator if callable(operator) else operator.__matmul__
+    if callable(operator):
+        return operator
+    if hasattr(operator, "shape"):
+        matrix = widened(operator, "the curvature")
+        return partial(_product, matrix)
+    return operator.__matmul__
+
+
+def _product(matrix, vector):
+    if matrix.ndim != 2 or tuple(matrix.shape) != 2 * tuple(vector.shape):
+        raise ValueError(
+            f"the curvature must be a matrix (p, p) for {vector.shape[0]} parameters, "
+            f"not of shape {tuple(matrix.shape)}"
+        )
+    return matrix @ same_library(vector, matrix)
 
 
 def _of_all(parts):

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from sgdnoise.core._arrays import namespace
+from sgdnoise.core._arrays import namespace, power_of_two
 from sgdnoise.core._covariance import n_gradients_in
 from sgdnoise.core._estimate import Estimate, mean
+from sgdnoise.core._gradients import GradientMatrix
 from sgdnoise.noise._measure._gradient_noise_scale import signal_to_noise
 
 
@@ -14,8 +15,13 @@ def gradient_norm(rows) -> Estimate:
     The mean of the norms is not the norm of the mean: it stays large if gradients cancel.
     Raises ValueError for fewer than 2 examples.
     """
-    squares = n_gradients_in(rows).squares()
-    return mean(namespace(squares).sqrt(squares))
+    rows = n_gradients_in(rows)
+    if not isinstance(rows, GradientMatrix):
+        squares = rows.squares()
+        return mean(namespace(squares).sqrt(squares))
+    unit = power_of_two(rows.rows)  # squares of large numbers would overflow
+    squares = GradientMatrix(rows.rows / unit).squares()
+    return mean(unit * namespace(squares).sqrt(squares))
 
 
 def by_layer(rows, measure: Callable[..., Estimate] = signal_to_noise) -> dict[str, Estimate]:

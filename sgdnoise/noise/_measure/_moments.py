@@ -55,7 +55,7 @@ def moments(rows, product=None, n_probes=None, rng=None) -> Moments:
     """
     rows, unit = _in_units(rows)
     mean, deviations = centred(rows)
-    image = mean if product is None else same_library(product(mean * unit), mean) / unit
+    image = mean if product is None else _in_rows(product(mean * unit), mean) / unit
     along = _wide(deviations.project(image))
     square = float(_wide(mean) @ _wide(image))
     if product is None:
@@ -90,8 +90,18 @@ def _image(deviations, product, z):
     """z_i^T H u (n,) for u = sum_i z_i (g_i - g)."""
     ones = deviations.ones()
     combined = deviations.combine(same_library(z - z.mean(), ones))
-    values = _wide(deviations.project(same_library(product(combined), ones)))
+    values = _wide(deviations.project(_in_rows(product(combined), combined)))
     return values - values.mean()
+
+
+def _in_rows(image, vector):
+    """What a curvature makes of a vector, in the library of the gradients."""
+    if tuple(getattr(image, "shape", ())) != tuple(vector.shape):
+        raise ValueError(
+            f"the curvature must map {vector.shape[0]} parameters to as many numbers, "
+            f"not to shape {tuple(getattr(image, 'shape', ()))}"
+        )
+    return same_library(image, vector)
 
 
 def _check_finite(result):

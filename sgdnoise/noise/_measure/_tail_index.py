@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 
-from sgdnoise.core._arrays import Array, as_numpy
+from sgdnoise.core._arrays import Array, as_numpy, power_of_two, widened
 from sgdnoise.core._covariance import Gram
 from sgdnoise.core._estimate import Estimate, with_group_error
+from sgdnoise.core._gradients import centred
 
 LEAST = 100  # rows
 BLOCK = 10  # numbers summed by `blocks`
@@ -21,7 +22,7 @@ GRID = 60  # thresholds tried by `clauset`
 
 
 def tail_index(
-    samples: Float[Array, "m ..."] | Gram, *, method: str = "hill", layers=None
+    samples: Shaped[Array, "m ..."] | Gram, *, method: str = "hill", layers=None
 ) -> Estimate:
     """The tail index of noise about zero: of (m,) one number, of (m, p) one for each column.
 
@@ -62,7 +63,7 @@ def tail_index(
     return _each(METHODS[method], samples, layers)
 
 
-def extreme_value_index(samples: Float[Array, "m ..."], *, layers=None) -> Estimate:
+def extreme_value_index(samples: Shaped[Array, "m ..."], *, layers=None) -> Estimate:
     """The index gamma of the law of extremes of |x|: 1 / alpha for a power law, else <= 0.
 
     gamma = M1 + 1 - 1 / (2 (1 - M1^2 / M2)), where M_j is the mean of log(|x| / u)^j over the
@@ -75,15 +76,14 @@ def extreme_value_index(samples: Float[Array, "m ..."], *, layers=None) -> Estim
 
 def _norms(covariance):
     """|g_i - g| of each example, (n,)."""
-    rows, mean = covariance.rows, covariance.mean
-    squares = as_numpy(rows.squares()) - 2 * as_numpy(rows.project(mean)) + float(mean @ mean)
-    return np.sqrt(np.clip(squares, 0, None))
+    return np.sqrt(as_numpy(centred(covariance.rows)[1].squares()).astype(float))
 
 
 def _each(estimator, samples, layers):
     """An estimator of (m, q) numbers, of every column alone or of those under each label."""
-    x = as_numpy(samples).astype(float)
+    x = as_numpy(widened(samples, "samples")).astype(float)
     _check(x, layers)
+    x = x / power_of_two(x)  # the methods sum and multiply numbers
     if x.ndim == 1:
         return estimator(x[:, None])
     if layers is None:
@@ -230,6 +230,8 @@ METHODS: dict[str, Callable[[Any], Estimate]] = {
 
 
 def _check(x, layers):
+    if x.ndim not in (1, 2):
+        raise ValueError(f"samples must be an array (m,) or (m, p), not of shape {x.shape}")
     if len(x) < LEAST:
         raise ValueError(f"tails need at least {LEAST} samples, not {len(x)}")
     if not np.isfinite(x).all():

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 from scipy.optimize import brentq
 
-from sgdnoise.core._arrays import Array, as_numpy, namespace
+from sgdnoise.core._arrays import Array, as_numpy, namespace, power_of_two, widened
 from sgdnoise.core._estimate import Estimate, mean
 from sgdnoise.noise._measure._alignment import alignment_exponent
 
@@ -38,7 +38,7 @@ class VarianceFlatness(NamedTuple):
 
 
 def variance_flatness(
-    windows: Float[Array, "w t p"], flatness: Callable[..., Any], k: int = 10
+    windows: Shaped[Array, "w t p"], flatness: Callable[..., Any], k: int = 10
 ) -> VarianceFlatness:
     """The exponent psi of variance ~ flatness^-psi (Feng & Tu, 2021), from windows of theta.
 
@@ -51,6 +51,9 @@ def variance_flatness(
     Raises ValueError for fewer than 2 windows, unless 1 <= k < t and k <= p, and as
     `alignment_exponent`.
     """
+    windows = widened(windows, "windows")
+    if windows.ndim != 3:
+        raise ValueError(f"windows must be an array (w, t, p), not of shape {tuple(windows.shape)}")
     if windows.shape[0] < 2:
         raise ValueError(f"an error needs at least 2 windows, not {windows.shape[0]}")
     pairs = [_of_window(windows[at], flatness, k) for at in range(windows.shape[0])]
@@ -59,17 +62,21 @@ def variance_flatness(
     return VarianceFlatness(variances, widths, mean(np.asarray(slopes)))
 
 
-def principal_directions(window: Float[Array, "t p"], k: int) -> tuple[Any, Any]:
+def principal_directions(window: Shaped[Array, "t p"], k: int) -> tuple[Any, Any]:
     """Variances (k,), with divisor t - 1, and directions (k, p) of principal components of theta.
 
     Raises ValueError unless 1 <= k < t and k <= p.
     """
+    window = widened(window, "window")
+    if window.ndim != 2:
+        raise ValueError(f"a window must be a matrix (t, p), not of shape {tuple(window.shape)}")
     xp, (t, p) = namespace(window), window.shape
     if not 1 <= k <= min(t - 1, p):
         raise ValueError(f"{t} points in {p} dimensions do not have {k} principal directions")
     centred = window - xp.mean(window, axis=0)
-    _, sizes, directions = xp.linalg.svd(centred, full_matrices=False)
-    return sizes[:k] ** 2 / (t - 1), directions[:k, :]
+    unit = power_of_two(centred)
+    _, sizes, directions = xp.linalg.svd(centred / unit, full_matrices=False)
+    return (sizes[:k] * unit) ** 2 / (t - 1), directions[:k, :]
 
 
 def loss_width(loss: Callable[..., Any], centre, direction, *, factor=math.e) -> float:
