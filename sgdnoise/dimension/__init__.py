@@ -11,6 +11,8 @@ from sgdnoise.dimension._catalogue import ERROR_GROUPS as ERROR_GROUPS
 from sgdnoise.dimension._catalogue import ESTIMATORS as ESTIMATORS
 from sgdnoise.dimension._catalogue import LINEAR as LINEAR
 from sgdnoise.dimension._catalogue import MANIFOLD as MANIFOLD
+from sgdnoise.dimension._check_points import check_points as check_points
+from sgdnoise.dimension._check_points import unique_points as unique_points
 from sgdnoise.dimension._correlation import correlation as correlation
 from sgdnoise.dimension._correlation import full_correlation_integral as full_correlation_integral
 from sgdnoise.dimension._counts import abide as abide
@@ -33,12 +35,9 @@ from sgdnoise.dimension._local import local_tle as local_tle
 from sgdnoise.dimension._metric import metric_neighbours as metric_neighbours
 from sgdnoise.dimension._pca import local_pca as local_pca
 from sgdnoise.dimension._pca import pca as pca
-from sgdnoise.dimension._points import Duplicates as Duplicates
 from sgdnoise.dimension._points import Neighbours as Neighbours
-from sgdnoise.dimension._points import Ties as Ties
-from sgdnoise.dimension._points import check_points as check_points
+from sgdnoise.dimension._points import doubts as doubts
 from sgdnoise.dimension._points import find_neighbours as find_neighbours
-from sgdnoise.dimension._points import unique_points as unique_points
 from sgdnoise.dimension._pointwise import pointwise as pointwise
 from sgdnoise.dimension._scale import Plateau as Plateau
 from sgdnoise.dimension._scale import Profile as Profile
@@ -53,6 +52,17 @@ from sgdnoise.dimension._spectral import participation_ratio as participation_ra
 from sgdnoise.dimension._spectral import stable_rank as stable_rank
 from sgdnoise.dimension._trained._predict import estimate as estimate
 from sgdnoise.dimension._trained._predict import learned as learned
+from sgdnoise.dimension._warnings import AboveCoordinates as AboveCoordinates
+from sgdnoise.dimension._warnings import BeyondReference as BeyondReference
+from sgdnoise.dimension._warnings import DimensionWarning as DimensionWarning
+from sgdnoise.dimension._warnings import Discrete as Discrete
+from sgdnoise.dimension._warnings import Duplicates as Duplicates
+from sgdnoise.dimension._warnings import NearDuplicates as NearDuplicates
+from sgdnoise.dimension._warnings import NotSettled as NotSettled
+from sgdnoise.dimension._warnings import Outliers as Outliers
+from sgdnoise.dimension._warnings import ScalesDisagree as ScalesDisagree
+from sgdnoise.dimension._warnings import SerialDependence as SerialDependence
+from sgdnoise.dimension._warnings import Ties as Ties
 
 __all__ = _publish(__name__, globals())
 

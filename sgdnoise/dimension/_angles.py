@@ -12,7 +12,7 @@ from sgdnoise.dimension._points import Neighbours, find_neighbours
 BLOCK = 1 << 16  # numbers in a block of neighbourhoods, which fit in a processor's cache
 
 
-def ess(points, k: int = 20, *, neighbours: Neighbours | None = None):
+def ess(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     r"""The expected simplex skewness of Johnsson, Soneson & Fontes (2015).  (n, D) -> ()
 
     With x_i the k nearest of a point, relative to their mean, s = sum |x_i ^ x_j| / sum |x_i| |x_j|
@@ -23,14 +23,14 @@ def ess(points, k: int = 20, *, neighbours: Neighbours | None = None):
     """
     if k < 3:
         raise ValueError(f"skewness needs k of 3 or more neighbours, not {k}")
-    neighbours = find_neighbours(points, k, neighbours)
+    neighbours = find_neighbours(points, k, neighbours, exclude=exclude)
     xp = namespace(neighbours.points)
     values = [skewness(gram) for gram in gram_matrices(neighbours, about_mean=True)]
     mean = xp.mean(xp.concat(values))
     return xp.asarray(_dimension_of(float(as_numpy(mean))), dtype=mean.dtype, device=device(mean))
 
 
-def abid(points, k: int = 20, *, neighbours: Neighbours | None = None):
+def abid(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     r"""The angle-based dimension of Thordsen & Schubert (2022).  (n, D) -> ()
 
     1 / mean cos^2 of the angle at a point between two different ones of its k nearest, over all
@@ -41,7 +41,7 @@ def abid(points, k: int = 20, *, neighbours: Neighbours | None = None):
     """
     if k < 2:
         raise ValueError(f"an angle needs k of 2 or more neighbours, not {k}")
-    neighbours = find_neighbours(points, k, neighbours)
+    neighbours = find_neighbours(points, k, neighbours, exclude=exclude)
     xp = namespace(neighbours.points)
     values = [_squared_cosine(gram) for gram in gram_matrices(neighbours)]
     return 1 / xp.mean(xp.concat(values))

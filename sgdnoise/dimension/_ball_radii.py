@@ -8,7 +8,7 @@ from sgdnoise.dimension._points import Neighbours, find_neighbours
 BLOCK = 1 << 18  # numbers in a block of neighbourhoods, which fit in a processor's cache
 
 
-def mom(points, k: int = 20, *, neighbours: Neighbours | None = None):
+def mom(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     r"""The method of moments of Amsaleg et al. (2018).  (n, D) -> ()
 
     If the density is constant over k neighbours, the mean of r_j / r_k over the k - 1 nearer
@@ -17,11 +17,18 @@ def mom(points, k: int = 20, *, neighbours: Neighbours | None = None):
     1 / (k - 1) of d + 1.  Raises ValueError for k < 2 or fewer than k + 1
     points.
     """
-    gap = _mean_gap(_find(points, k, neighbours).distances)
+    gap = _mean_gap(_find(points, k, neighbours, exclude).distances)
     return 1 / namespace(gap).mean(gap) - 1
 
 
-def mada(points, k: int = 20, *, vote: bool = False, neighbours: Neighbours | None = None):
+def mada(
+    points,
+    k: int = 20,
+    *,
+    vote: bool = False,
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
+):
     """The manifold-adaptive dimension of Farahmand et al. (2007).  (n, D) -> ()
 
     It is the mean over the points of log 2 / log(r_k / r_j), j = k / 2 rounded up, or with `vote`
@@ -30,7 +37,7 @@ def mada(points, k: int = 20, *, vote: bool = False, neighbours: Neighbours | No
     k = 20.  Local values are not cut off at D.  Raises ValueError for k < 4, for which that
     expectation is infinite, or fewer than k + 1 points.
     """
-    distances = _find(points, k, neighbours, min_k=4).distances
+    distances = _find(points, k, neighbours, exclude, min_k=4).distances
     xp, half = namespace(distances), (distances.shape[1] + 1) // 2
     local = math.log(2) / xp.log(distances[:, -1] / distances[:, half - 1])
     if not vote:
@@ -39,7 +46,7 @@ def mada(points, k: int = 20, *, vote: bool = False, neighbours: Neighbours | No
     return values[int(xp.argmax(counts))]
 
 
-def tle(points, k: int = 20, *, neighbours: Neighbours | None = None):
+def tle(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     """The tight local estimator of Amsaleg et al. (2019).  (n, D) -> ()
 
     It is that of Levina & Bickel from all pairs: the ball about a point, shrunk by s towards
@@ -51,14 +58,14 @@ def tle(points, k: int = 20, *, neighbours: Neighbours | None = None):
     for 500 points of a flat torus of dimension 2, k = 10).
     Raises ValueError for k < 2 or fewer than k + 1 points.
     """
-    inverse = _inverse_tle(_find(points, k, neighbours))
+    inverse = _inverse_tle(_find(points, k, neighbours, exclude))
     return 1 / namespace(inverse).mean(inverse)
 
 
-def _find(points, k, neighbours, min_k=2):
+def _find(points, k, neighbours, exclude, min_k=2):
     if k < min_k:
         raise ValueError(f"radii are compared among k of {min_k} or more neighbours, not {k}")
-    return find_neighbours(points, k, neighbours)
+    return find_neighbours(points, k, neighbours, exclude=exclude)
 
 
 def _mean_gap(distances):

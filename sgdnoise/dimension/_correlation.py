@@ -14,7 +14,12 @@ BINS = 1 << 12  # of cosines
 
 
 def correlation(
-    points, inner_rank: int = 10, outer_rank: int = 20, *, neighbours: Neighbours | None = None
+    points,
+    inner_rank: int = 10,
+    outer_rank: int = 20,
+    *,
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
 ):
     r"""The correlation dimension of Grassberger & Procaccia (1983).  (n, D) -> ()
 
@@ -28,10 +33,13 @@ def correlation(
     ranks = (inner_rank, outer_rank)
     if not 1 <= inner_rank < outer_rank:
         raise ValueError(f"a slope needs ranks 1 <= inner_rank < outer_rank, not {ranks}")
-    points, distances, _ = find_neighbours(points, outer_rank, neighbours)
+    points, distances, _ = find_neighbours(points, outer_rank, neighbours, exclude=exclude)
     radii = [float(np.median(as_numpy(distances[:, rank - 1]))) for rank in ranks]
     if not radii[0] < radii[1]:
-        raise ValueError(f"neighbours of ranks {ranks} are at the same distance, {radii[0]:.6g}")
+        raise ValueError(
+            f"correlation compares neighbours {ranks[0]} and {ranks[1]}, which are at the same "
+            f"distance, {radii[0]:.6g}, as on a lattice; take other ranks, or i3d for whole numbers"
+        )
     inner, outer = _count(points, [(r * (1 + TIE)) ** 2 for r in radii])
     slope = np.log(outer / inner) / np.log(radii[1] / radii[0])
     return namespace(points).asarray(slope, dtype=points.dtype, device=device(points))

@@ -15,7 +15,12 @@ MIN_NEIGHBOURS = 3  # below which `adaptive_neighbours` does not test
 
 
 def binomial(
-    points, k: int = 20, ratio: float | None = None, *, neighbours: Neighbours | None = None
+    points,
+    k: int = 20,
+    ratio: float | None = None,
+    *,
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
 ):
     """The binomial dimension of Macocco et al. (2023), between two radii.  (n, D) -> ()
 
@@ -30,7 +35,7 @@ def binomial(
         raise ValueError(f"counts within two radii need k of 2 or more neighbours, not {k}")
     if ratio is not None and not 0 < ratio < 1:
         raise ValueError(f"the inner radius is a ratio between 0 and 1 of the outer, not {ratio}")
-    distances = find_neighbours(points, k, neighbours).distances
+    distances = find_neighbours(points, k, neighbours, exclude=exclude).distances
     xp = namespace(distances)
     scaled = distances[:, :-1] / distances[:, -1:]
     within = _best_ratio(-1 / xp.mean(xp.log(scaled))) if ratio is None else ratio
@@ -45,6 +50,7 @@ def abide(
     steps: int = 5,
     *,
     neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
 ):
     """The dimension in neighbourhoods of constant density, ABIDE of Di Noia et al. (2024).
 
@@ -56,7 +62,7 @@ def abide(
     neighbours.  It is infinite if no neighbour lies within the inner radius, as for few points.
     Raises ValueError for alpha not between 0 and 1, or fewer than 5 points.
     """
-    neighbours = find_neighbours(points, max_k, neighbours, allow_fewer=True)
+    neighbours = find_neighbours(points, max_k, neighbours, allow_fewer=True, exclude=exclude)
     if neighbours.distances.shape[1] <= MIN_NEIGHBOURS:
         n = neighbours.distances.shape[1] + 1
         raise ValueError(f"at least {MIN_NEIGHBOURS + 2} distinct points are needed, not {n}")

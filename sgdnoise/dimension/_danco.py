@@ -18,7 +18,14 @@ WINDOW = 5  # values of d about the minimum that have a reference
 MAX_FACTOR = 48  # d is below this factor of that from distances alone, plus 4
 
 
-def danco(points, k: int = 10, *, integer: bool = False, neighbours: Neighbours | None = None):
+def danco(
+    points,
+    k: int = 10,
+    *,
+    integer: bool = False,
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
+):
     r"""The dimension by angle and norm concentration of Ceruti et al. (2014).  (n, D) -> ()
 
     It is the d whose unit d-ball of n uniform points is most similar: it minimises the sum of two
@@ -32,7 +39,7 @@ def danco(points, k: int = 10, *, integer: bool = False, neighbours: Neighbours 
     """
     if k < 3:
         raise ValueError(f"angles need k of 3 or more neighbours, not {k}")
-    neighbours = find_neighbours(points, k + 1, neighbours)
+    neighbours = find_neighbours(points, k + 1, neighbours, exclude=exclude)
     points, distances, _ = neighbours
     ratios = as_numpy(distances[:, 0] / distances[:, -1])
     summary = _summary(ratios, _mean_angles(neighbours.first(k)), k)

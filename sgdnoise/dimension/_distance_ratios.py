@@ -11,14 +11,26 @@ from sgdnoise.dimension._points import Neighbours, find_neighbours
 EULER = 0.5772156649015329
 
 
-def twonn(points, *, fit: str = "likelihood", neighbours: Neighbours | None = None):
+def twonn(
+    points,
+    *,
+    fit: str = "likelihood",
+    discard: float | None = None,
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
+):
     r"""The two-nearest-neighbour dimension of Facco et al. (2017).  (n, D) -> ()
 
     If the density is constant over two neighbours, mu = r2 / r1 is Pareto(d).  fit:
     "likelihood" is the unbiased maximum-likelihood exponent, "regression" the slope through the
     origin of -log(1 - F) against log mu over the lowest nine tenths, with F = i / n for the i-th of
     n ratios, on which a few outliers have less influence.
-    Raises ValueError for fewer than 3 points, another fit, or if all ratios are 1.
+    discard: the fraction of the largest ratios to discard, such as those of points that nearly
+    repeat others; by default 0 for the likelihood and 0.1 for the regression.  With the m lowest of
+    n ratios and x = log mu, the likelihood is that of a censored sample, which remains unbiased:
+    d = (m - 1) / [sum_(i <= m) x_i + (n - m) x_m] (Epstein & Sobel, 1953).
+    Raises ValueError for fewer than 3 points, another fit, a fraction that is not in [0, 1), or if
+    all ratios are 1.
 
     Example:
         >>> import numpy as np
@@ -26,18 +38,22 @@ def twonn(points, *, fit: str = "likelihood", neighbours: Neighbours | None = No
         >>> round(float(twonn(points)), 1)
         2.0
     """
-    distances = find_neighbours(points, 2, neighbours).distances
+    distances = find_neighbours(points, 2, neighbours, exclude=exclude).distances
     _check_apart(distances, 1, 2)
     ratios = distances[:, 1] / distances[:, 0]
+    if discard is not None and not 0 <= discard < 1:
+        raise ValueError(f"the fraction to discard is in [0, 1), not {discard}")
     match fit:
         case "likelihood":
-            return pareto_exponent(ratios)
+            return _censored(ratios, discard) if discard else pareto_exponent(ratios)
         case "regression":
-            return _slope(ratios)
+            return _slope(ratios, 1 - (0.1 if discard is None else discard))
     raise ValueError(f"twonn fits by likelihood or regression, not {fit!r}")
 
 
-def levina_bickel(points, k: int = 10, *, neighbours: Neighbours | None = None):
+def levina_bickel(
+    points, k: int = 10, *, neighbours: Neighbours | None = None, exclude: int | str = 0
+):
     """The maximum-likelihood dimension of Levina & Bickel (2004).  (n, D) -> ()
 
     Inverses are averaged, as MacKay & Ghahramani (2005) propose: each is unbiased for 1 / d if the
@@ -53,13 +69,13 @@ def levina_bickel(points, k: int = 10, *, neighbours: Neighbours | None = None):
     """
     if k < 2:
         raise ValueError(f"a ratio of distances needs k of 2 or more neighbours, not {k}")
-    distances = find_neighbours(points, k, neighbours).distances
+    distances = find_neighbours(points, k, neighbours, exclude=exclude).distances
     _check_apart(distances, 1, k)
     xp = namespace(distances)
     return 1 / xp.mean(xp.log(distances[:, -1:] / distances[:, :-1]))
 
 
-def l2n2(points, *, neighbours: Neighbours | None = None):
+def l2n2(points, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     """The dimension from the mean of log log(r2 / r1), r1 and r2 those of two neighbours.
 
     (n, D) -> ()  log(r2 / r1) is exponential with mean 1 / d, and its mean logarithm is
@@ -69,7 +85,7 @@ def l2n2(points, *, neighbours: Neighbours | None = None):
     q = -log(1 - t).  It is infinite with ties under compilation by jax.
     Raises ValueError for fewer than 3 points, or if all are ties.
     """
-    distances = find_neighbours(points, 2, neighbours).distances
+    distances = find_neighbours(points, 2, neighbours, exclude=exclude).distances
     _check_apart(distances, 1, 2)
     xp = namespace(distances)
     logarithms = xp.log(distances[:, 1] / distances[:, 0])
@@ -82,7 +98,12 @@ def l2n2(points, *, neighbours: Neighbours | None = None):
 
 
 def gride(
-    points, inner_rank: int = 1, outer_rank: int = 2, *, neighbours: Neighbours | None = None
+    points,
+    inner_rank: int = 1,
+    outer_rank: int = 2,
+    *,
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
 ):
     r"""The maximum-likelihood dimension of Denti et al. (2022), from two ranks.  (n, D) -> ()
 
@@ -96,13 +117,20 @@ def gride(
         raise ValueError(
             f"gride compares rank 1 or more with a larger one, not {inner_rank} with {outer_rank}"
         )
-    distances = find_neighbours(points, outer_rank, neighbours).distances
+    distances = find_neighbours(points, outer_rank, neighbours, exclude=exclude).distances
     _check_apart(distances, inner_rank, outer_rank)
     ratios = distances[:, outer_rank - 1] / distances[:, inner_rank - 1]
     return _rank_likelihood(namespace(ratios).log(ratios), inner_rank, outer_rank)
 
 
-def mind_ml(points, k: int = 10, *, integer: bool = False, neighbours: Neighbours | None = None):
+def mind_ml(
+    points,
+    k: int = 10,
+    *,
+    integer: bool = False,
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
+):
     """The minimum-neighbour-distance likelihood, MiND_ML of Lombardi et al. (2011).
 
     (n, D) -> ()  If the density is constant over k + 1 neighbours, rho = r_1 / r_{k+1} is the least
@@ -112,7 +140,7 @@ def mind_ml(points, k: int = 10, *, integer: bool = False, neighbours: Neighbour
     """
     if k < 1:
         raise ValueError(f"a nearest of k neighbours needs k of 1 or more, not {k}")
-    distances = find_neighbours(points, k + 1, neighbours).distances
+    distances = find_neighbours(points, k + 1, neighbours, exclude=exclude).distances
     _check_apart(distances, 1, k + 1)
     xp = namespace(distances)
     logarithms = xp.log(distances[:, -1] / distances[:, 0])
@@ -142,7 +170,15 @@ def _check_apart(distances, inner_rank, outer_rank):
         )
 
 
-def _slope(ratios, quantile=0.9):
+def _censored(ratios, discard):
+    """The unbiased exponent of a Pareto sample of which the largest values are not known."""
+    xp, n = namespace(ratios), ratios.shape[0]
+    count = max(2, math.ceil((1 - discard) * n - 1e-9))
+    x = xp.log(xp.sort(ratios)[:count])
+    return (count - 1) / (xp.sum(x) + (n - count) * x[-1])
+
+
+def _slope(ratios, quantile):
     """Least-squares slope through the origin of -log(1 - F) against log mu, up to a quantile."""
     xp, n = namespace(ratios), ratios.shape[0]
     count = math.ceil(quantile * (n - 1))

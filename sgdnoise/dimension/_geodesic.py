@@ -10,10 +10,17 @@ from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
 MAX_PATHS = 5_000_000
-ADVICE = ", unlike those on a sphere; take more points, or another estimator as for a flat torus"
+ADVICE = "take more points, or another estimator, such as twonn, whose distances need no peak"
 
 
-def geodesic(points, k: int = 10, *, bins: int = 50, neighbours: Neighbours | None = None):
+def geodesic(
+    points,
+    k: int = 10,
+    *,
+    bins: int = 50,
+    neighbours: Neighbours | None = None,
+    exclude: int | str = 0,
+):
     r"""The dimension from distances along a graph, of Granata & Carnevale (2016).  (n, D) -> ()
 
     Shortest paths through the symmetric graph of k nearest neighbours have a density that near its
@@ -25,11 +32,11 @@ def geodesic(points, k: int = 10, *, bins: int = 50, neighbours: Neighbours | No
     Raises ValueError for k < 1 or fewer than k + 1 points, if no component has half of the points,
     if there is no peak beyond the first step of the graph, and for fewer than 4 bins to fit.
     """
-    points, distances, index = find_neighbours(points, k, neighbours)
+    _, distances, index = find_neighbours(points, k, neighbours, exclude=exclude)
     graph = _main_component(_graph(as_numpy(distances), as_numpy(index)), k)
     step = float(np.median(as_numpy(distances[:, -1])))
     d = sine_exponent(_path_lengths(graph), step, bins)
-    return namespace(points).asarray(d, dtype=points.dtype, device=device(points))
+    return namespace(distances).asarray(d, dtype=distances.dtype, device=device(distances))
 
 
 def sine_exponent(lengths: np.ndarray, step: float, bins: int = 50) -> float:
@@ -47,13 +54,14 @@ def sine_exponent(lengths: np.ndarray, step: float, bins: int = 50) -> float:
         peak, sigma, top = _parabola(r, log_count, peak, sigma)
     if not step < peak < r[-1]:
         raise ValueError(
-            f"the most frequent distance {peak:.3g} is not between a step and the longest{ADVICE}"
+            f"the histogram of path lengths that geodesic fits has its peak at {peak:.3g}, and not "
+            f"between one step, {step:.3g}, and the longest path, {r[-1]:.3g}; {ADVICE}"
         )
     fitted = (r >= max(peak - 2 * sigma, step)) & (r <= peak)
     if np.count_nonzero(fitted) < 4:
         raise ValueError(
-            f"only {np.count_nonzero(fitted)} bins lie below the most frequent distance; take more "
-            "bins, more points or fewer neighbours"
+            f"geodesic fits 4 or more bins below the peak of the histogram of path lengths, and "
+            f"there are {np.count_nonzero(fitted)}; take more bins, more points or a smaller k"
         )
     log_sine = np.log(np.sin(np.pi * r[fitted] / (2 * peak)))
     return float(1 + np.sum(log_sine * (log_count[fitted] - top)) / np.sum(log_sine**2))
@@ -101,10 +109,13 @@ def _parabola(r, log_count, peak, sigma):
     fitted = (r >= peak - sigma) & (r <= peak + sigma / 2)
     if np.count_nonzero(fitted) < 4:
         raise ValueError(
-            f"only {np.count_nonzero(fitted)} bins lie about the most frequent distance; "
-            "take more bins"
+            f"geodesic fits 4 or more bins about the peak of the histogram of path lengths, and "
+            f"there are {np.count_nonzero(fitted)}; take more bins or more points"
         )
     a, b, c = np.polyfit(r[fitted] - peak, log_count[fitted], 2)
     if not a < 0:
-        raise ValueError(f"the distances have no most frequent one{ADVICE}")
+        raise ValueError(
+            f"the histogram of path lengths that geodesic fits has no peak, as it has on a sphere; "
+            f"{ADVICE}"
+        )
     return peak - b / (2 * a), (-1 / (2 * a)) ** 0.5, c - b**2 / (4 * a)

@@ -5,6 +5,8 @@ dimensions one matrix product per tile is faster than the trees of scipy and sci
 """
 
 import math
+from functools import partial
+from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
 
@@ -21,29 +23,37 @@ def nearest_distances(points: Float[Array, "n D"], k: int) -> Float[Array, "n k"
 
 
 def nearest_neighbours(
-    points: Float[Array, "n D"], k: int
-) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    points: Float[Array, "n D"], k: int, *, rows=None, times=None, window: int = 0
+) -> tuple[Float[Array, "m k"], Int[Array, "m k"]]:
     """The ascending distances from each point to its `k` nearest others, and their indices.
 
+    rows (m,): the points whose neighbours are sought, by default all.  times (n,), window: points
+    whose integer times differ by `window` or less are not neighbours; by default times are 0, 1 ...
     Candidates come from |y|^2 - 2 x.y in float32, one matrix product per tile, so that memory does
     not grow with n^2; their distances come from differences, in the type of `points`.  If rounding
     could have hidden a neighbour (distant clusters), the point is searched again in float64, and if
     necessary by all differences, without float64 if jax lacks it (jax_enable_x64 is off).
-    A nan makes every distance nan.  Raises ValueError for n <= k or k < 1.
+    A nan makes every distance nan.  Raises ValueError for k < 1, and for n below k + 1, or
+    k + 1 + 2 window with a window.
     """
     xp, n = namespace(points), points.shape[0]
     if k < 1:
         raise ValueError(f"the number of nearest neighbours is 1 or more, not {k}")
-    if n <= k:
-        raise ValueError(f"{k} nearest neighbours need at least {k + 1} points, not {n}")
+    if n <= k + 2 * window:
+        beyond = f", beyond a window of {window} rows on both sides," if window else ""
+        raise ValueError(
+            f"{k} nearest neighbours{beyond} need at least {k + 1 + 2 * window} points, not {n}"
+        )
     unit = _unit(xp, points)
     points = points if unit == 1 else points / unit
     zero = 0 * xp.sum(points, axis=0)  # nan if a point is
     # Centring on a median of some points keeps |y|^2 and its rounding small despite outliers.
     sample = xp.sort(points[:: max(1, n // 500), :], axis=0)
     centre = sample[sample.shape[0] // 2, :] + zero
-    rows = xp.arange(n, device=device(points))
-    squared, index, uncertain = _search(xp, points, points - centre, rows, k, xp.float32)
+    rows = xp.arange(n, device=device(points)) if rows is None else rows
+    apart = _Apart(times if times is not None else xp.arange(n, device=device(points)), window)
+    search = partial(_search, xp, points, k=k, apart=apart)
+    squared, index, uncertain = search(points - centre, rows, dtype=xp.float32)
     wide = xp.result_type(points.dtype, xp.float64)  # jax may have none
     # Uncertain rows are searched in float64 first; dtype None stands for all differences.
     for dtype in (wide, None) if wide == xp.float64 else (None,):
@@ -51,13 +61,28 @@ def nearest_neighbours(
             break
         repeat = xp.nonzero(uncertain)[0]
         centred = xp.astype(points, wide) - xp.astype(centre, wide)
-        better = _search(xp, points, centred, repeat, k, dtype)
-        place = _replacements(xp, rows, repeat)
+        better = search(centred, xp.take(rows, repeat), dtype=dtype)
+        place = _replacements(xp, xp.arange(rows.shape[0], device=device(points)), repeat)
         squared, index, uncertain = (
             xp.take(xp.concat([old, new]), place, axis=0)
             for old, new in zip((squared, index, uncertain), better, strict=True)
         )
     return unit * xp.sqrt(squared) + xp.sum(zero), index
+
+
+class _Apart(NamedTuple):
+    """Which pairs are too close in time to be neighbours: those within `window`, and itself."""
+
+    times: Any
+    window: int
+
+    def excluded(self, xp, rows, columns):
+        """Whether columns (m, c), or (c,) for all rows, are within the window of rows (m,)."""
+        if not self.window:
+            return columns == rows[:, None]
+        flat = xp.reshape(columns, (-1,))
+        times = xp.reshape(xp.take(self.times, flat), columns.shape)
+        return xp.abs(times - xp.take(self.times, rows)[:, None]) <= self.window
 
 
 def nearest_among(
@@ -66,7 +91,7 @@ def nearest_among(
     """As `nearest_neighbours`, but among given candidates of each point."""
     xp = namespace(points)
     rows = xp.arange(points.shape[0], device=device(points))
-    squared, index = _nearest_candidates(xp, points, rows, columns, k)
+    squared, index = _nearest_candidates(xp, points, rows, columns, k, _Apart(rows, 0))
     return xp.sqrt(squared), index
 
 
@@ -90,7 +115,7 @@ def _replacements(xp, rows, repeat):
     return xp.where(repeated, rows.shape[0] + position, rows)
 
 
-def _search(xp, points, centred, rows, k, dtype):
+def _search(xp, points, centred, rows, k, dtype, apart):
     """Squared distances and indices of the k nearest of some rows, and whether uncertain."""
     n, results = centred.shape[0], []
     keys = None if dtype is None else _keys(xp, xp.astype(centred, dtype))
@@ -103,8 +128,8 @@ def _search(xp, points, centred, rows, k, dtype):
             bound = xp.full(block.shape, xp.inf, dtype=points.dtype, device=device(block))
         else:
             queries = xp.astype(xp.take(centred, block, axis=0), dtype)
-            columns, bound = _candidates(xp, queries, keys, k)
-        squared, index = _nearest_candidates(xp, points, block, columns, k)
+            columns, bound = _candidates(xp, queries, keys, k, block, apart)
+        squared, index = _nearest_candidates(xp, points, block, columns, k, apart)
         # Certain if the k-th distance is below all that points that are no candidates can have.
         results.append((squared, index, squared[:, -1] > xp.astype(bound, squared.dtype)))
     return tuple(xp.concat(arrays) for arrays in zip(*results, strict=True))
@@ -115,19 +140,22 @@ def _keys(xp, points):
     return xp.concat([points, xp.sum(points**2, axis=1)[:, None]], axis=1)
 
 
-def _candidates(xp, queries, keys, k):
+def _candidates(xp, queries, keys, k, rows, apart):
     """Candidate columns of each query, and a squared distance that all others exceed."""
     count = _n_candidates(k, keys.shape[0])
     norms = xp.sum(queries**2, axis=1)[:, None]
     columns, values = _smallest_of_tiles(
-        xp, xp.concat([-2 * queries, xp.ones_like(norms)], axis=1), keys, count
+        xp, xp.concat([-2 * queries, xp.ones_like(norms)], axis=1), keys, count, rows, apart
     )
     bound = xp.max(values, axis=1) + norms[:, 0]
     # The rounding of x.y and |y|^2 in a product of D + 1 terms is a few eps of |x|^2 + |y|^2,
     # where a point that was missed has |y|^2 < 2 |x|^2 + 2 bound.
     rounding = 8 * (queries.shape[1] ** 0.5 + 4) * xp.finfo(queries.dtype).eps
+    # It is infinite where a window leaves fewer than `count` candidates: none was missed then.
+    all_found = (bound == xp.inf) | (count == keys.shape[0])
+    bound = xp.where(all_found, 0.0, bound)
     bound = bound - rounding * (2 * norms[:, 0] + xp.abs(bound))
-    return columns, xp.full_like(bound, xp.inf) if count == keys.shape[0] else bound
+    return columns, xp.where(all_found, xp.inf, bound)
 
 
 def _n_candidates(k, n):
@@ -135,11 +163,18 @@ def _n_candidates(k, n):
     return min(k + k // 8 + 8, n)
 
 
-def _smallest_of_tiles(xp, block, keys, count):
-    """The `count` smallest of block @ keys^T in each row, WIDE columns at a time."""
+def _smallest_of_tiles(xp, block, keys, count, rows, apart):
+    """The `count` smallest of block @ keys^T in each row, WIDE columns at a time.
+
+    With a window, columns within it are infinite; without, the row itself is among the smallest.
+    """
     columns = values = None
     for left in range(0, keys.shape[0], WIDE):
-        tile = block @ keys[left : min(left + WIDE, keys.shape[0]), :].T
+        right = min(left + WIDE, keys.shape[0])
+        tile = block @ keys[left:right, :].T
+        if apart.window:
+            here = xp.arange(left, right, device=device(rows))
+            tile = xp.where(apart.excluded(xp, rows, here), xp.inf, tile)
         place = _smallest(xp, tile, min(count, tile.shape[1]))
         value = _gather(xp, tile, place)
         if columns is None:
@@ -182,14 +217,14 @@ def _select(xp, values, count):
     return xp.argsort(values, axis=1)[:, :count]
 
 
-def _nearest_candidates(xp, points, rows, columns, k):
+def _nearest_candidates(xp, points, rows, columns, k, apart):
     """The k smallest squared distances from points to their candidates, and their indices."""
     m, count = columns.shape
     step = max(1, BLOCK // (count * points.shape[1]))
     blocks = [slice(start, min(start + step, m)) for start in range(0, m, step)]
     squared = xp.concat([_squares(xp, points, rows[b], columns[b, :]) for b in blocks])
     # A point is not its own neighbour; adding infinity keeps nan.
-    squared = xp.where(columns == rows[:, None], xp.inf + squared, squared)
+    squared = xp.where(apart.excluded(xp, rows, columns), xp.inf + squared, squared)
     order = xp.argsort(squared, axis=1)[:, :k]
     return _gather(xp, squared, order), _gather(xp, columns, order)
 

@@ -1,4 +1,4 @@
-"""Checks of points, the distinct ones among them, and the nearest neighbours of each."""
+"""The nearest neighbours of distinct points, and warnings of what misleads estimators."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -6,28 +6,32 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sgdnoise.core._arrays import as_numpy, concrete, device, namespace
+from sgdnoise.dimension._assumptions import flaws
+from sgdnoise.dimension._check_points import MERGED, check_points, merging, repeated_points
+from sgdnoise.dimension._check_points import unique_points as unique_points
+from sgdnoise.dimension._known_neighbours import check_neighbours
+from sgdnoise.dimension._near_duplicates import copies
 from sgdnoise.dimension._neighbours import nearest_among, nearest_neighbours
+from sgdnoise.dimension._serial import check_window
+from sgdnoise.dimension._warnings import DimensionWarning, Duplicates, NearDuplicates, Ties
 
-MAX_TIED = 0.1  # fraction of the points with ties above which a warning is issued
-
-
-class Duplicates(UserWarning):
-    """A warning that duplicate points were merged."""
-
-
-class Ties(UserWarning):
-    """A warning that many points have their two nearest neighbours at one distance."""
+MAX_PASSES = 3  # in which near copies are merged
+N_TESTED = 10  # neighbours for the tests of assumptions
 
 
-class Neighbours(NamedTuple):
-    """Distinct points (n, D), and the distances and indices (n, k) of the k nearest others.
-
-    Distances are ascending.
-    """
-
+class _Arrays(NamedTuple):
     points: Any
     distances: Any
     index: Any
+
+
+class Neighbours(_Arrays):
+    """Distinct points (n, D), and the distances and indices (n, k) of the k nearest others.
+
+    Distances are ascending.  doubts: the warnings of `find_neighbours` about these points.
+    """
+
+    doubts: tuple[DimensionWarning, ...] = ()
 
     def first(self, k: int) -> "Neighbours":
         """The same points with their `k` nearest only.  Raises ValueError if there are fewer."""
@@ -35,61 +39,9 @@ class Neighbours(NamedTuple):
             raise ValueError(
                 f"{self.distances.shape[1]} neighbours are known, and {k} were requested"
             )
-        return Neighbours(self.points, self.distances[:, :k], self.index[:, :k])
-
-
-def check_points(points, min_points: int = 2, *, apart: bool = True):
-    """The points (n, D) as floating-point numbers of their own array library, if they are valid.
-
-    Integers become the library's default float, float16 becomes float32, since squares overflow it,
-    and longer types become float64.  Raises ValueError for anything but an array of numpy, torch or
-    jax, for other types of numbers, for other than two axes, for fewer than `min_points` points,
-    for nan or infinity, naming the row, for coordinates so large or small that squares overflow or
-    vanish, and, if `apart`, for points that all coincide.
-
-    Example:
-        >>> import numpy as np
-        >>> check_points(np.eye(2, dtype=int)).dtype
-        dtype('float64')
-    """
-    xp = _library(points)
-    points = _floating(xp, points)
-    if points.ndim != 2:
-        raise ValueError(f"points have shape (n, D), one per row, not {tuple(points.shape)}")
-    n, width = points.shape
-    if n < min_points or width < 1:
-        raise ValueError(
-            f"at least {min_points} points of 1 coordinate are needed, not {n} of {width}"
-        )
-    bad = ~xp.all(xp.isfinite(points), axis=1)
-    if concrete(xp.any(bad)):
-        rows = np.flatnonzero(as_numpy(bad))
-        raise ValueError(f"{rows.size} of {n} points are not finite, the first in row {rows[0]}")
-    _check_size(xp, points, apart)
-    return points
-
-
-def unique_points(points, *, refuse: bool = False):
-    """The distinct points (n, D), in their order, with a warning `Duplicates` if any are merged.
-
-    Estimators from distances call it, since two points at distance zero have no scale.
-    Raises ValueError if points repeat and `refuse` is true.
-
-    Example:
-        >>> import numpy as np
-        >>> unique_points(np.asarray([[1.0], [2.0]])).tolist()
-        [[1.0], [2.0]]
-    """
-    points = check_points(points)
-    xp, n = namespace(points), points.shape[0]
-    _, first = np.unique(as_numpy(points), axis=0, return_index=True)
-    repeated = n - first.size
-    if not repeated:
-        return points
-    if refuse:
-        raise ValueError(f"{repeated} of {n} points repeat others")
-    warnings.warn(f"{repeated} of {n} points repeat others and were merged", Duplicates, 3)
-    return xp.take(points, xp.asarray(np.sort(first), device=device(points)), axis=0)
+        result = Neighbours(self.points, self.distances[:, :k], self.index[:, :k])
+        result.doubts = self.doubts
+        return result
 
 
 def find_neighbours(
@@ -100,19 +52,23 @@ def find_neighbours(
     allow_fewer: bool = False,
     refuse: bool = False,
     approximate: bool = False,
+    exclude: int | str = 0,
 ) -> Neighbours:
     """The k nearest neighbours of each distinct point, which estimators take as `neighbours`.
 
-    neighbours: those of an earlier call, of which the k nearest are returned.  allow_fewer: return
-    all there are if there are fewer than k.
+    neighbours: those of an earlier call, of which the k nearest are returned after a check.
+    allow_fewer: return all there are if there are fewer than k.
     approximate: candidates from pynndescent's nearest-neighbour descent, on the CPU, for sets of
     10^5 points and more: their distances are exact, but some neighbours are missed, most in many
     dimensions; docs/dimension.md lists the effect on estimates.
-    If more than one point in ten has its two nearest at the same distance, as on a lattice or after
-    rounding, it warns `Ties` with their number: estimators assume that none has.
+    exclude: for rows that are moments in time, the window of Theiler (1986): rows within as many of
+    each other are not neighbours; "auto" takes twice the time in which the autocorrelation of the
+    rows falls to 1/e.
+    Points that repeat others, or nearly do, are merged, with the warnings `Duplicates` and
+    `NearDuplicates`.  It warns `Ties`, `Discrete` and `SerialDependence` as `doubts` explains.
     Under compilation by jax, which can neither merge nor warn, a distance of zero is nan.
     Raises ValueError as `check_points` and `unique_points` do, for fewer than k + 1 distinct
-    points, and k < 1.
+    points, or k + 1 + 2 exclude, for k < 1, and for `neighbours` of other points.
 
     Example:
         >>> import numpy as np
@@ -120,32 +76,130 @@ def find_neighbours(
         [[1], [0], [1]]
     """
     if neighbours is not None:
+        check_neighbours(points, neighbours, exclude)
         known = neighbours.distances.shape[1]
         return neighbours.first(min(k, known) if allow_fewer else k)
     points = check_points(points, min_points=2 if allow_fewer else max(k, 1) + 1)
-    search = _by_descent if approximate else nearest_neighbours
-    xp = namespace(points)
-    distances, index = search(points, min(k, points.shape[0] - 1) if allow_fewer else k)
-    if concrete(xp.any(distances[:, 0] == 0)):
-        points = unique_points(points, refuse=refuse)
+    window = check_window(exclude, points)
+    search = _Search(k, window, allow_fewer, approximate)
+    result = search.all_of(points, np.arange(points.shape[0]))
+    for warning in result.doubts:
+        if refuse and isinstance(warning, Duplicates):
+            raise ValueError(str(warning).removesuffix(MERGED))
+        warnings.warn(warning, stacklevel=3)
+    return result
+
+
+def doubts(points, *, exclude: int | str = 0) -> list[DimensionWarning]:
+    """What speaks against an estimate from distances: warnings that are returned, not issued.
+
+    (n, D) -> list.  `str` of each is a sentence and its type a category.  An empty list means that
+    no test objects:
+    `Duplicates`: points that repeat others.
+    `NearDuplicates`: pairs far closer than the next neighbour, at E_j = j d log(r_(j+1) / r_j)
+    beyond what n standard exponentials allow, at a false discovery rate of 0.001.
+    `Ties`: far more points with r_2 / r_1 < 1 + e than 1 - (1 + e)^-d, with d from ranks 5 to 10.
+    `Discrete`: coordinates whose steps are as large as distances, as counts have.
+    `SerialDependence`: far more nearest neighbours than by chance are rows just before or after.
+    exclude: as in `find_neighbours`, which issues these warnings.
+    Raises ValueError as `find_neighbours` does.
+
+    Example:
+        >>> import numpy as np
+        >>> steps = np.arange(300.0)[:, None] * [1, 2]
+        >>> [type(doubt).__name__ for doubt in doubts(steps)]
+        ['Ties', 'SerialDependence']
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DimensionWarning)
+        found = find_neighbours(points, N_TESTED, allow_fewer=True, exclude=exclude)
+    return list(found.doubts)
+
+
+class _Search(NamedTuple):
+    """A search for `k` neighbours that merges copies and tests the points."""
+
+    k: int
+    window: int
+    allow_fewer: bool
+    approximate: bool
+
+    def all_of(self, points, rows) -> Neighbours:
+        """The neighbours of distinct points, whose rows in the data are `rows`."""
+        count = max(self.k, N_TESTED)
+        distances, index = self._nearest(points, rows, count)
+        found: list[DimensionWarning] = []
+        xp = namespace(points)
+        if concrete(xp.any(distances[:, 0] == 0)):
+            points, rows = self._merged(points, rows, repeated_points(points), found, Duplicates)
+            distances, index = self._nearest(points, rows, count)
         n = points.shape[0]
-        if n <= k and not allow_fewer:
-            raise ValueError(f"{k} neighbours need {k + 1} distinct points, and only {n} are")
-        distances, index = search(points, min(k, n - 1) if allow_fewer else k)
-    _warn_of_ties(xp, distances)
-    return Neighbours(points, xp.where(distances > 0, distances, xp.nan), index)
+        for _ in range(MAX_PASSES):  # many copies lower the dimension by which they are judged
+            if (near := _near_copies(distances, index)) is None:
+                break
+            points, rows = self._merged(points, rows, near, found, NearDuplicates)
+            distances, index = self._nearest(points, rows, count)
+        found = _added(found, n - points.shape[0], n)
+        found += _flaws(points, distances, index, rows, self)
+        result = Neighbours(points, xp.where(distances > 0, distances, xp.nan), index)
+        result.doubts = tuple(found)
+        return result.first(min(self.k, distances.shape[1]))
+
+    def _nearest(self, points, rows, count):
+        """The nearest of each point: `count`, or as many as there are, but not fewer than k."""
+        n = points.shape[0]
+        available = max(n - 1 - 2 * self.window, 1)
+        least = 1 if self.allow_fewer else self.k
+        count = min(count, max(available, least))
+        if self.approximate:
+            return _by_descent(points, count)
+        if not self.window:
+            return nearest_neighbours(points, count)
+        times = namespace(points).asarray(rows, device=device(points))
+        return nearest_neighbours(points, count, times=times, window=self.window)
+
+    def _merged(self, points, rows, later, found, category):
+        """The points that are no later copy, and their rows."""
+        xp, n = namespace(points), points.shape[0]
+        first = np.flatnonzero(~later)
+        found.append(merging(category, int(np.count_nonzero(later)), n))
+        if first.size <= self.k and not self.allow_fewer:
+            warnings.warn(found[-1], stacklevel=5)
+            raise ValueError(
+                f"{self.k} neighbours need {self.k + 1} distinct points, and only {first.size} are"
+            )
+        places = xp.asarray(first, device=device(points))
+        return xp.take(points, places, axis=0), rows[first]
 
 
-def _warn_of_ties(xp, distances):
-    n, k = distances.shape
-    tied = xp.sum(xp.astype(distances[:, 0] == distances[:, min(1, k - 1)], distances.dtype))
-    if k > 1 and concrete(tied > MAX_TIED * n):
-        warnings.warn(
-            f"{float(as_numpy(tied)) / n:.0%} of {n} points have their two nearest neighbours at "
-            "one distance, as on a lattice, where distance ratios mislead; use i3d for lattices",
-            Ties,
-            3,
-        )
+def _added(found, merged, n):
+    """The warnings with one in place of those of all passes."""
+    others = [warning for warning in found if not isinstance(warning, NearDuplicates)]
+    return [*others, merging(NearDuplicates, merged, n)] if merged else others
+
+
+def _near_copies(distances, index):
+    """Which points nearly repeat others, None if none does, or while jax traces."""
+    later = copies(distances, index) if _visible(distances) else None
+    return later if later is not None and later.any() else None
+
+
+def _flaws(points, distances, index, rows, search):
+    if not _visible(distances):
+        return []
+    count = min(N_TESTED, distances.shape[1])
+    tested = flaws(points, distances[:, :count], index[:, :count], rows, search.window)
+    # One neighbour has no ratio.
+    return [flaw for flaw in tested if search.k > 1 or not isinstance(flaw, Ties)]
+
+
+def _visible(array):
+    """Whether values are known, and not traced by jax."""
+    try:
+        as_numpy(array)
+    except TypeError:
+        return False
+    return True
 
 
 def _by_descent(points, k):
@@ -163,46 +217,3 @@ def _by_descent(points, k):
     graph = NNDescent(array - centre, n_neighbors=count, random_state=0)
     columns = xp.asarray(graph.neighbor_graph[0].astype(np.int64), device=device(points))
     return nearest_among(points, columns, k)
-
-
-def _check_size(xp, points, apart):
-    """Raise ValueError if squares of the widest range of a coordinate overflow or vanish."""
-    n, width = points.shape
-    size = xp.max(xp.max(points, axis=0) / 2 - xp.min(points, axis=0) / 2)
-    if concrete(size == 0):
-        if apart:
-            raise ValueError(f"all {n} points coincide, and have no dimension")
-        return
-    info = xp.finfo(points.dtype)
-    low, high = 1e6 * info.smallest_normal**0.5, info.max**0.5 / (8 * (n * width) ** 0.5)
-    if concrete((size < low) | (size > high)):
-        raise ValueError(
-            f"coordinates that differ by {float(as_numpy(size)):.1e} have no squares in "
-            f"{points.dtype}, rescale them"
-        )
-
-
-def _library(points):
-    if isinstance(points, np.ma.MaskedArray | np.matrix):  # whose operators differ
-        raise ValueError(f"points are a plain array, not a {type(points).__name__}")
-    try:
-        return namespace(points)
-    except TypeError:
-        raise ValueError(
-            f"points are an array of numpy, torch or jax, not {type(points).__name__}"
-        ) from None
-
-
-def _floating(xp, points):
-    try:
-        kinds = {kind: xp.isdtype(points.dtype, kind) for kind in ("integral", "real floating")}
-    except (TypeError, ValueError):  # strings, objects
-        kinds = {}
-    if kinds.get("integral"):
-        return xp.astype(points, xp.asarray(1.0).dtype)
-    if not kinds.get("real floating"):
-        raise ValueError(f"points are real numbers, not of type {points.dtype}")
-    bits = xp.finfo(points.dtype).bits
-    return (
-        points if bits in (32, 64) else xp.astype(points, xp.float32 if bits < 32 else xp.float64)
-    )
