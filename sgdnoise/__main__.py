@@ -7,6 +7,8 @@ def main() -> None:
     """Run the command line; without the extra `lab`, say that it is needed."""
     try:
         from sgdnoise.lab._command_line import app
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except ImportError as error:
         if "pip install" not in str(error):  # it does not name an extra, and is a mistake
             raise

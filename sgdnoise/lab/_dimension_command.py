@@ -232,11 +232,12 @@ def _read(file, reading, told):
     with told.warnings():
         table = read_table(file, **reading._asdict())
     n, width = table.points.shape
-    told.say("; ".join([f"{file}: {n} points in {width} dimensions", *table.notes]))
+    size = f"{n} point{'s' * (n != 1)} in {width} dimension{'s' * (width != 1)}"
+    told.say("; ".join([f"{file}: {size}", *table.notes]))
     if width >= WIDE * n:
         told.say(
-            f"there are {n} rows of {width} numbers; if rows are neurons or variables and columns "
-            "are moments or samples, --transpose makes the columns the points",
+            f"there are more columns, {width}, than rows, {n}; if rows are neurons or variables and "
+            "columns are moments or samples, --transpose makes the columns the points",
             warning=True,
         )
     return table
