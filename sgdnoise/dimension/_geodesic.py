@@ -10,7 +10,7 @@ from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
 MAX_PATHS = 5_000_000
-ADVICE = "take more points, or another estimator, such as twonn, whose distances need no peak"
+ADVICE = "take more points, or another estimator, such as twonn"
 
 
 def geodesic(
@@ -54,14 +54,14 @@ def sine_exponent(lengths: np.ndarray, step: float, bins: int = 50) -> float:
         peak, sigma, top = _parabola(r, log_count, peak, sigma)
     if not step < peak < r[-1]:
         raise ValueError(
-            f"the histogram of path lengths that geodesic fits has its peak at {peak:.3g}, and not "
-            f"between one step, {step:.3g}, and the longest path, {r[-1]:.3g}; {ADVICE}"
+            f"the most frequent path length, {peak:.3g}, is not between a step and the longest, so "
+            f"that geodesic cannot fit its histogram; {ADVICE}"
         )
     fitted = (r >= max(peak - 2 * sigma, step)) & (r <= peak)
     if np.count_nonzero(fitted) < 4:
         raise ValueError(
-            f"geodesic fits 4 or more bins below the peak of the histogram of path lengths, and "
-            f"there are {np.count_nonzero(fitted)}; take more bins, more points or a smaller k"
+            f"geodesic fits 4 or more bins of path lengths, and only {np.count_nonzero(fitted)} "
+            "bins lie below the most frequent one; take more bins, more points or a smaller k"
         )
     log_sine = np.log(np.sin(np.pi * r[fitted] / (2 * peak)))
     return float(1 + np.sum(log_sine * (log_count[fitted] - top)) / np.sum(log_sine**2))
@@ -109,13 +109,13 @@ def _parabola(r, log_count, peak, sigma):
     fitted = (r >= peak - sigma) & (r <= peak + sigma / 2)
     if np.count_nonzero(fitted) < 4:
         raise ValueError(
-            f"geodesic fits 4 or more bins about the peak of the histogram of path lengths, and "
-            f"there are {np.count_nonzero(fitted)}; take more bins or more points"
+            f"geodesic fits 4 or more bins of path lengths, and only {np.count_nonzero(fitted)} "
+            "bins lie about the most frequent one; take more bins or more points"
         )
     a, b, c = np.polyfit(r[fitted] - peak, log_count[fitted], 2)
     if not a < 0:
         raise ValueError(
-            f"the histogram of path lengths that geodesic fits has no peak, as it has on a sphere; "
-            f"{ADVICE}"
+            "geodesic fits the histogram of path lengths about the most frequent one, and it has "
+            f"no peak, as it has on a sphere; {ADVICE}"
         )
     return peak - b / (2 * a), (-1 / (2 * a)) ** 0.5, c - b**2 / (4 * a)
