@@ -50,8 +50,8 @@ class Written(nn.Module):
             setattr(self, name, piece)
         self.run = forward
 
-    def forward(self, *inputs):
-        return self.run(self, *inputs)
+    def forward(self, *inputs, **named):
+        return self.run(self, *inputs, **named)
 
 
 def dense(net, losses, inputs, targets):

@@ -8,8 +8,10 @@ from sgdnoise._public import publish as _publish
 from sgdnoise.nets import models as models
 from sgdnoise.nets._as_problem import as_problem as as_problem
 from sgdnoise.nets._distributed import shared as shared
+from sgdnoise.nets._per_example._network_covariance import (
+    gradient_covariance as gradient_covariance,
+)
 from sgdnoise.nets._per_example._operator import NetworkGradients as NetworkGradients
-from sgdnoise.nets._per_example._operator import gradient_covariance as gradient_covariance
 from sgdnoise.nets._per_example._operator import per_example_gradients as per_example_gradients
 from sgdnoise.nets._per_example._plan import FallbackWarning as FallbackWarning
 from sgdnoise.nets._per_example._plan import UnusedWarning as UnusedWarning

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from sgdnoise.nets._per_example._common import WithMultiples, as_stored
 from sgdnoise.nets._per_example._layers import Convolution, RankOne, SumOfOuters
 from sgdnoise.nets._per_example._lowrank import MAX_WIDE, few
+from sgdnoise.nets._per_example._stored import WithMultiples, as_stored
 
 
 def layers(blocks: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:

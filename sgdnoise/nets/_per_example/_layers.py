@@ -14,7 +14,6 @@ from sgdnoise.nets._per_example._lowrank import (
     MAX_WIDE,
     column_squares,
     patches,
-    products,
     squares,
     steps,
 )
@@ -282,34 +281,3 @@ class EmbeddingRows:
             tokens, left = self.tokens[rows], self.left[rows]
             same = (tokens[:, :, None] == tokens[:, None]).to(left.dtype)
             yield tokens, left, same.sum(2, keepdim=True), same @ left
-
-
-def smaller(form: Any) -> Any:
-    """The form, or the gradients themselves if these take less memory."""
-    if not isinstance(form, (SumOfOuters, Convolution)):
-        return form
-    if form.shape.numel() > form.left[0].numel() + form.right[0].numel():
-        return form
-    return table(form)
-
-
-def stored(form: Any) -> StoredGradients:
-    """The stored gradients of a form of one parameter."""
-    if isinstance(form, StoredGradients):
-        return form
-    if isinstance(form, RankOne) and form.bias:
-        return StoredGradients(form.bias, form.left)
-    if isinstance(form, RankOne) and form.weight:
-        return StoredGradients(form.weight, form.left[:, :, None] * form.right[:, None])
-    if isinstance(form, EmbeddingRows):
-        gradients = torch.cat(list(form.chunks()), 1)
-        return StoredGradients(form.weight, gradients.view(-1, *form.shape))
-    return table(form)
-
-
-def table(form: Any) -> StoredGradients:
-    """The stored gradients of a form that has a weight and no bias."""
-    gradients = form.left.new_empty(form.left.shape[0], *form.shape)
-    for rows, block in products(form):
-        gradients[rows] = block
-    return StoredGradients(form.weight, gradients)

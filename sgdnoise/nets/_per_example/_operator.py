@@ -9,14 +9,12 @@ import torch
 from torch import nn
 
 from sgdnoise.core._arrays import device as _device
-from sgdnoise.core._covariance import Gram
 from sgdnoise.nets._batches import Batches
 from sgdnoise.nets._checks import listed
 from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network, device_of, plain_torch, unwrapped
 from sgdnoise.nets._per_example._gram import gram, layers, mirrored
 from sgdnoise.nets._per_example._plan import Block, Plan
-from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
 
 MAX_EXAMPLES = 512  # examples in one pass over the network
 MAX_LAYER_NUMBERS = 1 << 23  # numbers in the inputs and outputs of all layers, in one pass
@@ -164,62 +162,6 @@ def _total(block, zero, measure):
     for form in block.forms:
         total += measure(form)
     return total
-
-
-class NetworkCovariance(Gram):
-    """The covariance of the gradients of a network, computed without autocast."""
-
-    def layer(self, name):
-        return NetworkCovariance(self.rows.layer(name), self.var_within, self.var_mean)
-
-
-def _without_autocast(method):
-    @wraps(method)
-    def inner(self, *args, **kwargs):
-        with torch.autocast(self.rows.device.type, enabled=False):
-            return method(self, *args, **kwargs)
-
-    return inner
-
-
-for _name in ("__matmul__", "quadratic", "colour", "draw", "trace", "diagonal", "eigenvalues"):
-    setattr(NetworkCovariance, _name, _without_autocast(getattr(Gram, _name)))
-for _name in ("top", "frobenius", "participation_ratio"):
-    setattr(NetworkCovariance, _name, _without_autocast(getattr(Gram, _name)))
-
-
-def gradient_covariance(
-    net: nn.Module,
-    losses: Callable,
-    inputs,
-    targets=None,
-    *,
-    batch_size: int = 1,
-    replacement: bool = True,
-    law: Weights | None = None,
-    block: int | None = None,
-) -> Gram:
-    """The covariance of the minibatch gradient of a network, an operator (p, p).
-
-    C = (1/B) (1/n) sum_i (g_i - g)(g_i - g)^T with B = batch_size, times (n - B) / (n - 1) without
-    replacement, for the gradients g_i of `losses(net(inputs), targets)` (n,) with respect to all
-    trainable parameters; or G^T Cov(w) G for another law of example weights.
-    Arguments and errors are those of `per_example_gradients`.
-
-    Example:
-        >>> net = nn.Linear(3, 1)
-        >>> x, y = torch.randn(20, 3), torch.randn(20, 1)
-        >>> c = gradient_covariance(net, lambda out, y: ((out - y) ** 2).sum(1), x, y, batch_size=4)
-        >>> c.eigenvalues().shape
-        torch.Size([4])
-    """
-    rows = per_example_gradients(net, losses, inputs, targets, block=block)
-    if law is None:
-        laws = with_replacement if replacement else without_replacement
-        law = laws(rows.n, batch_size)
-    if law.n != rows.n:
-        raise ValueError(f"a law for {law.n} examples cannot weigh {rows.n}")
-    return NetworkCovariance(rows, law.var_within, law.var_mean)
 
 
 def per_example_gradients(

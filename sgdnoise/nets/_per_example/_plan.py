@@ -8,9 +8,10 @@ import torch
 
 from sgdnoise.nets._checks import check_finite, check_losses, listed
 from sgdnoise.nets._network import Network
-from sgdnoise.nets._per_example._assembly import Layout, gradient_forms, with_an_axis
+from sgdnoise.nets._per_example._assembly import gradient_forms, with_an_axis
 from sgdnoise.nets._per_example._fallback import by_vmap, one_by_one
 from sgdnoise.nets._per_example._layers import ParameterBlock, StoredGradients
+from sgdnoise.nets._per_example._layouts import Layout
 from sgdnoise.nets._per_example._probing import (
     PROBE,
     check_same,
@@ -125,7 +126,7 @@ class Plan:
         slow = [name for name, route in self.routes.items() if route == SLOW]
         forms = [form.restricted_to(set(self.routes) - set(slow)) for form in forms]
         forms = [form for form in forms if form is not None]
-        forms += self._slow(slow, span, losses, expected)
+        forms += self._slow(slow, span, losses, expected, loop=recording.replaces_data)
         for form in forms:
             check_finite(form, range(span.start, span.stop))
         _warn({name: route for name, route in self.routes.items() if route != before[name]})
@@ -195,10 +196,15 @@ class Plan:
         used = [(call, layout) for call, layout in known if layout and (call.weight or call.bias)]
         return gradient_forms(used, len(recording.losses), derived)
 
-    def _slow(self, names, span, losses, expected) -> list[StoredGradients]:
-        """The gradients of some parameters by torch.func, or by a loop if that fails."""
+    def _slow(self, names, span, losses, expected, *, loop: bool) -> list[StoredGradients]:
+        """The gradients of some parameters by torch.func, or by a loop if that fails.
+
+        loop: by a loop at once.  torch.func crashes where `data` of a tensor is replaced.
+        """
         if not names:
             return []
+        if loop:
+            return _stored(one_by_one(self.network, names, span, losses))
         weights = unequal_weights(len(losses), losses)
         try:
             forms = _stored(by_vmap(self.network, names, span))

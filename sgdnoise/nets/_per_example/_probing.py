@@ -7,7 +7,7 @@ from torch.linalg import vector_norm
 
 from sgdnoise.nets._checks import check_losses, why_mixed
 from sgdnoise.nets._network import Network
-from sgdnoise.nets._per_example._assembly import Layout, layout_of, overlapping
+from sgdnoise.nets._per_example._layouts import Layout, layout_of, overlapping
 from sgdnoise.nets._per_example._recorder import LayerCall, Recording, record
 
 # Examples on which layouts are found: the fewest of which one has a neighbour on either side.  That
@@ -158,8 +158,9 @@ def sizes_of(calls: list[LayerCall]) -> dict:
     """name -> the size of the terms of which the gradients of a parameter are sums."""
     sizes: dict = {}
     for call in calls:
-        outputs = float(vector_norm(call.output_gradient))
-        largest = float(call.inputs.abs().max()) if call.inputs.is_floating_point() else 1.0
+        outputs, largest = float(vector_norm(call.output_gradient)), 1.0
+        if call.inputs.is_floating_point() and call.inputs.numel():
+            largest = float(call.inputs.abs().max())
         for parameter, factor in ((call.weight, max(1.0, largest)), (call.bias, 1.0)):
             if parameter:
                 sizes[parameter.name] = sizes.get(parameter.name, 0.0) + outputs * factor

@@ -1,6 +1,5 @@
 """One pass over a network that records the factors of the gradient of each example."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -13,6 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from sgdnoise.nets._checks import why_random
 from sgdnoise.nets._network import Network
+from sgdnoise.nets._per_example._calls import (
+    CALLS,
+    CREATED,
+    LOOKED_UP,
+    SET_DATA,
+    SYMMETRIC,
+    TRANSPOSED,
+)
 from sgdnoise.nets._per_example._graph import Uses, leaves_of, trace_uses
 from sgdnoise.nets._per_example._layers import ParameterBlock
 
@@ -41,6 +48,7 @@ class Recording:
     recorded: the calls of layers, with the edges of the graph as `output_gradient`.
     derived: name -> a tensor that is computed from parameters alone and used as one.
     uses: what else of the graph uses a parameter.
+    replaces_data: whether the network writes to the `data` of a tensor, as Module.to does.
     """
 
     network: Network
@@ -49,6 +57,7 @@ class Recording:
     recorded: list[LayerCall]
     derived: dict
     uses: Uses
+    replaces_data: bool
 
     def calls(self, *, again: bool = False) -> list[LayerCall]:
         """The calls, with the gradients to their outputs; without those that have no part.
@@ -105,7 +114,7 @@ def record(network: Network, index, repeated: frozenset = frozenset()) -> Record
     if not all(map(torch.equal, drawn, generator_states(tensors[0]))):
         raise ValueError(f"the network draws random numbers{why_random(network.net)}")
     uses = trace_uses(losses, tape.sources, leaves, network.originals())
-    return Recording(network, losses, leaves, tape.calls, tape.derived, uses)
+    return Recording(network, losses, leaves, tape.calls, tape.derived, uses, tape.replaces_data)
 
 
 def _in_type_of_weight(call, gradient):
@@ -141,6 +150,7 @@ class _Recorder(TorchFunctionMode):
         # Tensors that do not depend on the examples; kept, so that no other gets their identity.
         self.constants = {id(leaf): leaf for leaf in leaves.values()}
         self.derived: dict = {}
+        self.replaces_data = False
 
     def add_constants(self, tensors: dict):
         """Buffers and frozen parameters do not depend on the examples."""
@@ -153,23 +163,34 @@ class _Recorder(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self:
                 return _attention(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            kwargs = self._with_repeated_mask(args, kwargs)
+        self.replaces_data |= func == SET_DATA
         constant = self._is_constant(func, args, kwargs)
         out = func(*args, **kwargs)
-        if constant and func not in _LOOKED_UP:
+        if constant and (func not in LOOKED_UP or _is_enlarged(func, out, args)):
             self._keep_constant(out)
             return out
         self._forget(args[0] if func is Tensor.__setitem__ else out)
-        if func in _CALLS and torch.is_tensor(out) and out.grad_fn is not None:
-            kind, bound = _CALLS[func]
+        if func in CALLS and torch.is_tensor(out) and out.grad_fn is not None:
+            kind, bound = CALLS[func]
             return self._record(kind, out, **bound(*args, **kwargs))
         return out
+
+    def _with_repeated_mask(self, args, kwargs):
+        """The arguments of attention, with a bias that is a parameter repeated for each example."""
+        query, mask = args[0] if args else kwargs["query"], kwargs.get("attn_mask")
+        if mask is None or not (mask.requires_grad and id(mask) in self.constants):
+            return kwargs
+        with self:
+            return kwargs | {"attn_mask": mask.expand(*query.shape[:-2], *mask.shape[-2:])}
 
     def _is_constant(self, func, args, kwargs):
         """Whether the result of a call does not depend on the examples."""
         if args and torch.is_tensor(args[0]) and id(args[0]) not in self.constants:
             return False  # most calls, without a look at their other arguments
         tensors = _tensors((args, kwargs))
-        return all(id(t) in self.constants for t in tensors) if tensors else func in _CREATED
+        return all(id(t) in self.constants for t in tensors) if tensors else func in CREATED
 
     def _keep_constant(self, out):
         self.constants |= {id(tensor): tensor for tensor in _tensors(out)}
@@ -183,13 +204,13 @@ class _Recorder(TorchFunctionMode):
         """The output; the call is recorded if it uses a parameter."""
         # Either operand of a sum or a product may be the parameter.  The other is broadcast, so
         # that it has the shape of the gradient by which it will be multiplied.
-        if kind in _SYMMETRIC and not self._place(weight):
+        if kind in SYMMETRIC and not self._place(weight):
             inputs, weight = weight, inputs
         sources = [inputs]
-        if kind in _SYMMETRIC and inputs is not None:
+        if kind in SYMMETRIC and inputs is not None:
             inputs = inputs.expand_as(out)
-        if kind in _TRANSPOSED and self._transposed(weight):
-            kind, weight = _TRANSPOSED[kind], weight._base
+        if kind in TRANSPOSED and self._transposed(weight):
+            kind, weight = TRANSPOSED[kind], weight._base
         parameter, bias_place = self._place(weight), self._place(bias)
         if not (parameter or bias_place):
             return out
@@ -251,6 +272,11 @@ class _Recorder(TorchFunctionMode):
         return base.ndim == 2 and tensor.stride() == base.stride()[::-1]
 
 
+def _is_enlarged(func, out, args):
+    """Whether rows of a small table are looked up many times, as for relative positions."""
+    return func is F.embedding and len(args) > 1 and args[1].numel() < out.numel()
+
+
 def _tensors(arguments) -> list:
     """The tensors among arguments, in lists and dictionaries too."""
     if torch.is_tensor(arguments):
@@ -265,128 +291,6 @@ def _tensors(arguments) -> list:
 def _without_example_axis(array):
     """An array that is the same for all examples, without an axis of length 1 for them."""
     return array[0] if array.shape[0] == 1 else array
-
-
-def _linear(input, weight, bias=None):
-    return {"inputs": input, "weight": weight, "bias": bias}
-
-
-def _convolution(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """The arguments, with numbers as tuples; none if the padding differs on the two sides."""
-    size = weight.ndim - 2
-    stride, dilation, padding = (_per_axis(x, size) for x in (stride, dilation, padding))
-    if padding == ("valid",) * size:
-        padding = (0,) * size
-    if padding == ("same",) * size:
-        padding_sums = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        if any(total % 2 for total in padding_sums):  # torch.nn.grad pads both sides alike
-            return {}
-        padding = tuple(total // 2 for total in padding_sums)
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return {"inputs": input, "weight": weight, "bias": bias, **options}
-
-
-def _per_axis(given, size):
-    return (
-        tuple(given) * (size // len(given)) if isinstance(given, (tuple, list)) else (given,) * size
-    )
-
-
-def _pair(input, other, *, alpha=1, out=None):
-    """The two operands of a sum or a product; the recorder finds which is the parameter."""
-    plain = alpha == 1 and out is None and torch.is_tensor(input) and torch.is_tensor(other)
-    return {"inputs": input, "weight": other} if plain else {}
-
-
-def _times(input, other, *, out=None):
-    return {} if out is not None or other.ndim != 2 else {"inputs": input, "weight": other}
-
-
-def _affine(input, mat1, mat2, *, beta=1, alpha=1, out=None):
-    plain = beta == 1 and alpha == 1 and out is None and input.ndim == 1
-    return {"inputs": mat1, "weight": mat2, "bias": input} if plain else {}
-
-
-def _expanded(input, *_, **__):
-    return {"weight": input}
-
-
-def _embedding(
-    input,
-    weight,
-    padding_idx=None,
-    max_norm=None,  # noqa: ARG001 - torch's signature
-    norm_type=2.0,  # noqa: ARG001
-    scale_grad_by_freq=False,
-    sparse=False,
-):
-    if sparse:  # the gradient is no dense tensor
-        return {}
-    if padding_idx is not None and padding_idx < 0:
-        padding_idx += weight.shape[0]
-    options = {"padding": padding_idx, "by_count": scale_grad_by_freq}
-    return {"inputs": input, "weight": weight, **options}
-
-
-def _transposed_convolution(
-    input,
-    weight,
-    bias=None,
-    stride=1,
-    padding=0,
-    output_padding=0,  # noqa: ARG001 - torch's signature
-    groups=1,
-    dilation=1,
-):
-    size = weight.ndim - 2
-    stride, dilation, padding = (_per_axis(x, size) for x in (stride, dilation, padding))
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return {"inputs": input, "weight": weight, "bias": bias, **options}
-
-
-def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
-    options = {"axes": len(normalized_shape), "eps": eps}
-    return {"inputs": input, "weight": weight, "bias": bias, **options}
-
-
-def _rms_norm(input, normalized_shape, weight=None, eps=None):
-    eps = torch.finfo(input.dtype).eps if eps is None else eps
-    return {"inputs": input, "weight": weight, "axes": len(normalized_shape), "eps": eps}
-
-
-def _group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
-    return {"inputs": input, "weight": weight, "bias": bias, "groups": num_groups, "eps": eps}
-
-
-def _batch_norm(input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):  # noqa: ARG001 - torch's signature
-    options = {"mean": mean, "var": var, "eps": eps}
-    return {"inputs": input, "weight": weight, "bias": bias, **options}
-
-
-_CALLS: dict[Any, tuple[str, Callable]] = {
-    F.linear: ("linear", _linear),
-    F.conv1d: ("convolution", _convolution),
-    F.conv2d: ("convolution", _convolution),
-    F.conv3d: ("convolution", _convolution),
-    F.conv_transpose1d: ("transposed convolution", _transposed_convolution),
-    F.conv_transpose2d: ("transposed convolution", _transposed_convolution),
-    F.conv_transpose3d: ("transposed convolution", _transposed_convolution),
-    F.embedding: ("embedding", _embedding),
-    F.layer_norm: ("layer norm", _layer_norm),
-    F.rms_norm: ("rms norm", _rms_norm),
-    F.group_norm: ("group norm", _group_norm),
-    F.batch_norm: ("batch norm", _batch_norm),
-    **dict.fromkeys((torch.add, Tensor.add), ("sum", _pair)),
-    **dict.fromkeys((torch.mul, Tensor.mul), ("product", _pair)),
-    **dict.fromkeys((torch.matmul, Tensor.matmul), ("matrix", _times)),
-    **dict.fromkeys((torch.mm, Tensor.mm), ("matrix", _times)),
-    **dict.fromkeys((torch.addmm, Tensor.addmm), ("matrix", _affine)),
-    Tensor.expand: ("copies", _expanded),
-}
-_SYMMETRIC = ("sum", "product")
-_LOOKED_UP = {F.embedding, Tensor.expand}  # calls that are recorded even if all in them is constant
-_CREATED = {torch.arange, torch.zeros, torch.ones, torch.eye, torch.linspace}
-_TRANSPOSED = {"linear": "matrix", "matrix": "linear"}
 
 
 def _unchecked(function):

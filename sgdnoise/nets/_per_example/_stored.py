@@ -1,11 +1,19 @@
-"""Gradients to which a multiple of one direction is added, as by a penalty on the parameters."""
+"""Gradients as they are stored, and those to which a multiple of one direction is added."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from sgdnoise.nets._per_example._layers import ParameterBlock, StoredGradients, stored
+from sgdnoise.nets._per_example._layers import (
+    Convolution,
+    EmbeddingRows,
+    ParameterBlock,
+    RankOne,
+    StoredGradients,
+    SumOfOuters,
+)
+from sgdnoise.nets._per_example._lowrank import products
 
 
 @dataclass(frozen=True)
@@ -67,3 +75,34 @@ def as_stored(form) -> StoredGradients:
         return stored(form)
     multiples = torch.tensordot(form.coefficients[:, None], form.direction[None], 1)
     return StoredGradients(form.weight, stored(form.form).gradients + multiples)
+
+
+def smaller(form: Any) -> Any:
+    """The form, or the gradients themselves if these take less memory."""
+    if not isinstance(form, (SumOfOuters, Convolution)):
+        return form
+    if form.shape.numel() > form.left[0].numel() + form.right[0].numel():
+        return form
+    return table(form)
+
+
+def stored(form: Any) -> StoredGradients:
+    """The stored gradients of a form of one parameter."""
+    if isinstance(form, StoredGradients):
+        return form
+    if isinstance(form, RankOne) and form.bias:
+        return StoredGradients(form.bias, form.left)
+    if isinstance(form, RankOne) and form.weight:
+        return StoredGradients(form.weight, form.left[:, :, None] * form.right[:, None])
+    if isinstance(form, EmbeddingRows):
+        gradients = torch.cat(list(form.chunks()), 1)
+        return StoredGradients(form.weight, gradients.view(-1, *form.shape))
+    return table(form)
+
+
+def table(form: Any) -> StoredGradients:
+    """The stored gradients of a form that has a weight and no bias."""
+    gradients = form.left.new_empty(form.left.shape[0], *form.shape)
+    for rows, block in products(form):
+        gradients[rows] = block
+    return StoredGradients(form.weight, gradients)
