@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from sgdnoise.core._arrays import as_numpy, concrete, device, namespace, widened
+from sgdnoise.core._groups import Group, check_groups, evaluate, of_groups, shared_with
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -197,7 +198,13 @@ def jackknife(value, values_left_out) -> Estimate:
 
 
 def with_group_error(
-    statistic, samples, groups: int = 5, *, n_fewer: int = 2, splits: int = 10
+    statistic,
+    samples,
+    groups: int = 5,
+    *,
+    n_fewer: int = 2,
+    splits: int = 10,
+    block: int | None = None,
 ) -> Estimate:
     r"""A statistic of all n samples, with an error from its values on disjoint groups of them.
 
@@ -212,10 +219,14 @@ def with_group_error(
     A statistic with corners, such as the largest of eigenvalues that may be equal, needs n_fewer=4
     and groups=10: two halves have equal values at a corner, and then no variance.
     There are `splits` partitions into g groups and twice as many into h.  With g = h the result is
-    E_g, as for a linear statistic.  The cost is 3 `splits` times that of the statistic.
+    E_g, as for a linear statistic.  The cost is 3 `splits` times that of the statistic; estimators
+    of dimension search for neighbours once.
     dof is that of a linear statistic: 10.9 for many samples by default.
-    The samples must be in random order, since the partitions are always the same.
-    Raises ValueError for fewer samples than groups, fewer than 2 groups, or n_fewer > groups.
+    The samples must be in random order, since the partitions are always the same, unless `block`
+    consecutive samples stay together, which then must be more than depend on each other; by default
+    1, or what a statistic with an option exclude= asks for.
+    Raises ValueError for fewer samples, or blocks of them, than groups, fewer than 2 groups, or
+    n_fewer > groups.
 
     Example:
         >>> samples = np.random.default_rng(0).normal(size=400)
@@ -224,22 +235,26 @@ def with_group_error(
     """
     samples = widened(samples, "samples")
     n = _length(samples)
-    if not 2 <= groups <= n:
-        raise ValueError(f"{n} samples cannot make {groups} groups; take 2 to {n}")
-    if not 2 <= n_fewer <= groups:
-        raise ValueError(f"n_fewer must be 2 to {groups}, the number of groups, not {n_fewer}")
+    check_groups(n, groups, n_fewer, block or 1)
     xp, repeats = namespace(samples), {n_fewer: 2 * splits, groups: splits}
-    value, unit = xp.asarray(statistic(samples)), 1
-    group_values = {g: _of_groups(statistic, samples, g, repeats[g]) for g in repeats}
+    shared = shared_with(samples)
+    whole = Group(samples, samples, None, 1, groups, shared)
+    value, unit = evaluate(statistic, whole), 1
+    block = shared.get("block", 1) if block is None else block
+    check_groups(n, groups, n_fewer, block)
+    group_values = {
+        g: of_groups(statistic, whole._replace(groups=g), repeats[g], block) for g in repeats
+    }
+    shared["group_values"] = group_values
     if concrete(xp.all(xp.stack([xp.min(v) for v in (value, *group_values.values())]) > 0)):
         group_values, unit = {g: xp.log(v) for g, v in group_values.items()}, value
-    claims = {g: _claim(values, n) for g, values in group_values.items()}
+    claims = {g: _claim(values, n // block) for g, values in group_values.items()}
     weight = (n_fewer - 1) / (groups - n_fewer) if groups > n_fewer else 0
     smallest = xp.sqrt(claims[n_fewer] / n_fewer * claims[groups] / groups)
     variance = xp.maximum((1 + weight) * claims[n_fewer] - weight * claims[groups], smallest)
     squares = {g: repeats[g] * (g - 1) for g in repeats}
-    inverse_dof = (1 + weight) ** 2 / squares[n_fewer] + weight**2 / squares[groups] + 1 / (n - 1)
-    return Estimate(value, unit * xp.sqrt(variance), 1 / inverse_dof)
+    inverse_dof = (1 + weight) ** 2 / squares[n_fewer] + weight**2 / squares[groups]
+    return Estimate(value, unit * xp.sqrt(variance), 1 / (inverse_dof + 1 / (n // block - 1)))
 
 
 def _length(samples):
@@ -247,18 +262,6 @@ def _length(samples):
     if not samples.ndim:
         raise ValueError("samples must be an array with the samples along its first axis, not one")
     return samples.shape[0]
-
-
-def _of_groups(statistic, samples, groups, splits):
-    """The statistic of each group of each partition of the samples, (split, group, ...)."""
-    xp, n = namespace(samples), samples.shape[0]
-    rows = []
-    for split in range(splits):
-        order = np.random.default_rng([groups, split]).permutation(n)[: n - n % groups]
-        picks = (xp.asarray(p, device=device(samples)) for p in order.reshape(groups, -1))
-        values = (xp.asarray(statistic(xp.take(samples, pick, axis=0))) for pick in picks)
-        rows.append(xp.stack([*values]))
-    return xp.stack(rows)
 
 
 def _claim(values, n):

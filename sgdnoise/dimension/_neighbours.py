@@ -176,14 +176,14 @@ def _smallest_of_tiles(xp, block, keys, count, rows, apart):
             here = xp.arange(left, right, device=device(rows))
             tile = xp.where(apart.excluded(xp, rows, here), xp.inf, tile)
         place = _smallest(xp, tile, min(count, tile.shape[1]))
-        value = _gather(xp, tile, place)
+        value = gather(xp, tile, place)
         if columns is None:
             columns, values = place, value
             continue
         columns = xp.concat([columns, place + left], axis=1)
         values = xp.concat([values, value], axis=1)
         best = _smallest(xp, values, min(count, values.shape[1]))
-        columns, values = (_gather(xp, array, best) for array in (columns, values))
+        columns, values = (gather(xp, array, best) for array in (columns, values))
     return columns, values
 
 
@@ -205,7 +205,7 @@ def _smallest(xp, values, count):
     # The last columns, which do not fill a folded row, are always candidates.
     tail = xp.arange(deep * across, n, device=device(values))
     columns = xp.concat([columns, xp.broadcast_to(tail[None, :], (m, tail.shape[0]))], axis=1)
-    return _gather(xp, columns, _select(xp, _gather(xp, values, columns), count))
+    return gather(xp, columns, _select(xp, gather(xp, values, columns), count))
 
 
 def _select(xp, values, count):
@@ -226,10 +226,10 @@ def _nearest_candidates(xp, points, rows, columns, k, apart):
     # A point is not its own neighbour; adding infinity keeps nan.
     squared = xp.where(apart.excluded(xp, rows, columns), xp.inf + squared, squared)
     order = xp.argsort(squared, axis=1)[:, :k]
-    return _gather(xp, squared, order), _gather(xp, columns, order)
+    return gather(xp, squared, order), gather(xp, columns, order)
 
 
-def _gather(xp, values, columns):
+def gather(xp, values, columns):
     """Entries of each row in its own columns: a take_along_axis that is faster in numpy."""
     row = values.shape[1] * xp.arange(values.shape[0], device=device(values))[:, None]
     taken = xp.take(xp.reshape(values, (-1,)), xp.reshape(columns + row, (-1,)))

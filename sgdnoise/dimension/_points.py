@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sgdnoise.core._arrays import as_numpy, concrete, device, namespace
+from sgdnoise.core._groups import current_group
 from sgdnoise.dimension._assumptions import flaws
 from sgdnoise.dimension._check_points import MERGED, check_points, merging, repeated_points
 from sgdnoise.dimension._check_points import unique_points as unique_points
@@ -13,6 +14,7 @@ from sgdnoise.dimension._known_neighbours import check_neighbours
 from sgdnoise.dimension._near_duplicates import copies
 from sgdnoise.dimension._neighbours import nearest_among, nearest_neighbours
 from sgdnoise.dimension._serial import check_window
+from sgdnoise.dimension._shared import arrays_of_group, n_for_groups, n_shared, share
 from sgdnoise.dimension._warnings import DimensionWarning, Duplicates, NearDuplicates, Ties
 
 MAX_PASSES = 3  # in which near copies are merged
@@ -79,15 +81,43 @@ def find_neighbours(
         check_neighbours(points, neighbours, exclude)
         known = neighbours.distances.shape[1]
         return neighbours.first(min(k, known) if allow_fewer else k)
+    group = None if approximate else current_group(points)
     points = check_points(points, min_points=2 if allow_fewer else max(k, 1) + 1)
+    if group is not None and group.rows is not None:
+        return _in_group(group, points, k, allow_fewer, exclude)
     window = check_window(exclude, points)
     search = _Search(k, window, allow_fewer, approximate)
-    result = search.all_of(points, np.arange(points.shape[0]))
+    result = _of_all(group, points, search)
     for warning in result.doubts:
         if refuse and isinstance(warning, Duplicates):
             raise ValueError(str(warning).removesuffix(MERGED))
         warnings.warn(warning, stacklevel=3)
     return result
+
+
+def _of_all(group, points, search):
+    """The neighbours of all points; if a statistic has groups, more are found and shared."""
+    rows, n, k = np.arange(points.shape[0]), points.shape[0], search.k
+    if group is None or not _visible(points) or n <= k:
+        return search.all_of(points, rows)
+    known = group.shared.get("neighbours")
+    if known is None or known.distances.shape[1] < min(n_shared(k, group.most), n - 1):
+        wider = search._replace(k=max(k, n_for_groups(n, k, group.most)), allow_fewer=True)
+        known = wider.all_of(points, rows)
+        share(group, known, search.window)
+    width = known.distances.shape[1]
+    if width < k and not search.allow_fewer:
+        return search.all_of(points, rows)  # which raises, and says how many there are
+    return known.first(min(k, width))
+
+
+def _in_group(group, points, k, allow_fewer, exclude):
+    """The neighbours within a group, without warnings: they were issued for all points."""
+    count = min(k, points.shape[0] - 1) if allow_fewer else k
+    if (shared := arrays_of_group(group, points, count)) is not None:
+        return Neighbours(points, *shared)
+    window = group.shared.get("window", 0) if exclude == "auto" else check_window(exclude, points)
+    return _Search(k, window, allow_fewer, False).all_of(points, group.rows)
 
 
 def doubts(points, *, exclude: int | str = 0) -> list[DimensionWarning]:

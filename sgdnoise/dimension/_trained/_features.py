@@ -35,7 +35,7 @@ def features(points, *, neighbours: Neighbours | None = None) -> Float[Array, " 
     xp = namespace(neighbours.points)
     distances = xp.log(neighbours.distances)
     ratios = [xp.mean(distances[:, k - 1 : k] - distances[:, : k - 1]) for k in RANKS]
-    patches = [value for k in PATCHES for value in _patches(xp, neighbours.first(k))]
+    patches = _patches(xp, neighbours)
     deviations = [xp.std(distances[:, k - 1]) for k in DEVIATIONS]
     return xp.stack([*map(xp.log, ratios), *patches, *map(xp.log, deviations)])
 
@@ -60,13 +60,25 @@ def coordinates(balls: Balls, values: np.ndarray, n: int) -> np.ndarray:
 
 
 def _patches(xp, neighbours):
-    """Mean skewness of simplices, and mean participation ratio, of the neighbours of each point."""
-    skewnesses, ratios = [], []
-    for gram in gram_matrices(neighbours, about_mean=True):
-        skewnesses.append(skewness(gram))
-        trace = xp.sum(xp.linalg.diagonal(gram), axis=1)
-        ratios.append(trace**2 / xp.sum(gram**2, axis=(1, 2)))
-    return xp.mean(xp.concat(skewnesses)), xp.log(xp.mean(xp.concat(ratios)))
+    """Mean skewness and log mean participation ratio, for each number of neighbours.
+
+    Scalar products of the fewer neighbours are among those of the more, after another centring.
+    """
+    values: list[list[Any]] = [[] for _ in range(2 * len(PATCHES))]
+    for gram in gram_matrices(neighbours.first(max(PATCHES)), about_mean=True):
+        for place, k in enumerate(PATCHES):
+            centred = gram if k == gram.shape[1] else _centred(xp, gram[:, :k, :k])
+            trace = xp.sum(xp.linalg.diagonal(centred), axis=1)
+            values[2 * place].append(skewness(centred))
+            values[2 * place + 1].append(trace**2 / xp.sum(centred**2, axis=(1, 2)))
+    means = [xp.mean(xp.concat(blocks)) for blocks in values]
+    return [xp.log(mean) if place % 2 else mean for place, mean in enumerate(means)]
+
+
+def _centred(xp, gram):
+    """Scalar products of vectors less their mean."""
+    rows = xp.mean(gram, axis=2, keepdims=True)
+    return gram - rows - xp.matrix_transpose(rows) + xp.mean(rows, axis=1, keepdims=True)
 
 
 def _of_size(balls, n):
