@@ -4,7 +4,7 @@ import warnings
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -194,7 +194,7 @@ class Told:
             warnings.simplefilter("always")
             yield
         for warning in caught:
-            self.say(str(warning.message), warning=True)
+            self.say(str(warning.message).replace("exclude=", "--exclude"), warning=True)
 
 
 def _names(requested, everything):
@@ -236,8 +236,8 @@ def _read(file, reading, told):
     told.say("; ".join([f"{file}: {size}", *table.notes]))
     if width >= WIDE * n:
         told.say(
-            f"there are more columns, {width}, than rows, {n}; if rows are neurons or variables and "
-            "columns are moments or samples, --transpose makes the columns the points",
+            f"there are more columns, {width}, than rows, {n}; if rows are neurons or variables "
+            "and columns are moments or samples, --transpose makes the columns the points",
             warning=True,
         )
     return table
@@ -265,10 +265,11 @@ def _survey(near, names, calibrate, settings, told):
             f"calibrating on balls of {len(near.points)} points takes minutes, the first time only"
         )
     rows: dict[str, Row] = {}
+    shared: dict[str, Any] = {}
     done: list[str] = []
     with progress("estimators", lambda: len(done), len(names) + len(fit), quiet=told.quiet):
         for name in names:
-            rows[name] = measure(name, near, settings, told.sentences)
+            rows[name] = measure(name, near, settings, told.sentences, shared)
             done.append(name)
         for name in fit:
             rows[name] = calibrate_on_balls(rows[name], near)

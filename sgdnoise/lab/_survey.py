@@ -1,13 +1,16 @@
 """Estimators of dimension on one set of points: value, error, and notes."""
 
+import inspect
 import math
+import re
 import time
 import warnings
 from collections.abc import Collection
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sgdnoise.core._estimate import Estimate, with_group_error
+from sgdnoise.core._groups import sharing
 from sgdnoise.dimension._calibration import calibrated
 from sgdnoise.dimension._catalogue import ERROR_GROUPS, ESTIMATORS, LINEAR, MANIFOLD
 from sgdnoise.dimension._points import Neighbours, find_neighbours
@@ -17,6 +20,7 @@ from sgdnoise.dimension._trained._predict import estimate
 from sgdnoise.dimension._warnings import ScalesDisagree, SerialDependence, Ties
 
 FIRST = "estimate"
+FUNCTIONS = {FIRST: estimate, **ESTIMATORS}
 SHOWN = (FIRST, "twonn", "participation_ratio")  # unless more are asked for
 BALLS = [name for name in MANIFOLD if name != "learned"]  # for which balls correct something
 MAX_NEIGHBORS = 100  # of `abide`, which needs more than the other estimators
@@ -63,28 +67,35 @@ def neighbours(points, names: Collection[str], settings: Settings, *, refuse: bo
 
 
 def measure(
-    name: str, near: Neighbours, settings: Settings = DEFAULT, told: Collection[str] = ()
+    name: str,
+    near: Neighbours,
+    settings: Settings = DEFAULT,
+    told: Collection[str] = (),
+    shared: dict[str, Any] | None = None,
 ) -> Row:
     """Value and error of the estimator of this name; ValueErrors and warnings become notes.
 
     The error is that of `with_group_error` with 5 splits, of 5 degrees of freedom;
     `estimate` has its own.  told: sentences that are no notes, since they were said of all.
+    shared: what one estimator leaves for the next, such as neighbours for the groups.
     """
+    shared = {} if shared is None else shared
     began, result = time.monotonic(), Estimate(math.nan, math.nan)
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             if name == FIRST:
-                result = estimate(near.points, noisy=settings.noisy)
+                with sharing(near.points, shared):
+                    result = estimate(near.points, **_options(name, settings))
             else:
-                result = Estimate(_value(name, near.points, near, settings), math.nan)
+                result = Estimate(_value(name, near, settings), math.nan)
         except ValueError as error:
-            notes.append(str(error))
+            notes.append(_plain(error))
     first_of = {w.category: str(w.message) for w in reversed(caught)}
     notes += [text for category, text in first_of.items() if issubclass(category, UserWarning)]
     if name != FIRST and math.isfinite(result.value):
-        result, refusal = _with_error(name, near, settings, result)
+        result, refusal = _with_error(name, near, settings, result, shared)
         notes += [f"no error: {refusal}"] if refusal else []
     value, stderr = float(result.value), float(result.stderr)
     low, high = result.interval()
@@ -114,20 +125,25 @@ def _doubt(first_of, near):
     return ""
 
 
-def _with_error(name, near, settings, result):
+def _with_error(name, near, settings, result, shared):
     """The result with its error, and why it has none."""
     groups = ERROR_GROUPS.get(name, {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of groups, which say nothing of all points
         try:
-            statistic = partial(_value_of_part, name, near, settings)
-            return with_group_error(statistic, near.points, splits=5, **groups), ""
+            with sharing(near.points, shared):
+                statistic = partial(ESTIMATORS[name], **_options(name, settings))
+                return with_group_error(statistic, near.points, splits=5, **groups), ""
         except ValueError as error:
-            return result, f"{error} in a group" if "there are" in str(error) else str(error)
+            return result, f"{_plain(error)} in a group"
 
 
-def _value_of_part(name, near, settings, part):
-    return _value(name, part, near, settings)
+def _plain(error):
+    """The sentence of an error, which says first how many points there are and are needed."""
+    text = r"at least \1 points are needed, and there are \2"
+    return re.sub(
+        r"at least (\d+) points of 1 coordinate are needed, not (\d+) of \d+", text, str(error)
+    )
 
 
 def calibrate_on_balls(row: Row, near: Neighbours) -> Row:
@@ -172,11 +188,17 @@ def _taken(first):
     return f"take estimate, {first.value:.2f} ± {first.stderr:.2f}{between}"
 
 
-def _value(name, part, near, settings):
-    """The value, from the shared neighbours if the points are all points and enough."""
-    options = {"noisy": settings.noisy} if name == "learned" else {}
+def _options(name, settings):
+    """The options of an estimator that come from the command line."""
+    options = {"noisy": settings.noisy} if name in (FIRST, "learned") else {}
+    takes_time = "exclude" in inspect.signature(FUNCTIONS[name]).parameters
+    return options | {"exclude": settings.exclude} if takes_time and settings.exclude else options
+
+
+def _value(name, near, settings):
+    """The value, from the shared neighbours if they are enough."""
     needed = N_NEIGHBOURS if name in FEW else MAX_NEIGHBORS
-    known = part is near.points and name in MANIFOLD
-    if known and near.distances.shape[1] >= needed:
-        options["neighbours"] = near
-    return ESTIMATORS[name](part, **options)
+    if name in MANIFOLD and near.distances.shape[1] >= needed:
+        options = {"noisy": settings.noisy} if name == "learned" else {}
+        return ESTIMATORS[name](near.points, neighbours=near, **options)
+    return ESTIMATORS[name](near.points, **_options(name, settings))
