@@ -2,6 +2,7 @@
 
 import math
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def is_integer(value) -> bool:
     return isinstance(value, Integral) and type(value) is not bool
 
 
-def as_generator(rng) -> np.random.Generator:
+def as_generator(rng) -> Any:
     """The generator that `rng` stands for: itself, or one that is seeded by an int.
 
     What has the methods of a generator that draw is taken as it is.

@@ -95,7 +95,7 @@ class Problem:
         sum_i (w_i l_i + <shift_i, dl_i / dtarget_i>), still from one backward pass.
         """
         self._check_theta(theta)
-        self._check_independence(theta)
+        self.check_independence(theta)
         if self.backward is not None:
             return self.backward(theta, weights, shift, *self.examples)
         if shift is None:
@@ -113,7 +113,7 @@ class Problem:
     def gradients(self, theta: Shaped[Array, " p"]) -> Shaped[Array, "n p"]:
         """The gradient of the loss of each example.  It needs n x p memory."""
         self._check_theta(theta)
-        self._check_independence(theta)
+        self.check_independence(theta)
 
         def single_loss(t, *example):
             losses = self._losses(t, *(array[None] for array in example))
@@ -138,10 +138,11 @@ class Problem:
     def _all_examples(self):
         return getattr(self, "_origin", self.examples)
 
-    def _check_independence(self, theta):
-        """Raise ValueError if the losses are random or depend on other examples.
+    def check_independence(self, theta) -> None:
+        """Raise ValueError if the loss of an example is random or depends on other examples.
 
-        Who gives `rows` or `backward` answers for the losses.
+        A few examples are tried once: in a batch, again, and alone, at random parameters of the
+        size of theta.  Who gives `rows` or `backward` answers for the losses.
         """
         if self.rows is None and self.backward is None:
             check_independence(self.losses, self._all_examples, theta)

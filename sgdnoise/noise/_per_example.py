@@ -1,12 +1,12 @@
 """Per-example gradients of any problem as an operator, by forward and backward derivatives."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Shaped
 
-from sgdnoise.core._arrays import Array, namespace
+from sgdnoise.core._arrays import Array, as_numpy, concrete, namespace
 from sgdnoise.core._covariance import Gram
 from sgdnoise.core._problem import Problem
 from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
@@ -14,7 +14,7 @@ from sgdnoise.noise._weights import Weights, with_replacement, without_replaceme
 
 def gradient_covariance(
     problem: Problem,
-    theta: Float[Array, " p"],
+    theta: Shaped[Array, " p"],
     *,
     batch_size: int = 1,
     replacement: bool = True,
@@ -28,18 +28,15 @@ def gradient_covariance(
     forward and one backward derivative.  Trace, diagonal and spectrum store the gradients of
     `block` examples at a time.  For a torch module, `nets.gradient_covariance` is faster.
     Raises ValueError for fewer than 2 examples, a batch size that the law refuses, a law of another
-    number of examples, or losses that are not one number for each example.
+    number of examples, losses that are not one finite number for each example, and losses that are
+    random or depend on other examples.
     """
     n = len(problem)
     if n < 2:
         raise ValueError(f"a covariance needs at least 2 examples, not {n}")
     if block < 1:
         raise ValueError(f"a block holds at least one example, not {block}")
-    shape = problem.losses(theta, *problem.examples).shape
-    if tuple(shape) != (n,):
-        raise ValueError(
-            f"the losses must be one number for each example, ({n},), not {tuple(shape)}"
-        )
+    _check_losses(problem, theta)
     if law is None:
         laws = with_replacement if replacement else without_replacement
         law = laws(n, batch_size)
@@ -48,13 +45,29 @@ def gradient_covariance(
     return Gram(Implicit(problem, theta, block), law.var_within, law.var_mean)
 
 
+def _check_losses(problem, theta):
+    """Raise ValueError unless each example has a finite loss of its own."""
+    losses = problem.example_losses(theta)
+    finite = namespace(losses).isfinite(losses)
+    if concrete(~finite.all()):
+        raise ValueError(
+            f"the loss of example {int(as_numpy(finite).argmin())} is not finite; "
+            "is a label out of range?"
+        )
+    problem.check_independence(theta)
+
+
 @dataclass(frozen=True, eq=False)
 class Implicit:
-    """The gradients (n, p) of the examples of a problem, as PerExampleGradients."""
+    """The gradients (n, p) of the examples of a problem, as PerExampleGradients.
+
+    shift: what is subtracted from each gradient before it is squared; none by default.
+    """
 
     problem: Problem
     theta: Any
     block: int
+    shift: Any = None
 
     @property
     def n(self):
@@ -68,10 +81,17 @@ class Implicit:
         xp = namespace(self.theta)
         return xp.ones_like(self.problem.losses(self.theta, *self.problem.examples))
 
+    def centred(self) -> "Implicit":
+        """The gradients without their mean."""
+        return replace(self, shift=self.combine(self.ones() / self.n))
+
     def project(self, vectors):
-        return _columns(vectors, self._forward)
+        values = _columns(vectors, self._forward)
+        return values if self.shift is None else values - self.shift @ vectors
 
     def combine(self, weights):
+        if self.shift is not None:
+            weights = weights - namespace(weights).mean(weights, axis=0)
         return _columns(weights, lambda w: self.problem.weighted_gradient(self.theta, w))
 
     def normal(self, vectors, shift):
@@ -107,7 +127,8 @@ class Implicit:
     def _blocks(self) -> Iterator[Any]:
         """The gradients of `block` examples at a time, (b, p)."""
         for start in range(0, self.n, self.block):
-            yield self.problem.subset(slice(start, start + self.block)).gradients(self.theta)
+            rows = self.problem.subset(slice(start, start + self.block)).gradients(self.theta)
+            yield rows if self.shift is None else rows - self.shift
 
 
 def _columns(several, one):

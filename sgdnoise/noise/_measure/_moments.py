@@ -53,7 +53,13 @@ def moments(rows, product=None, n_probes=None, rng=None) -> Moments:
     The unit of the gradients is a power of two near the largest, so that no square overflows.
     Raises ValueError for gradients that are not finite.
     """
-    rows, unit = _in_units(rows)
+    with np.errstate(invalid="ignore", over="ignore"):
+        result = _moments(*_in_units(rows), product, n_probes, rng)
+    _check_finite(result)
+    return result
+
+
+def _moments(rows, unit, product, n_probes, rng):
     mean, deviations = centred(rows)
     image = mean if product is None else _in_rows(product(mean * unit), mean) / unit
     along = _wide(deviations.project(image))
@@ -63,9 +69,7 @@ def moments(rows, product=None, n_probes=None, rng=None) -> Moments:
     else:
         squares, probing = _weighted(deviations, lambda v: product(v * unit), n_probes, rng)
         squares, probing = squares / unit, probing / unit**2
-    result = Moments(squares, along - along.mean(), square, probing)
-    _check_finite(result)
-    return result
+    return Moments(squares, along - along.mean(), square, probing)
 
 
 def _in_units(rows):
