@@ -73,8 +73,8 @@ class Gram:
         """(n,) -> (p,), one weighted backward pass: E[xi xi^T] = C for white numbers."""
         return self.rows.combine(self._dressed(taken(white, self.width, self.mean)))
 
-    def draw(self, *, rng: int | np.random.Generator):
-        """Gaussian noise of exactly this covariance, (p,)."""
+    def draw(self, *, rng):
+        """Gaussian noise of exactly this covariance, (p,).  rng: an int or a numpy Generator."""
         white = as_generator(rng).normal(size=self.width)
         dtype = self.mean.dtype
         return self.colour(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.core._checks import as_generator
 from sgdnoise.dimension._neighbours import TILE
 from sgdnoise.dimension._points import Neighbours, check_points, find_neighbours
 from sgdnoise.dimension._spectral import debiased, singular_values
@@ -11,7 +12,7 @@ TRACY_WIDOM = 0.9793  # the 95% quantile of its law for real data
 SHUFFLES = 19  # all of which one of 20 exchangeable values exceeds with probability 5%
 
 
-def pca(points, *, level: float | str = 0.95, rng: np.random.Generator | None = None):
+def pca(points, *, level: float | str = 0.95, rng=None):
     r"""The number of principal components that explain the points, or exceed noise.  (n, D) -> ()
 
     level: a fraction of the variance, explained by the least number of components;
@@ -127,7 +128,8 @@ def _marchenko_pastur_median(ratio, nodes=4096):
 def _above_shuffled(values, points, rng):
     """The number of leading singular values above those of all clouds with shuffled columns."""
     if rng is None:
-        raise ValueError("parallel analysis needs a numpy Generator, and rng is None")
+        raise ValueError("parallel analysis needs rng, an int or a numpy Generator, and it is None")
+    rng = as_generator(rng)
     shuffled = [singular_values(rng.permuted(points, axis=0)) for _ in range(SHUFFLES)]
     above = values > np.max(shuffled, axis=0)
     return np.sum(np.cumprod(above))

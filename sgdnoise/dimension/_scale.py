@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.core._checks import as_generator
 from sgdnoise.core._estimate import Estimate
 from sgdnoise.dimension._neighbours import TILE, nearest_distances
 from sgdnoise.dimension._points import Neighbours, find_neighbours, unique_points
@@ -35,7 +36,7 @@ def scale_profile(
     points,
     blocks: Sequence[int] | None = None,
     *,
-    rng: np.random.Generator,
+    rng,
 ) -> Profile:
     """The dimension by an estimator as the points are thinned, so that neighbours move apart.
 
@@ -44,7 +45,7 @@ def scale_profile(
     neighbour within a block, the dimension a mean over blocks.  Its error is their standard
     deviation over sqrt(b); with fewer than 8 blocks, that of 8 blocks, since variances go as 1 / n.
     The same points occur at every scale, so that errors are correlated.  blocks: by default 1, 2,
-    4 ... while each has 32 points.
+    4 ... while each has 32 points.  rng: an int or a numpy Generator.
     Raises ValueError for fewer than 2 points in a block, and what the estimator raises.
 
     Example:
@@ -61,7 +62,7 @@ def scale_profile(
     largest = max(*blocks, ERROR_BLOCKS)
     if min(blocks) < 1 or n < 2 * largest:
         raise ValueError(f"{n} points cannot make {largest} blocks of 2 or more, or {min(blocks)}")
-    order = rng.permutation(n)
+    order = as_generator(rng).permutation(n)
     thinned = {b: _thinned(estimator, points, order, b) for b in {*blocks, ERROR_BLOCKS}}
     xp = namespace(points)
     blocks = sorted(set(blocks))
