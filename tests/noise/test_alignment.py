@@ -2,8 +2,10 @@
 
 from itertools import product
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis.strategies import floats, integers
 from numpy.testing import assert_allclose
@@ -171,3 +173,56 @@ def test_the_exponent_is_jackknifed_by_hand(xp, rng):
 def test_what_cannot_be_compared_is_refused(call, sentence, rng):
     with pytest.raises(ValueError, match=sentence):
         call(Diagonal(CURVED), rng)
+
+
+LIBRARIES = {
+    "numpy float32": lambda a: np.asarray(a, "float32"),
+    "numpy float64": lambda a: np.asarray(a, "float64"),
+    "torch float32": lambda a: torch.asarray(a, dtype=torch.float32),
+    "torch float64": lambda a: torch.asarray(a, dtype=torch.float64),
+    "torch bfloat16": lambda a: torch.asarray(a, dtype=torch.bfloat16),
+    "jax float32": lambda a: jnp.asarray(a, "float32"),
+    "numpy int32": lambda a: np.asarray(a, "int32"),
+}
+VARIANCES, CURVATURES = np.arange(1.0, 9.0), 2.0 ** np.arange(8)
+
+
+@pytest.mark.parametrize("n_probes", [None, 6])
+@pytest.mark.parametrize("steep", LIBRARIES)
+@pytest.mark.parametrize("noisy", LIBRARIES)
+def test_a_covariance_and_a_curvature_may_be_of_any_library_and_type(noisy, steep, n_probes):
+    options = {"k": 4, "n_probes": n_probes, "rng": 0}
+    exact = alignment(Diagonal(VARIANCES), np.diag(CURVATURES), **options)
+    curvature = LIBRARIES[steep](np.diag(CURVATURES))
+    result = alignment(Diagonal(LIBRARIES[noisy](VARIANCES)), curvature, **options)
+    for name in ("product", "cosine", "exponent"):
+        assert_allclose(getattr(result, name).value, getattr(exact, name).value, rtol=1e-4)
+    assert result.overlap == pytest.approx(exact.overlap, rel=1e-3)
+
+
+def test_a_matrix_is_a_covariance_too():
+    of_matrix = alignment(np.diag(VARIANCES), np.diag(CURVATURES), k=4)
+    assert of_matrix.cosine == alignment(Diagonal(VARIANCES), np.diag(CURVATURES), k=4).cosine
+
+
+UNLIKE = {
+    "another size": (lambda: (np.diag(VARIANCES), np.eye(7)), "8 parameters and the curvature 7"),
+    "no square": (lambda: (np.diag(VARIANCES), np.ones((8, 7))), r"must be a matrix \(p, p\)"),
+    "a vector": (lambda: (VARIANCES, np.eye(8)), r"must be a matrix \(p, p\)"),
+    "a function of few": (lambda: (Diagonal(VARIANCES), lambda v: v[:3]), "map 8 parameters"),
+    "complex": (lambda: (Diagonal(VARIANCES), 1j * np.eye(8)), "complex"),
+    "not finite": (lambda: (Diagonal(VARIANCES), np.full((8, 8), np.nan)), "not finite"),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_what_does_not_fit_together_is_refused(name):
+    make, sentence = UNLIKE[name]
+    with pytest.raises(ValueError, match=sentence) as caught:
+        alignment(*make(), k=4)
+    assert "\n" not in str(caught.value)
+
+
+def test_curvatures_and_variances_have_one_length():
+    with pytest.raises(ValueError, match=r"not of \(8,\) and \(7,\)"):
+        alignment_exponent(VARIANCES, VARIANCES[:7])
