@@ -52,10 +52,11 @@ def one_by_one(net, loss, inputs, targets, n=N):
 def check(net, loss, inputs, targets, *, n=N, rtol=1e-9, expected=None, **how):
     """All that a covariance says is as of the gradients one by one."""
     g = one_by_one(net, loss, inputs, targets, n) if expected is None else expected
-    centred = g - g.mean(0)
+    centred, gram = g - g.mean(0), g @ g.T
     values = torch.linalg.eigvalsh(centred @ centred.T / n).flip(0)
     c = gradient_covariance(net, loss, inputs, targets, **how)
-    scale = float(values.sum())
+    scale, largest = float(values.sum()), float(gram.abs().max())
+    torch.testing.assert_close(c.rows.gram().double(), gram, rtol=0, atol=rtol * largest)
     assert abs(float(c.trace()) - scale) <= rtol * scale
     assert abs(float(c.top(1).values[0]) - float(values[0])) <= rtol * scale
     torch.testing.assert_close(c.mean.double(), g.mean(0), rtol=0, atol=rtol * float(g.abs().max()))
@@ -550,9 +551,12 @@ def test_parameters_whose_gradient_is_only_rounding_keep_the_fast_route(norm):
 
 def test_a_plan_made_at_a_head_of_zeros_is_made_again_after_training(words):
     """At zero, no gradient reaches the layers that change places."""
-    net = written(sorted_within, words=nn.Embedding(20, 4), into=lin(4, 4), out=lin(4, 3))
-    with torch.no_grad():
-        net.out.weight.zero_()
+
+    def run(s, t):
+        return s.out(torch.tanh(s.middle(torch.tanh(s.into(s.words(t)).sum(1)))) * s.gate)
+
+    net = written(run, words=nn.Embedding(20, 4), into=lin(4, 4), middle=lin(4, 4), out=lin(4, 3))
+    net.gate = nn.Parameter(torch.zeros(4, dtype=torch.float64))
     problem, theta = as_problem(net, entropy, *words)
     model = noise.minibatch(problem, 1)
     model.covariance(theta).trace()

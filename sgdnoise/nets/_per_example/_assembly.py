@@ -230,8 +230,6 @@ def _embedding(call, layout, n):
     tokens, left = tokens.reshape(n, -1), left.reshape(n, -1, left.shape[-1])
     if call.options["padding"] is not None:  # torch gives the padding token no gradient
         left = left * (tokens != call.options["padding"])[..., None]
-    if call.options["by_count"]:  # each row is divided by how often the example has its token
-        left = left / (tokens[:, :, None] == tokens[:, None]).sum(2, keepdim=True)
     yield EmbeddingRows(call.weight, tokens, left, call.options["weight"].shape)
 
 

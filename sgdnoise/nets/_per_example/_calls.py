@@ -61,12 +61,11 @@ def _embedding(
     scale_grad_by_freq=False,
     sparse=False,
 ):
-    if sparse:  # the gradient is no dense tensor
+    if sparse or scale_grad_by_freq:  # no dense gradient, or one that depends on the batch
         return {}
     if padding_idx is not None and padding_idx < 0:
         padding_idx += weight.shape[0]
-    options = {"padding": padding_idx, "by_count": scale_grad_by_freq}
-    return {"inputs": input, "weight": weight, **options}
+    return {"inputs": input, "weight": weight, "padding": padding_idx}
 
 
 def _transposed_convolution(

@@ -126,7 +126,7 @@ class Plan:
         slow = [name for name, route in self.routes.items() if route == SLOW]
         forms = [form.restricted_to(set(self.routes) - set(slow)) for form in forms]
         forms = [form for form in forms if form is not None]
-        forms += self._slow(slow, span, losses, expected, loop=recording.replaces_data)
+        forms += self._slow(slow, span, losses, expected, loop=recording.untransformable)
         for form in forms:
             check_finite(form, range(span.start, span.stop))
         _warn({name: route for name, route in self.routes.items() if route != before[name]})

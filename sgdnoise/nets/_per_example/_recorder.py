@@ -48,7 +48,8 @@ class Recording:
     recorded: the calls of layers, with the edges of the graph as `output_gradient`.
     derived: name -> a tensor that is computed from parameters alone and used as one.
     uses: what else of the graph uses a parameter.
-    replaces_data: whether the network writes to the `data` of a tensor, as Module.to does.
+    untransformable: whether torch.func must not be used.  It crashes if the network writes to
+    the `data` of a tensor, as Module.to does; and it counts tokens in the batch.
     """
 
     network: Network
@@ -57,7 +58,7 @@ class Recording:
     recorded: list[LayerCall]
     derived: dict
     uses: Uses
-    replaces_data: bool
+    untransformable: bool
 
     def calls(self, *, again: bool = False) -> list[LayerCall]:
         """The calls, with the gradients to their outputs; without those that have no part.
@@ -114,7 +115,7 @@ def record(network: Network, index, repeated: frozenset = frozenset()) -> Record
     if not all(map(torch.equal, drawn, generator_states(tensors[0]))):
         raise ValueError(f"the network draws random numbers{why_random(network.net)}")
     uses = trace_uses(losses, tape.sources, leaves, network.originals())
-    return Recording(network, losses, leaves, tape.calls, tape.derived, uses, tape.replaces_data)
+    return Recording(network, losses, leaves, tape.calls, tape.derived, uses, tape.untransformable)
 
 
 def _in_type_of_weight(call, gradient):
@@ -150,7 +151,7 @@ class _Recorder(TorchFunctionMode):
         # Tensors that do not depend on the examples; kept, so that no other gets their identity.
         self.constants = {id(leaf): leaf for leaf in leaves.values()}
         self.derived: dict = {}
-        self.replaces_data = False
+        self.untransformable = False
 
     def add_constants(self, tensors: dict):
         """Buffers and frozen parameters do not depend on the examples."""
@@ -165,7 +166,7 @@ class _Recorder(TorchFunctionMode):
                 return _attention(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             kwargs = self._with_repeated_mask(args, kwargs)
-        self.replaces_data |= func == SET_DATA
+        self.untransformable |= func == SET_DATA or _counts_tokens(func, args, kwargs)
         constant = self._is_constant(func, args, kwargs)
         out = func(*args, **kwargs)
         if constant and (func not in LOOKED_UP or _is_enlarged(func, out, args)):
@@ -270,6 +271,11 @@ class _Recorder(TorchFunctionMode):
         if base is None or id(base) not in self.names or tensor.shape != base.shape[::-1]:
             return False
         return base.ndim == 2 and tensor.stride() == base.stride()[::-1]
+
+
+def _counts_tokens(func, args, kwargs):
+    """Whether the gradient of an embedding is divided by how often the batch has a token."""
+    return func is F.embedding and bool(kwargs.get("scale_grad_by_freq") or args[5:6] == (True,))
 
 
 def _is_enlarged(func, out, args):
