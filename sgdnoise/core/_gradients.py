@@ -1,6 +1,7 @@
 """The gradients of n examples as an operator."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from sgdnoise.core._arrays import as_numpy, namespace, widened
@@ -108,8 +109,13 @@ class CentredGradients:
     def ones(self):
         return self.rows.ones()
 
+    @cached_property
+    def along(self):
+        """g_i g, (n,)."""
+        return self.rows.project(self.mean)
+
     def project(self, vector):
-        values = self.rows.project(vector)
+        values = self.along if vector is self.mean else self.rows.project(vector)
         return values - namespace(values).mean(values)
 
     def combine(self, weights):
@@ -117,7 +123,7 @@ class CentredGradients:
 
     def squares(self):
         mean = as_numpy(self.mean).astype(float)
-        along = as_numpy(self.rows.project(self.mean)).astype(float)
+        along = as_numpy(self.along).astype(float)
         expanded = as_numpy(self.rows.squares()).astype(float) - 2 * along + mean @ mean
         return expanded.clip(0)
 
@@ -125,6 +131,6 @@ class CentredGradients:
 def centred(rows):
     """The mean of the gradients (p,), and the gradients without it."""
     mean = rows.combine(rows.ones() / rows.n)
-    if hasattr(rows, "centred"):
+    if isinstance(rows, GradientMatrix):
         return mean, rows.centred()
-    return mean, CentredGradients(rows, mean)
+    return mean, rows.about(mean) if hasattr(rows, "about") else CentredGradients(rows, mean)

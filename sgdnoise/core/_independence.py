@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from array_api_compat import is_torch_array
 
+from sgdnoise._extras import require
 from sgdnoise.core._arrays import as_numpy, same_library
 
 EXAMPLES = 8  # that are tried in one batch, and each of them alone
@@ -43,8 +44,7 @@ def check_independence(losses, examples, theta) -> None:
 
 def _in_torch(losses, examples, theta, index):
     """The losses of the examples at `index` in a batch, again, and each alone, in numpy."""
-    import torch
-
+    torch = require("torch", "torch")
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return None  # torch.func is transforming a function, and numbers are not known
     point = same_library(_random_parameters(theta), theta)
@@ -59,7 +59,7 @@ def _in_torch(losses, examples, theta, index):
 
 def _in_jax(losses, examples, theta, index):
     """The same by one compiled program, also while another function is being traced."""
-    import jax
+    jax = require("jax", "jax")
 
     def alone(theta, *example):
         return losses(theta, *(array[None] for array in example))

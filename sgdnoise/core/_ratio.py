@@ -20,6 +20,7 @@ class Ratio(Estimate):
     Arithmetic gives an Estimate, which has the error but not the limits.
 
     Example:
+        >>> import math
         >>> ratio = Ratio(math.inf, math.inf, limits=lambda level: (12.0, math.inf))
         >>> print(ratio)
         not resolved, above 12 (95%)

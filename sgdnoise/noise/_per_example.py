@@ -81,9 +81,9 @@ class Implicit:
         xp = namespace(self.theta)
         return xp.ones_like(self.problem.losses(self.theta, *self.problem.examples))
 
-    def centred(self) -> "Implicit":
+    def about(self, mean) -> "Implicit":
         """The gradients without their mean."""
-        return replace(self, shift=self.combine(self.ones() / self.n))
+        return replace(self, shift=mean)
 
     def project(self, vectors):
         values = _columns(vectors, self._forward)

@@ -54,7 +54,8 @@ def moments(rows, product=None, n_probes=None, rng=None) -> Moments:
     Raises ValueError for gradients that are not finite.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        result = _moments(*_in_units(rows), product, n_probes, rng)
+        rows, unit = _in_units(rows)
+        result = _moments(rows, unit, product, n_probes, rng)
     _check_finite(result)
     return result
 

@@ -91,7 +91,8 @@ def run(moment: str, seed: int, *, examples: int, shares: list, draws: int) -> x
         "rate_predicted": predicted["rate"],
         "gain_predicted": predicted["gain"],
     }
-    batches = [max(1, round(fraction * critical)) for fraction in shares]
+    largest = critical if math.isfinite(critical) else examples  # infinite at a saddle
+    batches = [max(1, round(fraction * largest)) for fraction in shares]
     count = draws * (QUADRATIC_DRAWS if moment == "quadratic" else 1)
     gradients = [batch_gradients(place.gradients, b, count, rng) for b in batches]
     guesses = [predicted["rate"] * batch_efficiency(b, critical) for b in batches]
