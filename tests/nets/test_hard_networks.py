@@ -21,6 +21,7 @@ from sgdnoise.nets import (
     per_example_gradients,
     walk,
 )
+from sgdnoise.nets._per_example import _assembly
 
 N = 12
 pytestmark = pytest.mark.filterwarnings("ignore::sgdnoise.nets._per_example._plan.FallbackWarning")
@@ -178,6 +179,33 @@ def test_two_examples_of_many_that_change_places():
         return s.out(torch.tanh(s.into(t[order])))[order.argsort()]
 
     check(written(run, into=lin(8, 5), out=lin(5, 3)), entropy, x, y, n=320)
+
+
+def test_two_examples_of_many_whose_lengths_make_up_for_each_other():
+    """As many rows in all as if each had 4, so that no shape tells."""
+    torch.manual_seed(1)
+    tokens, classes = torch.randint(1, 20, (320, 5)), torch.randint(3, (320,))
+    tokens[:, 4], tokens[300, 4], tokens[302, 3] = 0, 1, 0
+    net = written(looped, words=nn.Embedding(20, 4), into=lin(4, 4), out=lin(4, 3))
+    check(net, entropy, tokens, classes, n=320)
+
+
+def test_formulas_that_no_checked_example_tests_are_checked_on_each_block(monkeypatch):
+    """A wrong formula, and targets that are ignored in the first pass."""
+    torch.manual_seed(1)
+    x, y = torch.randn(320, 8, dtype=torch.float64), torch.full((320,), -100)
+    y[torch.randperm(320)[:40]] = 1
+    y[torch.linspace(0, 319, 8).round().long()] = -100
+    net, right = written(lambda s, t: s.out(t + s.shift), out=lin(8, 3)), _assembly._MAKE["sum"]
+    net.shift = nn.Parameter(torch.zeros(8, dtype=torch.float64))
+    monkeypatch.setitem(
+        _assembly._MAKE,
+        "sum",
+        lambda call, layout, n: right(
+            call._replace(output_gradient=2 * call.output_gradient), layout, n
+        ),
+    )
+    assert slow(check(net, IGNORED, x, y, n=320)) == {"shift"}
 
 
 def test_a_second_use_of_a_weight_for_one_example_of_many():
@@ -550,26 +578,25 @@ def test_parameters_whose_gradient_is_only_rounding_keep_the_fast_route(norm):
 
 
 def test_a_plan_made_at_a_head_of_zeros_is_made_again_after_training(words):
-    """At zero, no gradient reaches the layers that change places."""
+    """At zero no gradient tells where the examples are, as for the places of words."""
 
     def run(s, t):
-        return s.out(torch.tanh(s.middle(torch.tanh(s.into(s.words(t)).sum(1)))) * s.gate)
+        places = s.places(torch.arange(t.shape[1]).expand_as(t))
+        return s.out(torch.tanh(s.words(t) + places).sum(1))
 
-    net = written(run, words=nn.Embedding(20, 4), into=lin(4, 4), middle=lin(4, 4), out=lin(4, 3))
-    net.gate = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+    net = written(run, words=nn.Embedding(20, 4), places=nn.Embedding(6, 4), out=lin(4, 3))
+    with torch.no_grad():
+        net.out.weight.zero_()
     problem, theta = as_problem(net, entropy, *words)
-    model = noise.minibatch(problem, 1)
-    model.covariance(theta).trace()
+    assert problem.rows(theta, *problem.examples).routes["places.weight"] == "torch.func"
     torch.manual_seed(3)
     trained = theta + torch.randn_like(theta)
     with torch.no_grad():
-        for parameter, value in zip(
-            net.parameters(), trained.split([p.numel() for p in net.parameters()]), strict=True
-        ):
-            parameter.copy_(value.view_as(parameter))
+        nn.utils.vector_to_parameters(trained, net.parameters())
+    rows = problem.rows(trained, *problem.examples)
+    assert rows.routes["places.weight"] == "embedding"
     g = one_by_one(net, entropy, *words)
-    expected = (g - g.mean(0)).square().sum(1).mean()
-    torch.testing.assert_close(model.covariance(trained).trace(), expected)
+    torch.testing.assert_close(rows.gram(), g @ g.T)
 
 
 # the forms of examples
