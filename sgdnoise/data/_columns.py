@@ -9,6 +9,10 @@ import numpy as np
 
 MIN_ROWS = 10  # in which a column of a random order does not grow by chance
 SMALLEST_BLOCK = 0.1  # of the rows, that equal neither the first nor the last
+INDEX_NAMES = {
+    *("id", "ids", "idx", "index", "row", "rownumber", "time", "timestamp", "date", "frame"),
+    *("trial", "subject", "label", "labels", "target", "class"),
+}
 RANGE = re.compile(r"(\d*):(\d*)")
 
 
@@ -61,7 +65,8 @@ def warn_of_index(points: np.ndarray, names: list[str] | None, file: str) -> Non
 
     Row numbers, subjects in blocks and moments in time do so; the values of a random order do so
     with probability 2 / n!.  Whole numbers that count each row once, in any order, are row numbers.
-    Nothing is warned of if half of the columns do so: then the rows are a path.
+    Nothing is warned of if half of the columns do so: then the rows are a path.  A column that is
+    named as an index, a time or a label is warned of too.
     """
     n, width = points.shape
     if n < MIN_ROWS or width < 2:
@@ -70,7 +75,14 @@ def warn_of_index(points: np.ndarray, names: list[str] | None, file: str) -> Non
     counted = [i for i in _kept(points, _is_distinct) if i not in ordered]
     counted = [i for i in counted if _counts_rows(points[:, i])]
     if 2 * len(ordered) > width:
-        return
+        ordered = []
+    for place in _named_as_index(names, {*ordered, *counted}):
+        warnings.warn(
+            f"{names_of(names, place)} of {file} counts as a coordinate, and has the name of an index, a "
+            f"time or a label; leave it out by --drop {_flag(names, place)} unless it is one",
+            IndexColumn,
+            4,
+        )
     for place in ordered[:3]:
         direction = "rises" if points[-1, place] > points[0, place] else "falls"
         warnings.warn(
@@ -88,6 +100,16 @@ def warn_of_index(points: np.ndarray, names: list[str] | None, file: str) -> Non
             IndexColumn,
             4,
         )
+
+
+def _named_as_index(names, known):
+    """The columns with the name of an index that are not known to be one."""
+    words = [re.sub(r"\W+", "", name.lower()) for name in names or ()]
+    return [
+        place
+        for place, word in enumerate(words)
+        if (word in INDEX_NAMES or word.endswith("_id")) and place not in known
+    ][:3]
 
 
 def _flag(names, place):

@@ -5,6 +5,7 @@ import codecs
 import csv
 import gzip
 import lzma
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from sgdnoise.data._header import is_header, number
 
 PACKED = (".gz", ".bz2", ".xz")
 COMMENTS = ("#", "%")
+EXCEL = re.compile(r"sep=.", re.IGNORECASE)  # a first line that tells Excel the delimiter
 # Delimiter and decimal mark, the likelier ones first; None is any white space.
 FORMS: list[tuple[str | None, str]] = [
     *((";", "."), (";", ","), ("\t", "."), ("\t", ","), ("|", "."), (",", "."), (",", ",")),
@@ -111,6 +113,8 @@ def _lines(text):
     comment = None
     for i, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         stripped = line.strip(" ")
+        if not lines and EXCEL.fullmatch(stripped.strip()):
+            continue
         if stripped.startswith(COMMENTS):
             comment = comment if lines else stripped.lstrip("".join(COMMENTS)).strip()
         elif stripped.strip():

@@ -44,6 +44,7 @@ LAYOUTS = {
     "decimal commas.txt": (table(POINTS, " ", ","), None),
     "quoted commas.csv": (quoted("x;y;z\n" + table(POINTS, ";", ",")), XYZ),
     "tabs.tsv": ("x\ty\tz\n" + table(POINTS, "\t"), XYZ),
+    "excel.csv": ("sep=;\r\nx;y;z\r\n" + table(POINTS, ";"), XYZ),
     "bars.txt": (table(POINTS, "|"), None),
     "blank before comma.csv": (table(POINTS, " , "), None),
     "blanks.dat": ("\n" + table(POINTS, "    ") + "\n\n", None),
@@ -174,6 +175,13 @@ def test_a_column_that_is_an_index_or_a_time_is_warned_of(name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_array_equal(read_points(path, drop="time"), WIDE)
+
+
+@pytest.mark.parametrize("name", ["id", "Subject", "trial", "cell_id", "label"])
+def test_a_column_with_the_name_of_an_index_is_warned_of(name, tmp_path):
+    path = written(tmp_path, "p.csv", f"x,{name},z\n" + table(POINTS))
+    with pytest.warns(IndexColumn, match=f"^{name} of p.csv counts as a coordinate"):
+        read_points(path)
 
 
 NO_INDICES = {
