@@ -168,7 +168,7 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _check_options(self):
         function = ESTIMATORS.get(self.method, estimate)
         known = inspect.signature(function).parameters.keys()
-        allowed = [*known - {"points", "neighbours", "exclude"}]
+        allowed = [*known - {"points", "neighbours"}]
         for name in self.options or {}:
             if name not in allowed and not (name == "n_neighbors" and "k" in allowed):
                 listed = ", ".join(sorted(allowed)) or "none"
@@ -198,18 +198,20 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if self.method == "estimate":
             return result
         groups = ERROR_GROUPS.get(self.method, {"groups": self.groups})
-        rows = np.arange(float(len(points)))  # samples are real numbers
-
-        def of_rows(part):
-            part = part.astype(int)
-            return value(self._part(part)) if len(part) < len(points) else result.value
-
+        samples, statistic = points, value
+        if not self._has_coordinates():
+            samples = np.arange(float(len(points)))
+            statistic = partial(self._of_rows, value)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DimensionWarning)  # told of all points already
             try:
-                return with_group_error(of_rows, rows, **groups)
+                return with_group_error(statistic, samples, **groups)
             except ValueError:
                 return result
+
+    def _of_rows(self, value, rows):
+        """The value of the fitted points with these numbers."""
+        return value(self._part(rows.astype(int)))
 
     def _options(self, n):
         """The options of the method for n points, of which k is at most n - 1."""
@@ -267,9 +269,12 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return self.points_[np.ix_(rows, rows)] if self._is_precomputed() else self.points_[rows]
 
     def _quiet_options(self):
+        """The options for neighbourhoods, whose rows are not moments in time."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NoDimension)
-            return self._options(len(self.points_))
+            options = self._options(len(self.points_))
+        options.pop("exclude", None)
+        return options
 
 
 def _of_neighbours(function, points, metric):

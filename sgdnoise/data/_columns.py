@@ -78,8 +78,9 @@ def warn_of_index(points: np.ndarray, names: list[str] | None, file: str) -> Non
         ordered = []
     for place in _named_as_index(names, {*ordered, *counted}):
         warnings.warn(
-            f"{names_of(names, place)} of {file} counts as a coordinate, and has the name of an index, a "
-            f"time or a label; leave it out by --drop {_flag(names, place)} unless it is one",
+            f"{names_of(names, place)} of {file} counts as a coordinate, and has the name of an "
+            f"index, a time or a label; leave it out by --drop {_flag(names, place)} unless it is "
+            "one",
             IndexColumn,
             4,
         )

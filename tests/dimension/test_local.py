@@ -148,7 +148,7 @@ def test_correlation_is_the_cosine_of_rows_less_their_means(rng):
 
 
 def test_points_at_distance_zero_are_merged_in_any_metric(rng):
-    points = rng.normal(size=(40, 3))
+    points = rng.normal(size=(200, 3))
     expected = twonn(points)
     for copies in (points[:5], points[[0, 0, 0, 7]]):
         doubled = np.concatenate([points, copies])

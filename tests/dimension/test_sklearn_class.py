@@ -1,6 +1,7 @@
 """scikit-learn's own checks, and that what it is given is what our functions say."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -128,6 +129,15 @@ def test_other_metrics_are_those_of_scikit_learn(rng):
     assert_allclose(fitted.transform(points)[:, 0], expected)
 
 
+def test_rows_in_time_are_excluded_in_fit_only(rng):
+    path = np.cumsum(rng.normal(size=(600, 3)), axis=0) % 5
+    for value in (path[::3], path[1::3]):
+        fitted = IntrinsicDimension("twonn", options={"exclude": 5}, n_neighbors=20).fit(value)
+        expected = with_group_error(partial(dimension.twonn, exclude=5), value, 5)
+        assert_allclose([fitted.dimension_, fitted.stderr_], [expected.value, expected.stderr])
+        assert np.isfinite(fitted.transform(value[:3])).all()
+
+
 def test_fewer_points_than_neighbours_are_all_used_and_told(rng):
     points = torus(1, 9, rng)
     with pytest.warns(NoDimension, match="compares 20 neighbours, and 9 points have 8"):
@@ -219,7 +229,7 @@ def test_a_neighbourhood_too_small_for_the_estimator_is_nan(rng):
 
 WRONG = {
     "method": ({"method": "fractal"}, "'fractal'"),
-    "option": ({"method": "twonn", "options": {"k": 5}}, "'k' but discard, fit"),
+    "option": ({"method": "twonn", "options": {"k": 5}}, "'k' but discard, exclude, fit"),
     "neighbours": ({"method": "mom", "options": {"neighbours": None}}, "'neighbours'"),
     "n_neighbors": ({"n_neighbors": 1}, "not 1 and 5"),
     "groups": ({"groups": 1}, "not None and 1"),
