@@ -505,5 +505,6 @@ def test_the_code_of_the_document_runs_and_goes_down(capsys):
     text = Path("docs/networks.md").read_text(encoding="utf-8")
     for code in re.findall(r"```python\n(.*?)```", text, flags=re.S):
         exec(code, {})
-    before, after = map(float, capsys.readouterr().out.split())
+    before, after, trace = map(float, capsys.readouterr().out.split())
+    assert trace > 0
     assert 0 < after < before
