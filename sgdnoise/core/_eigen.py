@@ -6,7 +6,7 @@ full reorthogonalisation find repeated eigenvalues.  benchmarks/covariance.md co
 
 from collections.abc import Callable
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from sgdnoise.core._arrays import Array, concrete, namespace, power_of_two, widened
 
@@ -15,7 +15,7 @@ OFTEN = 3  # blocks from one look at the residuals to the next
 
 def largest_eigenpairs(
     operator: Callable[[Array], Array],
-    start: Float[Array, "m b"],
+    start: Shaped[Array, "m b"],
     k: int,
     *,
     tolerance: float | None = None,
@@ -35,6 +35,7 @@ def largest_eigenpairs(
         >>> largest_eigenpairs(lambda v: matrix @ v, start, 2)[0].round(6).tolist()
         [4.0, 3.0]
     """
+    start = widened(start, "start")
     xp, m = namespace(start), start.shape[0]
     if not 1 <= k <= m:
         raise ValueError(f"an operator on {m} numbers has 1 to {m} eigenvalues, not {k}")

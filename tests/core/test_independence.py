@@ -82,6 +82,11 @@ def test_a_loss_of_one_example_is_not(use):
     USES[use](Problem(cross_entropy, (X, Y)))
 
 
+def test_a_random_loss_is_told_from_one_of_a_batch():
+    with pytest.raises(ValueError, match="changes from call to call"):
+        Problem(lambda *arguments: random(*arguments), (X, Y)).gradients(START)
+
+
 def test_dropout_of_the_same_units_for_all_examples_is_a_function_of_each():
     def losses(theta, x, y):
         return cross_entropy(theta, x * jax.random.bernoulli(KEY, 0.5, x.shape[1:]), y)

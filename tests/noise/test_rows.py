@@ -38,6 +38,7 @@ from sgdnoise.noise import (
     gradient_norm,
     signal_to_noise,
     tail_index,
+    variance_flatness,
 )
 
 N, P = 120, 6
@@ -89,6 +90,9 @@ MEASURES = {
         gaussianity(r, draws=20).energy,
         *pair(gaussianity(r, draws=20).mardia),
     ],
+    "variance and flatness": lambda r: pair(
+        variance_flatness(r.reshape(2, -1, P), lambda center, v: 1 + abs(float(v[0])), k=4).exponent
+    ),
     "extremes": lambda r: pair(extreme_value_index(r)),
     "mean": lambda r: pair(mean(r)),
     "nanmean": lambda r: pair(nanmean(r)),
