@@ -7,6 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaln
 
 from sgdnoise.core._arrays import Array, as_numpy, device, namespace
+from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
 BLOCK = 1 << 16  # numbers in a block of neighbourhoods, which fit in a processor's cache
@@ -27,7 +28,8 @@ def ess(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: i
     xp = namespace(neighbours.points)
     values = [skewness(gram) for gram in gram_matrices(neighbours, about_mean=True)]
     mean = xp.mean(xp.concat(values))
-    return xp.asarray(_dimension_of(float(as_numpy(mean))), dtype=mean.dtype, device=device(mean))
+    d = xp.asarray(_dimension_of(float(as_numpy(mean))), dtype=mean.dtype, device=device(mean))
+    return check_above(d, neighbours)
 
 
 def abid(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
@@ -44,7 +46,7 @@ def abid(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: 
     neighbours = find_neighbours(points, k, neighbours, exclude=exclude)
     xp = namespace(neighbours.points)
     values = [_squared_cosine(gram) for gram in gram_matrices(neighbours)]
-    return 1 / xp.mean(xp.concat(values))
+    return check_above(1 / xp.mean(xp.concat(values)), neighbours)
 
 
 def gram_matrices(neighbours: Neighbours, *, about_mean: bool = False):
@@ -64,11 +66,20 @@ def gram_matrices(neighbours: Neighbours, *, about_mean: bool = False):
 def _products(xp, neighbours, block, about_mean):
     """The matrices of `gram_matrices` for a block of points."""
     points, index = neighbours.points, neighbours.index[block, :]
-    offsets = xp.reshape(xp.take(points, xp.reshape(index, (-1,)), axis=0), (*index.shape, -1))
-    offsets = offsets - points[block, None, :]
-    if about_mean:
-        offsets = offsets - xp.mean(offsets, axis=1, keepdims=True)
-    return offsets @ xp.matrix_transpose(offsets)
+    others = xp.reshape(xp.take(points, xp.reshape(index, (-1,)), axis=0), (*index.shape, -1))
+    if not about_mean:
+        offsets = others - points[block, None, :]
+        return offsets @ xp.matrix_transpose(offsets)
+    # About the nearest one first, which is among them: the point may be far from all of them.
+    offsets = others - others[:, :1, :]
+    return centred_gram(offsets @ xp.matrix_transpose(offsets))
+
+
+def centred_gram(gram: Float[Array, "m k k"]) -> Float[Array, "m k k"]:
+    """Scalar products of vectors less their mean, from those of the vectors."""
+    xp = namespace(gram)
+    rows = xp.mean(gram, axis=2, keepdims=True)
+    return gram - rows - xp.matrix_transpose(rows) + xp.mean(rows, axis=1, keepdims=True)
 
 
 def cosines(gram: Float[Array, "m k k"]) -> Float[Array, "m k k"]:

@@ -35,7 +35,10 @@ def flaws(points, distances, index, rows, window: int = 0) -> list[DimensionWarn
     the points in the data.  window: the rows that were excluded.
     """
     points, distances, index = (as_numpy(array) for array in (points, distances, index))
-    tests = [near_ties(distances), discrete(points, distances)]
+    tests: list[DimensionWarning | None] = [
+        near_ties(distances),
+        discrete(points, distances),
+    ]
     if np.mean(distances[:, 0] == distances[:, min(1, distances.shape[1] - 1)]) <= MAX_TIED:
         tests.append(serial_dependence(index, rows, window))  # lattices are listed in an order
     return [warning for warning in tests if warning is not None]
@@ -57,10 +60,10 @@ def near_ties(distances) -> Ties | None:
         edge = -math.log1p(-expected) / d
         fraction = float(np.mean(logarithms <= edge))
         if fraction > allowed:
+            few = f", where {expected:.1%} are expected" if expected else ""
             return Ties(
-                f"{fraction:.0%} of {n} points have their two nearest neighbours at nearly one "
-                f"distance, where {expected:.1%} are expected, as on a lattice or a path in equal "
-                "steps, where distance ratios mislead; use i3d for lattices, exclude= for paths"
+                f"{fraction:.0%} of {n} points have their two nearest neighbours at one distance "
+                f"or nearly{few}, as on a lattice (use i3d) or a path in equal steps (use exclude=)"
             )
     return None
 

@@ -1,10 +1,17 @@
 """Dimension from the distribution of distances within a ball."""
 
 import math
+import warnings
 
-from sgdnoise.core._arrays import device, namespace
+import numpy as np
+from scipy.special import betaincinv
+
+from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._points import Neighbours, find_neighbours
+from sgdnoise.dimension._warnings import Outliers
 
+LEVEL = 1e-9  # probability of local values that are left out of a mean
 BLOCK = 1 << 18  # numbers in a block of neighbourhoods, which fit in a processor's cache
 
 
@@ -17,8 +24,9 @@ def mom(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: i
     1 / (k - 1) of d + 1.  Raises ValueError for k < 2 or fewer than k + 1
     points.
     """
-    gap = _mean_gap(_find(points, k, neighbours, exclude).distances)
-    return 1 / namespace(gap).mean(gap) - 1
+    neighbours = _find(points, k, neighbours, exclude)
+    gap = _mean_gap(neighbours.distances)
+    return check_above(1 / namespace(gap).mean(gap) - 1, neighbours)
 
 
 def mada(
@@ -34,16 +42,46 @@ def mada(
     It is the mean over the points of log 2 / log(r_k / r_j), j = k / 2 rounded up, or with `vote`
     the most frequent of the rounded values, the lowest of several.  If the density is constant over
     k neighbours, the mean is too large by E[log 2 / log(1 / b)] - 1, b of law Beta(j, k - j): 8% at
-    k = 20.  Local values are not cut off at D.  Raises ValueError for k < 4, for which that
-    expectation is infinite, or fewer than k + 1 points.
+    k = 20.  Points far from all others have k neighbours at nearly one distance: values that the
+    law at the median dimension exceeds with probability 1e-9 are left out of the mean, with the
+    warning `Outliers`.
+    Raises ValueError for k < 4, for which that expectation is infinite, fewer than k + 1 points,
+    or if more than half of the points have both neighbours at one distance.
     """
-    distances = _find(points, k, neighbours, exclude, min_k=4).distances
+    neighbours = _find(points, k, neighbours, exclude, min_k=4)
+    distances = neighbours.distances
     xp, half = namespace(distances), (distances.shape[1] + 1) // 2
-    local = math.log(2) / xp.log(distances[:, -1] / distances[:, half - 1])
-    if not vote:
-        return xp.mean(local)
-    values, counts = xp.unique_counts(xp.round(local))
-    return values[int(xp.argmax(counts))]
+    inverse = xp.log(distances[:, -1] / distances[:, half - 1]) / math.log(2)
+    if vote:
+        values, counts = xp.unique_counts(xp.round(1 / inverse))
+        return values[int(xp.argmax(counts))]
+    return check_above(_mean_plausible(xp, inverse, half, k), neighbours)
+
+
+def _mean_plausible(xp, inverse, half, k):
+    """The mean of local dimensions, given as inverses, without those beyond their law."""
+    try:
+        median = float(np.median(as_numpy(inverse)))
+    except TypeError:  # jax, tracing
+        return xp.mean(1 / inverse)
+    if not median > 0:
+        raise ValueError(
+            f"neighbours {half} and {k} of half of {inverse.shape[0]} points are equally distant, "
+            "as on a lattice, and determine no dimension"
+        )
+    smallest = median * math.log(betaincinv(half, k - half, 1 - LEVEL))
+    smallest = smallest / math.log(betaincinv(half, k - half, 0.5))
+    plausible = inverse > smallest
+    left_out = inverse.shape[0] - int(xp.count_nonzero(plausible))
+    if left_out:
+        warnings.warn(
+            f"{left_out} of {inverse.shape[0]} points have {k} neighbours at nearly one distance, "
+            "as outliers have, and were left out of the mean",
+            Outliers,
+            stacklevel=4,
+        )
+        inverse = inverse[plausible]
+    return xp.mean(1 / inverse)
 
 
 def tle(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
@@ -58,8 +96,9 @@ def tle(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: i
     for 500 points of a flat torus of dimension 2, k = 10).
     Raises ValueError for k < 2 or fewer than k + 1 points.
     """
-    inverse = _inverse_tle(_find(points, k, neighbours, exclude))
-    return 1 / namespace(inverse).mean(inverse)
+    neighbours = _find(points, k, neighbours, exclude)
+    inverse = _inverse_tle(neighbours)
+    return check_above(1 / namespace(inverse).mean(inverse), neighbours)
 
 
 def _find(points, k, neighbours, exclude, min_k=2):

@@ -5,6 +5,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import betainc
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._neighbours import TILE
 from sgdnoise.dimension._points import Neighbours, find_neighbours, unique_points
 
@@ -33,7 +34,8 @@ def correlation(
     ranks = (inner_rank, outer_rank)
     if not 1 <= inner_rank < outer_rank:
         raise ValueError(f"a slope needs ranks 1 <= inner_rank < outer_rank, not {ranks}")
-    points, distances, _ = find_neighbours(points, outer_rank, neighbours, exclude=exclude)
+    neighbours = find_neighbours(points, outer_rank, neighbours, exclude=exclude)
+    points, distances, _ = neighbours
     radii = [float(np.median(as_numpy(distances[:, rank - 1]))) for rank in ranks]
     if not radii[0] < radii[1]:
         raise ValueError(
@@ -42,7 +44,8 @@ def correlation(
         )
     inner, outer = _count(points, [(r * (1 + TIE)) ** 2 for r in radii])
     slope = np.log(outer / inner) / np.log(radii[1] / radii[0])
-    return namespace(points).asarray(slope, dtype=points.dtype, device=device(points))
+    d = namespace(points).asarray(slope, dtype=points.dtype, device=device(points))
+    return check_above(d, neighbours)
 
 
 def full_correlation_integral(points):

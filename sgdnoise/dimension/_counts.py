@@ -1,15 +1,19 @@
 """Dimension from the numbers of neighbours within two radii."""
 
 import math
+import warnings
 from statistics import NormalDist
 
 from jaxtyping import Int
 
 from sgdnoise.core._arrays import Array, concrete, device, namespace
-from sgdnoise.dimension._distance_ratios import twonn
+from sgdnoise.dimension._bounds import check_above
+from sgdnoise.dimension._distance_ratios import pareto_exponent
 from sgdnoise.dimension._neighbours import TILE
 from sgdnoise.dimension._points import Neighbours, check_points, find_neighbours
+from sgdnoise.dimension._warnings import NotSettled
 
+STEPS, MAX_STEPS, SETTLED = 5, 50, 0.01  # of `abide`, and the relative change of its last step
 BEST_FRACTION = 0.2031878699799799  # minimises (1 - p) / (p log^2 p), the variance of log p / log r
 MIN_NEIGHBOURS = 3  # below which `adaptive_neighbours` does not test
 
@@ -35,19 +39,21 @@ def binomial(
         raise ValueError(f"counts within two radii need k of 2 or more neighbours, not {k}")
     if ratio is not None and not 0 < ratio < 1:
         raise ValueError(f"the inner radius is a ratio between 0 and 1 of the outer, not {ratio}")
-    distances = find_neighbours(points, k, neighbours, exclude=exclude).distances
+    neighbours = find_neighbours(points, k, neighbours, exclude=exclude)
+    distances = neighbours.distances
     xp = namespace(distances)
     scaled = distances[:, :-1] / distances[:, -1:]
     within = _best_ratio(-1 / xp.mean(xp.log(scaled))) if ratio is None else ratio
     inside = xp.mean(xp.astype(scaled <= within, distances.dtype))
-    return _log(inside) / (xp.log(within) if ratio is None else math.log(ratio))
+    value = _log(inside) / (xp.log(within) if ratio is None else math.log(ratio))
+    return check_above(value, neighbours)
 
 
 def abide(
     points,
     max_k: int = 100,
     alpha: float = 1e-6,
-    steps: int = 5,
+    steps: int | None = None,
     *,
     neighbours: Neighbours | None = None,
     exclude: int | str = 0,
@@ -56,10 +62,12 @@ def abide(
 
     (n, D) -> ()  Each point takes as many of `max_k` neighbours as `adaptive_neighbours` allows at
     the current dimension; the binomial estimate over all of these, at the ratio of least variance,
-    is the next dimension; this is iterated `steps` times, from `twonn`.  Counts are integers, so
-    that later steps still change it by about 1e-4.  Neighbourhoods are as large as a test of the
-    density allows: curvature and edges, which it does not detect, bias more than for few
-    neighbours.  It is infinite if no neighbour lies within the inner radius, as for few points.
+    is the next dimension; this is iterated `steps` times, from `twonn`; by default 5 times, and on
+    until it changes by less than 1%, or n^-1/2 of it, up to 50 times, after which it warns
+    `NotSettled`.  Counts are integers, so that later steps still change it by about 1e-4.
+    Neighbourhoods are as large as a test of the density allows: curvature and edges, which it does
+    not detect, bias more than for few neighbours.  It is infinite if no neighbour lies within the
+    inner radius, as for few points.
     Raises ValueError for alpha not between 0 and 1, or fewer than 5 points.
     """
     neighbours = find_neighbours(points, max_k, neighbours, allow_fewer=True, exclude=exclude)
@@ -67,11 +75,28 @@ def abide(
         n = neighbours.distances.shape[1] + 1
         raise ValueError(f"at least {MIN_NEIGHBOURS + 2} distinct points are needed, not {n}")
     _check_level(alpha)
-    d, half = twonn(neighbours.points, neighbours=neighbours), _half_contrasts(neighbours)
-    for _ in range(steps):
-        if concrete(namespace(d).isinf(d)):
-            break
-        d = _within_adaptive(neighbours, half, d, alpha)
+    d = pareto_exponent(neighbours.distances[:, 1] / neighbours.distances[:, 0])
+    return check_above(_iterated(neighbours, d, alpha, steps), neighbours)
+
+
+def _iterated(neighbours, d, alpha, steps):
+    """The dimension after `steps`, or 5 and as many more as it takes to settle."""
+    half, xp = _half_contrasts(neighbours), namespace(d)
+    allowed = max(SETTLED, neighbours.distances.shape[0] ** -0.5)
+    for step in range(1, 1 + (MAX_STEPS if steps is None else steps)):
+        if concrete(xp.isinf(d)):
+            return d
+        last, d = d, _within_adaptive(neighbours, half, d, alpha)
+        if steps is None and step >= STEPS and not concrete(xp.abs(d - last) > allowed * d):
+            return d
+    if steps is not None:
+        return d
+    warnings.warn(
+        f"abide changed from {float(last):.4g} to {float(d):.4g} in its last step, and is not "
+        "settled: its neighbourhoods have no constant density",
+        NotSettled,
+        stacklevel=4,
+    )
     return d
 
 

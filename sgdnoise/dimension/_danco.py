@@ -9,6 +9,7 @@ from scipy.special import betainc, betaincinv, digamma, i0e, i1e
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._angles import cosines, gram_matrices
+from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
 SEED = 20140801  # of the reference, always the same
@@ -44,7 +45,8 @@ def danco(
     ratios = as_numpy(distances[:, 0] / distances[:, -1])
     summary = _summary(ratios, _mean_angles(neighbours.first(k)), k)
     d = _most_similar(summary, points.shape[0], k, integer)
-    return namespace(points).asarray(d, dtype=points.dtype, device=device(points))
+    d = namespace(points).asarray(d, dtype=points.dtype, device=device(points))
+    return check_above(d, neighbours)
 
 
 @cache

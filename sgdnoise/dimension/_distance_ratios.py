@@ -6,7 +6,8 @@ from jaxtyping import Float
 from scipy.special import exp1
 
 from sgdnoise.core._arrays import Array, as_numpy, concrete, device, namespace
-from sgdnoise.dimension._points import Neighbours, find_neighbours
+from sgdnoise.dimension._bounds import check_above
+from sgdnoise.dimension._points import Neighbours, find_neighbours, refuse_ties
 
 EULER = 0.5772156649015329
 
@@ -38,17 +39,21 @@ def twonn(
         >>> round(float(twonn(points)), 1)
         2.0
     """
-    distances = find_neighbours(points, 2, neighbours, exclude=exclude).distances
-    _check_apart(distances, 1, 2)
+    neighbours = find_neighbours(points, 2, neighbours, exclude=exclude)
+    _check_apart(neighbours.distances, 1, 2)
+    refuse_ties(neighbours)
+    distances = neighbours.distances
     ratios = distances[:, 1] / distances[:, 0]
     if discard is not None and not 0 <= discard < 1:
         raise ValueError(f"the fraction to discard is in [0, 1), not {discard}")
     match fit:
         case "likelihood":
-            return _censored(ratios, discard) if discard else pareto_exponent(ratios)
+            value = _censored(ratios, discard) if discard else pareto_exponent(ratios)
         case "regression":
-            return _slope(ratios, 1 - (0.1 if discard is None else discard))
-    raise ValueError(f"twonn fits by likelihood or regression, not {fit!r}")
+            value = _slope(ratios, 1 - (0.1 if discard is None else discard))
+        case _:
+            raise ValueError(f"twonn fits by likelihood or regression, not {fit!r}")
+    return check_above(value, neighbours)
 
 
 def levina_bickel(
@@ -69,10 +74,12 @@ def levina_bickel(
     """
     if k < 2:
         raise ValueError(f"a ratio of distances needs k of 2 or more neighbours, not {k}")
-    distances = find_neighbours(points, k, neighbours, exclude=exclude).distances
+    neighbours = find_neighbours(points, k, neighbours, exclude=exclude)
+    distances = neighbours.distances
     _check_apart(distances, 1, k)
     xp = namespace(distances)
-    return 1 / xp.mean(xp.log(distances[:, -1:] / distances[:, :-1]))
+    value = 1 / xp.mean(xp.log(distances[:, -1:] / distances[:, :-1]))
+    return check_above(value, neighbours)
 
 
 def l2n2(points, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
@@ -85,16 +92,19 @@ def l2n2(points, *, neighbours: Neighbours | None = None, exclude: int | str = 0
     q = -log(1 - t).  It is infinite with ties under compilation by jax.
     Raises ValueError for fewer than 3 points, or if all are ties.
     """
-    distances = find_neighbours(points, 2, neighbours, exclude=exclude).distances
-    _check_apart(distances, 1, 2)
+    neighbours = find_neighbours(points, 2, neighbours, exclude=exclude)
+    _check_apart(neighbours.distances, 1, 2)
+    refuse_ties(neighbours)
+    distances = neighbours.distances
     xp = namespace(distances)
     logarithms = xp.log(distances[:, 1] / distances[:, 0])
     tied = logarithms == 0
     if not concrete(xp.any(tied)):
-        return xp.exp(-EULER - xp.mean(xp.log(logarithms)))
+        return check_above(xp.exp(-EULER - xp.mean(xp.log(logarithms))), neighbours)
     fraction = 1 - xp.mean(xp.astype(tied, distances.dtype))
     total = xp.mean(xp.log(xp.where(tied, 1.0, logarithms)))
-    return xp.exp(_mean_above(float(as_numpy(1 - fraction))) - total / fraction)
+    value = xp.exp(_mean_above(float(as_numpy(1 - fraction))) - total / fraction)
+    return check_above(value, neighbours)
 
 
 def gride(
@@ -117,10 +127,14 @@ def gride(
         raise ValueError(
             f"gride compares rank 1 or more with a larger one, not {inner_rank} with {outer_rank}"
         )
-    distances = find_neighbours(points, outer_rank, neighbours, exclude=exclude).distances
+    neighbours = find_neighbours(points, outer_rank, neighbours, exclude=exclude)
+    distances = neighbours.distances
     _check_apart(distances, inner_rank, outer_rank)
+    if outer_rank == 2:
+        refuse_ties(neighbours)
     ratios = distances[:, outer_rank - 1] / distances[:, inner_rank - 1]
-    return _rank_likelihood(namespace(ratios).log(ratios), inner_rank, outer_rank)
+    value = _rank_likelihood(namespace(ratios).log(ratios), inner_rank, outer_rank)
+    return check_above(value, neighbours)
 
 
 def mind_ml(
@@ -140,12 +154,14 @@ def mind_ml(
     """
     if k < 1:
         raise ValueError(f"a nearest of k neighbours needs k of 1 or more, not {k}")
-    distances = find_neighbours(points, k + 1, neighbours, exclude=exclude).distances
+    neighbours = find_neighbours(points, k + 1, neighbours, exclude=exclude)
+    distances = neighbours.distances
     _check_apart(distances, 1, k + 1)
     xp = namespace(distances)
     logarithms = xp.log(distances[:, -1] / distances[:, 0])
     d = _rank_likelihood(logarithms, 1, k + 1)
-    return _likelier_integer(xp, logarithms, d, k) if integer else d
+    d = _likelier_integer(xp, logarithms, d, k) if integer else d
+    return check_above(d, neighbours)
 
 
 def pareto_exponent(ratios: Float[Array, " n"]):

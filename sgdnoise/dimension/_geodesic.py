@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
 MAX_PATHS = 5_000_000
@@ -32,11 +33,13 @@ def geodesic(
     Raises ValueError for k < 1 or fewer than k + 1 points, if no component has half of the points,
     if there is no peak beyond the first step of the graph, and for fewer than 4 bins to fit.
     """
-    _, distances, index = find_neighbours(points, k, neighbours, exclude=exclude)
+    neighbours = find_neighbours(points, k, neighbours, exclude=exclude)
+    _, distances, index = neighbours
     graph = _main_component(_graph(as_numpy(distances), as_numpy(index)), k)
     step = float(np.median(as_numpy(distances[:, -1])))
     d = sine_exponent(_path_lengths(graph), step, bins)
-    return namespace(distances).asarray(d, dtype=distances.dtype, device=device(distances))
+    d = namespace(distances).asarray(d, dtype=distances.dtype, device=device(distances))
+    return check_above(d, neighbours)
 
 
 def sine_exponent(lengths: np.ndarray, step: float, bins: int = 50) -> float:

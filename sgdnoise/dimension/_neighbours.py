@@ -240,4 +240,5 @@ def _squares(xp, points, rows, columns):
     """Squared distances from points to their candidates, by differences."""
     queries = xp.take(points, rows, axis=0)[:, None, :]
     candidates = xp.take(points, xp.reshape(columns, (-1,)), axis=0)
-    return xp.sum((xp.reshape(candidates, (*columns.shape, -1)) - queries) ** 2, axis=2)
+    differences = xp.reshape(candidates, (*columns.shape, -1)) - queries
+    return xp.vecdot(differences, differences)

@@ -31,9 +31,11 @@ class Neighbours(_Arrays):
     """Distinct points (n, D), and the distances and indices (n, k) of the k nearest others.
 
     Distances are ascending.  doubts: the warnings of `find_neighbours` about these points.
+    searched: whether `find_neighbours` has made them.
     """
 
     doubts: tuple[DimensionWarning, ...] = ()
+    searched = False
 
     def first(self, k: int) -> "Neighbours":
         """The same points with their `k` nearest only.  Raises ValueError if there are fewer."""
@@ -42,7 +44,7 @@ class Neighbours(_Arrays):
                 f"{self.distances.shape[1]} neighbours are known, and {k} were requested"
             )
         result = Neighbours(self.points, self.distances[:, :k], self.index[:, :k])
-        result.doubts = self.doubts
+        result.doubts, result.searched = self.doubts, self.searched
         return result
 
 
@@ -87,12 +89,20 @@ def find_neighbours(
         return _in_group(group, points, k, allow_fewer, exclude)
     window = check_window(exclude, points)
     search = _Search(k, window, allow_fewer, approximate)
+    issued = group is not None and "neighbours" in group.shared
     result = _of_all(group, points, search)
-    for warning in result.doubts:
+    for warning in () if issued else result.doubts:
         if refuse and isinstance(warning, Duplicates):
             raise ValueError(str(warning).removesuffix(MERGED))
         warnings.warn(warning, stacklevel=3)
     return result
+
+
+def refuse_ties(neighbours: Neighbours) -> None:
+    """Raise ValueError if `Ties` was warned of: the nearest ratios then determine no dimension."""
+    for doubt in neighbours.doubts:
+        if isinstance(doubt, Ties):
+            raise ValueError(f"ratios of distances have no dimension here: {doubt}")
 
 
 def _of_all(group, points, search):
@@ -172,7 +182,7 @@ class _Search(NamedTuple):
         found = _added(found, n - points.shape[0], n)
         found += _flaws(points, distances, index, rows, self)
         result = Neighbours(points, xp.where(distances > 0, distances, xp.nan), index)
-        result.doubts = tuple(found)
+        result.doubts, result.searched = tuple(found), True
         return result.first(min(self.k, distances.shape[1]))
 
     def _nearest(self, points, rows, count):

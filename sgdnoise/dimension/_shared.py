@@ -11,6 +11,7 @@ import numpy as np
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._groups import Group
 from sgdnoise.dimension._neighbours import gather, nearest_neighbours
+from sgdnoise.dimension._warnings import SerialDependence
 
 MAX_NUMBERS = 50_000_000  # neighbours in memory; beyond, each group is searched
 MIN_BLOCKS = 20  # of rows that stay together, so that groups can differ
@@ -83,5 +84,6 @@ def share(group: Group, neighbours, window: int) -> None:
     if neighbours.points.shape[0] == n:
         group.shared["neighbours"] = neighbours
         group.shared["index"] = as_numpy(neighbours.index).astype(np.int32)
+    dependent = any(isinstance(doubt, SerialDependence) for doubt in neighbours.doubts)
     group.shared["window"] = window
-    group.shared.setdefault("block", block_length(n, window))
+    group.shared["block"] = max(1, n // MIN_BLOCKS) if dependent else block_length(n, window)

@@ -7,13 +7,14 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 from sgdnoise.core._arrays import Array, namespace
-from sgdnoise.dimension._angles import gram_matrices, skewness
+from sgdnoise.dimension._angles import centred_gram, gram_matrices, skewness
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
 RANKS = (2, 3, 5, 10, 20, 40)  # numbers of neighbours for the mean logarithms of distance ratios
 PATCHES = (10, 20)  # numbers of neighbours for angles and spectra
 DEVIATIONS = (1, 16)  # ranks of the neighbours for the variation of distances over the points
 N_NEIGHBOURS = RANKS[-1]
+MAX_LOG, MAX_STEP = 6.0, 0.8  # of log dimensions and of their differences in training
 
 
 class Balls(NamedTuple):
@@ -46,17 +47,23 @@ def coordinates(balls: Balls, values: np.ndarray, n: int) -> np.ndarray:
     Each feature is inverted to the log dimension of the balls of n points that have it.  The first
     coordinate is the log dimension at the smallest scale, to which the regressions add a
     correction; the others are differences between scales, which show curvature, edges and uneven
-    density.
+    density.  They are kept within the range of training.
     """
-    table = _of_size(balls, n)
-    logs = np.log(balls.dimensions)
-    count = len(RANKS) + 2 * len(PATCHES)
-    r2, r3, r5, r10, r20, r40, s10, p10, s20, p20 = (
-        np.clip(inverse(logs, table[:, place], values[place]), -1.2, 6) for place in range(count)
-    )
-    uneven = [values[place] - np.interp(r5, logs, table[:, place]) for place in (count, count + 1)]
+    dimensions = log_dimensions(balls, values, n)
+    r2, r3, r5, r10, r20, r40, s10, p10, s20, p20 = np.clip(dimensions, -1.2, MAX_LOG)
+    table, logs = _of_size(balls, n), np.log(balls.dimensions)
+    places = (len(dimensions), len(dimensions) + 1)
+    uneven = [values[place] - np.interp(r5, logs, table[:, place]) for place in places]
     steps = [r2 - r5, r3 - r5, r10 - r5, r20 - r10, r40 - r20, s10 - r5, s20 - s10, p20 - p10]
-    return np.concatenate([[r2], np.clip([*steps, uneven[0], uneven[1] - uneven[0]], -0.8, 0.8)])
+    rest = [*steps, uneven[0], uneven[1] - uneven[0]]
+    return np.concatenate([[r2], np.clip(rest, -MAX_STEP, MAX_STEP)])
+
+
+def log_dimensions(balls: Balls, values: np.ndarray, n: int) -> np.ndarray:
+    """The log dimensions of the balls of n points that have each of the first 10 features."""
+    table, logs = _of_size(balls, n), np.log(balls.dimensions)
+    count = len(RANKS) + 2 * len(PATCHES)
+    return np.asarray([inverse(logs, table[:, place], values[place]) for place in range(count)])
 
 
 def _patches(xp, neighbours):
@@ -67,18 +74,12 @@ def _patches(xp, neighbours):
     values: list[list[Any]] = [[] for _ in range(2 * len(PATCHES))]
     for gram in gram_matrices(neighbours.first(max(PATCHES)), about_mean=True):
         for place, k in enumerate(PATCHES):
-            centred = gram if k == gram.shape[1] else _centred(xp, gram[:, :k, :k])
+            centred = gram if k == gram.shape[1] else centred_gram(gram[:, :k, :k])
             trace = xp.sum(xp.linalg.diagonal(centred), axis=1)
             values[2 * place].append(skewness(centred))
             values[2 * place + 1].append(trace**2 / xp.sum(centred**2, axis=(1, 2)))
     means = [xp.mean(xp.concat(blocks)) for blocks in values]
     return [xp.log(mean) if place % 2 else mean for place, mean in enumerate(means)]
-
-
-def _centred(xp, gram):
-    """Scalar products of vectors less their mean."""
-    rows = xp.mean(gram, axis=2, keepdims=True)
-    return gram - rows - xp.matrix_transpose(rows) + xp.mean(rows, axis=1, keepdims=True)
 
 
 def _of_size(balls, n):

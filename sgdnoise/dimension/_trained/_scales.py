@@ -1,0 +1,107 @@
+"""Whether points have one dimension at all scales between their neighbours and their thinned set.
+
+The regressions were trained where log dimensions of neighbouring scales differ by less than 0.8.
+Beyond that, and where thinned points have less than half of the dimension, there is no single
+number: noise has its own dimension below its size, and so has a path in time.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.dimension._trained._features import MAX_STEP, N_NEIGHBOURS, RANKS
+
+THINNED = {4: 1, 16: 3}  # factors by which points are thinned, and numbers of subsets
+MIN_SIZE = 100  # points of a thinned set
+MAX_RATIO = 2.0  # of the dimension of all points to that of thinned ones
+AGREEMENT = 1.25  # ratio of two dimensions that are taken for one
+
+
+class NoSingleDimension(ValueError):
+    """An error that the dimension depends on scale.  profile: pairs of scale and dimension."""
+
+    def __init__(self, message: str, profile: list[tuple[float, float]]) -> None:
+        super().__init__(message)
+        self.profile = profile
+
+
+class Scale(NamedTuple):
+    """A dimension, the median distance between neighbours, and whether training had its like."""
+
+    size: float
+    dimension: float
+    trained: bool
+
+
+def of_ranks(distances, log_dimensions) -> list[Scale]:
+    """The scales of a single set of points: those of ranks 2, 3, 5, 10, 20 and 40."""
+    logs = log_dimensions[: len(RANKS)]
+    sizes = [float(np.median(as_numpy(distances[:, rank - 1]))) for rank in RANKS]
+    trained = within_training(log_dimensions)
+    return [Scale(s, math.exp(d), trained) for s, d in zip(sizes, logs, strict=True)]
+
+
+def within_training(log_dimensions) -> bool:
+    """Whether neighbouring scales differ as little as in training."""
+    r2, r3, r5, r10, r20, r40 = log_dimensions[: len(RANKS)]
+    steps = np.asarray([r2 - r5, r3 - r5, r10 - r5, r20 - r10, r40 - r20])
+    return bool(np.all(np.abs(steps) < MAX_STEP))
+
+
+def of_thinned(points, look) -> list[Scale]:
+    """The scales of random subsets, the mean over subsets of equal size.
+
+    look: a function from points to a `Scale`.
+    """
+    xp, n = namespace(points), points.shape[0]
+    scales = []
+    for factor, count in THINNED.items():
+        size = n // factor
+        if size < max(MIN_SIZE, N_NEIGHBOURS + 1):
+            break
+        subsets = [_subset(xp, points, factor, number, size) for number in range(count)]
+        found = [look(subset) for subset in subsets]
+        logs = np.log([(scale.size, scale.dimension) for scale in found])
+        scale, dimension = np.exp(logs.mean(axis=0)).tolist()
+        scales.append(Scale(scale, dimension, all(scale.trained for scale in found)))
+    return scales
+
+
+def disagreement(ranks: list[Scale], thinned: list[Scale], value: float) -> tuple | None:
+    """The finest and the most different scale, if the dimension depends on scale, or None."""
+    if not ranks[0].trained:
+        finest = ranks[0]
+        coarse = max(
+            ranks[1:], key=lambda scale: abs(math.log(scale.dimension / ranks[0].dimension))
+        )
+        return finest, coarse
+    lower = [scale for scale in thinned if scale.trained and value > MAX_RATIO * scale.dimension]
+    if not lower:
+        return None
+    return Scale(ranks[0].size, value, True), lower[-1]
+
+
+def plateau(thinned: list[Scale], value: float) -> bool:
+    """Whether a value is the dimension of all thinned sets, of which there are at least two."""
+    dimensions = [value, *(scale.dimension for scale in thinned)]
+    return (
+        len(thinned) > 1
+        and all(scale.trained for scale in thinned)
+        and max(dimensions) < AGREEMENT * min(dimensions)
+    )
+
+
+def sentence(finest: Scale, coarse: Scale) -> str:
+    """What disagrees, for a message."""
+    noise = " (noise?)" if finest.dimension > coarse.dimension else ""
+    return (
+        f"{finest.dimension:.3g} at scale {finest.size:.3g}{noise}, {coarse.dimension:.3g} at "
+        f"{coarse.size:.3g}"
+    )
+
+
+def _subset(xp, points, factor, number, size) -> Any:
+    rows = np.random.default_rng([factor, number]).choice(points.shape[0], size, replace=False)
+    return xp.take(points, xp.asarray(np.sort(rows), device=device(points)), axis=0)
