@@ -233,7 +233,8 @@ def with_group_error(
         >>> print(with_group_error(np.std, samples))
         0.995 ± 0.032
     """
-    samples = widened(samples, "samples")
+    # Integers stay what they are: they may be numbers of rows that the statistic looks up.
+    samples = samples if hasattr(samples, "dtype") else widened(samples, "samples")
     n = _length(samples)
     check_groups(n, groups, n_fewer, block or 1)
     xp, repeats = namespace(samples), {n_fewer: 2 * splits, groups: splits}

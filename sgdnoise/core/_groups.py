@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sgdnoise.core._arrays import device, namespace
+from sgdnoise.core._arrays import device, namespace, widened
 
 
 class Group(NamedTuple):
@@ -72,7 +72,8 @@ def evaluate(statistic, group: Group):
     """The statistic of the samples of a group."""
     token = _CURRENT.set(group)
     try:
-        return namespace(group.whole).asarray(statistic(group.samples))
+        value = namespace(group.whole).asarray(statistic(group.samples))
+        return widened(value, "the statistic")
     finally:
         _CURRENT.reset(token)
 

@@ -444,3 +444,11 @@ def test_z_has_a_sign_and_equality_is_that_of_records():
 def test_a_level_lies_between_zero_and_one(level):
     with pytest.raises(ValueError, match=r"between 0 and 1, as 0\.95 does"):
         Estimate(1.0, 0.1).interval(level)
+
+
+def test_samples_that_are_numbers_of_rows_stay_integers():
+    """As for a statistic that looks up a table of distances."""
+    table = np.random.default_rng(0).normal(size=400)
+    by_number = with_group_error(lambda rows: table[rows].std(), np.arange(400))
+    by_value = with_group_error(np.std, table)
+    assert (by_number.value, by_number.stderr) == (by_value.value, by_value.stderr)
