@@ -233,8 +233,7 @@ def with_group_error(
         >>> print(with_group_error(np.std, samples))
         0.995 ± 0.032
     """
-    # Integers stay what they are: they may be numbers of rows that the statistic looks up.
-    samples = samples if hasattr(samples, "dtype") else widened(samples, "samples")
+    samples = samples if _may_be_indices(samples) else widened(samples, "samples")
     n = _length(samples)
     check_groups(n, groups, n_fewer, block or 1)
     xp, repeats = namespace(samples), {n_fewer: 2 * splits, groups: splits}
@@ -256,6 +255,12 @@ def with_group_error(
     squares = {g: repeats[g] * (g - 1) for g in repeats}
     inverse_dof = (1 + weight) ** 2 / squares[n_fewer] + weight**2 / squares[groups]
     return Estimate(value, unit * xp.sqrt(variance), 1 / (inverse_dof + 1 / (n // block - 1)))
+
+
+def _may_be_indices(samples) -> bool:
+    """Whether samples are a vector of wide integers: numbers of rows that a statistic looks up."""
+    kind = str(getattr(samples, "dtype", "")).rpartition(".")[2]
+    return kind in ("int32", "int64") and samples.ndim == 1
 
 
 def _length(samples):
