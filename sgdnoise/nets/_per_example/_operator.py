@@ -185,7 +185,8 @@ def per_example_gradients(
     block: store nothing, and pass over the network again, `block` examples at a time, whenever
     something is asked.  In both cases the network is used as it is now: its trained parameters,
     buffers and modes may change later, but not its frozen parameters and the examples, which are
-    not copied.  Autocast is off, and compiled parts run uncompiled.
+    not copied.  Autocast is off, compiled parts run uncompiled, and hooks on the gradients of
+    parameters do not run.
     Raises ValueError for a block below 1; losses of another shape than (n,); fewer than 2
     examples, or examples that are not tensors on the device of the network; a network that is
     random (dropout), mixes its examples (batch norm in training), changes them or its parameters
