@@ -24,6 +24,7 @@ from sgdnoise.lab._survey import (
     measure,
     neighbours,
     recommend,
+    shell_words,
 )
 from sgdnoise.lab._survey_report import CREATOR, draw_profile, json_text, profile_of, show_rows
 from sgdnoise.lab._terminal import exit_on_error, progress, say, writable
@@ -194,7 +195,7 @@ class Told:
             warnings.simplefilter("always")
             yield
         for warning in caught:
-            self.say(str(warning.message).replace("exclude=", "--exclude"), warning=True)
+            self.say(shell_words(str(warning.message)), warning=True)
 
 
 def _names(requested, everything):

@@ -17,7 +17,8 @@ from sgdnoise.dimension._points import Neighbours, find_neighbours
 from sgdnoise.dimension._trained._features import N_NEIGHBOURS
 from sgdnoise.dimension._trained._predict import MIN_POINTS as MIN_POINTS
 from sgdnoise.dimension._trained._predict import estimate
-from sgdnoise.dimension._warnings import ScalesDisagree, SerialDependence, Ties
+from sgdnoise.dimension._trained._scales import NoSingleDimension
+from sgdnoise.dimension._warnings import SerialDependence, Ties
 
 FIRST = "estimate"
 FUNCTIONS = {FIRST: estimate, **ESTIMATORS}
@@ -30,6 +31,12 @@ FEW = (FIRST, "learned", "twonn", "l2n2", "levina_bickel", *LINEAR)  # which nee
 SERIOUS = {  # doubts with which the recommended value is not one to take
     SerialDependence: "rows are moments in time, and depend on the rows before",
     Ties: "distances to neighbours are equal, as on a lattice or a path",
+}
+OPTIONS = {  # of the command line, for arguments of functions
+    "see scale_profile, or choose noisy=": "see the picture, and --noisy",
+    "noisy=True": "--noisy",
+    "exclude='auto'": "--exclude auto",
+    "exclude=": "--exclude",
 }
 DISAGREE = 3  # ratio of values beyond which edges, curvature and noise do not explain it
 
@@ -47,7 +54,8 @@ DEFAULT = Settings()
 class Row(NamedTuple):
     """The result of one estimator, nan if it has none, and notes; `ball` is calibrated.
 
-    doubt: why the value is not one to take, or nothing.
+    doubt: why the value is not one to take, or nothing.  scales: distances and dimensions that
+    disagree, if that is why.
     """
 
     name: str
@@ -58,6 +66,7 @@ class Row(NamedTuple):
     notes: tuple[str, ...] = ()
     interval: tuple[float, float] = (math.nan, math.nan)
     doubt: str = ""
+    scales: tuple[tuple[float, float], ...] = ()
 
 
 def neighbours(points, names: Collection[str], settings: Settings, *, refuse: bool) -> Neighbours:
@@ -82,6 +91,7 @@ def measure(
     shared = {} if shared is None else shared
     began, result = time.monotonic(), Estimate(math.nan, math.nan)
     notes: list[str] = []
+    doubt, scales = "", []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -90,6 +100,8 @@ def measure(
                     result = estimate(near.points, **_options(name, settings))
             else:
                 result = Estimate(_value(name, near, settings), math.nan)
+        except NoSingleDimension as error:
+            doubt, scales = shell_words(str(error)), error.profile
         except ValueError as error:
             notes.append(_plain(error))
     first_of = {w.category: str(w.message) for w in reversed(caught)}
@@ -99,8 +111,10 @@ def measure(
         notes += [f"no error: {refusal}"] if refusal else []
     value, stderr = float(result.value), float(result.stderr)
     low, high = result.interval()
-    notes = [note for note in dict.fromkeys(notes) if note not in told]
-    if not notes and not math.isfinite(value):
+    notes = [_short(note, told) for note in dict.fromkeys(notes) if shell_words(note) not in told]
+    if doubt:
+        notes = [doubt]
+    elif not notes and not math.isfinite(value):
         notes = [f"its value is {value}: distances tie, or too few lie within its radii"]
     elif not notes and not math.isfinite(stderr):
         notes = ["no error: groups of a fifth of the points are too small for it"]
@@ -111,18 +125,32 @@ def measure(
         seconds=time.monotonic() - began,
         notes=tuple(notes),
         interval=(float(low), float(high)),
-        doubt=_doubt(first_of, near) if name == FIRST else "",
+        doubt=doubt or (_serious(near) if name == FIRST else ""),
+        scales=tuple(scales),
     )
 
 
-def _doubt(first_of, near):
+def _serious(near):
     """Why the recommended value is not one to take, or nothing."""
-    if ScalesDisagree in first_of:
-        return f"no single dimension: {first_of[ScalesDisagree]}"
     for category, reason in SERIOUS.items():
         if any(isinstance(doubt, category) for doubt in near.doubts):
             return f"no number is recommended: {reason}, see the warning"
     return ""
+
+
+def shell_words(text: str) -> str:
+    """A sentence of the package with options of the command line for arguments of functions."""
+    for argument, option in OPTIONS.items():
+        text = text.replace(argument, option)
+    return text
+
+
+def _short(note, told):
+    """A note without sentences that were said already."""
+    note = shell_words(note)
+    for sentence in told:
+        note = note.replace(sentence, "see the warning")
+    return note
 
 
 def _with_error(name, near, settings, result, shared):
@@ -190,7 +218,7 @@ def _taken(first):
 
 def _options(name, settings):
     """The options of an estimator that come from the command line."""
-    options = {"noisy": settings.noisy} if name in (FIRST, "learned") else {}
+    options = {"noisy": True} if settings.noisy and name in (FIRST, "learned") else {}
     takes_time = "exclude" in inspect.signature(FUNCTIONS[name]).parameters
     return options | {"exclude": settings.exclude} if takes_time and settings.exclude else options
 

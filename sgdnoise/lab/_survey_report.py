@@ -3,8 +3,10 @@
 import json
 import math
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from sgdnoise.core._files import atomic_write
 from sgdnoise.dimension._catalogue import LINEAR
-from sgdnoise.dimension._distance_ratios import twonn
+from sgdnoise.dimension._distance_ratios import levina_bickel, twonn
 from sgdnoise.dimension._scale import Profile, scale_profile
 from sgdnoise.dimension._trained._features import N_NEIGHBOURS
 from sgdnoise.dimension._trained._predict import learned
@@ -54,7 +56,7 @@ def show_rows(rows: list[Row], calibrate: bool) -> None:
     console.print(table)
     for row in rows:
         say(f"{row.name}: {LINES[row.name]}", style="dim")
-    for note in dict.fromkeys(note for row in rows for note in row.notes):
+    for note in dict.fromkeys(n for row in rows for n in row.notes if n != row.doubt):
         say(f"{', '.join(row.name for row in rows if note in row.notes)}: {note}")
 
 
@@ -77,24 +79,28 @@ def json_text(file, table, near, rows, sentences, profile, told, picture) -> str
 
 
 def profile_of(points, settings: Settings, seed: int, told) -> tuple[Profile | None, str]:
-    """The recommended estimate against scale, or `twonn` for few points, and its name.
+    """The recommended estimate against scale, and its name; None for too few points.
 
-    None for too few points.
+    If it refuses the points, or they are few, it is another estimator.
     """
-    n = len(points)
+    n, rng = len(points), np.random.default_rng(seed)
     blocks = [2**i for i in range(max(1, (n // MIN_BLOCK).bit_length()))]
     recommended = partial(learned, noisy=settings.noisy)
-    few = n < BLOCKS * (N_NEIGHBOURS + 1)
-    estimator, by = (twonn, "twonn") if few else (recommended, FIRST)
-    rng = np.random.default_rng(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were printed already
-        try:
-            return scale_profile(estimator, points, None if few else blocks, rng=rng), by
-        except ValueError as error:
-            few_points = f"dimension against scale needs {3 * BLOCKS} points, and there are {n}"
-            told.say(f"no picture: {few_points if n < 3 * BLOCKS else error}")
-            return None, by
+    tries: list[tuple[Callable[..., Any], str, list[int] | None]] = [
+        (recommended, FIRST, blocks),
+        (levina_bickel, "levina_bickel", None),
+        (twonn, "twonn", None),
+    ]
+    refusal = f"dimension against scale needs {3 * BLOCKS} points, and there are {n}"
+    for estimator, by, chosen in tries[n < BLOCKS * (N_NEIGHBOURS + 1) :]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they were printed already
+            try:
+                return scale_profile(estimator, points, chosen, rng=rng), by
+            except ValueError as error:
+                refusal = refusal if n < 3 * BLOCKS else str(error)
+    told.say(f"no picture: {refusal}")
+    return None, ""
 
 
 def draw_profile(profile: Profile, by: str, rows: list[Row], name: str, path: Path) -> Path:
@@ -104,12 +110,12 @@ def draw_profile(profile: Profile, by: str, rows: list[Row], name: str, path: Pa
         figure = Figure(figsize=(4.8, 3.2))
         ax = figure.add_subplot()
         plot_scale_profile(ax, profile, label="points thinned, ± 2 standard errors")
-        _ticks(ax, profile.scale)
         _mark(ax, first, name)
+        _ticks(ax, np.asarray(ax.get_xlim()))
         ax.set_ylim(top=1.08 * ax.get_ylim()[1])
-        ax.set(xlabel="mean distance to the nearest neighbour, thinned more to the right")
+        ax.set(xlabel="distance between neighbours, of points thinned more and more")
         ax.set(ylabel=f"dimension by {by}")
-        ax.legend(loc="lower right", fontsize=7)
+        ax.legend(loc="best", fontsize=7)
         metadata = {"Software" if path.suffix == ".png" else "Creator": CREATOR}
         with atomic_write(path) as new:
             figure.savefig(new, format=path.suffix[1:], dpi=200, metadata=metadata)
@@ -118,12 +124,11 @@ def draw_profile(profile: Profile, by: str, rows: list[Row], name: str, path: Pa
 
 def _mark(ax, first, name):
     """The recommended value as a line with its interval, and a title that says it."""
+    if first is not None and first.doubt:
+        _mark_doubt(ax, first, name)
+        return
     if first is None or not math.isfinite(first.value):
         ax.set_title(f"{name}: dimension against scale", color=COLOURS["black"])
-        return
-    if first.doubt:
-        title = first.doubt.partition(":")[0]
-        ax.set_title(f"{name}: {title}", color=COLOURS["vermilion"])
         return
     low, high = first.interval
     ax.axhline(
@@ -134,6 +139,15 @@ def _mark(ax, first, name):
         ax.axhspan(low, high, color=COLOURS["black"], alpha=0.12, linewidth=0, zorder=0)
         text += f", 95% interval {low:.2f} to {high:.2f}"
     ax.set_title(text, color=COLOURS["black"])
+
+
+def _mark_doubt(ax, first, name):
+    """A title that says why there is no number, and the scales that disagree."""
+    ax.set_title(f"{name}: {first.doubt.partition(':')[0]}", color=COLOURS["vermilion"])
+    if first.scales:
+        label = "scales that estimate compares"
+        style = {"marker": "D", "markersize": 3, "fillstyle": "none", "linestyle": "none"}
+        ax.plot(*zip(*first.scales, strict=True), color=COLOURS["vermilion"], label=label, **style)
 
 
 def _ticks(ax, scale):
@@ -156,6 +170,8 @@ def _of_row(row):
         "calibrated": row.ball,
         "seconds": round(row.seconds, 3),
         "notes": list(row.notes),
+        "doubt": row.doubt or None,
+        "scales": [list(scale) for scale in row.scales],
     }
 
 

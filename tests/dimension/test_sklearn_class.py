@@ -49,8 +49,8 @@ def test_the_default_is_the_recommended_estimate(rng):
 def test_without_an_error_the_value_is_the_same_and_takes_one_evaluation(method, rng, monkeypatch):
     points = torus(2, 300, rng)
     expected = IntrinsicDimension(method).fit(points).dimension_
-    for name in ("with_group_error", "estimate"):
-        monkeypatch.setattr(f"sgdnoise.sklearn.{name}", lambda points: pytest.fail("an error"))
+    for module in ("sgdnoise.sklearn", "sgdnoise.dimension._trained._predict"):
+        monkeypatch.setattr(f"{module}.with_group_error", lambda *_: pytest.fail("an error"))
     fitted = IntrinsicDimension(method, stderr=False).fit(points)
     assert fitted.dimension_ == expected
     assert np.isnan(fitted.stderr_)
@@ -153,6 +153,16 @@ def test_where_there_is_no_answer_it_is_nan_and_told(rng):
     with pytest.warns(NoDimension, match="estimate has no answer: .*41"):
         fitted = IntrinsicDimension().fit(points[:40])
     assert np.isnan(fitted.dimension_)
+
+
+def test_a_dimension_that_depends_on_scale_is_nan_and_told(rng):
+    clean = torus(2, 1600, rng) @ np.linalg.qr(rng.normal(size=(20, 4)))[0].T
+    noisy = clean + 0.05 * rng.normal(size=clean.shape)
+    with pytest.warns(NoDimension, match="no single dimension: "):
+        fitted = IntrinsicDimension(stderr=False).fit(noisy)
+    assert np.isnan(fitted.dimension_)
+    below = IntrinsicDimension(options={"noisy": True}, stderr=False).fit(noisy)
+    assert below.dimension_ == dimension.estimate(noisy, noisy=True).value
 
 
 def test_data_frames_come_out_of_transform(rng):

@@ -324,3 +324,43 @@ def test_help_says_how_many_rows_estimate_needs_and_fits_the_terminal():
     )
     assert "needs 205 rows or more" in " ".join(done.stdout.split())
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_dimension_that_depends_on_scale_is_no_number_to_take(tmp_path, rng):
+    """A 2-torus in 20 coordinates with noise as large as the distance between neighbours."""
+    clean = torus(2, 1600, rng) @ np.linalg.qr(rng.normal(size=(20, 4)))[0].T
+    np.save(tmp_path / "p.npy", clean + 0.05 * rng.normal(size=clean.shape))
+    words = ("--estimator", "estimate", "--picture", tmp_path / "p.svg")
+    result = measured(tmp_path / "p.npy", *words)
+    assert "take estimate" not in result.stdout
+    assert result.stdout.count("no single dimension: ") == 2  # in the table and below
+    assert "p.npy: no single dimension" in (tmp_path / "p.svg").read_text()
+    parts = parsed(tmp_path / "p.npy", *words)
+    assert parts["recommended"] is None
+    (row,) = parts["estimators"]
+    assert row["doubt"].startswith("no single dimension: ")
+    assert max(d for _, d in row["scales"]) > 2 * min(d for _, d in row["scales"])
+    noisy = measured(tmp_path / "p.npy", *words, "--noisy")
+    value, error, _ = row_of("estimate", noisy)
+    assert f"take estimate, {value:.2f} ± {error:.2f}" in noisy.stdout
+
+
+def test_rows_in_time_have_no_number_to_take_until_they_are_excluded(tmp_path, rng):
+    noise = rng.normal(size=(1500, 3))
+    rows = np.zeros_like(noise)
+    for now in range(1, len(rows)):  # an autoregression, which forgets in 20 steps
+        rows[now] = 0.95 * rows[now - 1] + noise[now]
+    np.save(tmp_path / "p.npy", rows)
+    words = ("--estimator", "twonn", "--estimator", "estimate")
+    result = measured(tmp_path / "p.npy", *words)
+    text = " ".join(result.stdout.split())
+    assert "warning: the nearest neighbour of" in text
+    assert "use --exclude, a number of rows or auto" in text
+    assert "no number is recommended: rows are moments in time" in text
+    excluded = measured(tmp_path / "p.npy", *words, "--exclude", "auto")
+    value, error, _ = row_of("estimate", excluded)
+    assert f"take estimate, {value:.2f} ± {error:.2f}" in excluded.stdout
+    assert abs(value - 3) < SURE * error + 0.05 * 3
+    refused = measured(tmp_path / "p.npy", "--exclude", "some")
+    assert refused.exit_code == 2
+    assert "--exclude takes a number of rows, 0 or more, or auto" in refused.stderr
