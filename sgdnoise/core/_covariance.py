@@ -110,7 +110,7 @@ class Gram:
         Raises ValueError for k below 1 or above the number of examples.
         """
         held, n = self._centred is not None, self.width
-        gram = self._dressed_rows.gram() if held else self.rows.gram()
+        gram = self._dressed_rows.gram() if held else self._gram()
         xp = namespace(gram)
         start = np.random.default_rng(0).normal(size=(n, min(n, k + 2)))
         start = xp.asarray(start, dtype=gram.dtype, device=device(gram))
@@ -147,7 +147,7 @@ class Gram:
         """The matrix (n, n) that has the eigenvalues of C: G G^T, dressed on both sides."""
         if self._centred is not None:
             return self._dressed_rows.gram()
-        gram, within, along = self.rows.gram(), self.var_within**0.5, self.var_mean**0.5
+        gram, within, along = self._gram(), self.var_within**0.5, self.var_mean**0.5
         xp = namespace(gram)
         means = xp.mean(gram, axis=0)
         constant = (along - within) ** 2 * xp.mean(means)
@@ -157,6 +157,10 @@ class Gram:
         gram += row[:, None]
         gram += row + constant
         return gram
+
+    def _gram(self):
+        """The inner products of the gradients, made anew."""
+        return self.rows.gram()
 
     @cached_property
     def _centred(self):

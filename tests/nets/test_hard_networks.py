@@ -703,6 +703,38 @@ def test_what_network_or_loss_refuse_is_one_sentence(data, make, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("block", [None, 7])
+def test_noise_beside_a_mean_gradient_that_is_ten_thousand_times_larger(block):
+    """|g|^2 / Tr C is 1e8 and 1e10, in single precision."""
+    torch.manual_seed(0)
+    for apart in (1e-4, 1e-5):
+        net = nn.Sequential(lin(6, 5), nn.Tanh(), lin(5, 1))
+        x = 1 + apart * torch.randn(40, 6)
+        y = torch.full((40,), 7.0)
+
+        def loss(f, t):
+            return 1000 * (f[:, 0] - t) ** 2
+
+        wide = Written(lambda s, t: s.net(t), net=net).double()
+        g = one_by_one(wide, loss, x.double(), y.double(), 40)
+        centred = g - g.mean(0)
+        values = torch.linalg.eigvalsh(centred @ centred.T / 40).flip(0)
+        ratio = g.mean(0).square().sum() / values.sum()
+        c = gradient_covariance(net.float(), loss, x, y, block=block)
+        close = {"rtol": 0.02, "atol": 0.02 * float(values[0])}
+        assert 1e7 < float(ratio) < 1e12
+        torch.testing.assert_close(c.trace().double(), values.sum(), **close)
+        torch.testing.assert_close(c.eigenvalues()[0].double(), values[0], **close)
+        torch.testing.assert_close(c.top(1).values[0].double(), values[0], **close)
+        diagonal = centred.square().mean(0)
+        torch.testing.assert_close(
+            c.diagonal().double(), diagonal, rtol=0, atol=0.02 * float(diagonal.max())
+        )
+        scale = noise.gradient_noise_scale(c.rows)
+        expected = noise.gradient_noise_scale(g.numpy())
+        assert float(scale.value) == pytest.approx(float(expected.value), rel=0.02)
+
+
 def test_the_slow_route_is_warned_of(data):
     net = written(through_numpy, into=lin(8, 5), out=lin(5, 3, bias=False))
     with pytest.warns(FallbackWarning, match=r"out\.weight have no fast route"):

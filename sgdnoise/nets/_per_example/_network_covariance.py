@@ -7,15 +7,48 @@ import torch
 from torch import nn
 
 from sgdnoise.core._covariance import Gram
-from sgdnoise.nets._per_example._operator import per_example_gradients
+from sgdnoise.nets._per_example._operator import (
+    HIDING,
+    GradientsAboutMean,
+    NetworkGradients,
+    per_example_gradients,
+)
 from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
 
 
 class NetworkCovariance(Gram):
-    """The covariance of the gradients of a network, computed without autocast."""
+    """The covariance of the gradients of a network, computed without autocast.
+
+    Where the mean of the gradients is so large that its square hides the noise in single
+    precision, they are centred in double precision.
+    """
+
+    rows: NetworkGradients
 
     def layer(self, name):
         return NetworkCovariance(self.rows.layer(name), self.var_within, self.var_mean)
+
+    def trace(self):
+        value, along = super().trace(), self.var_within * self.width * (self.mean @ self.mean)
+        if self.var_mean or along <= HIDING * value:
+            return value
+        return (self.var_within * GradientsAboutMean(self.rows, self.mean).squares().sum()).to(
+            value.dtype
+        )
+
+    def diagonal(self):
+        value, along = super().diagonal(), self.var_within * self.width * self.mean**2
+        if self.var_mean or bool((along <= HIDING * value).all()):
+            return value
+        centred = GradientsAboutMean(self.rows, self.mean).column_squares()
+        return (self.var_within * centred).to(value.dtype)
+
+    def _gram(self):
+        gram = super()._gram()
+        mean = gram.mean()
+        if self.var_mean or mean <= HIDING * (gram.diagonal().mean() - mean):
+            return gram
+        return GradientsAboutMean(self.rows, self.mean).gram().to(gram.dtype)
 
 
 def _without_autocast(method):
@@ -28,9 +61,9 @@ def _without_autocast(method):
 
 
 for _name in ("__matmul__", "quadratic", "colour", "draw", "trace", "diagonal", "eigenvalues"):
-    setattr(NetworkCovariance, _name, _without_autocast(getattr(Gram, _name)))
+    setattr(NetworkCovariance, _name, _without_autocast(getattr(NetworkCovariance, _name)))
 for _name in ("top", "frobenius", "participation_ratio"):
-    setattr(NetworkCovariance, _name, _without_autocast(getattr(Gram, _name)))
+    setattr(NetworkCovariance, _name, _without_autocast(getattr(NetworkCovariance, _name)))
 
 
 def gradient_covariance(

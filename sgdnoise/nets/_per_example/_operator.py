@@ -2,20 +2,25 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any
 
 import torch
 from torch import nn
 
 from sgdnoise.core._arrays import device as _device
+from sgdnoise.core._gradients import CentredGradients
 from sgdnoise.nets._batches import Batches
 from sgdnoise.nets._checks import listed
 from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network, device_of, plain_torch, unwrapped
 from sgdnoise.nets._per_example._gram import gram, layers, mirrored
 from sgdnoise.nets._per_example._plan import Block, Plan
+from sgdnoise.nets._per_example._stored import as_double
 
+HIDING = (
+    1e4  # square of the mean over the variance, above which rounding of the one hides the other
+)
 MAX_EXAMPLES = 512  # examples in one pass over the network
 MAX_LAYER_NUMBERS = 1 << 23  # numbers in the inputs and outputs of all layers, in one pass
 
@@ -106,6 +111,21 @@ class NetworkGradients:
             gram(layer, out)
         return mirrored(out)
 
+    def about(self, mean) -> CentredGradients:
+        """The gradients without their mean, as for a noise scale."""
+        plain = CentredGradients(self, mean)
+        if float(mean @ mean) <= HIDING * float(plain.squares().mean()):
+            return plain
+        return GradientsAboutMean(self, mean)
+
+    def double(self) -> "NetworkGradients":
+        """The same gradients, with sums and products in double precision."""
+
+        def blocks():
+            return (Block(b.n, [as_double(form) for form in b.forms]) for b in self.blocks())
+
+        return replace(self, blocks=blocks, like=self.like.double())
+
     def layer(self, name: str) -> "NetworkGradients":
         """The same examples, of one parameter or of all below a module's name."""
         names = {key for key in self.shapes if key == name or key.startswith(f"{name}.")}
@@ -143,6 +163,39 @@ class NetworkGradients:
         sizes = [shape.numel() for shape in self.shapes.values()]
         rows = (zip(self.shapes.items(), row.split(sizes), strict=True) for row in _several(flat))
         return [{name: form.view(shape or 1) for (name, shape), form in row} for row in rows]
+
+
+class GradientsAboutMean(CentredGradients):
+    """Gradients of a network without their mean, centred in double precision."""
+
+    rows: NetworkGradients
+
+    @cached_property
+    def wide(self):
+        """The gradients in double precision, and their mean."""
+        wide = self.rows.double()
+        return wide, wide.combine(wide.ones() / wide.n)
+
+    @cached_property
+    def along(self):
+        wide, mean = self.wide
+        return wide.project(mean)
+
+    def project(self, vector):
+        values = self.wide[0].project(vector.to(torch.float64))
+        return (values - values.mean(0)).to(vector.dtype)
+
+    def squares(self):
+        wide, mean = self.wide
+        return (wide.squares() - 2 * self.along + mean @ mean).clamp(min=0)
+
+    def column_squares(self):
+        wide, mean = self.wide
+        return (wide.column_squares() - self.n * mean**2).clamp(min=0)
+
+    def gram(self):
+        wide, mean = self.wide
+        return wide.gram() - self.along - self.along[:, None] + mean @ mean
 
 
 def _several(vectors):

@@ -1,6 +1,6 @@
 """Gradients as they are stored, and those to which a multiple of one direction is added."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,6 +67,17 @@ class WithMultiples:
     def along(self):
         """The inner products of the other form with the direction, (n,)."""
         return self.form.project({self.weight.name: self.direction})
+
+
+def as_double(form) -> Any:
+    """The form with its numbers in double precision."""
+    changed: dict = {}
+    for name, value in vars(form).items():
+        if torch.is_tensor(value) and value.is_floating_point():
+            changed[name] = value.double()
+        elif name == "form":
+            changed[name] = as_double(value)
+    return replace(form, **changed)
 
 
 def as_stored(form) -> StoredGradients:

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sgdnoise.core._arrays import as_numpy
 from sgdnoise.core._estimate import Estimate, mean
+from sgdnoise.core._gradients import centred
 from sgdnoise.nets._checks import check_losses
 from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network
@@ -64,12 +66,8 @@ def noise_trace(rows) -> Estimate:
 
     A minibatch of B examples has Tr C / B.
     """
-    # |g_i - g|^2 is expanded, because the g_i are never stored.  Products are summed in float64,
-    # and rounding may still leave a number below zero when the gradients nearly coincide.
-    mean_gradient = rows.combine(rows.ones() / rows.n)
-    along, mean_wide = rows.project(mean_gradient).double(), mean_gradient.double()
-    squared_distances = (rows.squares() - 2 * along + mean_wide @ mean_wide).clamp(min=0)
-    return _as_floats(mean(squared_distances.numpy(force=True) * rows.n / (rows.n - 1)))
+    squares = as_numpy(centred(rows)[1].squares()).astype(float)
+    return _as_floats(mean(squares * rows.n / (rows.n - 1)))
 
 
 def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_probes: int, rng):
