@@ -33,6 +33,8 @@ from sgdnoise.dimension._trained._model import FOREST, REFERENCE, grow
 from sgdnoise.lab import provenance, workers
 from sgdnoise.lab._terminal import console, exit_on_error, progress
 
+# Balls reach farther than manifolds, so that larger dimensions are told apart.
+BALL_DIMENSIONS = (*DIMENSIONS, 150, 190, 240, 300)
 SIZES = (45, 70, 100, 200, 400, 800, 1600, 3200, 6400, 12_800)  # points of a ball
 LATENTS = ("ball", "cube", "gaussian", "beta", "mixture", "oblong")
 MAPS = ("linear", "linear", "sphere", "torus", "quadratic", "fourier", "warp")
@@ -48,10 +50,10 @@ def main(
     origin = provenance({"count": count, "seed": seed})
     with exit_on_error("nothing was written"), workers(jobs) as pool:
         began = time.monotonic()
-        balls = [(n, d, seed) for n in SIZES for d in DIMENSIONS]
+        balls = [(n, d, seed) for n in SIZES for d in BALL_DIMENSIONS]
         of_size = np.asarray(_all(pool, of_balls, balls, "balls"))
-        of_size = of_size.reshape(len(SIZES), len(DIMENSIONS), -1)
-        table: dict = {"sizes": SIZES, "dimensions": DIMENSIONS, "features": of_size}
+        of_size = of_size.reshape(len(SIZES), len(BALL_DIMENSIONS), -1)
+        table: dict = {"sizes": SIZES, "dimensions": BALL_DIMENSIONS, "features": of_size}
         for kind in ("clean", "noisy"):
             tasks = [(index, kind == "noisy", seed) for index in range(count)]
             manifolds = _all(pool, of_manifold, tasks, f"{kind} manifolds")

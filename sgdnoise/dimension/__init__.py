@@ -52,6 +52,7 @@ from sgdnoise.dimension._spectral import participation_ratio as participation_ra
 from sgdnoise.dimension._spectral import stable_rank as stable_rank
 from sgdnoise.dimension._trained._predict import estimate as estimate
 from sgdnoise.dimension._trained._predict import learned as learned
+from sgdnoise.dimension._trained._scales import NoSingleDimension as NoSingleDimension
 from sgdnoise.dimension._warnings import AboveCoordinates as AboveCoordinates
 from sgdnoise.dimension._warnings import BeyondReference as BeyondReference
 from sgdnoise.dimension._warnings import DimensionWarning as DimensionWarning

@@ -91,7 +91,7 @@ def cosines(gram: Float[Array, "m k k"]) -> Float[Array, "m k k"]:
 
 def _lengths(gram):
     xp = namespace(gram)
-    return xp.sqrt(xp.linalg.diagonal(gram))
+    return xp.sqrt(xp.clip(xp.linalg.diagonal(gram), 0.0))  # rounding may be negative
 
 
 def skewness(gram):

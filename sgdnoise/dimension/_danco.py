@@ -9,6 +9,7 @@ from scipy.special import betainc, betaincinv, digamma, i0e, i1e
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._angles import cosines, gram_matrices
+from sgdnoise.dimension._ball_caps import shared_fraction as _shared
 from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
@@ -36,7 +37,7 @@ def danco(
     values are simulated at a few d about the minimum (`ball_statistics`, from a fixed seed) and
     interpolated: d is real unless `integer`.  It is too large for curved or uneven manifolds.
     Raises ValueError for k < 3, fewer than k + 2 points, or neighbours all at equal distances or
-    at equal angles.
+    angles.
     """
     if k < 3:
         raise ValueError(f"angles need k of 3 or more neighbours, not {k}")
@@ -249,19 +250,6 @@ def _log_distances(d, table, log_volume):
     log_volume = np.broadcast_to(log_volume, shape)
     rows = [np.interp(v, y, x) for x, y, v in zip(*table, log_volume, strict=True)]
     return np.where(log_volume / d > table[0][:, :1, None], rows, log_volume / d)
-
-
-def _shared(d, radius, distance):
-    """The fraction of the unit d-ball within these distances, 1 - radius or more, of a point."""
-    plane = (1 + radius**2 - distance**2) / (2 * radius)
-    opposite = (radius**2 + distance**2 - 1) / (2 * radius * distance)
-    return _cap(d, plane) + np.exp(np.minimum(d * np.log(distance), 700.0)) * _cap(d, opposite)
-
-
-def _cap(d, height):
-    """The fraction of the unit d-ball above a height."""
-    half = betainc((d + 1) / 2, 0.5, np.clip(1 - height**2, 0, 1)) / 2
-    return np.where(height > 0, half, 1 - half)
 
 
 def _cosines_inside(d, radius, distance, uniform):

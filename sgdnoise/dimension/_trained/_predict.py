@@ -8,7 +8,7 @@ import numpy as np
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._estimate import Estimate, with_group_error
-from sgdnoise.core._groups import Group, current_group, sharing
+from sgdnoise.core._groups import Group, current_group, shared_with, sharing
 from sgdnoise.dimension._bounds import check_above, rank_of
 from sgdnoise.dimension._points import Neighbours, check_points, find_neighbours, refuse_ties
 from sgdnoise.dimension._serial import check_window
@@ -25,9 +25,9 @@ from sgdnoise.dimension._trained._scales import (
     NoSingleDimension,
     Scale,
     disagreement,
+    is_plateau,
     of_ranks,
     of_thinned,
-    plateau,
     sentence,
 )
 from sgdnoise.dimension._warnings import BeyondReference, ScalesDisagree
@@ -51,16 +51,15 @@ def estimate(
     Do not trust it above d = 80, of which it warns (`BeyondReference`), for few points of a highly
     curved manifold, or for unions of manifolds of several dimensions.
     noisy: true for points with noise, where it is less accurate without noise; None: only if the
-    dimension of all points is more than twice that of points thinned by 4 and 16, and these agree
+    dimension of all points is more than twice that of points thinned by 4 or 16, which agrees
     with the dimension beneath the noise, with the warning `ScalesDisagree`.
     exclude: as in `find_neighbours`, for rows that are moments in time; the value is then the mean
     over sets of rows half a window apart, and the error from contiguous blocks of rows, as it is
     where `SerialDependence` is warned of.
     stderr: false for the value alone, which takes a tenth of the time, with an error of nan.
     Raises ValueError as `check_points` does, for fewer than 205 distinct points, or 41 without an
-    error, for near ties of
-    distances, and, with `noisy` None, `NoSingleDimension`, a ValueError, if the dimension
-    depends on scale.
+    error, for near ties of distances, and, with `noisy` None, `NoSingleDimension`, a ValueError,
+    if the dimension depends on scale.
 
     Example:
         >>> import numpy as np
@@ -72,11 +71,13 @@ def estimate(
     points = check_points(points, min_points=least)
     window = check_window(exclude, points)
     count = n_for_groups(points.shape[0], N_NEIGHBOURS, GROUPS) if stderr else N_NEIGHBOURS
-    neighbours = find_neighbours(points, count, allow_fewer=True, exclude=window)
+    shared = shared_with(points)
+    neighbours = _known(shared, min(count, points.shape[0] - 1), window) or find_neighbours(
+        points, count, allow_fewer=True, exclude=window
+    )
     points = check_points(neighbours.points, min_points=least)
     if window:
         return _of_recording(neighbours, window, bool(noisy))
-    shared: dict = {}
     share(Group(points, points, None, 1, GROUPS, shared), neighbours, 0)
     nearest = neighbours.first(N_NEIGHBOURS)
     if noisy is None:
@@ -93,6 +94,13 @@ def estimate(
 
     with sharing(points, shared):
         return with_group_error(statistic, points, GROUPS, splits=6)
+
+
+def _known(shared, count, window):
+    """The neighbours that were left by an earlier call, if they are enough."""
+    known = shared.get("neighbours")
+    enough = known is not None and known.distances.shape[1] >= count
+    return known if enough and shared.get("window") == window else None
 
 
 def _of_recording(neighbours, window, noisy):
@@ -161,7 +169,7 @@ def _chosen(neighbours):
         refuse_ties(neighbours)
         return value, False
     beneath, _ = _look(neighbours, noisy=True)
-    if plateau(thinned, beneath):
+    if is_plateau(thinned, beneath):
         warnings.warn(
             f"the dimension depends on scale: {sentence(*found)}; the value is that beneath the "
             "noise, as with noisy=True",

@@ -44,9 +44,12 @@ def of_ranks(distances, log_dimensions) -> list[Scale]:
 
 
 def within_training(log_dimensions) -> bool:
-    """Whether neighbouring scales differ as little as in training."""
-    r2, r3, r5, r10, r20, r40 = log_dimensions[: len(RANKS)]
-    steps = np.asarray([r2 - r5, r3 - r5, r10 - r5, r20 - r10, r40 - r20])
+    """Whether the smallest scales differ as little as in training.
+
+    Larger ranks reach beyond the pieces of points that are in pieces.
+    """
+    r2, r3, r5, r10 = log_dimensions[:4]
+    steps = np.asarray([r2 - r5, r3 - r5, r10 - r5])
     return bool(np.all(np.abs(steps) < MAX_STEP))
 
 
@@ -83,14 +86,11 @@ def disagreement(ranks: list[Scale], thinned: list[Scale], value: float) -> tupl
     return Scale(ranks[0].size, value, True), lower[-1]
 
 
-def plateau(thinned: list[Scale], value: float) -> bool:
-    """Whether a value is the dimension of all thinned sets, of which there are at least two."""
-    dimensions = [value, *(scale.dimension for scale in thinned)]
-    return (
-        len(thinned) > 1
-        and all(scale.trained for scale in thinned)
-        and max(dimensions) < AGREEMENT * min(dimensions)
-    )
+def is_plateau(thinned: list[Scale], value: float) -> bool:
+    """Whether a value is the dimension of the most thinned points, a quarter of them at least."""
+    if not thinned or not thinned[-1].trained:
+        return False
+    return 1 / AGREEMENT < value / thinned[-1].dimension < AGREEMENT
 
 
 def sentence(finest: Scale, coarse: Scale) -> str:
