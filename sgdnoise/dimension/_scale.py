@@ -8,6 +8,7 @@ import numpy as np
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._estimate import Estimate
+from sgdnoise.core._groups import Group, evaluate
 from sgdnoise.dimension._neighbours import TILE, nearest_distances
 from sgdnoise.dimension._points import Neighbours, find_neighbours, unique_points
 from sgdnoise.dimension._spectral import debiased
@@ -160,8 +161,17 @@ def _thinned(estimator, points, order, b):
         xp.take(points, xp.asarray(index, device=device(points)), axis=0)
         for index in np.reshape(order[: b * size], (b, size))
     ]
-    scales = [float(xp.mean(nearest_distances(block, 1))) for block in blocks]
-    return np.asarray(scales), np.asarray([float(estimator(block)) for block in blocks])
+    scales, values = zip(*(_of_block(estimator, block) for block in blocks), strict=True)
+    return np.asarray(scales), np.asarray(values)
+
+
+def _of_block(estimator, block):
+    """The same of one block, whose neighbours are found once if the estimator finds some."""
+    group = Group(block, block, None, 1, 1, {})
+    value = float(evaluate(estimator, group))
+    known = group.shared.get("neighbours")
+    nearest = nearest_distances(block, 1) if known is None else known.distances[:, 0]
+    return float(namespace(block).mean(nearest)), value
 
 
 def _summary(thinned, b):

@@ -4,7 +4,7 @@ import warnings
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
@@ -13,6 +13,7 @@ from typer import Option
 from sgdnoise.data._read import read_table
 from sgdnoise.dimension._catalogue import ESTIMATORS
 from sgdnoise.dimension._metric import in_metric
+from sgdnoise.dimension._serial import check_window
 from sgdnoise.lab._survey import (
     BALLS,
     FIRST,
@@ -145,8 +146,10 @@ def dimension(
         cloud = in_metric(np.asarray(cloud), metric.value)
         writable(target.parent)
         with told.warnings():
-            near = neighbours(cloud, names, settings, refuse=duplicates is Repeated.refuse)
-        rows = _survey(near, names, calibrate, settings, told)
+            settings = _in_rows(settings, cloud, told)
+            refuse = duplicates is Repeated.refuse
+            near, shared = neighbours(cloud, names, settings, refuse=refuse)
+        rows = _survey(near, shared, names, calibrate, settings, told)
         profile, by = profile_of(near.points, settings, seed, told)
         sentences = recommend(rows)
         drawn = profile and draw_profile(profile, by, rows, file.name, target)
@@ -258,7 +261,15 @@ def _taken(points, count, seed, settings, told):
     return points[np.sort(np.random.default_rng(seed).choice(n, count, replace=False))]
 
 
-def _survey(near, names, calibrate, settings, told):
+def _in_rows(settings, points, told):
+    """The settings with the number of rows to exclude, which is printed if it was found here."""
+    window = check_window(settings.exclude, points)
+    if settings.exclude == "auto":
+        told.say(f"rows within {window} of each other are no neighbours, by their autocorrelation")
+    return settings._replace(exclude=window)
+
+
+def _survey(near, shared, names, calibrate, settings, told):
     """A row for each estimator, with a progress bar."""
     fit = [name for name in names if name in BALLS] if calibrate else []
     if fit:
@@ -266,7 +277,6 @@ def _survey(near, names, calibrate, settings, told):
             f"calibrating on balls of {len(near.points)} points takes minutes, the first time only"
         )
     rows: dict[str, Row] = {}
-    shared: dict[str, Any] = {}
     done: list[str] = []
     with progress("estimators", lambda: len(done), len(names) + len(fit), quiet=told.quiet):
         for name in names:

@@ -10,13 +10,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sgdnoise.core._estimate import Estimate, with_group_error
-from sgdnoise.core._groups import sharing
+from sgdnoise.core._groups import Group, sharing
 from sgdnoise.dimension._calibration import calibrated
 from sgdnoise.dimension._catalogue import ERROR_GROUPS, ESTIMATORS, LINEAR, MANIFOLD
 from sgdnoise.dimension._points import Neighbours, find_neighbours
+from sgdnoise.dimension._serial import check_window
+from sgdnoise.dimension._shared import n_for_groups, share
 from sgdnoise.dimension._trained._features import N_NEIGHBOURS
+from sgdnoise.dimension._trained._predict import GROUPS, estimate
 from sgdnoise.dimension._trained._predict import MIN_POINTS as MIN_POINTS
-from sgdnoise.dimension._trained._predict import estimate
 from sgdnoise.dimension._trained._scales import NoSingleDimension
 from sgdnoise.dimension._warnings import SerialDependence, Ties
 
@@ -69,10 +71,20 @@ class Row(NamedTuple):
     scales: tuple[tuple[float, float], ...] = ()
 
 
-def neighbours(points, names: Collection[str], settings: Settings, *, refuse: bool) -> Neighbours:
-    """The neighbours of distinct points (n, D), which the estimators of these names share."""
-    count = N_NEIGHBOURS if all(name in FEW for name in names) else MAX_NEIGHBORS
-    return find_neighbours(points, count, allow_fewer=True, refuse=refuse, exclude=settings.exclude)
+def neighbours(
+    points, names: Collection[str], settings: Settings, *, refuse: bool
+) -> tuple[Neighbours, dict[str, Any]]:
+    """The neighbours of distinct points (n, D), and what the estimators of these names share.
+
+    They are so many that the errors from groups need no other search.
+    """
+    most = N_NEIGHBOURS if all(name in FEW for name in names) else MAX_NEIGHBORS
+    count = n_for_groups(len(points), most, GROUPS)
+    window = check_window(settings.exclude, points)
+    near = find_neighbours(points, count, allow_fewer=True, refuse=refuse, exclude=window)
+    shared: dict[str, Any] = {}
+    share(Group(near.points, near.points, None, 1, GROUPS, shared), near, window)
+    return near, shared
 
 
 def measure(
