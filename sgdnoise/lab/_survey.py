@@ -40,6 +40,7 @@ OPTIONS = {  # of the command line, for arguments of functions
     "exclude='auto'": "--exclude auto",
     "exclude=": "--exclude",
 }
+DEPENDS = "the dimension depends on scale"  # how the warning `ScalesDisagree` begins
 DISAGREE = 3  # ratio of values beyond which edges, curvature and noise do not explain it
 
 
@@ -225,7 +226,9 @@ def _taken(first):
         return f"none is recommended here, where estimate has no answer: {'; '.join(first.notes)}"
     low, high = first.interval
     between = f", 95% interval {low:.2f} to {high:.2f}" if math.isfinite(low) else ""
-    return f"take estimate, {first.value:.2f} ± {first.stderr:.2f}{between}"
+    beneath = any(note.startswith(DEPENDS) for note in first.notes)
+    noise = f"; it is beneath the noise, since {DEPENDS}" if beneath else ""
+    return f"take estimate, {first.value:.2f} ± {first.stderr:.2f}{between}{noise}"
 
 
 def _options(name, settings):

@@ -327,9 +327,9 @@ def test_help_says_how_many_rows_estimate_needs_and_fits_the_terminal():
 
 
 def test_a_dimension_that_depends_on_scale_is_no_number_to_take(tmp_path, rng):
-    """A 2-torus in 20 coordinates with noise as large as the distance between neighbours."""
-    clean = torus(2, 1600, rng) @ np.linalg.qr(rng.normal(size=(20, 4)))[0].T
-    np.save(tmp_path / "p.npy", clean + 0.05 * rng.normal(size=clean.shape))
+    """A ring in 20 coordinates with noise as large as the distance between neighbours."""
+    ring = np.pad(torus(1, 2000, rng), [(0, 0), (0, 18)])
+    np.save(tmp_path / "p.npy", ring + 0.003 * rng.normal(size=ring.shape))
     words = ("--estimator", "estimate", "--picture", tmp_path / "p.svg")
     result = measured(tmp_path / "p.npy", *words)
     assert "take estimate" not in result.stdout
@@ -343,6 +343,15 @@ def test_a_dimension_that_depends_on_scale_is_no_number_to_take(tmp_path, rng):
     noisy = measured(tmp_path / "p.npy", *words, "--noisy")
     value, error, _ = row_of("estimate", noisy)
     assert f"take estimate, {value:.2f} ± {error:.2f}" in noisy.stdout
+
+
+def test_a_value_beneath_noise_is_said_to_be_one(tmp_path, rng):
+    clean = torus(2, 2000, rng) @ np.linalg.qr(rng.normal(size=(20, 4)))[0].T
+    np.save(tmp_path / "p.npy", clean + 0.05 * rng.normal(size=clean.shape))
+    result = measured(tmp_path / "p.npy", "--estimator", "estimate")
+    value, error, *_ = row_of("estimate", result)
+    assert f"take estimate, {value:.2f} ± {error:.2f}" in result.stdout
+    assert "beneath the noise, since the dimension depends on scale" in result.stdout
 
 
 def test_rows_in_time_have_no_number_to_take_until_they_are_excluded(tmp_path, rng):
