@@ -14,6 +14,7 @@ from sgdnoise.data._read import read_table
 from sgdnoise.dimension._catalogue import ESTIMATORS
 from sgdnoise.dimension._metric import in_metric
 from sgdnoise.dimension._serial import check_window
+from sgdnoise.lab._profile import profile_of
 from sgdnoise.lab._survey import (
     BALLS,
     FIRST,
@@ -27,7 +28,7 @@ from sgdnoise.lab._survey import (
     recommend,
     shell_words,
 )
-from sgdnoise.lab._survey_report import CREATOR, draw_profile, json_text, profile_of, show_rows
+from sgdnoise.lab._survey_report import CREATOR, draw_profile, json_text, show_rows
 from sgdnoise.lab._terminal import exit_on_error, progress, say, writable
 
 OUT = Path("out/dimension")

@@ -2,11 +2,7 @@
 
 import json
 import math
-import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,20 +13,15 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from sgdnoise.core._files import atomic_write
 from sgdnoise.dimension._catalogue import LINEAR
-from sgdnoise.dimension._distance_ratios import levina_bickel, twonn
-from sgdnoise.dimension._scale import Profile, scale_profile
-from sgdnoise.dimension._trained._features import N_NEIGHBOURS
-from sgdnoise.dimension._trained._predict import learned
+from sgdnoise.dimension._scale import Profile
 from sgdnoise.lab._estimator_lines import LINES
 from sgdnoise.lab._plot import COLOURS, STYLE, plot_scale_profile
-from sgdnoise.lab._survey import FIRST, Row, Settings
+from sgdnoise.lab._survey import FIRST, Row
 from sgdnoise.lab._terminal import console, say
 
 MIN_NOTE_WIDTH = 16  # columns of a note beside the table; with fewer it stands below only
 CREATOR = "sgdnoise dimension"  # in the metadata of each picture, which may then be replaced
-MIN_BLOCK = 64  # points of a block by `learned`, which needs 41
 LARGE = 1e5  # from which numbers are powers of ten
-BLOCKS = 8  # from which the errors of a profile come
 
 
 def show_rows(rows: list[Row], calibrate: bool) -> None:
@@ -76,31 +67,6 @@ def json_text(file, table, near, rows, sentences, profile, told, picture) -> str
         "picture": None if picture is None else str(picture),
     }
     return json.dumps(_finite(values), ensure_ascii=False, indent=2)
-
-
-def profile_of(points, settings: Settings, seed: int, told) -> tuple[Profile | None, str]:
-    """The recommended estimate against scale, and its name; None for too few points.
-
-    If it refuses the points, or they are few, it is another estimator.
-    """
-    n, rng = len(points), np.random.default_rng(seed)
-    blocks = [2**i for i in range(max(1, (n // MIN_BLOCK).bit_length()))]
-    recommended = partial(learned, noisy=settings.noisy)
-    tries: list[tuple[Callable[..., Any], str, list[int] | None]] = [
-        (recommended, FIRST, blocks),
-        (levina_bickel, "levina_bickel", None),
-        (twonn, "twonn", None),
-    ]
-    refusal = f"dimension against scale needs {3 * BLOCKS} points, and there are {n}"
-    for estimator, by, chosen in tries[n < BLOCKS * (N_NEIGHBOURS + 1) :]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they were printed already
-            try:
-                return scale_profile(estimator, points, chosen, rng=rng), by
-            except ValueError as error:
-                refusal = refusal if n < 3 * BLOCKS else str(error)
-    told.say(f"no picture: {refusal}")
-    return None, ""
 
 
 def draw_profile(profile: Profile, by: str, rows: list[Row], name: str, path: Path) -> Path:

@@ -370,6 +370,9 @@ def test_rows_in_time_have_no_number_to_take_until_they_are_excluded(tmp_path, r
     value, error, _ = row_of("estimate", excluded)
     assert f"take estimate, {value:.2f} ± {error:.2f}" in excluded.stdout
     assert abs(value - 3) < SURE * error + 0.05 * 3
+    assert "rows within" in excluded.stdout
+    scales = parsed(tmp_path / "p.npy", "--estimator", "twonn", "--exclude", "auto")["scales"]
+    assert all(abs(scale["dimension"] - 3) < 0.75 for scale in scales)
     refused = measured(tmp_path / "p.npy", "--exclude", "some")
     assert refused.exit_code == 2
     assert "--exclude takes a number of rows, 0 or more, or auto" in refused.stderr
