@@ -30,6 +30,7 @@ import typer
 from typer import Option
 
 from sgdnoise import __version__, dimension
+from sgdnoise.core import with_group_error
 from sgdnoise.dimension import find_neighbours
 
 K = 20
@@ -82,9 +83,15 @@ def ours() -> dict:
         options = {"k": K} if name in KEYWORDS else {}
         return lambda points: dimension.ESTIMATORS[name](points, **options)
 
-    return {"the search alone": lambda points: find_neighbours(points, K)} | {
-        name: made(name) for name in dimension.ESTIMATORS
+    with_errors = {
+        "twonn with its error": lambda points: with_group_error(dimension.twonn, points),
+        "levina_bickel with its error": lambda points: with_group_error(
+            dimension.levina_bickel, points
+        ),
+        "estimate with its error": dimension.estimate,
     }
+    alone = {"the search alone": lambda points: find_neighbours(points, K)}
+    return alone | {name: made(name) for name in dimension.ESTIMATORS} | with_errors
 
 
 def peers() -> dict:

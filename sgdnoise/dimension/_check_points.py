@@ -8,13 +8,15 @@ from sgdnoise.core._arrays import as_numpy, concrete, device, namespace
 from sgdnoise.dimension._warnings import Duplicates, NearDuplicates
 
 MERGED = " and were merged"
+TABLES = ("dask", "pandas", "polars", "xarray")  # libraries whose arrays become those of numpy
 
 
 def check_points(points, min_points: int = 2, *, apart: bool = True):
     """The points (n, D) as floating-point numbers of their own array library, if they are valid.
 
     Integers become the library's default float, float16 becomes float32, since squares overflow it,
-    and longer types become float64.  Raises ValueError for anything but an array of numpy, torch or
+    and longer types become float64.  Tables of pandas and polars, and arrays of dask and xarray,
+    become those of numpy.  Raises ValueError for anything but these and arrays of numpy, torch or
     jax, for other types of numbers, for other than two axes, for fewer than `min_points` points,
     for nan or infinity, naming the row, for coordinates so large or small that squares overflow or
     vanish, and, if `apart`, for points that all coincide.
@@ -24,6 +26,7 @@ def check_points(points, min_points: int = 2, *, apart: bool = True):
         >>> check_points(np.eye(2, dtype=int)).dtype
         dtype('float64')
     """
+    points = _array(points)
     xp = _library(points)
     points = _floating(xp, points)
     if points.ndim != 2:
@@ -95,6 +98,13 @@ def _check_size(xp, points, apart):
         )
 
 
+def _array(points):
+    """The points as numpy has them, if they are a table or an array of dask or xarray."""
+    if type(points).__module__.partition(".")[0] in TABLES:
+        return np.asarray(points)
+    return points
+
+
 def _library(points):
     if isinstance(points, np.ma.MaskedArray | np.matrix):  # whose operators differ
         raise ValueError(f"points are a plain array, not a {type(points).__name__}")
@@ -102,7 +112,8 @@ def _library(points):
         return namespace(points)
     except TypeError:
         raise ValueError(
-            f"points are an array of numpy, torch or jax, not {type(points).__name__}"
+            f"points are an array of numpy, torch or jax, not {type(points).__name__}; "
+            "numpy.asarray makes one of a list"
         ) from None
 
 

@@ -42,7 +42,8 @@ def correlation(
             f"correlation compares neighbours {ranks[0]} and {ranks[1]}, which are at the same "
             f"distance, {radii[0]:.6g}, as on a lattice; take other ranks, or i3d for whole numbers"
         )
-    inner, outer = _count(points, [(r * (1 + TIE)) ** 2 for r in radii])
+    squares = [(r * (1 + TIE)) ** 2 for r in radii]
+    inner, outer = _count(points, squares) - _count_near_rows(neighbours, squares)
     slope = np.log(outer / inner) / np.log(radii[1] / radii[0])
     d = namespace(points).asarray(slope, dtype=points.dtype, device=device(points))
     return check_above(d, neighbours)
@@ -109,6 +110,20 @@ def _count(points, squares):
         rounding = scale * float(xp.finfo(dtype).eps)
         counts = _count_tile(as_numpy(tile), points, rows, columns, squares, rounding)
         total += counts if rows == columns else 2 * counts
+    return total
+
+
+def _count_near_rows(neighbours, squares):
+    """The numbers of these pairs whose rows are within the window that was excluded."""
+    total = np.zeros(len(squares), np.int64)
+    if not neighbours.window:
+        return total
+    order = np.argsort(neighbours.rows)
+    rows, points = neighbours.rows[order], as_numpy(neighbours.points)[order]
+    for shift in range(1, neighbours.window + 1):
+        near = rows[shift:] - rows[:-shift] <= neighbours.window
+        squared = np.sum((points[shift:] - points[:-shift])[near] ** 2, axis=1)
+        total += [2 * np.count_nonzero(squared <= square) for square in squares]
     return total
 
 

@@ -31,11 +31,14 @@ class Neighbours(_Arrays):
     """Distinct points (n, D), and the distances and indices (n, k) of the k nearest others.
 
     Distances are ascending.  doubts: the warnings of `find_neighbours` about these points.
-    searched: whether `find_neighbours` has made them.
+    searched: whether `find_neighbours` has made them.  rows (n,): the row of each point in the
+    data, if `window` rows on both sides of it were excluded.
     """
 
     doubts: tuple[DimensionWarning, ...] = ()
     searched = False
+    rows: Any = None
+    window = 0
 
     def first(self, k: int) -> "Neighbours":
         """The same points with their `k` nearest only.  Raises ValueError if there are fewer."""
@@ -44,7 +47,7 @@ class Neighbours(_Arrays):
                 f"{self.distances.shape[1]} neighbours are known, and {k} were requested"
             )
         result = Neighbours(self.points, self.distances[:, :k], self.index[:, :k])
-        result.doubts, result.searched = self.doubts, self.searched
+        result.__dict__.update(self.__dict__)
         return result
 
 
@@ -125,7 +128,9 @@ def _in_group(group, points, k, allow_fewer, exclude):
     """The neighbours within a group, without warnings: they were issued for all points."""
     count = min(k, points.shape[0] - 1) if allow_fewer else k
     if (shared := arrays_of_group(group, points, count)) is not None:
-        return Neighbours(points, *shared)
+        result = Neighbours(points, *shared)
+        result.rows, result.window = group.rows, group.shared["window"]
+        return result
     window = group.shared.get("window", 0) if exclude == "auto" else check_window(exclude, points)
     return _Search(k, window, allow_fewer, False).all_of(points, group.rows)
 
@@ -183,6 +188,7 @@ class _Search(NamedTuple):
         found += _flaws(points, distances, index, rows, self)
         result = Neighbours(points, xp.where(distances > 0, distances, xp.nan), index)
         result.doubts, result.searched = tuple(found), True
+        result.rows, result.window = rows, self.window
         return result.first(min(self.k, distances.shape[1]))
 
     def _nearest(self, points, rows, count):
