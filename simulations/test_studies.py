@@ -32,7 +32,7 @@ def committed(name, part):
 
 def rows(verdicts):
     return [
-        repr((v.name, *map(float, numbers), v.claimed))  # in which nan equals nan
+        repr((v.name, *map(float, numbers), v.claimed, v.kind))  # in which nan equals nan
         for v in verdicts
         for numbers in [(v.predicted, v.measured.value, v.measured.stderr, v.tolerance)]
     ]

@@ -67,7 +67,7 @@ def verdicts(
                     show(label, judged[label])
         _overview(origins, judged)
         everything = [v._replace(name=f"{k}, {v.name}") for k, vs in judged.items() for v in vs]
-        if failing := [v for v in everything if v.claimed and v.outcome == "fails"]:
+        if failing := [v for v in everything if v.outcome == "fails"]:
             show("Claims that fail in their regime", failing)
         say(summary(everything))
     raise SystemExit(exit_status(everything))
@@ -83,17 +83,17 @@ def sweep(folder: Annotated[Path, typer.Argument(help="folder of a sweep")]) -> 
 
 
 def _overview(origins, judged):
-    """A line for each study: where and when it ran, and the outcomes of its claims."""
+    """A line for each study: where and when it ran, and the outcomes of its rows."""
+    from sgdnoise.lab._verdict import LABELS, counts
+
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     table.add_column("study")
     for heading in ("device", "date"):
         table.add_column(heading, no_wrap=heading == "date")
-    outcomes = ("holds", "fails", "undecided")
-    for heading in (*outcomes, "outside"):
+    for heading in LABELS:
         table.add_column(heading, justify="right")
     for name, verdicts in judged.items():
-        inside = [v.outcome for v in verdicts if v.claimed]
-        counts = [*map(inside.count, outcomes), len(verdicts) - len(inside)]
+        numbers = counts(verdicts).values()
         device, day = (origins[name].get(key, "?") for key in ("device", "date"))
-        table.add_row(name, device, day[:10], *(f"{n}" if n else "-" for n in counts))
+        table.add_row(name, device, day[:10], *(f"{n}" if n else "-" for n in numbers))
     console.print(table)

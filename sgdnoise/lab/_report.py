@@ -47,8 +47,9 @@ th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd
 th, td + td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 caption { text-align: left; padding-bottom: .4rem; color: #444; }
-.holds { color: #00694d; font-weight: 600; } .fails { color: #a33c00; font-weight: 600; }
-.undecided { color: #555; font-weight: 600; } .outside td { color: #555; }
+.holds, .differs { color: #00694d; font-weight: 600; }
+.fails, .agrees { color: #a33c00; font-weight: 600; }
+.undecided { color: #555; font-weight: 600; } .outside td, .observation td { color: #555; }
 svg { max-width: 100%; height: auto; } figure { margin: 1rem 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .85rem; }
 dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; }
@@ -62,13 +63,15 @@ dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; }
 {% endfor %}
 <h2>Predicted and measured</h2>
 <div class="wide"><table>
-<caption>Errors are standard errors over seeds. A claim fails when its deviation exceeds the
-tolerance of theory and three standard errors together; it is undecided when three standard errors
-exceed that tolerance. Rows outside the regime are contrasts: theory makes no claim there.</caption>
+<caption>Errors are standard errors over seeds. A prediction holds when its deviation and three
+standard errors together are within the tolerance of theory. It fails when its deviation less three
+standard errors is beyond it. Otherwise it is undecided. A contrast is the number of a rival or a
+control, and should differ. Predictions outside of their regime and observations are not
+judged.</caption>
 <tr>{% for heading in headings %}<th>{{ heading }}</th>{% endfor %}</tr>
 {% for verdict in section.verdicts %}
 {% set cells = row(verdict) %}
-<tr class="{{ 'inside' if verdict.claimed else 'outside' }}">
+<tr class="{{ verdict.kind }}">
 {% for cell in cells[:-1] %}<td>{{ cell }}</td>{% endfor %}
 <td class="{{ verdict.outcome }}">{{ cells[-1] }}</td></tr>
 {% endfor %}

@@ -25,7 +25,7 @@ def run(n: int, *, repeats: int) -> xr.Dataset:
 study = Study(
     run,
     grid={"n": [1, 4, 16, 64]},
-    sizes={"full": {"repeats": 100_000}, "small": {"n": [1, 16], "repeats": 4_000}},
+    sizes={"full": {"repeats": 100_000}, "small": {"n": [1, 16], "repeats": 40_000}},
     options={"repeats": option(int, "means of each n", least=64)},
     claims=claims,
     figure=figure,

@@ -21,7 +21,10 @@ from sgdnoise.lab._verdict import HEADINGS, Verdict, row
 console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 WIDE = 116  # columns of the complete verdict table
 MAX_FAILURES, MAX_LINES = 20, 6  # failures that are listed, and lines of the first traceback
-COLOUR = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
+COLOUR = {
+    **{"holds": "green", "fails": "bold red", "undecided": "yellow"},
+    **{"differs": "green", "agrees": "bold red"},
+}
 
 
 def say(text: str, **options) -> None:
@@ -158,7 +161,7 @@ def time_left(done: int, left: int, seconds: float) -> str:
 
 def show(title: str, verdicts: list[Verdict]) -> None:
     """Print the verdict table; a narrow terminal omits the columns that others imply."""
-    left_out = set() if console.width >= WIDE else {"deviation", "allowed", "regime"}
+    left_out = set() if console.width >= WIDE else {"deviation", "allowed", "kind"}
     shown = [place for place, heading in enumerate(HEADINGS) if heading not in left_out]
     table = rich.table.Table(
         title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD
@@ -167,8 +170,7 @@ def show(title: str, verdicts: list[Verdict]) -> None:
         words = heading in ("claim", "verdict")
         table.add_column(heading, justify="left" if words else "right", no_wrap=heading != "claim")
     for verdict in verdicts:
-        style = COLOUR[verdict.outcome] if verdict.claimed else "dim"
-        cells = row(verdict)
-        outcome = cells[-1] if verdict.claimed else f"({cells[-1]})"
+        style, cells = COLOUR.get(verdict.outcome, "dim"), row(verdict)
+        outcome = cells[-1] if verdict.outcome in COLOUR else verdict.kind
         table.add_row(*(cells[place] for place in shown[:-1]), f"[{style}]{outcome}[/]")
     console.print(table)

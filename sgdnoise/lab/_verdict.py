@@ -1,6 +1,7 @@
 """Verdicts: whether a measured number agrees with a predicted one, and whether data suffice."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sgdnoise.core._estimate import Estimate
@@ -8,21 +9,40 @@ from sgdnoise.core._estimate import Estimate
 SIGNIFICANCE = 3  # standard errors that are attributed to chance
 NEGLIGIBLE = 1e-4  # prediction relative to the deviation below which per cent mean nothing
 HEADINGS = (
-    *("claim", "predicted", "measured", "deviation", "allowed"),
-    *("in s.e.", "in %", "regime", "verdict"),
+    *("claim", "kind", "predicted", "measured", "deviation", "allowed"),
+    *("in s.e.", "in %", "verdict"),
 )
+PREDICTION, CONTRAST, OUTSIDE, OBSERVATION = "prediction", "contrast", "outside", "observation"
+KINDS = (PREDICTION, CONTRAST, OUTSIDE, OBSERVATION)
+# The outcome if the measurement is within the tolerance, beyond it, and neither.
+OUTCOMES = {
+    PREDICTION: ("holds", "fails", "undecided"),
+    CONTRAST: ("agrees", "differs", "undecided"),
+}
+NOT_JUDGED = "-"
 
 
 class Verdict(NamedTuple):
-    """One claim: a predicted number and a measured one, in the same unit.
+    """One row of a study: a predicted number and a measured one, in the same unit.
 
-    claimed: whether theory claims to hold here; otherwise the row is shown for contrast.
+    claimed: whether theory claims to hold here.
     tolerance: the deviation that theory allows, in the same unit, stated before measuring.
+    stated_kind: what the row is.
+        "prediction": theory claims this number; it may hold or fail.
+        "contrast": the number of a rival or a control, from which the measurement should differ.
+        "outside": a prediction outside of its regime, which is shown and not judged.
+        "observation": a measurement without a claim; the number beside it is for comparison.
+    By default a prediction where it is claimed, and outside of the regime where it is not.
 
     Example:
         >>> from sgdnoise.core import Estimate
         >>> Verdict("mean", 1.0, Estimate(1.02, 0.01), claimed=True, tolerance=0.05).outcome
         'holds'
+        >>> Verdict("mean", 1.0, Estimate(1.04, 0.01), claimed=True, tolerance=0.05).outcome
+        'undecided'
+        >>> rival = Verdict("rival", 2.0, Estimate(1.02, 0.01), False, 0.05, "contrast")
+        >>> rival.outcome
+        'differs'
     """
 
     name: str
@@ -30,6 +50,12 @@ class Verdict(NamedTuple):
     measured: Estimate
     claimed: bool
     tolerance: float
+    stated_kind: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """One of prediction, contrast, outside, observation."""
+        return self.stated_kind or (PREDICTION if self.claimed else OUTSIDE)
 
     @property
     def deviation(self) -> float:
@@ -50,17 +76,19 @@ class Verdict(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """One of holds, fails, undecided.
+        """What is decided with 3 standard errors; "-" for rows that are not judged.
 
-        A claim fails if it deviates by more than the tolerance and 3 standard errors together.  It
-        is undecided if 3 standard errors exceed the tolerance, so that a false theory could pass.
+        A prediction holds if |deviation| + 3 s.e. <= tolerance: it is equivalent to theory.  It
+        fails if |deviation| - 3 s.e. > tolerance, and is else undecided.  By the same rule a
+        contrast agrees, differs, or is undecided.
         """
+        if self.kind not in OUTCOMES:
+            return NOT_JUDGED
+        inside, beyond, neither = OUTCOMES[self.kind]
         error = SIGNIFICANCE * float(self.measured.stderr)
-        if not math.isfinite(self.deviation) or not math.isfinite(error):
-            return "undecided"
-        if abs(self.deviation) > self.tolerance + error:
-            return "fails"
-        return "holds" if error <= self.tolerance else "undecided"
+        if abs(self.deviation) + error <= self.tolerance:
+            return inside
+        return beyond if abs(self.deviation) - error > self.tolerance else neither
 
     @property
     def holds(self) -> bool:
@@ -72,29 +100,61 @@ def row(verdict: Verdict) -> tuple[str, ...]:
     """The verdict as cells of text, in the order of HEADINGS."""
     value, error = float(verdict.measured.value), float(verdict.measured.stderr)
     digits = max(0, min(6, 1 - math.floor(math.log10(error)))) if 0 < error < math.inf else 3
+    judged = verdict.kind in OUTCOMES
     return (
         verdict.name,
+        verdict.kind,
         f"{verdict.predicted:.{digits}f}",
         f"{value:.{digits}f} ± {error:.{digits}f}",
         f"{verdict.deviation:+.{digits}f}",
-        f"{verdict.tolerance:.{digits}f}",
+        f"{verdict.tolerance:.{digits}f}" if judged else NOT_JUDGED,
         f"{verdict.z:+.1f}" if error else "-",
         "-" if math.isnan(verdict.percent) else f"{verdict.percent:+.1f}",
-        "inside" if verdict.claimed else "outside",
         verdict.outcome,
     )
 
 
-def summary(verdicts) -> str:
-    """The numbers of claims that hold, fail or are undecided in their regime, and of others."""
-    inside = [v.outcome for v in verdicts if v.claimed]
-    counts = ", ".join(f"{inside.count(o)} {o}" for o in ("holds", "fails", "undecided"))
-    return f"{counts}; {len(verdicts) - len(inside)} (outside the regime), for contrast"
+def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """The number of each outcome of predictions and of contrasts, and of rows not judged.
+
+    The names are "holds", "fails", "undecided"; "differs", "agrees", "contrast undecided";
+    "outside" and "observation".
+    """
+    labels = [_label(verdict) for verdict in verdicts]
+    return {name: labels.count(name) for name in LABELS}
+
+
+def _label(verdict):
+    if verdict.kind == CONTRAST and verdict.outcome == "undecided":
+        return "contrast undecided"
+    return verdict.outcome if verdict.kind in OUTCOMES else verdict.kind
+
+
+LABELS = (
+    *OUTCOMES[PREDICTION],
+    *OUTCOMES[CONTRAST][:2],
+    "contrast undecided",
+    OUTSIDE,
+    OBSERVATION,
+)
+
+
+def summary(verdicts: Iterable[Verdict]) -> str:
+    """The numbers of each kind of row and of their outcomes, in a line."""
+    number = counts(verdicts)
+    parts = [
+        "predictions: " + ", ".join(f"{number[name]} {name}" for name in LABELS[:3]),
+        f"contrasts: {number['differs']} differ, {number['agrees']} agree, "
+        f"{number['contrast undecided']} undecided",
+        f"{number[OUTSIDE]} outside the regime",
+        f"{number[OBSERVATION]} observations",
+    ]
+    return "; ".join(parts)
 
 
 def exit_status(verdicts: list[Any]) -> int:
-    """The exit status of a study: 1 if a claim failed where theory claims to hold, else 0."""
-    return int(any(v.claimed and v.outcome == "fails" for v in verdicts))
+    """The exit status of a study: 1 if a prediction failed where theory claims to hold, else 0."""
+    return int(any(v.outcome == "fails" for v in verdicts))
 
 
 def with_verdicts(dataset, verdicts: list[Verdict]):
@@ -109,6 +169,7 @@ def with_verdicts(dataset, verdicts: list[Verdict]):
         "measured_stderr": [float(v.measured.stderr) for v in verdicts],
         "claimed": [int(v.claimed) for v in verdicts],
         "tolerance": [v.tolerance for v in verdicts],
+        "claim_kind": [v.kind for v in verdicts],
     }
     if taken := set(table) & set(dataset.variables):
         raise ValueError(f"a result has no variable {taken.pop()!r}, the name of a verdict column")
@@ -120,8 +181,9 @@ def verdicts_in(dataset) -> list[Verdict]:
     if "claim" not in dataset.dims:
         return []
     names = ("claim", "predicted", "measured", "measured_stderr", "claimed", "tolerance")
+    names = (*names, "claim_kind")
     rows = zip(*(dataset[name].values.tolist() for name in names), strict=True)
     return [
-        Verdict(name, predicted, Estimate(value, error), bool(claimed), tolerance)
-        for name, predicted, value, error, claimed, tolerance in rows
+        Verdict(name, predicted, Estimate(value, error), bool(claimed), tolerance, kind)
+        for name, predicted, value, error, claimed, tolerance, kind in rows
     ]

@@ -40,6 +40,10 @@ def _claims(setting, name) -> list[Verdict]:
         text = f"{name}: {text}"
         return _paired(text, setting, mode, reference, allowed, variable, at, claimed)
 
+    def contrast(text, mode):
+        verdict = claim(text, mode, "prediction", allowed, claimed=False)
+        return verdict and verdict._replace(stated_kind="contrast")
+
     half, end = (f"after {steps[at]:,} steps" for at in (halfway, last))
     judged = [
         claim("no noise, PR stays", "none", start, 0.02, claimed=True),
@@ -47,8 +51,8 @@ def _claims(setting, name) -> list[Verdict]:
         claim(f"label noise, PR {end}", "label", "prediction", allowed),
         claim(f"label noise, Tr H {end}", "label", "prediction", allowed, variable="trace"),
         claim("Gaussian of same covariance, PR as label noise", "gaussian", "label", 0.05),
-        claim("diagonal only, PR", "diagonal", "prediction", allowed, claimed=False),
-        claim("isotropic of same trace, PR", "isotropic", "prediction", allowed, claimed=False),
+        contrast("diagonal only, PR", "diagonal"),
+        contrast("isotropic of same trace, PR", "isotropic"),
     ]
     return [verdict for verdict in judged if verdict is not None]
 

@@ -95,7 +95,7 @@ def _profile(data, task):
 
 def _contrast(name, values, expected=1.0):
     """The mean over seeds, beside the value that would mean no effect."""
-    return Verdict(name, expected, _mean(values), False, 0.0)
+    return Verdict(name, expected, _mean(values), False, 0.0, "observation")
 
 
 def _exactly(value):

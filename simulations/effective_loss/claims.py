@@ -92,9 +92,9 @@ def _label_noise(data, name):
     for mode, words in SHAPES.items():
         text = f"{name}, {words}: PR of the last hidden layer / predicted"
         ratio = data.ratio.isel(layer=layers - 1)
-        rows.append(_against(text, ratio, mode, last, False, tolerance))
+        rows.append(_against(text, ratio, mode, last, False, tolerance, "contrast"))
         text = f"{name}, {words}: Tr H / predicted"
-        rows.append(_against(text, data.trace, mode, last, False, TRACE))
+        rows.append(_against(text, data.trace, mode, last, False, TRACE, "contrast"))
     return rows
 
 
@@ -110,11 +110,11 @@ def _minibatch(data, name):
     rows = []
     for at in (quarter, last):
         text = f"{name}: PR / that on L + rate Tr C / (4 batch), {_step(data, at)}"
-        rows.append(_against(text, ratio, "label", at, False, 0.0))
+        rows.append(_against(text, ratio, "label", at, False, 0.0, "observation"))
     traces = (("Tr H", data.trace, quarter), ("Tr H", data.trace, last))
     for label, values, at in (("PR", ratio, quarter), *traces):
         text = f"{name}: share of the gap in {label} to no noise, {_step(data, at)}"
-        rows.append(Verdict(text, 1.0, explained(values, at), False, 0.0))
+        rows.append(Verdict(text, 1.0, explained(values, at), False, 0.0, "observation"))
     return rows
 
 
@@ -128,13 +128,13 @@ def explained(values, at: int) -> Estimate:
     return jackknife(predicted.mean() / measured.mean(), without)
 
 
-def _against(text, values, mode, at, claimed, tolerance):
+def _against(text, values, mode, at, claimed, tolerance, kind=None):
     """The geometric mean over seeds of a mode over the prediction."""
     logs = np.log(values.isel(watch=at))
     mean = nanmean((logs.sel(mode=mode) - logs.sel(mode="prediction")).values)
     value = math.exp(float(mean.value))
     measured = Estimate(value, value * float(mean.stderr), mean.dof)
-    return Verdict(text, 1.0, measured, claimed, tolerance)
+    return Verdict(text, 1.0, measured, claimed, tolerance, kind)
 
 
 def _step(data, at):

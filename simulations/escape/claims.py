@@ -42,7 +42,8 @@ def _well(data, name):
     ]
     if math.isfinite(data.plain):
         text = f"{name}: one temperature"
-        rows.append(_relative(text, data.plain, continuous, False, tolerance))
+        rival = _relative(text, data.plain, continuous, False, tolerance)
+        rows.append(rival._replace(stated_kind="contrast"))
     return rows
 
 

@@ -83,7 +83,7 @@ def _flow(data, label):
         Verdict(identity, 1.0, mean(cross), True, IDENTITY),
         Verdict(linear, 1.0, mean(response), True, RESPONSE),
         Verdict(text, 2.0, power, minimum, POWER),
-        Verdict(f"{text} and the time doubled", 2.0, slow, False, POWER),
+        Verdict(f"{text} and the time doubled", 2.0, slow, False, POWER, "observation"),
     ]
 
 
@@ -92,7 +92,9 @@ def _conserved(results):
     for name, label in (("participation_ratio", "PR"), ("trace", "Tr H")):
         change = mean_of(results.imbalance.sel(objective=name), skip_missing=True)
         text = f"linear network: change of |W|² - |V|² on L + c {label}"
-        yield Verdict(text, 0.0, change, name != "trace", CONSERVED)
+        claimed = name != "trace"  # Tr H has a scale, and so nothing is conserved
+        kind = "prediction" if claimed else "contrast"
+        yield Verdict(text, 0.0, change, claimed, CONSERVED, kind)
 
 
 def _noise(results):
@@ -197,7 +199,7 @@ def _convolutions(results, kind):
 
 def _contrasts(rows):
     return [
-        Verdict(text, expected, mean_of(values, skip_missing=True), False, 0)
+        Verdict(text, expected, mean_of(values, skip_missing=True), False, 0, "observation")
         for text, expected, values in rows
     ]
 

@@ -29,7 +29,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         measured = mean_of(at.square)
         judged.append(Verdict(f"{name}: spread", 1.0, measured, in_regime, TOLERANCE))
         text = f"{name}: spread, {COMMON_FORMULA[CASES[name].algorithm]}"
-        judged.append(Verdict(text, 1.0, mean_of(at.often), False, TOLERANCE))
+        judged.append(Verdict(text, 1.0, mean_of(at.often), False, TOLERANCE, "contrast"))
     return judged
 
 

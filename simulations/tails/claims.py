@@ -89,7 +89,8 @@ def _layers(results):
             for kind, claimed in (("apart", True), ("pooled", False)):
                 name = f"layers of unlike scales, alpha {alpha:g}: by {method}, {kind}"
                 index = estimate_in(data, f"{method}_{kind}")
-                rows.append(Verdict(name, alpha, index, claimed, 0.03))
+                role = "prediction" if claimed else "contrast"
+                rows.append(Verdict(name, alpha, index, claimed, 0.03, role))
     return rows
 
 

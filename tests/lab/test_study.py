@@ -132,7 +132,7 @@ def test_a_size_inherits_from_full_and_demo_is_small_unless_it_is_given(study, t
     session = Session(tmp_path)
     full, small, demo = (study.parameters(s, session, {}) for s in ("full", "small", "demo"))
     assert full == {"n": [1, 4, 16, 64], "repeats": 100_000}
-    assert small == demo == {"n": [1, 16], "repeats": 4_000}
+    assert small == demo == {"n": [1, 16], "repeats": 40_000}
     assert study.parameters("small", session, {"repeats": 99})["repeats"] == 99
 
 
@@ -259,7 +259,7 @@ def test_the_commands_list_run_judge_and_draw(folder, tmp_path, capsys):
     capsys.readouterr()
     for place in (result, tmp_path):
         assert command(folder, "judge", "first", place) == 0
-        assert "2 holds, 0 fails, 0 undecided" in capsys.readouterr().out
+        assert "predictions: 2 holds, 0 fails, 0 undecided" in capsys.readouterr().out
     (tmp_path / "figure.png").unlink()
     (tmp_path / "findings.md").write_text("before\n<!-- table -->\nold\n<!-- /table -->\nafter\n")
     assert command(folder, "draw", "first", result) == 0

@@ -61,7 +61,7 @@ def studies(tmp_path_factory):
 def test_verdicts_judge_all_stored_results_and_decide_the_status(studies):
     judged = ask("verdicts", studies)
     assert judged.exit_code == 1
-    assert "2 holds, 2 fails, 0 undecided; 0 (outside the regime)" in judged.stdout
+    assert "predictions: 2 holds, 2 fails, 0 undecided; contrasts: 0" in judged.stdout
     rows = " ".join(judged.stdout.split())
     assert "good x 2026-01-01 2 - - -" in rows
     assert "bad x 2026-01-01 - 2 - -" in rows
@@ -128,14 +128,12 @@ def test_the_progress_of_a_sweep_is_printed(tmp_path):
 def test_a_verdict_is_readable_on_a_narrow_and_on_a_wide_terminal(width, capsys, monkeypatch):
     claim = Verdict("label noise, PR after 40,000 steps", 8.7, Estimate(8.9, 0.05), True, 0.9)
     monkeypatch.setattr(cli, "console", rich.console.Console(width=width))
-    show("a study", [claim, claim._replace(claimed=False)])
+    outside = claim._replace(claimed=False)
+    show("a study", [claim, outside, outside._replace(stated_kind="contrast")])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
-    assert sum("8.900 ± 0.050" in line for line in lines) == 2
-    assert [word for line in lines for word in line.split() if "holds" in word] == [
-        "holds",
-        "(holds)",
-    ]
+    shown = [line.split()[-1] for line in lines if "8.900 ± 0.050" in line]
+    assert shown == ["holds", "outside", "agrees"]
     assert ("allowed" in "".join(lines)) == (width == 140)
 
 

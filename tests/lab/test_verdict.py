@@ -7,7 +7,7 @@ import xarray as xr
 
 from sgdnoise.core import Estimate
 from sgdnoise.lab import Verdict, exit_status, verdicts_in
-from sgdnoise.lab._verdict import HEADINGS, row, with_verdicts
+from sgdnoise.lab._verdict import HEADINGS, row, summary, with_verdicts
 
 
 def verdict(measured, stderr, *, tolerance=0.5, claimed=True, predicted=10.0):
@@ -15,21 +15,42 @@ def verdict(measured, stderr, *, tolerance=0.5, claimed=True, predicted=10.0):
 
 
 @pytest.mark.parametrize(
-    ("measured", "stderr", "outcome"),
+    ("measured", "stderr", "outcome", "contrast"),
     [
-        (10.4, 0.1, "holds"),  # inside what theory allows itself
-        (10.7, 0.1, "holds"),  # outside it, but not by 3 standard errors
-        (10.9, 0.1, "fails"),  # 0.4 beyond, 4 standard errors
-        (9.1, 0.1, "fails"),  # the sign does not matter
-        (10.0, 0.2, "undecided"),  # 3 standard errors could hide more than is allowed
-        (math.nan, 0.1, "undecided"),
-        (10.0, math.nan, "undecided"),
+        (10.1, 0.1, "holds", "agrees"),  # 0.1 + 3 x 0.1 is within the tolerance of 0.5
+        (9.9, 0.1, "holds", "agrees"),  # the sign does not matter
+        (10.3, 0.1, "undecided", "undecided"),  # within it, but not by 3 standard errors
+        (10.7, 0.1, "undecided", "undecided"),  # beyond it, but not by 3 standard errors
+        (10.9, 0.1, "fails", "differs"),  # 0.9 - 3 x 0.1 is beyond
+        (9.1, 0.1, "fails", "differs"),
+        (10.0, 0.2, "undecided", "undecided"),  # errors that could hide more than is allowed
+        (math.nan, 0.1, "undecided", "undecided"),
+        (10.0, math.nan, "undecided", "undecided"),
     ],
 )
-def test_an_outcome_weighs_deviation_error_and_tolerance(measured, stderr, outcome):
+def test_an_outcome_is_a_test_of_equivalence(measured, stderr, outcome, contrast):
     judged = verdict(measured, stderr)
     assert judged.outcome == outcome
     assert judged.holds == (outcome == "holds")
+    rival = verdict(measured, stderr, claimed=False)._replace(stated_kind="contrast")
+    assert (rival.outcome, rival.holds) == (contrast, False)
+
+
+def test_rows_without_a_claim_are_not_judged():
+    far = verdict(20.0, 0.1, claimed=False)
+    observed = far._replace(stated_kind="observation")
+    assert [(v.kind, v.outcome) for v in (far, observed)] == [
+        ("outside", "-"),
+        ("observation", "-"),
+    ]
+    assert [row(v)[5] for v in (far, observed)] == ["-", "-"]
+    near = verdict(10.0, 0.1)
+    rival = far._replace(stated_kind="contrast")
+    text = summary([near, far, observed, rival])
+    assert text == (
+        "predictions: 1 holds, 0 fails, 0 undecided; contrasts: 1 differ, 0 agree, 0 undecided; "
+        "1 outside the regime; 1 observations"
+    )
 
 
 def test_deviation_is_given_in_its_unit_in_errors_and_in_per_cent():
@@ -48,13 +69,15 @@ def test_only_a_claim_inside_its_regime_can_fail_a_study():
 def test_a_row_fills_the_headings_and_shows_the_digits_the_error_warrants():
     cells = row(verdict(10.4321, 0.012))
     assert len(cells) == len(HEADINGS)
-    assert cells[2] == "10.432 ± 0.012"
-    assert row(verdict(10.4321, 0.0))[5] == "-"  # exact: no error to count in
+    assert cells[3] == "10.432 ± 0.012"
+    assert row(verdict(10.4321, 0.0))[6] == "-"  # exact: no error to count in
 
 
 def test_verdicts_survive_a_dataset():
     verdicts = [verdict(10.0, 0.1), verdict(12.0, 0.2, claimed=False)._replace(name="another")]
-    assert verdicts_in(with_verdicts(xr.Dataset(), verdicts)) == verdicts
+    stored = verdicts_in(with_verdicts(xr.Dataset(), verdicts))
+    assert [v._replace(stated_kind=None) for v in stored] == verdicts
+    assert [v.kind for v in stored] == [v.kind for v in verdicts]
     assert verdicts_in(xr.Dataset()) == []
 
 
@@ -62,8 +85,8 @@ def test_verdicts_survive_a_dataset():
 def test_a_negligible_prediction_has_no_per_cent(predicted):
     negligible = Verdict("none", predicted, Estimate(0.03, 0.01), True, 0.1)
     assert math.isnan(negligible.percent)
-    assert row(negligible)[6] == "-"
-    assert row(negligible._replace(predicted=0.02))[6] == "+50.0"
+    assert row(negligible)[7] == "-"
+    assert row(negligible._replace(predicted=0.02))[7] == "+50.0"
 
 
 def test_a_variable_with_the_name_of_a_column_is_refused():

@@ -33,9 +33,9 @@ def _claims(results, name) -> list[Verdict]:
     at = results.sel(moment=name)
     tolerance, regime = TOLERANCES.get(name, NETWORK_TOLERANCE), in_regime(at)
 
-    def claim(text, ratio, claimed, tolerance=tolerance, reference="predicted"):
+    def claim(text, ratio, claimed, tolerance=tolerance, reference="predicted", kind=None):
         text = f"{name}: {text}, over {reference}"
-        return Verdict(text, 1.0, nanmean(ratio.values), claimed, tolerance)
+        return Verdict(text, 1.0, nanmean(ratio.values), claimed, tolerance, kind)
 
     by_gain, by_rate, norms = at.critical_by_gain, at.critical_by_rate, at.by_norms / at.simple
     return [
@@ -43,7 +43,13 @@ def _claims(results, name) -> list[Verdict]:
         claim("critical batch by rate", by_rate / at.critical, regime),
         claim("best exact rate", at.rate_exact / at.rate_predicted, regime),
         claim("scale by norms", norms, True, 0.1, reference="simple scale"),
-        claim("critical batch by gain", by_gain / at.simple, False, reference="simple scale"),
+        claim(
+            "critical batch by gain",
+            by_gain / at.simple,
+            False,
+            reference="simple scale",
+            kind="contrast",
+        ),
     ]
 
 

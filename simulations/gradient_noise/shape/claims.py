@@ -37,7 +37,8 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
             for moment in (results.moment.values[0], results.moment.values[-1]):
                 ratio = of_net.product_ratio.sel(kind=kind, moment=moment)
                 name = f"{net}, {kind} labels, step {moment}: <A, F> / |F|²"
-                judged.append(Verdict(name, 1.0, nanmean(ratio.values), False, TOLERANCE))
+                measured = nanmean(ratio.values)
+                judged.append(Verdict(name, 1.0, measured, False, TOLERANCE, "contrast"))
     return judged
 
 

@@ -71,7 +71,7 @@ def _of_regressions(results):
         if batch != regressions.batch.values[0]:
             change = ratio_of(excess, _mean(smallest.excess))
             text = f"{name}: over that at the smallest rate, by linear scaling"
-            judged.append(Verdict(text, 1.0, change, False, 0.05))
+            judged.append(Verdict(text, 1.0, change, False, 0.05, "contrast"))
     return judged
 
 

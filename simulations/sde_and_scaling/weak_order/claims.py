@@ -45,7 +45,8 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         measured = mean_of(results.square.sel(stretch=stretch))
         text = f"{name}: variance at rest, over the equation's"
         judged.append(Verdict(text, ratio, measured, True, 0.02 * ratio))
-        judged.append(Verdict(f"{name}: as if it were the equation", 1.0, measured, False, 0.02))
+        text = f"{name}: as if it were the equation"
+        judged.append(Verdict(text, 1.0, measured, False, 0.02, "contrast"))
     return judged
 
 
