@@ -100,8 +100,8 @@ def sign(estimate: Estimate) -> Estimate:
     """The sign of an estimate, +1 or -1, on average, and the standard deviation of the sign.
 
     With p the probability of +1 by Student's law (one-sided, without prior knowledge): 2 p - 1, and
-    (1 - (2 p - 1)^2)^1/2.  A verdict that predicts +1 with a tolerance of 36/37 holds for
-    p > 36/37 and fails for p < 1/37: a one-sided test, at 2.7% either way.
+    (1 - (2 p - 1)^2)^1/2.  A verdict that predicts +1 with a tolerance of 38/37 holds for
+    p > 36/37 and fails for p < 1/41: one-sided tests at 2.7% and 2.4%.
     """
     if not estimate.stderr > 0:
         error = 0.0 if np.isfinite(estimate.value) else np.nan

@@ -21,7 +21,7 @@ from simulations.generalisation import _settings as settings
 
 TITLE = "Dimension of the last hidden layer against test error"
 CLAIMED = "convnet digits"
-SIGN = 1.0, 36 / 37  # predicted, and the tolerance: see `sign`
+SIGN = 1.0, 38 / 37  # predicted, and the tolerance: see `sign`
 FITTED = 0.95  # accuracy in training from which shuffled labels count as fitted
 CHANCE = 0.9  # test error of ten equally likely classes
 ERROR, CORRELATION, UNCHANGED = 0.02, 0.03, 1e-4  # tolerances; the last is relative
