@@ -25,7 +25,7 @@ from sgdnoise.dimension._trained._scales import (
     NoSingleDimension,
     Scale,
     disagreement,
-    is_plateau,
+    is_beneath,
     of_ranks,
     of_thinned,
     sentence,
@@ -51,8 +51,8 @@ def estimate(
     Do not trust it above d = 80, of which it warns (`BeyondReference`), for few points of a highly
     curved manifold, or for unions of manifolds of several dimensions.
     noisy: true for points with noise, where it is less accurate without noise; None: only if the
-    dimension of all points is more than twice that of points thinned by 4 or 16, which agrees
-    with the dimension beneath the noise, with the warning `ScalesDisagree`.
+    dimension of all points is more than twice that of points thinned by 4 or 16, and that
+    beneath the noise is a little below theirs, with the warning `ScalesDisagree`.
     exclude: as in `find_neighbours`, for rows that are moments in time; the value is then the mean
     over sets of rows half a window apart, and the error from contiguous blocks of rows, as it is
     where `SerialDependence` is warned of.
@@ -169,7 +169,7 @@ def _chosen(neighbours):
         refuse_ties(neighbours)
         return value, False
     beneath, _ = _look(neighbours, noisy=True)
-    if is_plateau(thinned, beneath):
+    if is_beneath(thinned, beneath):
         warnings.warn(
             f"the dimension depends on scale: {sentence(*found)}; the value is that beneath the "
             "noise, as with noisy=True",

@@ -16,7 +16,7 @@ from sgdnoise.dimension._trained._features import MAX_STEP, N_NEIGHBOURS, RANKS
 THINNED = {4: 1, 16: 3}  # factors by which points are thinned, and numbers of subsets
 MIN_SIZE = 100  # points of a thinned set
 MAX_RATIO = 2.0  # of the dimension of all points to that of thinned ones
-AGREEMENT = 1.25  # ratio of two dimensions that are taken for one
+BENEATH = (0.7, 0.9)  # the dimension beneath noise over that of the most thinned points
 
 
 class NoSingleDimension(ValueError):
@@ -86,11 +86,16 @@ def disagreement(ranks: list[Scale], thinned: list[Scale], value: float) -> tupl
     return Scale(ranks[0].size, value, True), lower[-1]
 
 
-def is_plateau(thinned: list[Scale], value: float) -> bool:
-    """Whether a value is the dimension of the most thinned points, a quarter of them at least."""
+def is_beneath(thinned: list[Scale], value: float) -> bool:
+    """Whether a value is the dimension beneath noise that the most thinned points nearly show.
+
+    They still see a little of the noise, so that the value is somewhat lower than theirs; if it is
+    not, noise dominates them too.
+    """
     if not thinned or not thinned[-1].trained:
         return False
-    return 1 / AGREEMENT < value / thinned[-1].dimension < AGREEMENT
+    low, high = BENEATH
+    return low < value / thinned[-1].dimension < high
 
 
 def sentence(finest: Scale, coarse: Scale) -> str:
