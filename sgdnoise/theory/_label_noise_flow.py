@@ -46,13 +46,16 @@ def label_noise_flow(
     batch_size,
     discrete_steps=1.0,
     with_feedback: bool = True,
+    population_factor=1.0,
 ) -> LabelNoiseFlow:
     r"""The weights at some times t = learning rate x steps, moved by noise along the minima.
 
     layers: W_1, ..., W_L, whose product is a minimum of the loss.  The flow is
     d theta / dt = -P (1/2) grad Tr(H S), with S the covariance of theta about the minimum and P the
-    projector onto the tangent space of {W_1 ... W_L = M}.  batch_size may be B / f for sampling
-    without replacement, with f from `finite_population_factor`.
+    projector onto the tangent space of {W_1 ... W_L = M}.
+    population_factor: f = (n - B) / (n - 1) for sampling without replacement, which multiplies the
+    covariance over the examples: that of residuals, and the feedback.  Fresh label noise keeps its
+    size.
     discrete_steps: 1 for the jitter of SGD, 0 for that of its Langevin equation, and
     (1 - mu) / (1 + mu) for heavy-ball momentum mu at the learning rate rate / (1 - mu), which is
     exact under label noise.
@@ -83,6 +86,7 @@ def label_noise_flow(
         batch_size=batch_size,
         discrete_steps=discrete_steps,
         with_feedback=with_feedback,
+        population_factor=population_factor,
     )
     return _integrate(force, weights, times)
 
@@ -155,14 +159,15 @@ def tangent_kernel(layers) -> np.ndarray:
     return np.sum([np.kron(a @ a.T, c.T @ c) for a, c in products_around(layers)], axis=0)
 
 
-def amplification(moment, layers, learning_rate, batch_size) -> float:
-    """The u = rate Tr H / (2 B o) by which residuals amplify label noise, as 1 / (1 - u).
+def amplification(moment, layers, learning_rate, batch_size, population_factor=1.0) -> float:
+    """The u = rate f Tr H / (2 B o) by which residuals amplify label noise, as 1 / (1 - u).
 
+    population_factor: f, 1 with replacement and (n - B) / (n - 1) without.
     moment: the second moment Sx (d, d) of inputs; layers: weights from the first to the last;
     H: the Hessian of the loss at a minimum; B: batch_size; o: the number of outputs.
     """
-    outputs = layers[-1].shape[1]
-    return residual_amplification(learning_rate, hessian_trace(moment, layers), batch_size, outputs)
+    outputs, trace = layers[-1].shape[1], hessian_trace(moment, layers)
+    return population_factor * residual_amplification(learning_rate, trace, batch_size, outputs)
 
 
 def imbalances(layers) -> list:

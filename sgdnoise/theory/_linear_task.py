@@ -23,11 +23,14 @@ class LinearTask(NamedTuple):
     noise: (d o, d o), the covariance of the gradient x r^T of one example in the product, row by
     row.
     fourth: (d, d, d, d), the mean of x x x x; `with_feedback` needs it, and None omits it.
+    sampled: (d o, d o), the part of the noise that is a covariance over the examples; sampling
+    without replacement makes this part smaller, but not that of fresh labels.  None if it is zero.
     """
 
     moment: np.ndarray
     noise: np.ndarray
     fourth: np.ndarray | None = None
+    sampled: np.ndarray | None = None
 
     @property
     def outputs(self) -> int:
@@ -64,11 +67,18 @@ def residual_task(inputs, targets, label_noise: float = 0.0) -> tuple[LinearTask
     product = np.linalg.lstsq(x, y, rcond=None)[0]
     gradients = (x[:, :, None] * (x @ product - y)[:, None, :]).reshape(len(x), -1)
     task = label_noise_task(x, y.shape[1], label_noise)
-    return task._replace(noise=task.noise + gradients.T @ gradients / len(x)), product
+    sampled = gradients.T @ gradients / len(x)
+    return task._replace(noise=task.noise + sampled, sampled=sampled), product
 
 
 def jitter_force(
-    task: LinearTask, kernel, learning_rate, batch_size, discrete_steps=1.0, with_feedback=True
+    task: LinearTask,
+    kernel,
+    learning_rate,
+    batch_size,
+    discrete_steps=1.0,
+    with_feedback=True,
+    population_factor=1.0,
 ) -> np.ndarray:
     """The matrix Q (d o, d o) whose force on theta is -grad Tr(Q K(theta)) / 2.
 
@@ -89,12 +99,16 @@ def jitter_force(
     curved = pairs > FLAT * eigenvalues[-1]
     pairs = np.where(curved, pairs, 1)
     noise = task.noise
+    if task.sampled is not None:
+        noise = noise - (1 - population_factor) * task.sampled
     if with_feedback and task.fourth is not None:
         products, modes = eigenvalues[:, None] * eigenvalues / pairs, inverse_root @ basis
         noise = _noise_with_feedback(
             task,
+            noise,
             lambda c: modes @ (modes.T @ c @ modes * products) @ modes.T,
             learning_rate / batch_size,
+            population_factor,
         )
     rotated = learning_rate / batch_size * basis.T @ inverse_root @ noise @ inverse_root @ basis
     # Where v^T K v = 0 is at its minimum its gradient vanishes: flat directions exert no force.
@@ -120,17 +134,18 @@ def check_stable(learning_rate, sharpness):
         )
 
 
-def _noise_with_feedback(task, jitter, strength):
+def _noise_with_feedback(task, without, jitter, strength, population_factor):
     """The noise plus that of sampling x x^T dM, for the jitter dM of the product that it makes."""
     size, outputs = len(task.moment), task.outputs
-    noise, change = task.noise, float("inf")
+    noise, change = without, float("inf")
     for _ in range(MAX_ITERATIONS):
         covariance = strength * jitter(noise).reshape(size, outputs, size, outputs)
         second = np.einsum("ijkl,jalb->iakb", task.fourth, covariance, optimize=True)
         squared_mean = np.einsum(
             "ij,jalb,lk->iakb", task.moment, covariance, task.moment, optimize=True
         )
-        updated = task.noise + (second - squared_mean).reshape(noise.shape)
+        sampled = population_factor * (second - squared_mean)
+        updated = without + sampled.reshape(noise.shape)
         noise, previous, change = updated, change, float(np.linalg.norm(updated - noise))
         if change <= 1e-9 * np.linalg.norm(noise):
             return noise

@@ -1,5 +1,7 @@
 """The slow flow against dense jitters and numerical gradients, its laws, and simulated descent."""
 
+from itertools import combinations, product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from witnesses import SURE
 
 from sgdnoise import noise
 from sgdnoise.core import Problem, mean
+from sgdnoise.core._sampling import finite_population_factor
 from sgdnoise.dynamics import sgd, simulate
 from sgdnoise.theory import (
     MLP,
@@ -277,3 +280,44 @@ def test_an_indefinite_noise_and_too_few_examples_are_refused(rng):
         label_noise_flow(bad, [w, v], [0, 1], learning_rate=0.1, batch_size=2)
     with pytest.raises(ValueError, match="least squares of 3 inputs"):
         residual_task(x[:2], x[:2] @ w @ v)
+
+
+def exact_jitter(x, y, rate, size, label_noise, replacement):
+    """The stationary covariance of linear regression by SGD, from all batches there are."""
+    n, d = x.shape
+    if replacement:
+        batches = [list(b) for b in product(range(n), repeat=size)]
+    else:
+        batches = [list(b) for b in combinations(range(n), size)]
+    residuals = x @ np.linalg.lstsq(x, y, rcond=None)[0] - y
+    maps, noise = np.zeros((d * d, d * d)), np.zeros((d, d))
+    for batch in batches:
+        step = np.eye(d) - rate * x[batch].T @ x[batch] / size
+        gradient = rate * x[batch].T @ residuals[batch] / size
+        labels = (rate * label_noise / size) ** 2 * x[batch].T @ x[batch]
+        maps += np.kron(step, step) / len(batches)
+        noise += (np.outer(gradient, gradient) + labels) / len(batches)
+    return np.linalg.solve(np.eye(d * d) - maps, noise.ravel()).reshape(d, d)
+
+
+@pytest.mark.parametrize("label_noise", [0.0, 0.7])
+@pytest.mark.parametrize("replacement", [True, False])
+def test_the_jitter_of_a_regression_is_that_of_all_its_batches(rng, label_noise, replacement):
+    """Exactly, with residuals, label noise and feedback; a batch of B / f would be 20% off."""
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=6)
+    y = x @ np.asarray([1.0, -0.5]) + 0.5 * (y - y.mean())
+    rate, size = 0.1, 3
+    factor = 1.0 if replacement else finite_population_factor(6, size)
+    task, _ = residual_task(x, y[:, None], label_noise)
+    force = jitter_force(task, np.eye(2), rate, size, population_factor=factor)
+    covariance = exact_jitter(x, y, rate, size, label_noise, replacement)
+    np.testing.assert_allclose(force, covariance @ task.moment, rtol=1e-7, atol=1e-12)
+    scaled = jitter_force(task, np.eye(2), rate, size / factor)
+    agrees = np.allclose(scaled, covariance @ task.moment, rtol=0.05)
+    assert agrees == (replacement or not label_noise)
+
+
+def test_sampling_without_replacement_lowers_the_amplification():
+    moment, layers = np.eye(2), [np.eye(2), np.ones((2, 1))]
+    whole = amplification(moment, layers, 0.1, 4)
+    assert amplification(moment, layers, 0.1, 4, population_factor=0.5) == pytest.approx(whole / 2)
