@@ -31,6 +31,7 @@ from sgdnoise.lab._summary import estimate_in as estimate_in
 from sgdnoise.lab._summary import estimate_variables as estimate_variables
 from sgdnoise.lab._summary import mean_of as mean_of
 from sgdnoise.lab._summary import merge_sweeps as merge_sweeps
+from sgdnoise.lab._summary import rivals_of_path as rivals_of_path
 from sgdnoise.lab._summary import settings_of as settings_of
 from sgdnoise.lab._summary import size_table as size_table
 from sgdnoise.lab._sweep._conduct import Incomplete as Incomplete
@@ -44,6 +45,7 @@ from sgdnoise.lab._sweep._worker import Failure as Failure
 from sgdnoise.lab._terminal import progress as progress
 from sgdnoise.lab._verdict import Verdict as Verdict
 from sgdnoise.lab._verdict import exit_status as exit_status
+from sgdnoise.lab._verdict import power as power
 from sgdnoise.lab._verdict import verdicts_in as verdicts_in
 
 __all__ = _publish(__name__, globals())

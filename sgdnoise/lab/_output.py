@@ -10,7 +10,7 @@ from sgdnoise.lab._plot import figure_svg, save_figure
 from sgdnoise.lab._report import Section, Table, report_html
 from sgdnoise.lab._store import write_parts
 from sgdnoise.lab._terminal import console, show
-from sgdnoise.lab._verdict import HEADINGS, exit_status, row, summary, with_verdicts
+from sgdnoise.lab._verdict import HEADINGS, exit_status, power_text, row, summary, with_verdicts
 
 NUMBERS = {"predicted", "measured", "deviation", "allowed", "in s.e.", "in %"}
 ORIGIN = (
@@ -38,6 +38,8 @@ def show_verdicts(study, results: dict[str, Any]) -> int:
         study_part = study.parts[label]
         verdicts = study_part.judge(dataset)
         show(study_part.claims.TITLE, verdicts)
+        if text := power_text(verdicts):
+            console.print(text, markup=False)
         everything += verdicts
     console.print(summary(everything))
     return exit_status(everything)
@@ -78,10 +80,13 @@ def with_table(text: str, label: str, table: str) -> str:
 
 def markdown(part, dataset) -> str:
     """The verdicts of a part, in Markdown."""
+    verdicts = part.judge(dataset)
     rule = ["---:" if heading in NUMBERS else "---" for heading in HEADINGS]
-    cells = [HEADINGS, rule, *map(row, part.judge(dataset))]
+    cells = [HEADINGS, rule, *map(row, verdicts)]
     escaped = [[text.replace("|", "\\|") for text in line] for line in cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    text = power_text(verdicts)
+    return f"{table}\n\n{text[0].upper()}{text[1:]}." if text else table
 
 
 def report(study, results: dict[str, Any], folder: Path) -> Path:

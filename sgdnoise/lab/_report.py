@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jinja2
 
-from sgdnoise.lab._verdict import HEADINGS, Verdict, row
+from sgdnoise.lab._verdict import HEADINGS, Verdict, power_text, row
 
 
 class Table(NamedTuple):
@@ -76,6 +76,7 @@ judged.</caption>
 <td class="{{ verdict.outcome }}">{{ cells[-1] }}</td></tr>
 {% endfor %}
 </table></div>
+{% if power_text(section.verdicts) %}<p>{{ power_text(section.verdicts) }}</p>{% endif %}
 {% for caption, drawing in section.figures %}
 <figure>{{ drawing | safe }}<figcaption>{{ caption }}</figcaption></figure>
 {% endfor %}
@@ -100,4 +101,5 @@ judged.</caption>
 
 def report_html(title: str, sections: Iterable[Section]) -> str:
     """The page as text: it has no script, needs no network, and its drawings are inline."""
-    return _PAGE.render(title=title, sections=list(sections), headings=HEADINGS, row=row)
+    helpers = {"headings": HEADINGS, "row": row, "power_text": power_text}
+    return _PAGE.render(title=title, sections=list(sections), **helpers)

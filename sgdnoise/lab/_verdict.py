@@ -33,12 +33,13 @@ class Verdict(NamedTuple):
         "outside": a prediction outside of its regime, which is shown and not judged.
         "observation": a measurement without a claim; the number beside it is for comparison.
     By default a prediction where it is claimed, and outside of the regime where it is not.
+    rivals: (name, what another theory predicts here) of each rival, for predictions.
 
     Example:
         >>> from sgdnoise.core import Estimate
-        >>> Verdict("mean", 1.0, Estimate(1.02, 0.01), claimed=True, tolerance=0.05).outcome
+        >>> Verdict("mean", 1.0, Estimate(1.02, 0.01), claimed=True, tolerance=0.06).outcome
         'holds'
-        >>> Verdict("mean", 1.0, Estimate(1.04, 0.01), claimed=True, tolerance=0.05).outcome
+        >>> Verdict("mean", 1.0, Estimate(1.04, 0.01), claimed=True, tolerance=0.06).outcome
         'undecided'
         >>> rival = Verdict("rival", 2.0, Estimate(1.02, 0.01), False, 0.05, "contrast")
         >>> rival.outcome
@@ -51,11 +52,24 @@ class Verdict(NamedTuple):
     claimed: bool
     tolerance: float
     stated_kind: str | None = None
+    rivals: tuple[tuple[str, float], ...] = ()
 
     @property
     def kind(self) -> str:
-        """One of prediction, contrast, outside, observation."""
-        return self.stated_kind or (PREDICTION if self.claimed else OUTSIDE)
+        """One of prediction, contrast, outside, observation.
+
+        A prediction that none of its rivals would fail is an observation.
+        """
+        kind = self.stated_kind or (PREDICTION if self.claimed else OUTSIDE)
+        powerless = kind == PREDICTION and self.rivals and not any(self.excluded.values())
+        return OBSERVATION if powerless else kind
+
+    @property
+    def excluded(self) -> dict[str, bool]:
+        """rival -> whether it would fail here, by the rule by which the prediction would."""
+        error = SIGNIFICANCE * float(self.measured.stderr)
+        value = float(self.measured.value)
+        return {name: abs(value - rival) - error > self.tolerance for name, rival in self.rivals}
 
     @property
     def deviation(self) -> float:
@@ -152,6 +166,23 @@ def summary(verdicts: Iterable[Verdict]) -> str:
     return "; ".join(parts)
 
 
+def power(verdicts: Iterable[Verdict]) -> dict[str, tuple[int, int]]:
+    """The number of predictions that each rival would fail, and of those that name it."""
+    named: dict[str, list[bool]] = {}
+    for verdict in verdicts:
+        stated = verdict.stated_kind or (PREDICTION if verdict.claimed else OUTSIDE)
+        for name, fails in verdict.excluded.items() if stated == PREDICTION else ():
+            named.setdefault(name, []).append(fails)
+    return {name: (sum(fails), len(fails)) for name, fails in named.items()}
+
+
+def power_text(verdicts: Iterable[Verdict]) -> str:
+    """The power of a study in a line; empty if no prediction names a rival."""
+    numbers = power(verdicts)
+    shares = (f"{name} {failed} of {total}" for name, (failed, total) in numbers.items())
+    return f"predictions that rivals would fail: {', '.join(shares)}" if numbers else ""
+
+
 def exit_status(verdicts: list[Any]) -> int:
     """The exit status of a study: 1 if a prediction failed where theory claims to hold, else 0."""
     return int(any(v.outcome == "fails" for v in verdicts))
@@ -177,12 +208,14 @@ def with_verdicts(dataset, verdicts: list[Verdict]):
 
 
 def verdicts_in(dataset) -> list[Verdict]:
-    """The verdicts that are stored in a Dataset, as they were when it was written."""
+    """The verdicts that are stored in a Dataset, as they were when it was written.
+
+    Their kinds are stored, and their rivals are not: a study computes these from its results.
+    """
     if "claim" not in dataset.dims:
         return []
-    names = ("claim", "predicted", "measured", "measured_stderr", "claimed", "tolerance")
-    names = (*names, "claim_kind")
-    rows = zip(*(dataset[name].values.tolist() for name in names), strict=True)
+    columns = ("claim", "predicted", "measured", "measured_stderr", "claimed", "tolerance")
+    rows = zip(*(dataset[name].values.tolist() for name in (*columns, "claim_kind")), strict=True)
     return [
         Verdict(name, predicted, Estimate(value, error), bool(claimed), tolerance, kind)
         for name, predicted, value, error, claimed, tolerance, kind in rows

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, nanmean
-from sgdnoise.lab import Table, Verdict
+from sgdnoise.lab import Table, Verdict, rivals_of_path
 
 TITLE = "Compression and expansion: dimension follows the loss that the noise makes effective"
 LEAD = (
@@ -71,7 +71,20 @@ def _paired(text, setting, mode, reference, allowed, variable, at, claimed) -> V
     difference = nanmean((measured - predicted)[finite])
     expected = float(predicted[finite].mean()) if finite.any() else np.nan
     estimate = Estimate(expected + float(difference.value), float(difference.stderr))
-    return Verdict(text, expected, estimate, claimed, allowed * abs(expected))
+    return Verdict(
+        text,
+        expected,
+        estimate,
+        claimed,
+        allowed * abs(expected),
+        rivals=_rivals(setting, variable, at) if isinstance(reference, str) and claimed else (),
+    )
+
+
+def _rivals(setting, variable, at):
+    """The path of the prediction at other speeds, as a mean over seeds."""
+    path = setting[variable].sel(mode="prediction").mean("seed")
+    return tuple(rivals_of_path(setting.step.values, path.values, at))
 
 
 def in_regime(setting) -> bool:

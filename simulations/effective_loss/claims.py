@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, jackknife, nanmean
-from sgdnoise.lab import Table, Verdict, mean_of, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, rivals_of_path, settings_of
 
 TITLE = "The dimension of every layer follows the effective loss that label noise makes"
 WITH_RELU = ("relu", "vgg", "resnet")  # Tr H does not include the corners of ReLU
@@ -134,7 +134,11 @@ def _against(text, values, mode, at, claimed, tolerance, kind=None):
     mean = nanmean((logs.sel(mode=mode) - logs.sel(mode="prediction")).values)
     value = math.exp(float(mean.value))
     measured = Estimate(value, value * float(mean.stderr), mean.dof)
-    return Verdict(text, 1.0, measured, claimed, tolerance, kind)
+    # The prediction at other speeds over that at its own, as geometric means over seeds.
+    path = np.log(values.sel(mode="prediction")).mean("seed", skipna=True)
+    others = np.exp(path - path.isel(watch=at)).values
+    rivals = rivals_of_path(np.arange(len(others)), others, at) if claimed else []
+    return Verdict(text, 1.0, measured, claimed, tolerance, kind, tuple(rivals))
 
 
 def _step(data, at):

@@ -2,7 +2,9 @@
 
 import math
 
-from sgdnoise.lab import Verdict, mean_of
+import numpy as np
+
+from sgdnoise.lab import Verdict, mean_of, rivals_of_path
 
 
 def at_fraction(results, fraction: float):
@@ -10,9 +12,23 @@ def at_fraction(results, fraction: float):
     return results.isel(watch=math.ceil(fraction * results.sizes["watch"]) - 1)
 
 
-def relative(text: str, estimate, predicted: float, claimed: bool, tolerance: float) -> Verdict:
+def relative(
+    text: str, estimate, predicted: float, claimed: bool, tolerance: float, rivals=()
+) -> Verdict:
     """A verdict whose tolerance is relative to the prediction."""
-    return Verdict(text, predicted, estimate, claimed, tolerance * abs(predicted))
+    allowed = tolerance * abs(predicted)
+    return Verdict(text, predicted, estimate, claimed, allowed, rivals=tuple(rivals))
+
+
+def of_other_speeds(path, start: float, fraction: float) -> list[tuple[str, float]]:
+    """What a flow predicts at a fraction of the time if kappa were another one, or zero.
+
+    path: the predicted values at equal times, (watch,).  kappa is the speed along the path: with
+    f kappa it is at time t where the prediction is at f t, as far as it was followed.
+    """
+    values = [start, *map(float, path.values.tolist())]
+    place = math.ceil(fraction * (len(values) - 1))
+    return rivals_of_path(np.linspace(0, 1, len(values)), values, place)
 
 
 def ratio_unchanged(setting, name: str, tolerance: float, mean=mean_of) -> Verdict:

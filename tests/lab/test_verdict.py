@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Verdict, exit_status, verdicts_in
-from sgdnoise.lab._verdict import HEADINGS, row, summary, with_verdicts
+from sgdnoise.lab import Verdict, exit_status, power, rivals_of_path, verdicts_in
+from sgdnoise.lab._verdict import HEADINGS, power_text, row, summary, with_verdicts
 
 
 def verdict(measured, stderr, *, tolerance=0.5, claimed=True, predicted=10.0):
@@ -53,6 +54,37 @@ def test_rows_without_a_claim_are_not_judged():
     )
 
 
+def test_a_prediction_that_excludes_no_rival_is_an_observation():
+    rivals = (("nothing changes", 12.0), ("kappa x 0.5", 10.6))
+    judged = verdict(10.1, 0.05)._replace(rivals=rivals)
+    assert judged.excluded == {"nothing changes": True, "kappa x 0.5": False}
+    assert (judged.kind, judged.outcome) == ("prediction", "holds")
+    weak = judged._replace(rivals=rivals[1:])
+    assert (weak.kind, weak.outcome) == ("observation", "-")
+    outside = judged._replace(claimed=False)
+    assert outside.kind == "outside"
+    verdicts = [judged, weak, outside, verdict(10.0, 0.1)]
+    assert power(verdicts) == {"nothing changes": (1, 1), "kappa x 0.5": (0, 2)}
+    assert power_text(verdicts) == (
+        "predictions that rivals would fail: nothing changes 1 of 1, kappa x 0.5 0 of 2"
+    )
+    assert power_text([verdict(10.0, 0.1)]) == ""
+
+
+def test_a_path_at_another_speed_is_at_another_of_its_times():
+    """An exponential, of which half the speed is the square root."""
+    times = np.linspace(0, 4, 401)
+    rivals = dict(rivals_of_path(times, np.exp(-times), 200))
+    assert rivals["nothing changes"] == 1
+    assert rivals["kappa x 0.5"] == pytest.approx(np.exp(-1))
+    assert rivals["kappa x 2"] == pytest.approx(np.exp(-4))
+    assert [*dict(rivals_of_path(times, times, 400))] == [
+        "nothing changes",
+        "kappa x 0.5",
+        "kappa x 0.8",
+    ]
+
+
 def test_deviation_is_given_in_its_unit_in_errors_and_in_per_cent():
     judged = verdict(10.5, 0.25)
     assert (judged.deviation, judged.z, judged.percent) == pytest.approx((0.5, 2.0, 5.0), rel=1e-12)
@@ -74,7 +106,8 @@ def test_a_row_fills_the_headings_and_shows_the_digits_the_error_warrants():
 
 
 def test_verdicts_survive_a_dataset():
-    verdicts = [verdict(10.0, 0.1), verdict(12.0, 0.2, claimed=False)._replace(name="another")]
+    verdicts = [verdict(10.0, 0.1)]
+    verdicts += [verdict(12.0, 0.2, claimed=False)._replace(name="another")]
     stored = verdicts_in(with_verdicts(xr.Dataset(), verdicts))
     assert [v._replace(stated_kind=None) for v in stored] == verdicts
     assert [v.kind for v in stored] == [v.kind for v in verdicts]

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.lab import Table, Verdict, mean_of
-from simulations.linear_networks._claims import at_fraction
+from simulations.linear_networks._claims import at_fraction, of_other_speeds, relative
 
 TITLE = "Deeper: which layer label noise compresses, at 2, 3 and 4 layers, and under other noises"
 LEAD = (
@@ -56,22 +56,28 @@ def _unchanged(setting, name, claimed):
 
 
 def _claims(setting, name):
-    quarter, end = at_fraction(setting, 0.25), at_fraction(setting, 1)
+    end, early = at_fraction(setting, 1), f"{name}: PR {{}} at a quarter"
     claimed, inner = regime(setting), regime(setting, INNER_REGIME)
     return [
-        *_ratios(quarter, f"{name}: PR {{}} at a quarter, refined", "refined", claimed, REFINED),
-        *_ratios(end, f"{name}: PR {{}} at the end, refined", "refined", claimed, REFINED),
-        *_ratios(quarter, f"{name}: PR {{}} at a quarter, base", "base", inner, BASE),
+        *_ratios(setting, 0.25, f"{early}, refined", "refined", claimed, REFINED),
+        *_ratios(setting, 1, f"{name}: PR {{}} at the end, refined", "refined", claimed, REFINED),
+        *_ratios(setting, 0.25, f"{early}, base", "base", inner, BASE),
         *_imbalances(setting, end, name, claimed),
         *_last_over_first(end, name, claimed),
     ]
 
 
-def _ratios(at, text, flow, claimed, tolerance):
-    predicted = at.ratio_flow.sel(flow=flow)
+def _ratios(setting, fraction, text, flow, claimed, tolerance):
+    at, paths = at_fraction(setting, fraction), setting.ratio_flow.sel(flow=flow)
+    predicted = at.ratio_flow.sel(flow=flow).values.tolist()
+    starts = np.atleast_1d(setting.ratio_start.values)
+    rivals = [
+        of_other_speeds(paths.isel(layer=layer), float(starts[layer]), fraction)
+        for layer in range(len(predicted))
+    ]
     return [
-        Verdict(text.format(k), p, mean_of(values), claimed, tolerance * p)
-        for (k, values), p in zip(_by_layer(at.ratio), predicted.values.tolist(), strict=True)
+        relative(text.format(k), mean_of(values), p, claimed, tolerance, others)
+        for (k, values), p, others in zip(_by_layer(at.ratio), predicted, rivals, strict=True)
     ]
 
 

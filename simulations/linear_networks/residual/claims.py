@@ -8,11 +8,17 @@ curvature were off by 4 to 5%, at 0.06 by 1%, with the same amplification.
 
 import math
 
+import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
 from sgdnoise.lab import Table, Verdict, mean_of
-from simulations.linear_networks._claims import at_fraction, ratio_unchanged, relative
+from simulations.linear_networks._claims import (
+    at_fraction,
+    of_other_speeds,
+    ratio_unchanged,
+    relative,
+)
 
 TITLE = "A residual that stays compresses a linear network, without label noise"
 LEAD = (
@@ -60,12 +66,13 @@ def regime(setting: xr.Dataset) -> tuple[bool, bool]:
 def _claims(setting, name):
     with_feedback, general = regime(setting)
     has_form, judged = _has_form(setting), []
+    form = with_feedback and has_form
     for time, fraction in TIMES:
-        at, text = at_fraction(setting, fraction), f"{name}: PR at {time}"
+        text = f"{name}: PR at {time}"
         judged += [
-            _ratio(text, at, "fed", with_feedback, TOLERANCE),
-            _ratio(f"{text}, general", at, "general", general, INNER_TOLERANCE),
-            _ratio(f"{text}, σ² H form", at, "form fed", with_feedback and has_form, TOLERANCE),
+            _ratio(setting, text, fraction, "fed", with_feedback, TOLERANCE),
+            _ratio(setting, f"{text}, general", fraction, "general", general, INNER_TOLERANCE),
+            _ratio(setting, f"{text}, σ² H form", fraction, "form fed", form, TOLERANCE),
         ]
     return judged + (_decay(setting, name, with_feedback) if has_form else [])
 
@@ -75,9 +82,14 @@ def _has_form(setting):
     return float(setting.unlikeness) < ROUNDING and float(setting.residual) > 0
 
 
-def _ratio(text, at, flow, claimed, tolerance):
+def _ratio(setting, text, fraction, flow, claimed, tolerance):
+    at, path = at_fraction(setting, fraction), setting.ratio_flow.sel(flow=flow)
     predicted = float(at.ratio_flow.sel(flow=flow))
-    return relative(text, mean_of(at.ratio), predicted, claimed, tolerance)
+    rivals = of_other_speeds(path, float(setting.ratio_start), fraction)
+    if flow == "fed" and not _has_form(setting):
+        form = float(at.ratio_flow.sel(flow="form fed"))
+        rivals += [("noise as sigma^2 H", form)] if np.isfinite(form) else []
+    return relative(text, mean_of(at.ratio), predicted, claimed, tolerance, rivals)
 
 
 def _decay(setting, name, claimed):

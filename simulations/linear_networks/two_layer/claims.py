@@ -6,7 +6,12 @@ import xarray as xr
 
 from sgdnoise.core import Estimate, mean
 from sgdnoise.lab import Table, Verdict
-from simulations.linear_networks._claims import at_fraction, ratio_unchanged, relative
+from simulations.linear_networks._claims import (
+    at_fraction,
+    of_other_speeds,
+    ratio_unchanged,
+    relative,
+)
 
 TITLE = "The slow flow: how label noise compresses a two-layer linear network"
 LEAD = (
@@ -49,8 +54,11 @@ def _claims(setting, name):
     quarter, end = at_fraction(setting, 0.25), at_fraction(setting, 1)
 
     def ratio(time, at, flow, claimed, tolerance):
-        text, predicted = f"{name}: PR at {time}, {flow} flow", float(at.ratio_flow.sel(flow=flow))
-        return relative(text, _mean(at.ratio), predicted, claimed, tolerance)
+        text, path = f"{name}: PR at {time}, {flow} flow", setting.ratio_flow.sel(flow=flow)
+        fraction = 0.25 if at is quarter else 1
+        rivals = of_other_speeds(path, float(setting.ratio_start), fraction)
+        predicted = float(at.ratio_flow.sel(flow=flow))
+        return relative(text, _mean(at.ratio), predicted, claimed, tolerance, rivals)
 
     return [
         ratio("a quarter", quarter, flow, claimed, tolerance),
