@@ -61,7 +61,9 @@ class Problem:
 
         Raises ValueError for an index that no example has.
         """
-        index = np.asarray(index, dtype=int) if isinstance(index, (list, tuple)) else index
+        index = np.asarray(index) if isinstance(index, (list, tuple)) else index
+        if isinstance(index, np.ndarray):
+            index = np.flatnonzero(index) if index.dtype == bool else index.astype(int)
         _check_index(index, len(self))
         return self._of(tuple(array[index] for array in self.examples))
 
@@ -77,6 +79,7 @@ class Problem:
     def example_losses(self, theta: Shaped[Array, " p"]) -> Shaped[Array, " n"]:
         """The loss of each example."""
         self._check_theta(theta)
+        self.check_independence(theta)
         return self._checked(theta, self._losses(theta, *self.examples), len(self))
 
     def gradient(self, theta: Shaped[Array, " p"]) -> Shaped[Array, " p"]:

@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial, wraps
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgdnoise.core._problem import Problem
-from sgdnoise.nets._batches import Batches
-from sgdnoise.nets._checks import check_finite_inputs, check_shape, listed, why_random
+from sgdnoise.nets._batches import Batches, joined
+from sgdnoise.nets._checks import check_block, check_finite_inputs, check_shape, listed
 from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network, device_of, plain_torch, unwrapped
-from sgdnoise.nets._per_example._graph import trace_uses
 from sgdnoise.nets._per_example._operator import gradients_by_plan, spans
 from sgdnoise.nets._per_example._plan import Plan
 from sgdnoise.nets._per_example._probing import check_same
-from sgdnoise.nets._per_example._recorder import generator_states
+from sgdnoise.nets._per_example._recorder import record
+
+MAX_COMPARED = 256  # examples whose losses are compared in batches of other examples
 
 
 def as_problem(net, loss, inputs, targets=None, *, autocast=None, block: int | None = None):
@@ -41,15 +44,15 @@ def as_problem(net, loss, inputs, targets=None, *, autocast=None, block: int | N
         >>> problem.size, problem.gradient(theta).shape
         (4, torch.Size([4]))
     """
-    if block is not None and block < 1:
-        raise ValueError(f"a block holds at least one example, not {block}")
+    check_block(block)
     net = unwrapped(net)
     if targets is None and not isinstance(inputs, (torch.Tensor, tuple, Mapping)):
-        examples = _joined(Batches.of(inputs, net))
+        examples = joined(list(Batches.of(inputs, net)))
     else:
         examples = Examples.of(inputs, targets)
     with plain_torch(device_of(net)):
         network = Network.of(net, loss, examples, smallest=1, autocast=autocast)
+        network = network.with_copied_frozen()
         _check_fit(network)
     flat = _Flat(network)
     step = block or len(network)
@@ -73,13 +76,43 @@ def as_problem(net, loss, inputs, targets=None, *, autocast=None, block: int | N
             return gradients_by_plan(plan, block)
 
     def backward(at, weights, shift, *tensors):
+        if tuple(weights.shape) != (len(tensors[0]),):
+            raise ValueError(
+                f"{len(tensors[0])} examples take as many weights, not {tuple(weights.shape)}"
+            )
         return sum(
             flat.weighted_gradient(at, weights[span], shift, [t[span] for t in tensors], span)
             for span in spans(len(tensors[0]), step)
         )
 
     tensors = tuple(network.examples.tensors())
-    return Problem(losses, tensors, len(flat.theta), rows, backward), flat.theta
+    plain = _PlainDerivatives(network.device)
+    return Problem(losses, tensors, len(flat.theta), rows, backward, plain), flat.theta
+
+
+class _PlainDerivatives:
+    """The transforms of torch.func, without the autocast and the inference mode of the caller."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def __getattr__(self, name):
+        transform = getattr(torch.func, name)
+        return partial(self._transformed, transform)
+
+    def _transformed(self, transform, *given, **options):
+        # The fused kernels of attention have no second derivative; the plain formula has.
+        with plain_torch(self.device), sdpa_kernel(SDPBackend.MATH):
+            result = transform(*given, **options)
+        if not callable(result):  # jvp evaluates at once; the others return a function
+            return result
+
+        @wraps(result)
+        def inside(*args, **kwargs):
+            with plain_torch(self.device):
+                return result(*args, **kwargs)
+
+        return inside
 
 
 class _Flat:
@@ -116,6 +149,8 @@ class _Flat:
             problem = Problem(lambda t, *x: self.losses(self.named(t), x), tuple(tensors))
             return problem.weighted_gradient(theta, weights, None if shift is None else shift[span])
         with plain_torch(theta.device):
+            theta, weights = (t.clone() if t.is_inference() else t for t in (theta, weights))
+            tensors = [t.clone() if t.is_inference() else t for t in tensors]
             leaves = [tensor.requires_grad_() for tensor in self.named(theta.detach()).values()]
             named = dict(zip(self.network.tensors, leaves, strict=True))
             total = (weights * self.losses(named, tensors)).sum()
@@ -128,36 +163,28 @@ def _dense(gradient):
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
-def _joined(batches: Batches) -> Examples:
-    """The examples of all batches."""
-    parts = list(batches)
-    tensors = zip(*(part.tensors() for part in parts), strict=True)
-    return parts[0].with_tensors([torch.cat(parts_of) for parts_of in tensors])
-
-
 def _check_fit(network: Network) -> None:
-    """Check that network and loss accept two examples, and treat each by itself."""
-    examples = network.examples
+    """Check that network and loss accept the examples, and treat each by itself."""
+    examples, n = network.examples, len(network)
     for tensor in examples.tensors():
         check_finite_inputs(tensor)
     targets = examples.tensors()[-1]
-    highest = targets.ndim == 1 and targets.numel() and not targets.is_complex()
-    second = int(targets.double().argmax()) if highest else len(network) - 1  # of the highest class
-    index = torch.tensor([0, second])
-    state = generator_states(next(iter(network.tensors.values())))
-    buffers: dict = {}
-    leaves = network.leaves()
-    losses = network.value(leaves, examples.at(index), buffers.update)
-    check_shape(losses, len(index))
-    trace_uses(losses, {}, leaves, network.originals())
+    highest = targets.ndim == 1 and not targets.is_complex()
+    second = int(targets.double().argmax()) if highest else n - 1  # of the highest class
+    network.losses(torch.tensor([0, second]))
+    index = torch.linspace(0, n - 1, min(n, MAX_COMPARED), dtype=torch.float64).round().long()
+    recording = record(network, index)
+    losses, buffers = recording.losses.detach(), dict(network.state.others)
+    network.value(network.leaves(), examples.at(index), buffers.update)
     kept = network.state.others
-    if changed := [n for n in network.state.buffers if not _equal(kept[n], buffers[n])]:
+    if changed := [name for name in network.state.buffers if not _equal(kept[name], buffers[name])]:
         raise ValueError(
             f"a forward pass changes the buffers {listed(changed)}; call net.eval() first"
         )
-    if not all(map(torch.equal, state, generator_states(next(iter(network.tensors.values()))))):
-        raise ValueError(f"the network draws random numbers{why_random(network.net)}")
-    check_same(network, network.losses(index[:1]), losses.detach()[:1], index)
+    # In two halves and at other places, in which batch statistics and the like would be others.
+    order = torch.arange(len(index)).roll(1)
+    for half in (order[::2], order[1::2]) if len(index) > 1 else ():
+        check_same(network, network.losses(index[half]), losses[half], index)
 
 
 def _equal(first, second):

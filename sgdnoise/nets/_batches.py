@@ -10,6 +10,7 @@ import torch
 from sgdnoise.nets._examples import Examples, check_examples
 from sgdnoise.nets._network import device_of
 
+FEW = 8  # examples that a first look needs
 LABELS = "labels"  # the name of the targets in a dictionary
 
 
@@ -46,8 +47,14 @@ class Batches:
 
     @cached_property
     def first(self) -> Examples:
-        """The first batch."""
-        return next(iter(self))
+        """The first batch, or several if it is small and they can be joined."""
+        batches = iter(self)
+        parts = [next(batches)]
+        for part in batches:
+            if sum(map(len, parts)) >= FEW or not _alike(parts[0], part):
+                break
+            parts.append(part)
+        return joined(parts)
 
     @cached_property
     def n(self) -> int:
@@ -61,6 +68,26 @@ class Batches:
         if not sums:
             raise ValueError("there are no batches of examples")
         return sums
+
+
+def joined(parts: list[Examples]) -> Examples:
+    """The examples of several batches; raises ValueError if they cannot be joined."""
+    first = parts[0]
+    for number, part in enumerate(parts):
+        if not _alike(first, part):
+            raise ValueError(
+                f"batch {number} differs from the first in its names, constants or widths, so that "
+                "they cannot be joined"
+            )
+    tensors = [part.ordered_as(first).tensors() for part in parts]
+    return first.with_tensors([torch.cat(pieces) for pieces in zip(*tensors, strict=True)])
+
+
+def _alike(first, second):
+    """Whether two batches have the same names, constants, and shapes of an example."""
+    second = second.ordered_as(first)
+    shapes = ([(t.shape[1:], t.dtype) for t in part.tensors()] for part in (first, second))
+    return first.skeleton() == second.skeleton() and len({*map(str, shapes)}) == 1
 
 
 def _examples_of(batch) -> Examples:

@@ -1,6 +1,7 @@
 """Checks of a network, its losses and its examples; each raises ValueError."""
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -9,6 +10,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from sgdnoise.nets._examples import leaves
 
 LONGEST = 90  # characters of a message of torch that are told
+REFUSALS = (  # what networks and losses raise for inputs that they do not take
+    *(RuntimeError, IndexError, TypeError, AssertionError, AttributeError, KeyError),
+    *(NotImplementedError, ZeroDivisionError),
+)
 NAMED = 3  # names in a message; the others are counted
 
 
@@ -71,11 +76,23 @@ class refused_as:
         return self
 
     def __exit__(self, kind, error, _):
-        expected = isinstance(error, (RuntimeError, IndexError, TypeError))
-        if not expected or isinstance(error, torch.OutOfMemoryError):
+        if not isinstance(error, REFUSALS) or isinstance(error, torch.OutOfMemoryError):
+            return
+        if isinstance(error, ValueError):
+            return
+        # In a transform the network may fail although it takes the inputs.
+        if torch._C._functorch.maybe_current_level() is not None:
             return
         reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")[:LONGEST]
         raise ValueError(f"{self.what()}: {reason}") from error
+
+
+def check_block(block):
+    """Check that a block is None or a whole number of examples."""
+    if block is not None and (type(block) is bool or not isinstance(block, Integral)):
+        raise ValueError(f"a block is a whole number of examples, not {block!r}")
+    if block is not None and block < 1:
+        raise ValueError(f"a block holds at least one example, not {block}")
 
 
 def check_finite_inputs(examples: torch.Tensor) -> None:
@@ -88,14 +105,19 @@ def check_finite_inputs(examples: torch.Tensor) -> None:
         )
 
 
+def _called(name, module):
+    kind = type(module).__name__
+    return f"{name} ({kind})" if name else kind
+
+
 def why_mixed(net) -> str:
     """The modules that mix the examples of a batch, for a message; empty if none is known."""
     for name, module in net.named_modules():
         if isinstance(module, _BatchNorm):
             if module.running_mean is None and module.running_var is None:
-                return f": {name} ({type(module).__name__}) has no running statistics"
+                return f": {_called(name, module)} has no running statistics"
             if module.training:
-                return f": {name} ({type(module).__name__}) is in training; call net.eval() first"
+                return f": {_called(name, module)} is in training; call net.eval() first"
     return ""
 
 
@@ -103,7 +125,7 @@ def why_random(net) -> str:
     """The modules that draw random numbers, for a message."""
     for name, module in net.named_modules():
         if isinstance(module, _DropoutNd) and module.training and module.p:
-            return f": {name} ({type(module).__name__}) is in training; call net.eval() first"
+            return f": {_called(name, module)} is in training; call net.eval() first"
     return ", as dropout does; call net.eval()"
 
 

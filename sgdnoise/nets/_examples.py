@@ -46,6 +46,23 @@ class Examples:
         """Some of the examples."""
         return self.mapped(lambda tensor: tensor[index])
 
+    def skeleton(self) -> "Examples":
+        """The same structure, with its names and constants, without tensors."""
+        return self.mapped(lambda _: None)
+
+    def ordered_as(self, other: "Examples") -> "Examples":
+        """The same examples with names in the order of another; as they are if names differ."""
+        return Examples(
+            *(
+                _ordered(part, like)
+                for part, like in zip(
+                    (self.args, self.named, self.targets),
+                    (other.args, other.named, other.targets),
+                    strict=True,
+                )
+            )
+        )
+
     def with_tensors(self, tensors) -> "Examples":
         """The same structure with other tensors, in the order of `tensors()`."""
         remaining = iter(tensors)
@@ -71,6 +88,13 @@ def _mapped(function, tree):
     return tree if isinstance(tree, CONSTANTS) else function(tree)
 
 
+def _ordered(tree, like):
+    """A dictionary with its names in the order of another of the same names."""
+    if not isinstance(tree, Mapping) or not isinstance(like, Mapping) or set(tree) != set(like):
+        return tree
+    return {name: _ordered(tree[name], like[name]) for name in like}
+
+
 def check_examples(examples: Examples, device, smallest: int = 2) -> None:
     """Check that there are `smallest` examples or more, in tensors on the device of the network.
 
@@ -83,6 +107,8 @@ def check_examples(examples: Examples, device, smallest: int = 2) -> None:
     for tensor in tensors:
         if not torch.is_tensor(tensor) or not tensor.ndim:
             raise _not_tensors("a number" if torch.is_tensor(tensor) else type(tensor).__name__)
+        if tensor.layout is not torch.strided or tensor.is_nested:
+            raise ValueError("inputs and targets must be dense tensors; call to_dense() first")
         if tensor.device != device:
             raise ValueError(
                 f"the network is on {device}, and some of the examples on {tensor.device}"

@@ -1,16 +1,20 @@
 """A network and its losses, evaluated with other parameters, in its recorded state."""
 
 import sys
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sgdnoise.nets._checks import check_shape, check_tensors, described, refused_as
 from sgdnoise.nets._examples import Examples, check_examples
+
+_LOCK = threading.RLock()
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
@@ -24,11 +28,16 @@ def unwrapped(net: nn.Module) -> nn.Module:
             return net
 
 
+@contextmanager
 def uncompiled():
-    """A context in which compiled parts run uncompiled."""
+    """A context in which compiled parts run uncompiled, for one thread at a time."""
     # Loading the compiler takes seconds, and if it is not loaded nothing has been compiled.
-    loaded = "torch._dynamo" in sys.modules
-    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    # The stance is that of all threads: two that set it would not set it back in order.
+    with _LOCK, torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager
@@ -48,6 +57,8 @@ def plain_torch(device: torch.device):
 
 def device_of(net: nn.Module) -> torch.device:
     """The device of the first parameter of a network, or the default device."""
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"the network must be a torch module, not {type(net).__name__}")
     return next((parameter.device for parameter in net.parameters()), torch.get_default_device())
 
 
@@ -94,17 +105,18 @@ class NetworkState(NamedTuple):
         """
         others = {n: t.clone() if n in self.buffers else t for n, t in self.others.items()}
         inside = others | tensors
-        before = [held[key] for held, key, _ in self.slots]
-        modes = {module: module.training for module in self.training}
-        try:
-            for held, key, name in self.slots:
-                held[key] = inside[name]
-            _set_modes(self.training)
-            yield others
-        finally:
-            for (held, key, _), tensor in zip(self.slots, before, strict=True):
-                held[key] = tensor
-            _set_modes(modes)
+        with _LOCK:  # the tensors of a module are those of one thread at a time
+            before = [held[key] for held, key, _ in self.slots]
+            modes = {module: module.training for module in self.training}
+            try:
+                for held, key, name in self.slots:
+                    held[key] = inside[name]
+                _set_modes(self.training)
+                yield others
+            finally:
+                for (held, key, _), tensor in zip(self.slots, before, strict=True):
+                    held[key] = tensor
+                _set_modes(modes)
 
 
 def _usable(tensor):
@@ -137,6 +149,12 @@ class Network:
 
         Raises ValueError as `per_example_gradients`.
         """
+        if not isinstance(net, nn.Module):
+            raise ValueError(f"the network must be a torch module, not {type(net).__name__}")
+        if getattr(nn.utils.parametrize, "_cache_enabled", 0):
+            raise ValueError("parametrizations are cached here; leave parametrize.cached() first")
+        if any(is_lazy(parameter) for parameter in net.parameters()):
+            raise ValueError("some layers have no size before a first batch: run one through them")
         if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
             raise ValueError("a scripted network hides its layers; pass the module it was made of")
         # Copies, so that later training does not change gradients that are computed again.
@@ -150,8 +168,18 @@ class Network:
         return len(self.examples)
 
     @property
+    def like(self):
+        """A parameter, of the type and on the device of all."""
+        return next(iter(self.tensors.values()))
+
+    @property
     def device(self):
-        return next(iter(self.tensors.values())).device
+        return self.like.device
+
+    def with_copied_frozen(self) -> "Network":
+        """The same network on copies of its frozen parameters, which a pass may overwrite."""
+        others = {name: tensor.clone() for name, tensor in self.state.others.items()}
+        return replace(self, state=self.state._replace(others=others))
 
     def originals(self) -> dict:
         """id -> name of the parameters of the network itself, which the losses must not use."""
@@ -165,6 +193,8 @@ class Network:
     def at(self, tensors: dict):
         """A context in which the network has other parameters; see `NetworkState.again`."""
         # A backward pass needs it as well, if it runs parts of the network again (checkpoints).
+        if list(map(id, self.net.modules())) != list(map(id, self.state.training)):
+            raise ValueError("the network has other modules than before; read it again")
         with plain_torch(self.device), self.state.again(tensors) as others:
             yield others
 
@@ -195,12 +225,15 @@ class Network:
             outputs = self._outputs(args, named)
         both = lambda: f"outputs {described(outputs)} and targets {described(targets)}"  # noqa: E731
         with refused_as(lambda: f"the loss does not take {both()}"):
-            return self.loss(outputs, targets)
+            losses = self.loss(outputs, targets)
+        if not torch.is_tensor(losses) or not losses.is_floating_point():
+            found = str(losses.dtype) if torch.is_tensor(losses) else type(losses).__name__
+            raise ValueError(f"the losses must be a tensor of real numbers, not {found}")
+        return losses.to(self.like.dtype)
 
     def _outputs(self, args, named):
         if self.autocast is None:
             return self.net(*args, **named)
         with torch.autocast(self.device.type, self.autocast):
             outputs = self.net(*args, **named)
-        dtype = next(iter(self.tensors.values())).dtype
-        return outputs.to(dtype) if torch.is_tensor(outputs) else outputs
+        return outputs.to(self.like.dtype) if torch.is_tensor(outputs) else outputs

@@ -83,7 +83,7 @@ WRONG = {
     "unstable rate": (lambda: stationary_covariance(np.eye(2), np.eye(2), 2.5), "2.5"),
     "saddle": (lambda: stationary_covariance(np.diag([-1.0, 1.0]), np.eye(2), 0.1), "-1"),
     "flat direction": (lambda: stationary_covariance(np.diag([0.0, 1.0]), np.eye(2), 0.1), "0"),
-    "buffers": (lambda: fit(torch.nn.BatchNorm1d(2), lambda f, y: (f - y).sum(1)), "running_mean"),
+    "buffers": (lambda: fit(torch.nn.BatchNorm1d(2), lambda f, y: (f - y).sum(1)), "BatchNorm1d"),
     "mean loss": (lambda: fit(torch.nn.Linear(2, 2), torch.nn.functional.mse_loss), "()"),
     "no parameters": (lambda: fit(torch.nn.Tanh(), lambda f, y: (f - y).sum(1)), "Tanh"),
 }

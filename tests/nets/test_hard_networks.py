@@ -1,6 +1,7 @@
 """Gradient noise of networks that other people write, against a loop over the examples."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
@@ -484,6 +485,149 @@ def test_a_problem_takes_buffers_that_no_pass_changes(data):
     torch.testing.assert_close(problem.gradient(theta), expected.mean(0))
     trace = noise.minibatch(problem, 1).covariance(theta).trace()
     torch.testing.assert_close(trace, (expected - expected.mean(0)).square().sum(1).mean())
+
+
+# found by trying to break it
+
+
+def test_losses_that_depend_on_the_first_example_or_on_the_place_are_refused(data):
+    first = written(lambda s, t: s.out(t - t[:1]), out=lin(8, 3))
+    scale = torch.linspace(1, 2, N, dtype=torch.float64)
+    placed = written(lambda s, t: s.out(t * scale[: len(t), None]), out=lin(8, 3))
+    for net in (first, placed):
+        for call in (gradient_covariance, as_problem):
+            with pytest.raises(ValueError, match="depends on the others in its batch"):
+                call(net, entropy, *data)
+
+
+@pytest.mark.parametrize("number", [16, 17, 44])
+def test_one_example_that_reads_the_mean_of_the_batch_is_refused(number):
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 8, dtype=torch.float64), torch.randint(3, (60,))
+    x[:, 0] = 0.0
+    x[number, 0] = 1.0
+
+    def run(s, t):
+        h = torch.tanh(s.into(t))
+        return s.out(torch.where(t[:, :1] > 0.5, h + h.mean(0), h))
+
+    with pytest.raises(ValueError, match="depends on the others in its batch"):
+        gradient_covariance(written(run, into=lin(8, 5), out=lin(5, 3)), entropy, x, y)
+
+
+def subtracted(net):
+    return lambda f, y: entropy(f, y) - 1e-3 * sum(p.square().sum() for p in net.parameters())
+
+
+def in_place(net):
+    def loss(f, y):
+        losses = entropy(f, y)
+        losses += 1e-7 * sum(p.square().sum() for p in net.parameters())
+        return losses
+
+    return loss
+
+
+@pytest.mark.parametrize("make", [subtracted, in_place])
+def test_uses_that_are_too_small_to_show_are_found_in_the_graph(data, make):
+    net = mlp()
+    check(net, make(net), *data, rtol=1e-12)
+
+
+@pytest.mark.parametrize("block", [None, 8, 10])
+def test_rows_that_python_turns_or_sorts(block):
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 8, dtype=torch.float64), torch.randint(3, (30,))
+
+    def turned(s, t):
+        k = int(t[:, 0].argmax())
+        h = torch.tanh(s.into(torch.cat([t[k:], t[:k]])))
+        return s.out(torch.cat([h[len(t) - k :], h[: len(t) - k]]))
+
+    def by_list(s, t):
+        order = sorted(range(len(t)), key=lambda i: float(t[i, 0]))
+        h = torch.tanh(s.into(torch.stack([t[i] for i in order])))
+        places = [order.index(i) for i in range(len(t))]
+        return s.out(torch.stack([h[i] for i in places]))
+
+    for forward in (turned, by_list):
+        net = written(forward, into=lin(8, 5), out=lin(5, 3))
+        check(net, entropy, x, y, n=30, block=block)
+
+
+def test_targets_and_losses_in_double_precision_with_a_network_in_single(data):
+    net, x = mlp().float(), data[0].float()
+    check(net, lambda f, y: entropy(f.double(), y), x, data[1], rtol=1e-5)
+    numbers = torch.randn(N, 3, dtype=torch.float64)
+    check(net, lambda f, t: (f - t).square().sum(1), x, numbers, rtol=1e-5)
+
+
+def test_a_problem_takes_rows_of_a_parameter_that_is_not_the_first(data):
+    def run(s, t):
+        first, second = s.both.chunk(2)
+        return s.out(F.linear(t, first) * F.linear(t.tanh(), second))
+
+    net = written(run, into=lin(2, 2), out=lin(4, 3))
+    net.both = nn.Parameter(torch.randn(8, 8, dtype=torch.float64))
+    problem, theta = as_problem(net, entropy, *data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = problem.rows(theta, *problem.examples)
+    g = one_by_one(net, entropy, *data)
+    torch.testing.assert_close(rows.gram(), g @ g.T)
+
+
+def test_frozen_parameters_and_generators_stay_as_they_were(data):
+    def run(s, t):
+        with torch.no_grad():
+            s.average.weight.mul_(0.9).add_(0.1 * s.out.weight)
+        return s.out(t) + s.average(t).detach()
+
+    net = written(run, out=lin(8, 3), average=lin(8, 3).requires_grad_(False))
+    before = net.average.weight.clone()
+    with pytest.raises(ValueError, match="changes its parameters in place"):
+        gradient_covariance(net, entropy, *data)
+    assert torch.equal(net.average.weight, before)
+    net = nn.Sequential(mlp(), nn.Dropout()).train()
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="draws random numbers"):
+        gradient_covariance(net, entropy, *data)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_problem_keeps_its_frozen_parameters_and_refuses_other_modules(data):
+    net = mlp()
+    net[0].requires_grad_(False)
+    problem, theta = as_problem(net, entropy, *data)
+    before = problem.value(theta)
+    net[0].weight.data.mul_(2)
+    assert torch.equal(problem.value(theta), before)
+    net[2] = lin(6, 3).double()
+    with pytest.raises(ValueError, match="other modules than before"):
+        problem.value(theta)
+
+
+def test_threads_leave_the_network_its_parameters(data):
+    net = mlp()
+    problem, theta = as_problem(net, entropy, *data)
+    expected = [problem.gradient(factor * theta) for factor in (1.0, 1.5)]
+
+    def work(k):
+        factor = (1.0, 1.5)[k % 2]
+        return torch.equal(problem.gradient(factor * theta), expected[k % 2])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(200)))
+    assert all(isinstance(p, nn.Parameter) for p in (net[0].weight, net[2].bias))
+
+
+def test_weights_of_another_length_are_refused(data):
+    problem, theta = as_problem(mlp(), entropy, *data)
+    for weights in (torch.ones(1), torch.ones(2 * N)):
+        with pytest.raises(ValueError, match=f"{N} examples take as many weights"):
+            problem.weighted_gradient(theta, weights.double())
+    chosen = [i % 2 == 0 for i in range(N)]
+    assert len(problem.subset(chosen)) == N // 2
 
 
 # fast routes

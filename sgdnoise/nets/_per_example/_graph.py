@@ -26,6 +26,10 @@ BATCHWISE = set(
 )
 
 
+# Of these, the ones that sum or normalise along axes.
+REDUCTIONS = {"CUMSUM", "LOGSOFTMAX", "MEAN", "SOFTMAX", "SUM"}
+
+
 class Uses(NamedTuple):
     """What the graph of the losses holds besides the recorded calls.
 
@@ -40,7 +44,7 @@ class Uses(NamedTuple):
 
 
 def trace_uses(losses, sources: dict, leaves: dict, originals: dict) -> Uses:
-    """The uses of parameters that were not recorded.
+    """The uses of parameters that were not recorded, in the graph of the losses (n,).
 
     sources: node of the output of a recorded call -> nodes of its arguments that are no parameter.
     originals: id -> name of the parameters of the network, which have been replaced by leaves.
@@ -59,6 +63,7 @@ def trace_uses(losses, sources: dict, leaves: dict, originals: dict) -> Uses:
             parameters.add(names[id(variable)])
         elif variable is None and node not in sources:
             batchwise = batchwise and _kind(node) in BATCHWISE
+            batchwise = batchwise and not _crosses(node, len(losses))
     return Uses(parameters, batchwise, size)
 
 
@@ -82,6 +87,44 @@ def _nodes(root, sources: dict):
         visited.add(node)
         yield node, getattr(node, "variable", None)
         pending += sources[node] if node in sources else [after for after, _ in node.next_functions]
+
+
+def _crosses(node, n: int) -> bool:
+    """Whether an operation cuts, joins or sums an axis along which n examples may lie.
+
+    The places of its cuts may depend on the examples, and a sum over them may reach one of them.
+    """
+    kind = _kind(node)
+    if kind in REDUCTIONS:
+        return _reduces(node, n)
+    if kind == "UNBIND":
+        shape = (len(node._input_metadata), 0)
+        dim = 0
+    elif kind in ("SLICE", "SELECT", "SPLIT", "SPLITWITHSIZES"):
+        shape, dim = node._saved_self_sym_sizes, node._saved_dim
+    elif kind in ("CAT", "STACK"):
+        shape, dim = node._input_metadata[0].shape, node._saved_dim
+    else:
+        return False
+    return _may_hold(shape, dim, n)
+
+
+def _reduces(node, n):
+    dims = getattr(node, "_saved_dim", None)
+    if dims is None or dims == ():  # over everything
+        return n > 1
+    shape = getattr(node, "_saved_self_sym_sizes", node._input_metadata[0].shape)
+    dims = dims if isinstance(dims, tuple) else (dims,)
+    return any(_may_hold(shape, dim, n) for dim in dims)
+
+
+def _may_hold(shape, dim, n):
+    """Whether n examples may lie along an axis, which is not the last one of several."""
+    dim = dim - 2**64 if dim >= 2**63 else dim  # negative numbers are stored without their sign
+    if not -len(shape) <= dim < len(shape):
+        return False
+    last = dim in (-1, len(shape) - 1) and len(shape) > 1  # features, such as three projections
+    return n > 1 and not last and int(shape[dim]) % n == 0
 
 
 def _kind(node) -> str:

@@ -80,5 +80,5 @@ def _example_slices(form):
 
 def steps(length: int, numbers: int, limit: int) -> list[slice]:
     """Slices as long as the limit allows, for `numbers` in memory for each index."""
-    step = max(1, limit // numbers)
+    step = max(1, limit // max(1, numbers))
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]

@@ -45,6 +45,10 @@ class NetworkCovariance(Gram):
 
     def _gram(self):
         gram = super()._gram()
+        if not bool(gram.isfinite().all()):
+            raise ValueError(
+                f"products of gradients exceed {gram.dtype}; scale the losses, or use double()"
+            )
         mean = gram.mean()
         if self.var_mean or mean <= HIDING * (gram.diagonal().mean() - mean):
             return gram

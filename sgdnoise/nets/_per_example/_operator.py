@@ -11,7 +11,7 @@ from torch import nn
 from sgdnoise.core._arrays import device as _device
 from sgdnoise.core._gradients import CentredGradients
 from sgdnoise.nets._batches import Batches
-from sgdnoise.nets._checks import listed
+from sgdnoise.nets._checks import check_block, listed
 from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network, device_of, plain_torch, unwrapped
 from sgdnoise.nets._per_example._gram import gram, layers, mirrored
@@ -73,6 +73,8 @@ class NetworkGradients:
 
     @_in_plain_torch
     def combine(self, weights):
+        if len(weights) != self.n:
+            raise ValueError(f"{self.n} gradients take as many weights, not {len(weights)}")
         flat, views = self._empty(*weights.shape[1:])
         start = 0
         for block in self.blocks():
@@ -107,7 +109,11 @@ class NetworkGradients:
     def gram(self):
         out = self.like.new_zeros(self.n, self.n)
         # Layer by layer with all blocks of examples, since the matrix pairs examples across blocks.
-        for layer in layers([block.forms for block in self.blocks()]):
+        routes, blocks = None, []
+        while routes != self.routes:  # a route may turn out slow after some of the blocks
+            routes = {**self.routes}
+            blocks = [block.forms for block in self.blocks()]
+        for layer in layers(blocks):
             gram(layer, out)
         return mirrored(out)
 
@@ -247,8 +253,7 @@ def per_example_gradients(
     hold parameters by references of their own; a network or loss that does not take the examples;
     and for losses or gradients that are not finite, naming example and layer.
     """
-    if block is not None and block < 1:
-        raise ValueError(f"a block holds at least one example, not {block}")
+    check_block(block)
     net = unwrapped(net)
     with plain_torch(device_of(net)):
         if targets is None and not isinstance(inputs, (torch.Tensor, tuple, Mapping)):

@@ -68,7 +68,7 @@ class Plan:
     @torch.enable_grad()
     def of(cls, network: Network) -> "Plan":
         """The plan of a network: layouts from three examples, and routes checked on some more."""
-        trial = find_trial(network)
+        trial = find_trial(network.with_copied_frozen())
         kinds = trial.routes()
         routes = {name: kinds.get(name, SLOW) for name in network.tensors}
         signatures = [signature(call) for call in trial.calls]
@@ -92,12 +92,14 @@ class Plan:
         """
         n = len(self.network)
         size = min(n, max(MIN_CHECKED, n // FRACTION_CHECKED))
-        index = torch.linspace(0, n - 1, size, dtype=torch.float64).round().long()
+        # No example is at its place of the trial or of a block, so that losses which depend on the
+        # place, or on the first example of the batch, differ.
+        index = torch.linspace(0, n - 1, size, dtype=torch.float64).round().long().roll(1)
         recording = record(self.network, index, self.repeated)
         losses = recording.losses.detach()
         check_losses(losses, size, index)
         # A batch of another size: losses that are divided by it do not show in a changed batch.
-        alone = losses[:1] if size != PROBE else self.network.losses(index[:1])
+        alone = losses[1:2] if size != PROBE else self.network.losses(index[1:2])
         check_same(self.network, alone, first, index)
         if not recording.losses.requires_grad:
             raise ValueError("the losses have no gradient; is there a torch.no_grad or a detach?")
@@ -144,9 +146,9 @@ class Plan:
                 return self._fast(recording, recording.calls()), None
             except (RuntimeError, ValueError, IndexError):  # another path than in the trial
                 recording = record(self.network, span, self.repeated)
-        odd = torch.arange(span.start + 1, span.start + len(losses), 2)
-        if len(odd):
-            check_same(self.network, self.network.losses(odd), losses[1::2], span)
+        for first in (0, 1) if len(losses) > 1 else ():
+            half = torch.arange(span.start + first, span.start + len(losses), 2)
+            check_same(self.network, self.network.losses(half), losses[first::2], span)
         forms, expected, disagree = self._compared(recording)
         used = {n for n, g in (expected or {}).items() if g is not None}
         self.unverified.difference_update({n for n in used if bool(expected[n].any())})
@@ -170,7 +172,7 @@ class Plan:
         """
         everything = {name for name, route in self.routes.items() if route != UNUSED}
         n = len(recording.losses)
-        weights = unequal_weights(n, recording.losses.detach())
+        weights = unequal_weights(n, self.network.like)
         try:
             calls = recording.calls(again=True)
             expected = recording.weighted_gradient(weights)
@@ -178,9 +180,11 @@ class Plan:
             return [], None, everything
         try:
             forms = self._fast(recording, calls)
+            disagree = disagreeing(forms, expected, weights, sizes_of(calls))
         except (RuntimeError, ValueError, IndexError):  # shapes that no layout of the trial fits
             return [], expected, everything
-        return forms, expected, disagreeing(forms, expected, weights, sizes_of(calls))
+        # A use that was not recorded may be too small to show.
+        return forms, expected, disagree | (recording.uses.parameters & everything)
 
     def _fast(self, recording: Recording, calls: list[LayerCall]) -> list[Any]:
         """The forms of the gradients that come from layers."""
@@ -205,7 +209,7 @@ class Plan:
             return []
         if loop:
             return _stored(one_by_one(self.network, names, span, losses))
-        weights = unequal_weights(len(losses), losses)
+        weights = unequal_weights(len(losses), self.network.like)
         try:
             forms = _stored(by_vmap(self.network, names, span))
             if expected is None:

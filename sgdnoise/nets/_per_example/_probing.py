@@ -169,6 +169,8 @@ def sizes_of(calls: list[LayerCall]) -> dict:
 
 def equal_to_rounding(first, second, summed: float = 0.0) -> bool:
     """Whether two arrays agree to rounding, relative to the largest entry or to what is summed."""
+    if not second.numel():
+        return first.shape == second.shape
     eps = torch.finfo(second.dtype).eps
     tolerance = max(eps**ROUNDING * float(vector_norm(second, torch.inf)), SUMMED * eps * summed)
     return bool(vector_norm(first.view_as(second) - second, torch.inf) <= tolerance)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from sgdnoise.nets._checks import why_random
+from sgdnoise.nets._checks import check_shape, why_mixed, why_random
 from sgdnoise.nets._network import Network
 from sgdnoise.nets._per_example._calls import (
     CALLS,
@@ -104,15 +104,22 @@ def record(network: Network, index, repeated: frozenset = frozenset()) -> Record
     # torch counts the writes to a tensor.  A network that overwrites its inputs would be given
     # other examples in the next pass.
     inputs, tensors = examples.inputs(), list(network.tensors.values())
+    frozen = [t for n, t in network.state.others.items() if n not in network.state.buffers]
     written, drawn = _versions(inputs), generator_states(tensors[0])
-    versions = _versions(tensors)
+    versions = _versions([*tensors, *frozen])
     with _Recorder(leaves, repeated, len(examples)) as tape:
         losses = network.value(leaves, examples, tape.add_constants)
+    check_shape(losses, len(examples))
+    if tape.mixes and len(examples) > 1:
+        raise ValueError(
+            f"the loss of an example depends on the others in its batch{why_mixed(network.net)}"
+        )
     if written != _versions(inputs):
         raise ValueError("the network changes its inputs in place; let it work on a copy")
-    if versions != _versions(tensors):
+    if versions != _versions([*tensors, *frozen]):
         raise ValueError("the network changes its parameters in place, as max_norm does")
     if not all(map(torch.equal, drawn, generator_states(tensors[0]))):
+        _restore(drawn, tensors[0])
         raise ValueError(f"the network draws random numbers{why_random(network.net)}")
     uses = trace_uses(losses, tape.sources, leaves, network.originals())
     return Recording(network, losses, leaves, tape.calls, tape.derived, uses, tape.untransformable)
@@ -129,6 +136,13 @@ def generator_states(tensor):
     """The states of torch's generators, which move when a number is drawn."""
     on_device = [torch.cuda.get_rng_state(tensor.device)] if tensor.device.type == "cuda" else []
     return [torch.get_rng_state(), *on_device]
+
+
+def _restore(states, tensor):
+    """Set the generators back to recorded states."""
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1], tensor.device)
 
 
 def _versions(tensors):
@@ -151,7 +165,7 @@ class _Recorder(TorchFunctionMode):
         # Tensors that do not depend on the examples; kept, so that no other gets their identity.
         self.constants = {id(leaf): leaf for leaf in leaves.values()}
         self.derived: dict = {}
-        self.untransformable = False
+        self.untransformable = self.mixes = False
 
     def add_constants(self, tensors: dict):
         """Buffers and frozen parameters do not depend on the examples."""
@@ -167,6 +181,7 @@ class _Recorder(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             kwargs = self._with_repeated_mask(args, kwargs)
         self.untransformable |= func == SET_DATA or _counts_tokens(func, args, kwargs)
+        self.mixes |= _is_batch_norm_in_training(func, args, kwargs)
         constant = self._is_constant(func, args, kwargs)
         out = func(*args, **kwargs)
         if constant and (func not in LOOKED_UP or _is_enlarged(func, out, args)):
@@ -175,7 +190,11 @@ class _Recorder(TorchFunctionMode):
         self._forget(args[0] if func is Tensor.__setitem__ else out)
         if func in CALLS and torch.is_tensor(out) and out.grad_fn is not None:
             kind, bound = CALLS[func]
-            return self._record(kind, out, **bound(*args, **kwargs))
+            try:
+                arguments = bound(*args, **kwargs)
+            except TypeError:  # arguments by names of their own
+                return out
+            return self._record(kind, out, **arguments)
         return out
 
     def _with_repeated_mask(self, args, kwargs):
@@ -262,7 +281,7 @@ class _Recorder(TorchFunctionMode):
             return None
         if tensor.shape[1:] != base.shape[1:] or tensor.stride() != base.stride():
             return None
-        start = tensor.storage_offset() // base.stride(0)
+        start = (tensor.storage_offset() - base.storage_offset()) // max(1, base.stride(0))
         return ParameterBlock(self.names[id(base)], slice(start, start + tensor.shape[0]))
 
     def _transposed(self, tensor) -> bool:
@@ -271,6 +290,11 @@ class _Recorder(TorchFunctionMode):
         if base is None or id(base) not in self.names or tensor.shape != base.shape[::-1]:
             return False
         return base.ndim == 2 and tensor.stride() == base.stride()[::-1]
+
+
+def _is_batch_norm_in_training(func, args, kwargs):
+    """Whether statistics of the batch are used."""
+    return func is F.batch_norm and bool(kwargs.get("training") or args[5:6] == (True,))
 
 
 def _counts_tokens(func, args, kwargs):
