@@ -55,6 +55,7 @@ from sgdnoise.dimension._trained._predict import learned as learned
 from sgdnoise.dimension._trained._scales import NoSingleDimension as NoSingleDimension
 from sgdnoise.dimension._warnings import AboveCoordinates as AboveCoordinates
 from sgdnoise.dimension._warnings import BeyondReference as BeyondReference
+from sgdnoise.dimension._warnings import ClosePairs as ClosePairs
 from sgdnoise.dimension._warnings import DimensionWarning as DimensionWarning
 from sgdnoise.dimension._warnings import Discrete as Discrete
 from sgdnoise.dimension._warnings import Duplicates as Duplicates

@@ -10,12 +10,14 @@ from scipy.special import gammainc
 from sgdnoise.core._arrays import as_numpy
 from sgdnoise.dimension._assumptions import MIN_POINTS, RANK, median_dimension
 
+RANKS = (3, RANK)  # which, unlike the first, are those of the points where most have a copy
 MAX_COPIES = 4  # of one point; larger clusters are structure, not copies
 LEVEL = 1e-6  # probability that copies are found where there are none
-FALSE = 0.05  # largest expected fraction of false copies among those that are found
+MIN_SURPLUS = 4.0  # groups for each one expected by chance, down to the last that is found
 MIN_LOCAL = 4.0  # E_j at the dimension of the ten neighbours themselves
 MIN_JUDGED = 10  # points that have a dimension of their own
 AGREEMENT = 0.8  # of two dimensions that are taken for one
+FIRST_TO_FIFTH = 25 / 12  # mean of d log(r_5 / r_1)
 CLOSE = 0.05  # ratio of distances below which a pair is a copy for certain
 MIN_EFFECT = 0.02  # of other copies on the mean log ratio, below which they do no harm
 
@@ -26,11 +28,11 @@ def copies(distances, index) -> np.ndarray:
     distances, index: of 10 neighbours.  At dimension d, E_j = j d log(r_(j+1) / r_j) is a standard
     exponential for each rank j if the density is constant.  Groups of j + 1 copies have one large
     E_j each.  The copies are the points of largest E_j, j up to 4, as long as the Poisson law of
-    the number of groups makes so many improbable, and at most a twentieth of them are expected by
-    chance.  d is the lowest of those of ranks 1 to 2, of ranks 5 to 10, and of ranks 5 to 10 of the
-    copies alone; E_j is above 4 also at the dimension of the point's own neighbours, and r_j below
-    half of the median distance to the nearest: places of low dimension and pairs of outliers are no
-    copies.
+    the number of groups makes so many improbable, and down to the last there are 4 for each one
+    expected by chance.  d is the lowest of those of ranks 3 to 6, of ranks 5 to 10, of ranks 1 to 2
+    of the other points, and of ranks 5 to 10 of the copies; E_j is above 4 also at the dimension of
+    the point's own neighbours, and r_j below half of the typical distance to the nearest: places of
+    low dimension and pairs of outliers are no copies.
     Copies at more than a twentieth of the next distance count only if together they
     change the mean of log(r_2 / r_1) by 2%: real data have a few similar pairs.
     """
@@ -39,17 +41,31 @@ def copies(distances, index) -> np.ndarray:
     if n < MIN_POINTS or known < 2 * RANK:
         return np.zeros(n, bool)
     logarithms = np.log(distances[:, : 2 * RANK].astype(np.float64))
-    d = min(median_dimension(distances, rank) for rank in (1, RANK))
+    d = min(median_dimension(distances, rank) for rank in RANKS)
     if not 0 < d < math.inf:
         return np.zeros(n, bool)
     rank, gap = _widest_gap(logarithms[:, : MAX_COPIES + 1])
-    inverse = np.mean(logarithms[:, -1:] - logarithms[:, RANK - 1 : -1], axis=1)
-    close = logarithms[np.arange(n), rank - 1] < np.median(logarithms[:, 0]) - math.log(2)
-    excess = np.where(close & (rank * gap > MIN_LOCAL * inverse), d * rank * gap, 0.0)
-    found = _consistent(excess, rank, d, logarithms)
+    excess = np.where(_isolated(logarithms, rank, gap, d), rank * gap, 0.0)
+    found = _consistent(d * excess, rank, d, logarithms)
+    if found.any() and not found.all():
+        d = min(d, median_dimension(logarithms[~found], 1, logarithms=True))
+        found = _consistent(d * excess, rank, d, logarithms)
     if not _matter(gap, found):
         return np.zeros(n, bool)
     return _later_of_each(found, rank, index)
+
+
+def _isolated(logarithms, rank, gap, d):
+    """Whether the gap of points is wide for their ten neighbours, and they are close for all.
+
+    The typical distance to the nearest neighbour is the median or, where most points have a copy,
+    that expected below the median distance to the fifth, at dimension d.
+    """
+    inverse = np.mean(logarithms[:, -1:] - logarithms[:, RANK - 1 : -1], axis=1)
+    fifth = np.median(logarithms[:, RANK - 1]) - FIRST_TO_FIFTH / d
+    typical = max(np.median(logarithms[:, 0]), fifth)
+    near = logarithms[np.arange(len(rank)), rank - 1] < typical - math.log(2)
+    return near & (rank * gap > MIN_LOCAL * inverse)
 
 
 def _widest_gap(logarithms):
@@ -79,9 +95,10 @@ def _improbable(excess, rank):
     order = np.argsort(-excess)
     groups = np.cumsum(1 / (rank[order] + 1))
     expected = np.exp(-excess[order]) * len(excess) * np.sum(1 / np.arange(2, MAX_COPIES + 2))
-    improbable = (gammainc(groups, expected) < LEVEL) & (expected < FALSE * groups)
+    last = int(np.argmax(groups - MIN_SURPLUS * expected))
     found = np.zeros(len(excess), bool)
-    found[order[: np.flatnonzero(improbable)[-1] + 1 if improbable.any() else 0]] = True
+    if gammainc(groups[last], expected[last]) < LEVEL:
+        found[order[: last + 1]] = True
     return found
 
 

@@ -10,6 +10,7 @@ from sgdnoise.core._groups import current_group
 from sgdnoise.dimension._assumptions import flaws
 from sgdnoise.dimension._check_points import MERGED, check_points, merging, repeated_points
 from sgdnoise.dimension._check_points import unique_points as unique_points
+from sgdnoise.dimension._close_pairs import close_pairs
 from sgdnoise.dimension._known_neighbours import check_neighbours
 from sgdnoise.dimension._near_duplicates import copies
 from sgdnoise.dimension._neighbours import nearest_among, nearest_neighbours
@@ -142,7 +143,8 @@ def doubts(points, *, exclude: int | str = 0) -> list[DimensionWarning]:
     no test objects:
     `Duplicates`: points that repeat others.
     `NearDuplicates`: pairs far closer than the next neighbour, at E_j = j d log(r_(j+1) / r_j)
-    beyond what n standard exponentials allow, at a false discovery rate of 0.001.
+    beyond what n standard exponentials allow; they are merged.
+    `ClosePairs`: too many pairs that are close, none of which is improbable; they are not merged.
     `Ties`: far more points with r_2 / r_1 < 1 + e than 1 - (1 + e)^-d, with d from ranks 5 to 10.
     `Discrete`: coordinates whose steps are as large as distances, as counts have.
     `SerialDependence`: far more nearest neighbours than by chance are rows just before or after.
@@ -235,6 +237,8 @@ def _flaws(points, distances, index, rows, search):
         return []
     count = min(N_TESTED, distances.shape[1])
     tested = flaws(points, distances[:, :count], index[:, :count], rows, search.window)
+    pairs = close_pairs(as_numpy(distances[:, :count]), as_numpy(index[:, :1]))
+    tested += [pairs] if pairs is not None and not tested else []
     # One neighbour has no ratio.
     return [flaw for flaw in tested if search.k > 1 or not isinstance(flaw, Ties)]
 

@@ -17,6 +17,10 @@ class NearDuplicates(Duplicates):
     """A warning that points much closer than all other neighbours were merged."""
 
 
+class ClosePairs(DimensionWarning):
+    """A warning that more pairs of points are close than one dimension allows."""
+
+
 class Ties(DimensionWarning):
     """A warning that many points have their two nearest neighbours at one distance."""
 

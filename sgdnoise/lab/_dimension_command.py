@@ -28,7 +28,13 @@ from sgdnoise.lab._survey import (
     recommend,
     shell_words,
 )
-from sgdnoise.lab._survey_report import CREATOR, draw_profile, json_text, show_rows
+from sgdnoise.lab._survey_report import (
+    CREATOR,
+    draw_profile,
+    errors_as_json,
+    json_text,
+    show_rows,
+)
 from sgdnoise.lab._terminal import exit_on_error, progress, say, writable
 
 OUT = Path("out/dimension")
@@ -137,7 +143,7 @@ def dimension(
 ) -> None:
     first_line = True if header else False if no_header else None
     reading = Reading(key, flatten, transpose, columns, drop, first_line)
-    with exit_on_error("nothing was written"):
+    with exit_on_error("nothing was written"), errors_as_json(file, as_json):
         names = _names(estimator, all_estimators)
         target = _target(picture, out, file)
         told = Told(as_json)

@@ -20,7 +20,13 @@ from sgdnoise.dimension._trained._features import N_NEIGHBOURS
 from sgdnoise.dimension._trained._predict import GROUPS, estimate
 from sgdnoise.dimension._trained._predict import MIN_POINTS as MIN_POINTS
 from sgdnoise.dimension._trained._scales import NoSingleDimension
-from sgdnoise.dimension._warnings import SerialDependence, Ties
+from sgdnoise.dimension._warnings import (
+    BeyondReference,
+    ClosePairs,
+    Discrete,
+    SerialDependence,
+    Ties,
+)
 
 FIRST = "estimate"
 FUNCTIONS = {FIRST: estimate, **ESTIMATORS}
@@ -33,6 +39,8 @@ FEW = (FIRST, "learned", "twonn", "l2n2", "levina_bickel", *LINEAR)  # which nee
 SERIOUS = {  # doubts with which the recommended value is not one to take
     SerialDependence: "rows are moments in time, and depend on the rows before",
     Ties: "distances to neighbours are equal, as on a lattice or a path",
+    Discrete: "coordinates are discrete, with steps as large as distances",
+    ClosePairs: "more pairs of points are close than one dimension allows",
 }
 OPTIONS = {  # of the command line, for arguments of functions
     "see scale_profile, or choose noisy=": "see the picture, and --noisy",
@@ -138,17 +146,20 @@ def measure(
         seconds=time.monotonic() - began,
         notes=tuple(notes),
         interval=(float(low), float(high)),
-        doubt=doubt or (_serious(near) if name == FIRST else ""),
+        doubt=doubt or (_serious(near, first_of) if name == FIRST else ""),
         scales=tuple(scales),
     )
 
 
-def _serious(near):
-    """Why the recommended value is not one to take, or nothing."""
+def _serious(near, said):
+    """Why the recommended value is not one to take, or nothing.
+
+    said: sentences of warnings of the estimate, by their categories.
+    """
     for category, reason in SERIOUS.items():
         if any(isinstance(doubt, category) for doubt in near.doubts):
             return f"no number is recommended: {reason}, see the warning"
-    return ""
+    return f"no number is recommended: {said[BeyondReference]}" if BeyondReference in said else ""
 
 
 def shell_words(text: str) -> str:

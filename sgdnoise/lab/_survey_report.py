@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -67,6 +68,18 @@ def json_text(file, table, near, rows, sentences, profile, told, picture) -> str
         "picture": None if picture is None else str(picture),
     }
     return json.dumps(_finite(values), ensure_ascii=False, indent=2)
+
+
+@contextmanager
+def errors_as_json(file, as_json: bool):
+    """With `as_json`, print an error as an object with the sentence, and end with status 2."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        if not as_json:
+            raise
+        print(json.dumps({"file": str(file), "error": str(error)}, ensure_ascii=False, indent=2))
+        raise SystemExit(2) from None
 
 
 def draw_profile(profile: Profile, by: str, rows: list[Row], name: str, path: Path) -> Path:

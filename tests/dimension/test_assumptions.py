@@ -10,6 +10,7 @@ from sgdnoise.data import BENCHMARK, benchmark
 from sgdnoise.dimension import (
     MANIFOLD,
     AboveCoordinates,
+    ClosePairs,
     DimensionWarning,
     Discrete,
     Duplicates,
@@ -120,6 +121,44 @@ def test_near_copies_are_merged_and_the_dimension_is_that_without(pairs, size, r
     count = int(str(said[0].message).split()[0])
     assert pairs <= count <= 1.2 * pairs + 3
     assert abs(result - twonn(clean)) < 0.25
+
+
+@pytest.mark.parametrize("d", [2, 5, 10])
+@pytest.mark.parametrize("size", [1e-9, 1e-6, 1e-4])
+def test_copies_of_more_than_half_of_the_points_are_found(d, size, rng):
+    clean, points = with_copies(1000, d, 300, size, rng)
+    with pytest.warns(NearDuplicates) as said:
+        result = twonn(points)
+    assert 280 <= int(str(said[0].message).split()[0]) <= 320
+    assert abs(result / twonn(clean) - 1) < 0.15
+
+
+def test_a_whole_set_may_be_copied_in_the_last_bit(rng):
+    points = (rng.normal(size=(800, 5)) @ rng.normal(size=(5, 60))).astype(np.float32)
+    twice = np.concatenate([points, np.nextafter(points, np.float32(np.inf))])
+    with pytest.warns(NearDuplicates, match=r"^800 of 1600"):
+        np.testing.assert_allclose(twonn(twice), twonn(points), rtol=0.02)
+
+
+@pytest.mark.parametrize("pairs", [5, 25, 100])
+def test_few_other_pairs_are_merged_with_copies(pairs, rng):
+    """Removed pairs that are close by chance raise the dimension."""
+    for seed in range(5):
+        points = np.random.default_rng(seed).normal(size=(1000, 2))
+        points = np.concatenate([points, points[:pairs] + 1e-7 * rng.normal(size=(pairs, 2))])
+        with pytest.warns(NearDuplicates) as said:
+            find_neighbours(points, 2)
+        assert pairs <= int(str(said[0].message).split()[0]) <= pairs + 5
+
+
+@pytest.mark.parametrize(("pairs", "size"), [(100, 1e-2), (300, 1e-2)])
+def test_copies_with_noise_that_are_not_told_from_other_pairs_are_warned_of(pairs, size, rng):
+    _, points = with_copies(1000, 2, pairs, size, rng)
+    with pytest.warns(ClosePairs, match=r"% of 1000 points are as close .* in (1\.\d+|2) dim"):
+        result = twonn(points)
+    words = str(doubts(points)[0])
+    lowered = float(words.split("about ")[1].rstrip("%")) / 100
+    assert abs(result / (2 * (1 - lowered)) - 1) < 0.25
 
 
 def test_one_pair_is_found_where_it_matters(rng):

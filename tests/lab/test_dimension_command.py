@@ -245,6 +245,33 @@ def test_json_has_what_the_functions_say(torus_file):
     assert result["scales"][0].keys() == {"distance", "dimension", "stderr"}
 
 
+def test_json_is_json_also_of_an_error(tmp_path, rng):
+    points = rng.normal(size=(300, 3))
+    np.save(tmp_path / "nan.npy", np.where(points > 2.5, np.nan, points))
+    np.save(tmp_path / "equal.npy", np.ones((300, 3)))
+    for name in ("nan.npy", "equal.npy", "missing.npy", "data.xlsx"):
+        result = measured(tmp_path / name, "--json")
+        assert result.exit_code == 2
+        told = json.loads(result.stdout)
+        assert told["file"].endswith(name)
+        assert any(word in told["error"] for word in ("not finite", "coincide", "no file", ".csv"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("counts", "discrete"), ("wide", "at least 80"), ("copies", "more pairs")]
+)
+def test_a_doubtful_number_is_not_recommended(kind, reason, tmp_path, rng):
+    factors = rng.gamma(2, 0.5, size=(600, 3)) @ np.ones((3, 100)) / 3
+    plane = rng.normal(size=(1000, 2))
+    plane[-150:] = plane[:150] + 0.01 * rng.normal(size=(150, 2))
+    points = {"counts": rng.poisson(factors), "wide": rng.normal(size=(500, 120)), "copies": plane}
+    np.save(tmp_path / "points.npy", points[kind])
+    told = json.loads(measured(tmp_path / "points.npy", "--json").stdout)
+    assert told["recommended"] is None
+    assert told["sentences"][0].startswith("no number is recommended")
+    assert reason in told["sentences"][0]
+
+
 def test_json_has_no_number_that_is_none(tmp_path, rng):
     np.save(tmp_path / "p.npy", torus(1, 40, rng))
     result = parsed(tmp_path / "p.npy")
