@@ -511,8 +511,25 @@ def test_one_example_that_reads_the_mean_of_the_batch_is_refused(number):
         h = torch.tanh(s.into(t))
         return s.out(torch.where(t[:, :1] > 0.5, h + h.mean(0), h))
 
+    def at_the_input(s, t):
+        return s.out(torch.tanh(s.into(t + (t[:, :1] > 0.5) * t.mean(0))))
+
+    for forward in (run, at_the_input):
+        with pytest.raises(ValueError, match="depends on the others in its batch"):
+            gradient_covariance(written(forward, into=lin(8, 5), out=lin(5, 3)), entropy, x, y)
+
+
+def test_a_loss_that_leaves_out_the_easiest_examples_is_refused():
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 8, dtype=torch.float64), torch.randint(3, (60,))
+
+    def hard(f, t):
+        losses = entropy(f, t)
+        kept = min(58, len(losses))
+        return losses * (losses >= losses.detach().topk(kept).values[-1])
+
     with pytest.raises(ValueError, match="depends on the others in its batch"):
-        gradient_covariance(written(run, into=lin(8, 5), out=lin(5, 3)), entropy, x, y)
+        gradient_covariance(mlp(), hard, x, y)
 
 
 def subtracted(net):

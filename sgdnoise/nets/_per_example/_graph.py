@@ -30,6 +30,17 @@ BATCHWISE = set(
 REDUCTIONS = {"CUMSUM", "LOGSOFTMAX", "MEAN", "SOFTMAX", "SUM"}
 
 
+# Functions that look at many numbers at once: along all axes, or else the last, if none is named.
+OVER_ALL = {
+    *("all", "amax", "amin", "any", "count_nonzero", "logsumexp", "max", "mean", "median", "min"),
+    *("norm", "prod", "quantile", "std", "sum", "var"),
+}
+OVER_LAST = {"argsort", "cumsum", "kthvalue", "softmax", "log_softmax", "sort", "topk"}
+# Reads of values by Python, on which the path of the network may depend.
+NUMBERED = {"kthvalue", "norm", "quantile", "topk"}  # whose second argument is no axis
+READS = {"__bool__", "__float__", "__index__", "__int__", "item", "numpy", "tolist"}
+
+
 class Uses(NamedTuple):
     """What the graph of the losses holds besides the recorded calls.
 
@@ -125,6 +136,28 @@ def _may_hold(shape, dim, n):
         return False
     last = dim in (-1, len(shape) - 1) and len(shape) > 1  # features, such as three projections
     return n > 1 and not last and int(shape[dim]) % n == 0
+
+
+def reads_across(func, args, kwargs, n: int) -> bool:
+    """Whether a call looks at several of n examples at once, or reads values into Python.
+
+    The graph of autograd does not show what happens to tensors without a gradient.
+    """
+    name = getattr(func, "__name__", "")
+    if name in READS:
+        return n > 1
+    if name not in OVER_ALL and name not in OVER_LAST:
+        return False
+    tensor = args[0] if args else kwargs.get("input")
+    if not torch.is_tensor(tensor) or not tensor.ndim:
+        return False
+    given = [kwargs[key] for key in ("dim", "axis") if key in kwargs]
+    given += [a for a in args[1:2] if isinstance(a, (int, tuple, list)) and name not in NUMBERED]
+    dims = given[0] if given else None
+    if dims is None:
+        dims = range(tensor.ndim) if name in OVER_ALL else (-1,)
+    dims = (dims,) if isinstance(dims, int) else dims
+    return any(_may_hold(tensor.shape, dim, n) for dim in dims)
 
 
 def _kind(node) -> str:

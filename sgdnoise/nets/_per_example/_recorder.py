@@ -20,7 +20,7 @@ from sgdnoise.nets._per_example._calls import (
     SYMMETRIC,
     TRANSPOSED,
 )
-from sgdnoise.nets._per_example._graph import Uses, leaves_of, trace_uses
+from sgdnoise.nets._per_example._graph import Uses, leaves_of, reads_across, trace_uses
 from sgdnoise.nets._per_example._layers import ParameterBlock
 
 
@@ -122,6 +122,7 @@ def record(network: Network, index, repeated: frozenset = frozenset()) -> Record
         _restore(drawn, tensors[0])
         raise ValueError(f"the network draws random numbers{why_random(network.net)}")
     uses = trace_uses(losses, tape.sources, leaves, network.originals())
+    uses = uses._replace(batchwise=uses.batchwise and not tape.crosses)
     return Recording(network, losses, leaves, tape.calls, tape.derived, uses, tape.untransformable)
 
 
@@ -165,7 +166,7 @@ class _Recorder(TorchFunctionMode):
         # Tensors that do not depend on the examples; kept, so that no other gets their identity.
         self.constants = {id(leaf): leaf for leaf in leaves.values()}
         self.derived: dict = {}
-        self.untransformable = self.mixes = False
+        self.untransformable = self.mixes = self.crosses = False
 
     def add_constants(self, tensors: dict):
         """Buffers and frozen parameters do not depend on the examples."""
@@ -184,9 +185,10 @@ class _Recorder(TorchFunctionMode):
         self.mixes |= _is_batch_norm_in_training(func, args, kwargs)
         constant = self._is_constant(func, args, kwargs)
         out = func(*args, **kwargs)
-        if constant and (func not in LOOKED_UP or _is_enlarged(func, out, args)):
+        if constant and (func not in LOOKED_UP or _is_enlarged(func, out, args, self.n)):
             self._keep_constant(out)
             return out
+        self.crosses = self.crosses or reads_across(func, args, kwargs, self.n)
         self._forget(args[0] if func is Tensor.__setitem__ else out)
         if func in CALLS and torch.is_tensor(out) and out.grad_fn is not None:
             kind, bound = CALLS[func]
@@ -302,9 +304,14 @@ def _counts_tokens(func, args, kwargs):
     return func is F.embedding and bool(kwargs.get("scale_grad_by_freq") or args[5:6] == (True,))
 
 
-def _is_enlarged(func, out, args):
-    """Whether rows of a small table are looked up many times, as for relative positions."""
-    return func is F.embedding and len(args) > 1 and args[1].numel() < out.numel()
+def _is_enlarged(func, out, args, n):
+    """Whether rows of a small table are looked up many times, as for relative positions.
+
+    Not if they are looked up for each of n examples, although they are the same for all.
+    """
+    if func is not F.embedding or len(args) < 2 or args[0].ndim < 2 or args[0].shape[0] == n:
+        return False
+    return args[1].numel() < out.numel()
 
 
 def _tensors(arguments) -> list:
