@@ -62,6 +62,7 @@ from sgdnoise.dimension._warnings import Duplicates as Duplicates
 from sgdnoise.dimension._warnings import NearDuplicates as NearDuplicates
 from sgdnoise.dimension._warnings import NotSettled as NotSettled
 from sgdnoise.dimension._warnings import Outliers as Outliers
+from sgdnoise.dimension._warnings import Passages as Passages
 from sgdnoise.dimension._warnings import ScalesDisagree as ScalesDisagree
 from sgdnoise.dimension._warnings import SerialDependence as SerialDependence
 from sgdnoise.dimension._warnings import Ties as Ties

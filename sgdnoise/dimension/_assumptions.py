@@ -5,8 +5,14 @@ import math
 import numpy as np
 
 from sgdnoise.core._arrays import as_numpy
-from sgdnoise.dimension._serial import dependent_fraction
-from sgdnoise.dimension._warnings import DimensionWarning, Discrete, SerialDependence, Ties
+from sgdnoise.dimension._serial import dependent_fraction, passages
+from sgdnoise.dimension._warnings import (
+    DimensionWarning,
+    Discrete,
+    Passages,
+    SerialDependence,
+    Ties,
+)
 
 RANK = 5  # tests compare with the dimension of this rank and its double
 MAX_TIED = 0.1  # fraction of exact ties above which a warning is issued
@@ -35,12 +41,10 @@ def flaws(points, distances, index, rows, window: int = 0) -> list[DimensionWarn
     the points in the data.  window: the rows that were excluded.
     """
     points, distances, index = (as_numpy(array) for array in (points, distances, index))
-    tests: list[DimensionWarning | None] = [
-        near_ties(distances),
-        discrete(points, distances),
-    ]
+    tests: list[DimensionWarning | None] = [near_ties(distances), discrete(points, distances)]
     if np.mean(distances[:, 0] == distances[:, min(1, distances.shape[1] - 1)]) <= MAX_TIED:
-        tests.append(serial_dependence(index, rows, window))  # lattices are listed in an order
+        order = serial_dependence(index, rows, window) or double_passages(index, rows, window)
+        tests.append(order)  # not of lattices, which are listed in an order
     return [warning for warning in tests if warning is not None]
 
 
@@ -104,6 +108,18 @@ def serial_dependence(index, rows, window: int = 0) -> SerialDependence | None:
         f"the nearest neighbour of {fraction:.0%} of the rows is within {count} rows of "
         f"it{beyond}, where {expected:.1%} are expected: rows are moments in time, and distances "
         f"see the path; use {remedy}"
+    )
+
+
+def double_passages(index, rows, window: int) -> Passages | None:
+    """A warning if two neighbours of many rows are moments of one passage of a path."""
+    result, step = passages(index, rows, window), window // 2
+    if result is None or step < 2:
+        return None
+    return Passages(
+        f"the two nearest neighbours of {result[0]:.0%} of the rows are within {step} rows of each "
+        f"other, where {result[1]:.1%} are expected: the path passes by and counts twice; take "
+        f"every {step}th row, points[::{step}], with exclude={-(-window // step)}, as estimate does"
     )
 
 

@@ -148,6 +148,7 @@ def doubts(points, *, exclude: int | str = 0) -> list[DimensionWarning]:
     `Ties`: far more points with r_2 / r_1 < 1 + e than 1 - (1 + e)^-d, with d from ranks 5 to 10.
     `Discrete`: coordinates whose steps are as large as distances, as counts have.
     `SerialDependence`: far more nearest neighbours than by chance are rows just before or after.
+    `Passages`: with `exclude`, two nearest neighbours that are moments of one passage of a path.
     exclude: as in `find_neighbours`, which issues these warnings.
     Raises ValueError as `find_neighbours` does.
 

@@ -10,6 +10,7 @@ MIN_FRACTION = 0.1  # of nearest neighbours within a lag, below which dependence
 MIN_EXCESS = 5.0  # as a multiple of the fraction expected for rows in random order
 MIN_Z = 6.0  # standard deviations of that number; neighbours are often mutual
 DECAY = np.exp(-1.0)  # the autocorrelation at the correlation time
+MAX_PASSAGES = 0.2  # of rows with two neighbours on one passage, above which ratios mislead
 MULTIPLE = 2  # of the correlation time, within which rows are excluded
 
 
@@ -61,6 +62,21 @@ def dependent_fraction(index, rows, window: int = 0):
         if fraction > max(MIN_FRACTION, MIN_EXCESS * expected, beyond) and z > MIN_Z:
             return count, fraction, expected
     return None
+
+
+def passages(index, rows, window: int):
+    """The fraction of rows with two nearest neighbours within half a window, and that expected.
+
+    None if it is small.  A path that passes by a row stays near for a while, so that its rows are
+    several neighbours at nearly one distance: the window excludes rows near in time to the row
+    itself, not to each other.
+    """
+    index, n, half = as_numpy(index), len(rows), max(1, window // 2)
+    if not window or n < MIN_ROWS or index.shape[1] < 2:
+        return None
+    fraction = float(np.mean(np.abs(rows[index[:, 0]] - rows[index[:, 1]]) <= half))
+    expected = 2 * half / n
+    return (fraction, expected) if fraction > max(MAX_PASSAGES, MIN_EXCESS * expected) else None
 
 
 def _autocorrelation(points, lags):

@@ -33,6 +33,10 @@ class SerialDependence(DimensionWarning):
     """A warning that the nearest neighbours of many rows are the rows before or after them."""
 
 
+class Passages(DimensionWarning):
+    """A warning that two neighbours of many rows are moments of one passage of a path."""
+
+
 class AboveCoordinates(DimensionWarning):
     """A warning that a dimension is larger than the number of coordinates, or the rank."""
 

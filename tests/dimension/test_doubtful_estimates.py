@@ -1,5 +1,6 @@
 """An estimate that depends on scale, is beyond its training, or has neighbours of other points."""
 
+import re
 import warnings
 
 import numpy as np
@@ -14,11 +15,13 @@ from sgdnoise.dimension import (
     BeyondReference,
     Neighbours,
     NoSingleDimension,
+    Passages,
     ScalesDisagree,
     SerialDependence,
     correlation,
     estimate,
     find_neighbours,
+    gride,
     learned,
     levina_bickel,
     twonn,
@@ -144,11 +147,34 @@ def test_an_autoregression_of_ten_dimensions_has_ten_of_them(coefficient, rng):
     assert abs(result.value - 10) < 0.8
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SerialDependence)
+        warnings.simplefilter("ignore", Passages)
         assert estimate(points).value < 9
         assert abs(levina_bickel(points, exclude="auto") - 10) < 1
         bare, excluded = estimate(points), estimate(points, exclude="auto")
     assert excluded.stderr > 0.05
     assert bare.stderr > 0
+
+
+@pytest.mark.filterwarnings("ignore::sgdnoise.dimension.AboveCoordinates")
+@pytest.mark.parametrize("estimator", [twonn, gride])
+@pytest.mark.parametrize("coefficient", [0.9, 0.95, 0.98])
+def test_a_path_that_passes_by_is_told_to_be_thinned_and_how_much(coefficient, estimator, rng):
+    points = autoregressive(coefficient, 6000, 10, rng)
+    with pytest.warns(Passages, match=r"counts twice; take every \d+th row") as said:
+        bare = estimator(points, exclude="auto")
+    text = next(str(w.message) for w in said if w.category is Passages)
+    step, window = map(int, re.search(r"::(\d+)\], with exclude=(\d+)", text).groups())
+    assert step == lag(points) // 2
+    thinned = points[::step]
+    independent = np.mean([estimator(rng.normal(size=thinned.shape)) for _ in range(10)])
+    assert abs(estimator(thinned, exclude=window) / independent - 1) < SURE / len(thinned) ** 0.5
+    assert bare > 1.1 * independent
+
+
+@pytest.mark.parametrize("coefficient", [0.3, 0.5, 0.7])
+def test_a_path_that_moves_on_is_not_thinned(coefficient, rng):
+    points = autoregressive(coefficient, 3000, 10, rng)
+    assert abs(twonn(points, exclude="auto") - 10) < 1
 
 
 def test_blocks_of_rows_stay_together():

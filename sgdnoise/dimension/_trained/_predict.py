@@ -30,7 +30,7 @@ from sgdnoise.dimension._trained._scales import (
     of_thinned,
     sentence,
 )
-from sgdnoise.dimension._warnings import BeyondReference, ScalesDisagree
+from sgdnoise.dimension._warnings import BeyondReference, Passages, ScalesDisagree
 
 GROUPS = 5
 MIN_POINTS = GROUPS * (N_NEIGHBOURS + 1)
@@ -72,9 +72,10 @@ def estimate(
     window = check_window(exclude, points)
     count = n_for_groups(points.shape[0], N_NEIGHBOURS, GROUPS) if stderr else N_NEIGHBOURS
     shared = shared_with(points)
-    neighbours = _known(shared, min(count, points.shape[0] - 1), window) or find_neighbours(
-        points, count, allow_fewer=True, exclude=window
-    )
+    neighbours = _known(shared, min(count, points.shape[0] - 1), window)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Passages)  # rows are thinned
+        neighbours = neighbours or find_neighbours(points, count, allow_fewer=True, exclude=window)
     points = check_points(neighbours.points, min_points=least)
     if window:
         return _of_recording(neighbours, window, bool(noisy))
