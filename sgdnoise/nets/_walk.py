@@ -1,6 +1,7 @@
 """One long walk of a process, in torch."""
 
 from itertools import count
+from numbers import Integral
 
 import torch
 
@@ -22,10 +23,13 @@ def walk(process: Process, theta, generator):
     """Yield theta after each step of a process, without end.
 
     theta: the start, (p,).  generator: a torch.Generator on the device of theta, or an int as seed.
+    Raises ValueError, at the first step, for another generator.
     """
     first = next(iter(theta.values())) if isinstance(theta, dict) else theta
-    if isinstance(generator, int):
-        generator = torch.Generator(first.device).manual_seed(generator)
+    if type(generator) is not bool and isinstance(generator, Integral):
+        generator = torch.Generator(first.device).manual_seed(int(generator))
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator is a torch.Generator or an int as seed, not {generator!r}")
     state = process.begin(theta)
     for drawn in draws(with_sizes(process.draw, theta), generator, first.dtype):
         state = process.step(state, drawn)

@@ -204,6 +204,16 @@ def test_autocast_makes_the_products_of_the_network_in_its_type_and_no_other():
     assert traces[0] == traces[1]
 
 
+@pytest.mark.parametrize("wrong", [None, 0.5, True, np.random.default_rng(0)])
+def test_a_walk_takes_a_generator_of_torch_or_a_whole_number(classifier, wrong):
+    problem, theta = as_problem(classifier[0], each_entropy, *classifier[1:])
+    process = sgd(noise.minibatch(problem, 4), 0.05)
+    first = [next(walk(process, theta, seed)) for seed in (3, np.int64(3))]
+    assert torch.equal(*first)
+    with pytest.raises(ValueError, match=r"a torch.Generator or an int as seed"):
+        next(walk(process, theta, wrong))
+
+
 def test_a_walk_repeats_itself_with_its_seed_and_not_with_another(classifier):
     problem, theta = as_problem(classifier[0], each_entropy, *classifier[1:])
     process = sgd(noise.minibatch(problem, 4), 0.05)
