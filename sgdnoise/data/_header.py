@@ -40,6 +40,16 @@ def is_header(first: list[str], rows: list[list[str]], decimal: str = ".") -> bo
     )
 
 
+def may_be_header(first: list[str], rows: list[list[str]], decimal: str = ".") -> bool:
+    """Whether a first line that is taken for a point could be a header: it counts, or has years."""
+    if len(first) < 2 or not all(cell.isdigit() for cell in first):
+        return False
+    values = [float(cell) for cell in first]
+    counts = values[0] in (0, 1) and all(b - a == 1 for a, b in pairwise(values))
+    years = all(map(_is_year, values)) and _in_order(values)
+    return (counts or years) and not _goes_on(values, rows, decimal)
+
+
 def number(cell: str, decimal: str = ".") -> float | None:
     """The number in a cell, or None; with decimal commas a point is not part of a number."""
     if decimal == ",":

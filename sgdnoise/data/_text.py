@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sgdnoise.data._columns import Choice, ReadError, Table, names_of
-from sgdnoise.data._header import is_header, number
+from sgdnoise.data._header import is_header, may_be_header, number
 
 PACKED = (".gz", ".bz2", ".xz")
 COMMENTS = ("#", "%")
@@ -22,6 +22,7 @@ FORMS: list[tuple[str | None, str]] = [
     *((None, "."), (None, ",")),
 ]
 NAMES = {";": "semicolons", "\t": "tabs", "|": "bars", None: "spaces"}
+FRACTION = re.compile(r"[+-]?\d+,(\d+)")  # a number with a decimal comma, or two whole ones
 SAMPLE = 100  # lines from which the form of a file is recognised
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?", "-"}
 TRUTH = {"true": 1.0, "false": 0.0}
@@ -47,6 +48,8 @@ def read_text(file, choice: Choice, header: bool | None = None) -> Table:
     if not lines:
         raise ReadError(f"{file.name} holds no points: it has no lines, or only comments")
     form = _form([line for _, line in lines])
+    if _is_one_column([line for _, line in lines], form):
+        form = Form(None, ",", 1)
     first = cells(lines[0][1], form)
     unnamed_end = len(first) < form.width or not first[-1]
     ends_empty = unnamed_end and _ends_empty([line for _, line in lines[1:]], form)
@@ -64,6 +67,11 @@ def read_text(file, choice: Choice, header: bool | None = None) -> Table:
     _refuse_index(names, places, choice, file)
     points = _numbers(lines, form, places, names, file)
     notes = _notes(form, names, places, headed, ends_empty)
+    if not headed and header is None and may_be_header(first, rows, form.decimal):
+        listed = ", ".join(first[:6]) + (", ..." if width > 6 else "")
+        notes += (f"its first line, {listed}, is a point (--header if it is a header)",)
+    if form == (",", ".", 2) and FRACTION.fullmatch(lines[0][1]):
+        notes += ("commas separate its two columns, and are no decimal marks",)
     return Table(points, None if names is None else [names[i] for i in places], notes)
 
 
@@ -127,6 +135,20 @@ def _form(lines):
     body = lines[1:] or lines
     sample = body[: SAMPLE // 2] + body[SAMPLE // 2 :][-SAMPLE // 2 :]
     return max((_scored(sample, *form) for form in FORMS), key=lambda item: item[0])[1]
+
+
+def _is_one_column(lines, form):
+    """Whether all commas are decimal marks: of numbers such as 0,07 or -0,5 in a single column.
+
+    Two columns of whole numbers look alike but for zeros that no whole number begins with, and a
+    header of two names.
+    """
+    matches = [m for line in lines[1:] if (m := FRACTION.fullmatch(line))]
+    if form[:2] != (",", ".") or len(matches) != len(lines) - 1 or not matches:
+        return False
+    one_name = re.fullmatch(r'[^\W\d]\w*|"[^",]*"', lines[0].strip()) is not None
+    zeros = any((m[1].startswith("0") and len(m[1]) > 1) or m[0].startswith("-0,") for m in matches)
+    return one_name or zeros
 
 
 def _scored(sample, delimiter, decimal):

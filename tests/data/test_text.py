@@ -106,6 +106,34 @@ def test_a_point_of_numbers_is_no_header(name, tmp_path):
     assert_array_equal(read_points(path), NO_HEADERS[name].astype(float))
 
 
+@pytest.mark.parametrize("first", [(1, 2), (2019, 2020)])
+def test_a_first_line_that_could_be_a_header_is_told(first, tmp_path):
+    below = COUNTS[:, :2] + (2000 if first[0] > 1 else 0)
+    path = written(tmp_path, "p.csv", table([first]) + table(below))
+    result = read_table(path)
+    assert len(result.points) == len(below) + 1
+    assert f"its first line, {first[0]}, {first[1]}, is a point" in result.notes[0]
+    assert len(read_points(path, header=True)) == len(below)
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.txt"])
+@pytest.mark.parametrize("header", ["", "value\n"])
+@pytest.mark.parametrize("digits", [2, 4])
+def test_one_column_may_have_decimal_commas(name, header, digits, tmp_path):
+    values = np.round(RNG.normal(size=(60, 1)), digits)
+    text = "".join(f"{value:.{digits}f}\n".replace(".", ",") for value in values[:, 0])
+    result = read_table(written(tmp_path, name, header + text))
+    assert_array_equal(result.points, values)
+    assert "commas are decimal marks" in result.notes
+
+
+def test_two_columns_of_whole_numbers_are_no_decimal_commas(tmp_path):
+    points = RNG.integers(0, 500, size=(60, 2))
+    result = read_table(written(tmp_path, "p.csv", table(points)))
+    assert_array_equal(result.points, points)
+    assert "commas separate its two columns, and are no decimal marks" in result.notes
+
+
 REFUSED = {
     "a comment without its mark": ("made by hand\n" + table(POINTS), "names 1 columns (made by h"),
     "a header after it": ("made by hand\nx,y,z\n" + table(POINTS), "begin the line with #"),

@@ -41,15 +41,17 @@ def features(points, *, neighbours: Neighbours | None = None) -> Float[Array, " 
     return xp.stack([*map(xp.log, ratios), *patches, *map(xp.log, deviations)])
 
 
-def coordinates(balls: Balls, values: np.ndarray, n: int) -> np.ndarray:
+def coordinates(
+    balls: Balls, values: np.ndarray, n: int, dimensions: np.ndarray | None = None
+) -> np.ndarray:
     """The inputs of the regressions, from the features of n points: (12,) -> (11,).
 
     Each feature is inverted to the log dimension of the balls of n points that have it.  The first
     coordinate is the log dimension at the smallest scale, to which the regressions add a
     correction; the others are differences between scales, which show curvature, edges and uneven
-    density.  They are kept within the range of training.
+    density.  They are kept within the range of training.  dimensions: `log_dimensions`, if known.
     """
-    dimensions = log_dimensions(balls, values, n)
+    dimensions = log_dimensions(balls, values, n) if dimensions is None else dimensions
     r2, r3, r5, r10, r20, r40, s10, p10, s20, p20 = np.clip(dimensions, -1.2, MAX_LOG)
     table, logs = _of_size(balls, n), np.log(balls.dimensions)
     places = (len(dimensions), len(dimensions) + 1)

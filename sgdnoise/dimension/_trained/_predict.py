@@ -148,11 +148,12 @@ def _look(neighbours, noisy=False):
     n = neighbours.points.shape[0]
     balls, model = load(noisy)
     values = as_numpy(features(neighbours.points, neighbours=neighbours))
-    inputs = coordinates(balls, values, n)
+    logs = log_dimensions(balls, values, n)
+    inputs = coordinates(balls, values, n, logs)
     # Beyond the largest dimension of training the correction is unknown, and fades.
     weight = float(np.clip(1 - (inputs[0] - LAST_TRAINED) / FADING, 0, 1))
     dimension = float(np.exp(inputs[0] + weight * predict(model, inputs)))
-    return dimension, log_dimensions(balls, values, n)
+    return dimension, logs
 
 
 def _chosen(neighbours):
