@@ -100,9 +100,21 @@ def _check_size(xp, points, apart):
 
 def _array(points):
     """The points as numpy has them, if they are a table or an array of dask or xarray."""
-    if type(points).__module__.partition(".")[0] in TABLES:
-        return np.asarray(points)
-    return points
+    library = type(points).__module__.partition(".")[0]
+    if library == "pandas" and hasattr(points, "select_dtypes"):
+        return _of_frame(points)
+    return np.asarray(points) if library in TABLES else points
+
+
+def _of_frame(frame):
+    """The numbers of a table of pandas, missing ones of its own types as nan."""
+    words = frame.columns.difference(frame.select_dtypes("number").columns, sort=False)
+    if len(words):
+        names = ", ".join(map(str, words[:5]))
+        raise ValueError(f"points have columns that are not of numbers, drop them: {names}")
+    if any(not isinstance(dtype, np.dtype) for dtype in frame.dtypes):
+        return frame.to_numpy(dtype=float, na_value=np.nan)
+    return np.asarray(frame)
 
 
 def _library(points):

@@ -29,6 +29,7 @@ from sgdnoise.dimension import (
     mada,
     twonn,
 )
+from sgdnoise.dimension._assumptions import near_ties
 
 
 def quietly(estimator, points):
@@ -84,6 +85,22 @@ def test_near_ties_are_refused_by_estimators_from_two_neighbours(name, estimator
     assert isinstance(answer, str)
     assert Ties in said
     assert "use i3d" in answer or "no single dimension" in answer
+
+
+@pytest.mark.parametrize("d", [1.0, 3.0, 12.0])
+@pytest.mark.parametrize("others", [1.0, 5.0, 6.3])
+def test_near_ties_are_counted_by_the_law_of_their_dimension(others, d):
+    """r_2 / r_1 is Pareto(others * d) where ranks 5 to 10 say d: a fraction 1 - 0.95^others."""
+    n = 2000
+    distances = np.ones((n, 10))
+    distances[:, 1] = np.exp(-np.log1p(-(np.arange(n) + 0.5) / n) / (others * d))
+    distances[:, 4:] = 10.0
+    distances[:, 9] = 10 * 2 ** (1 / d)
+    warning = near_ties(distances)
+    assert (warning is None) == (1 - 0.95**others < 0.25)
+    if warning is not None:
+        assert f"{1 - 0.95**others:.0%} of {n} points" in str(warning)
+        assert "where 5.0% are expected" in str(warning)
 
 
 def test_abide_goes_on_until_it_is_settled_or_says_that_it_is_not():

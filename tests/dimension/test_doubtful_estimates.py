@@ -249,6 +249,17 @@ def test_tables_are_points_and_a_list_is_one_sentence(cloud):
         twonn(cloud.tolist())
 
 
+def test_tables_of_pandas_have_numbers_of_any_type_and_no_words(cloud):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(cloud, columns=["a", "b", "c", "d"])
+    for numbers in (table, table.astype("Float64"), table.astype({"a": "Float64"})):
+        assert twonn(numbers) == twonn(cloud)
+    with pytest.raises(ValueError, match=r"columns that are not of numbers, drop them: name$"):
+        twonn(table.assign(name="x"))
+    with pytest.raises(ValueError, match=r"1 of 300 points are not finite, the first in row 7"):
+        twonn(table.astype("Float64").mask(table.index.to_series() == 7))
+
+
 def test_the_point_itself_among_its_neighbours_is_refused(cloud):
     near = Neighbours(cloud, *of_sklearn(cloud, 5))
     with pytest.raises(ValueError, match=r"column 0 of neighbours holds each row itself"):
