@@ -80,9 +80,17 @@ def as_problem(net, loss, inputs, targets=None, *, autocast=None, block: int | N
             raise ValueError(
                 f"{len(tensors[0])} examples take as many weights, not {tuple(weights.shape)}"
             )
+        pieces = spans(len(tensors[0]), step)
+        if len(pieces) == 1:
+            return flat.weighted_gradient(at, weights, shift, tensors)
         return sum(
-            flat.weighted_gradient(at, weights[span], shift, [t[span] for t in tensors], span)
-            for span in spans(len(tensors[0]), step)
+            flat.weighted_gradient(
+                at,
+                weights[span],
+                shift if shift is None else shift[span],
+                [t[span] for t in tensors],
+            )
+            for span in pieces
         )
 
     tensors = tuple(network.examples.tensors())
@@ -139,22 +147,22 @@ class _Flat:
         check_shape(values, len(tensors[0]))
         return values
 
-    def weighted_gradient(self, theta, weights, shift, tensors, span):
-        """The gradient of sum_i w_i l_i, and of a shift of the targets: see `Problem`.
-
-        span: the place of these examples in the shift.
-        """
+    def weighted_gradient(self, theta, weights, shift, tensors):
+        """The gradient of sum_i w_i l_i, and of a shift of the targets: see `Problem`."""
         transformed = any(map(_transformed, (theta, weights, *tensors)))
         if shift is not None or transformed:
             problem = Problem(lambda t, *x: self.losses(self.named(t), x), tuple(tensors))
-            return problem.weighted_gradient(theta, weights, None if shift is None else shift[span])
+            return problem.weighted_gradient(theta, weights, shift)
         with plain_torch(theta.device):
-            theta, weights = (t.clone() if t.is_inference() else t for t in (theta, weights))
-            tensors = [t.clone() if t.is_inference() else t for t in tensors]
+            theta, weights, *tensors = (
+                t.clone() if t.is_inference() else t for t in (theta, weights, *tensors)
+            )
             leaves = [tensor.requires_grad_() for tensor in self.named(theta.detach()).values()]
             named = dict(zip(self.network.tensors, leaves, strict=True))
-            total = (weights * self.losses(named, tensors)).sum()
             with self.network.at(named):
+                values = self.network.losses_inside(self.network.examples.with_tensors(tensors))
+                check_shape(values, len(tensors[0]))
+                total = (weights * values).sum()
                 gradients = torch.autograd.grad(total, leaves, materialize_grads=True)
         return torch.cat([_dense(tensor).reshape(-1) for tensor in gradients])
 

@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -28,11 +28,15 @@ def unwrapped(net: nn.Module) -> nn.Module:
             return net
 
 
+def compiler_loaded() -> bool:
+    """Whether anything can have been compiled; loading the compiler takes seconds."""
+    return "torch._dynamo" in sys.modules
+
+
 @contextmanager
 def uncompiled():
     """A context in which compiled parts run uncompiled, for one thread at a time."""
-    # Loading the compiler takes seconds, and if it is not loaded nothing has been compiled.
-    if "torch._dynamo" not in sys.modules:
+    if not compiler_loaded():
         yield
         return
     # The stance is that of all threads: two that set it would not set it back in order.
@@ -40,16 +44,23 @@ def uncompiled():
         yield
 
 
-@contextmanager
 def plain_torch(device: torch.device):
     """A context without autocast, inference mode and compilation, in which gradients are on."""
-    # Half precision is too coarse for covariances.  Each context takes time, and few are needed.
+    # Half precision is too coarse for covariances.  Most often nothing has to be changed, which is
+    # seen in less time than contexts take.
+    inference, autocast = torch.is_inference_mode_enabled(), torch.is_autocast_enabled(device.type)
+    if torch.is_grad_enabled() and not inference and not autocast and not compiler_loaded():
+        return nullcontext()
+    return _plain_torch(device, inference, autocast)
+
+
+@contextmanager
+def _plain_torch(device, inference, autocast):
     with ExitStack() as contexts:
-        if torch.is_inference_mode_enabled():
+        if inference:
             contexts.enter_context(torch.inference_mode(False))
-        if not torch.is_grad_enabled():
-            contexts.enter_context(torch.enable_grad())
-        if torch.is_autocast_enabled(device.type):
+        contexts.enter_context(torch.enable_grad())
+        if autocast:
             contexts.enter_context(torch.autocast(device.type, enabled=False))
         contexts.enter_context(uncompiled())
         yield
@@ -73,12 +84,14 @@ class NetworkState(NamedTuple):
     others: name -> buffer or frozen parameter.  buffers: the names of buffers.
     training: the mode of each module.
     slots: (dictionary of a module, key in it, name) of each tensor, tied ones included.
+    parts: (dictionary of a module, key in it, module) of each module within another.
     """
 
     others: dict
     buffers: tuple
     training: dict
     slots: list
+    parts: list
 
     @classmethod
     def of(cls, net) -> "NetworkState":
@@ -95,7 +108,12 @@ class NetworkState(NamedTuple):
             if tensor is not None
         ]
         training = {module: module.training for module in net.modules()}
-        return cls(others, tuple(buffers), training, slots)
+        parts = [
+            (module._modules, key, part)
+            for module in net.modules()
+            for key, part in module._modules.items()
+        ]
+        return cls(others, tuple(buffers), training, slots, parts)
 
     @contextmanager
     def again(self, tensors: dict):
@@ -103,30 +121,29 @@ class NetworkState(NamedTuple):
 
         Yields copies of the buffers, which a pass may change, and the frozen parameters.
         """
+        if any(held.get(key) is not part for held, key, part in self.parts):
+            raise ValueError("the network has other modules than before; read it again")
         others = {n: t.clone() if n in self.buffers else t for n, t in self.others.items()}
-        inside = others | tensors
+        inside = {**others, **tensors}
         with _LOCK:  # the tensors of a module are those of one thread at a time
             before = [held[key] for held, key, _ in self.slots]
-            modes = {module: module.training for module in self.training}
+            modes = [(m, m.training) for m, mode in self.training.items() if m.training != mode]
             try:
                 for held, key, name in self.slots:
                     held[key] = inside[name]
-                _set_modes(self.training)
+                for module, mode in modes:
+                    module.training = not mode
                 yield others
             finally:
                 for (held, key, _), tensor in zip(self.slots, before, strict=True):
                     held[key] = tensor
-                _set_modes(modes)
+                for module, mode in modes:
+                    module.training = mode
 
 
 def _usable(tensor):
     """A tensor that autograd can use: one that was made in inference mode is copied."""
     return tensor.clone() if tensor.is_inference() else tensor
-
-
-def _set_modes(training):
-    for module, mode in training.items():
-        module.training = mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +210,6 @@ class Network:
     def at(self, tensors: dict):
         """A context in which the network has other parameters; see `NetworkState.again`."""
         # A backward pass needs it as well, if it runs parts of the network again (checkpoints).
-        if list(map(id, self.net.modules())) != list(map(id, self.state.training)):
-            raise ValueError("the network has other modules than before; read it again")
         with plain_torch(self.device), self.state.again(tensors) as others:
             yield others
 
@@ -208,7 +223,7 @@ class Network:
         with self.at(tensors) as others:
             if constants is not None:
                 constants(others)
-            return self._losses(examples)
+            return self.losses_inside(examples)
 
     def losses(self, index):
         """The losses of some examples, without their graph."""
@@ -218,7 +233,8 @@ class Network:
         check_shape(losses, len(examples))
         return losses
 
-    def _losses(self, examples):
+    def losses_inside(self, examples: Examples):
+        """The losses of some examples, within `at`."""
         args, named, targets = examples.args, examples.named, examples.targets
         kind = type(self.net).__name__
         with refused_as(lambda: f"{kind} does not take inputs {described((args, named))}"):
