@@ -164,6 +164,7 @@ def _serious(near, said):
 
 def shell_words(text: str) -> str:
     """A sentence of the package with options of the command line for arguments of functions."""
+    text = re.sub(r"exclude=(\d+)", r"--exclude \1", text)
     for argument, option in OPTIONS.items():
         text = text.replace(argument, option)
     return text

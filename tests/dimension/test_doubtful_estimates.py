@@ -177,6 +177,23 @@ def test_a_path_that_moves_on_is_not_thinned(coefficient, rng):
     assert abs(twonn(points, exclude="auto") - 10) < 1
 
 
+@pytest.mark.parametrize("window", [1, 7, 20, 36, 60])
+def test_a_recording_has_an_estimate_as_soon_as_its_groups_have_enough_rows(window, rng):
+    """At the number of rows that the refusal names, and in between those of longer blocks."""
+    with pytest.raises(ValueError, match=r"an estimate with an error needs \d+ rows") as refusal:
+        estimate(rng.normal(size=(220, 3)), exclude=window + 40)
+    assert str(window + 40) in str(refusal.value)
+    for n in (600, 777, 1000, 1390, 2500):
+        try:
+            result = estimate(rng.normal(size=(n, 3)), exclude=window)
+        except ValueError as error:
+            least = int(re.search(r"needs (\d+) rows", str(error))[1])
+            assert least > n
+            result = estimate(rng.normal(size=(least, 3)), exclude=window)
+        assert abs(result.value - 3) < 0.6
+        assert result.stderr > 0
+
+
 def test_blocks_of_rows_stay_together():
     rows = partition(103, 5, 2, block=4)
     assert rows.shape == (5, 20)

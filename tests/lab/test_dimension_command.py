@@ -245,6 +245,17 @@ def test_json_has_what_the_functions_say(torus_file):
     assert result["scales"][0].keys() == {"distance", "dimension", "stderr"}
 
 
+def test_passages_of_a_path_are_told_in_words_of_the_shell(tmp_path, rng):
+    points = rng.normal(size=(2500, 8))
+    for row in range(1, len(points)):
+        points[row] += 0.95 * points[row - 1]
+    np.save(tmp_path / "path.npy", points)
+    told = json.loads(measured(tmp_path / "path.npy", "--exclude", "auto", "--json").stdout)
+    (sentence,) = [text for text in told["messages"] if "counts twice" in text]
+    assert sentence.endswith("with --exclude 2, as estimate does") or "--exclude 3," in sentence
+    assert abs(told["recommended"]["dimension"] - 8) < 1.5
+
+
 def test_json_is_json_also_of_an_error(tmp_path, rng):
     points = rng.normal(size=(300, 3))
     np.save(tmp_path / "nan.npy", np.where(points > 2.5, np.nan, points))

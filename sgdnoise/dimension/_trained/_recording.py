@@ -9,9 +9,9 @@ from sgdnoise.dimension._trained._features import N_NEIGHBOURS
 from sgdnoise.dimension._warnings import DimensionWarning
 
 MAX_PHASES = 8  # of the first row, over which values are averaged
-SPARE = 1.2  # times as many rows as a group needs, since blocks are not split
+SPARE = 1.2  # times as many rows as groups need, which are enough in blocks of any length
 BLOCK = 5  # windows in a block of rows that stay together
-MIN_BLOCKS = 10  # of rows, for halves and fifths
+BLOCKS = 10  # of which the number of blocks is a multiple, for halves and fifths
 
 
 def stride(n: int, window: int, groups: int) -> int:
@@ -21,13 +21,21 @@ def stride(n: int, window: int, groups: int) -> int:
     neighbours at nearly one distance.  Raises ValueError if no distance leaves enough rows.
     """
     for m in range(max(1, window // 2), 0, -1):
-        if n >= SPARE * groups * m * (N_NEIGHBOURS + 1 + 2 * -(-window // m)):
+        block = block_length(n, window, m)
+        rows = n // block // groups * block // m
+        if rows > N_NEIGHBOURS + 2 * -(-window // m):
             return m
     least = math.ceil(SPARE * groups * (N_NEIGHBOURS + 1 + 2 * window))
     raise ValueError(
         f"an estimate with an error needs {least} rows if {window} are excluded, not {n}: record "
         "longer, or exclude fewer"
     )
+
+
+def block_length(n: int, window: int, m: int) -> int:
+    """The rows that stay together: a multiple of m, of which each group has the same number."""
+    blocks = max(1, n // (BLOCK * window * BLOCKS)) * BLOCKS
+    return max(1, n // blocks // m) * m
 
 
 def of_recording(value_of, points, window: int, groups: int) -> Estimate:
@@ -37,7 +45,7 @@ def of_recording(value_of, points, window: int, groups: int) -> Estimate:
     """
     n = points.shape[0]
     m = stride(n, window, groups)
-    block = max(1, min(BLOCK * window, n // MIN_BLOCKS) // m) * m
+    block = block_length(n, window, m)
 
     def statistic(part):
         xp = namespace(part)
