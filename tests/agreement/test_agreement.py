@@ -550,7 +550,7 @@ def test_abid_takes_the_derived_cosines(rng):
         away = near.points[others] - point
         away = away / np.linalg.norm(away, axis=1, keepdims=True)
         squares += [(away[i] @ away[j]) ** 2 for i in range(4) for j in range(i)]
-    derived = number(directions.squared_cosine(), d=abid(None, 4, neighbours=near))
+    derived = number(directions.squared_cosine(), d=abid(near.points, 4, neighbours=near))
     assert_allclose(derived, np.mean(squares), **TIGHT)
 
 

@@ -123,9 +123,9 @@ def searches(points, k, monkeypatch):
     """In which precisions neighbours of how many points were sought."""
     asked, search = [], _search
 
-    def watched(xp, points, centred, everyone, k, dtype):
+    def watched(xp, points, centred, everyone, k, dtype, **options):
         asked.append((dtype, everyone.shape[0]))
-        return search(xp, points, centred, everyone, k, dtype)
+        return search(xp, points, centred, everyone, k, dtype, **options)
 
     monkeypatch.setattr(arrays, "_search", watched)
     nearest_distances(points, k)
