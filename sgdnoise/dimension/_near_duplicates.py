@@ -13,6 +13,7 @@ from sgdnoise.dimension._assumptions import MIN_POINTS, RANK, median_dimension
 RANKS = (3, RANK)  # which, unlike the first, are those of the points where most have a copy
 MAX_COPIES = 4  # of one point; larger clusters are structure, not copies
 LEVEL = 1e-6  # probability that copies are found where there are none
+CONFIRMED = 1e-3  # and at the lower dimension of the surroundings of those that were found
 MIN_SURPLUS = 4.0  # groups for each one expected by chance, down to the last that is found
 MIN_LOCAL = 4.0  # E_j at the dimension of the ten neighbours themselves
 MIN_JUDGED = 10  # points that have a dimension of their own
@@ -86,19 +87,21 @@ def _consistent(excess, rank, d, logarithms):
         if lower > AGREEMENT * scale:
             break
         scale = lower
-        found = _improbable(scale * excess, rank)
+        found = _improbable(scale * excess, rank, CONFIRMED)
     return found
 
 
-def _improbable(excess, rank):
+def _improbable(excess, rank, level=LEVEL):
     """The points with the largest excess, as many as chance does not explain."""
     order = np.argsort(-excess)
     groups = np.cumsum(1 / (rank[order] + 1))
     expected = np.exp(-excess[order]) * len(excess) * np.sum(1 / np.arange(2, MAX_COPIES + 2))
-    last = int(np.argmax(groups - MIN_SURPLUS * expected))
+    # One improbable pair must not be hidden by the next points, which are no copies.
+    improbable = gammainc(groups, expected) < level
+    surplus = np.where(improbable, groups - MIN_SURPLUS * expected, -math.inf)
     found = np.zeros(len(excess), bool)
-    if gammainc(groups[last], expected[last]) < LEVEL:
-        found[order[: last + 1]] = True
+    if improbable.any():
+        found[order[: int(np.argmax(surplus)) + 1]] = True
     return found
 
 

@@ -348,3 +348,15 @@ def test_all_warnings_have_one_base(rng):
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", DimensionWarning)
         assert twonn(points) == twonn(points[:60])
+
+
+@pytest.mark.parametrize(("d", "pairs", "apart"), [(2, 1, 1e-12), (2, 1, 1e-6), (5, 5, 1e-2)])
+def test_few_certain_copies_are_not_hidden_by_the_points_after_them(d, pairs, apart):
+    """The pairs are improbable, the next points are not, and all of them together were not."""
+    rng = np.random.default_rng(pairs)
+    points = rng.normal(size=(1000, d))
+    clean = float(twonn(points))
+    points[-pairs:] = points[:pairs] + apart * rng.normal(size=(pairs, d))
+    with pytest.warns(NearDuplicates):
+        value = float(twonn(points))
+    assert abs(value / clean - 1) < 0.03
