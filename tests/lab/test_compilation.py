@@ -12,6 +12,7 @@ import jax
 from sgdnoise.lab._compilation import cache_compiled_programs
 jax.numpy.zeros(3).block_until_ready()  # jax has looked for a cache before there is one
 cache_compiled_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # on a fast machine, too
 f = jax.jit(lambda x: jax.numpy.linalg.eigh(jax.lax.fori_loop(0, 9, lambda _, y: y @ x, x))[0])
 print(float(f(jax.numpy.eye(7)).sum()), os.environ.get("JAX_COMPILATION_CACHE_DIR"))
 """
