@@ -90,6 +90,36 @@ def jitter_force(
     of `label_noise_flow`.  Raises ValueError if the learning rate is unstable or if the feedback
     diverges.
     """
+    modes, spread, eigenvalues = _relaxed(
+        task, kernel, learning_rate, batch_size, discrete_steps, with_feedback, population_factor
+    )
+    # Where v^T K v = 0 is at its minimum its gradient vanishes: flat directions exert no force.
+    return modes @ (spread * eigenvalues) @ modes.T
+
+
+def jitter_response(
+    task: LinearTask,
+    kernel,
+    learning_rate,
+    batch_size,
+    discrete_steps=1.0,
+    with_feedback=True,
+    population_factor=1.0,
+) -> np.ndarray:
+    """The matrix Y (d o, d o) of the same equation: the jitter of theta is J^T Y J.
+
+    J (d o, p) is the derivative of the product to theta, with K = J J^T.  Raises as `jitter_force`.
+    """
+    modes, spread, _ = _relaxed(
+        task, kernel, learning_rate, batch_size, discrete_steps, with_feedback, population_factor
+    )
+    return modes @ spread @ modes.T
+
+
+def _relaxed(
+    task, kernel, learning_rate, batch_size, discrete_steps, with_feedback, population_factor
+):
+    """A^1/2 U, U^T A^-1/2 Y A^-1/2 U and the eigenvalues of A^1/2 K A^1/2, whose basis is U."""
     root, inverse_root = _powers_of_curvature(task)
     eigenvalues, basis = np.linalg.eigh(root @ kernel @ root)
     eigenvalues = eigenvalues.clip(0)
@@ -111,9 +141,7 @@ def jitter_force(
             population_factor,
         )
     rotated = learning_rate / batch_size * basis.T @ inverse_root @ noise @ inverse_root @ basis
-    # Where v^T K v = 0 is at its minimum its gradient vanishes: flat directions exert no force.
-    weights = np.where(curved, eigenvalues / pairs, 0)
-    return root @ basis @ (rotated * weights) @ basis.T @ root
+    return root @ basis, np.where(curved, rotated / pairs, 0), eigenvalues
 
 
 def fisher_force(root, kernel, learning_rate, batch_size, discrete_steps=1.0) -> np.ndarray:
