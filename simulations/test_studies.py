@@ -32,7 +32,8 @@ def committed(name, part):
 
 def rows(verdicts):
     return [
-        repr((v.name, *map(float, numbers), v.claimed, v.kind))  # in which nan equals nan
+        # Ten digits, since the last ones of a mean depend on the processor.
+        (v.name, *(f"{float(number):.10g}" for number in numbers), v.kind)
         for v in verdicts
         for numbers in [(v.predicted, v.measured.value, v.measured.stderr, v.tolerance)]
     ]

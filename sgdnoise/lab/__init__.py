@@ -16,6 +16,9 @@ from sgdnoise.lab._plot import band as band
 from sgdnoise.lab._plot import figure_svg as figure_svg
 from sgdnoise.lab._plot import plot_scale_profile as plot_scale_profile
 from sgdnoise.lab._plot import save_figure as save_figure
+from sgdnoise.lab._power import power as power
+from sgdnoise.lab._power import rivals_of_effect as rivals_of_effect
+from sgdnoise.lab._power import rivals_of_path as rivals_of_path
 from sgdnoise.lab._record import track as track
 from sgdnoise.lab._report import Table as Table
 from sgdnoise.lab._report import report_html as report_html
@@ -31,7 +34,6 @@ from sgdnoise.lab._summary import estimate_in as estimate_in
 from sgdnoise.lab._summary import estimate_variables as estimate_variables
 from sgdnoise.lab._summary import mean_of as mean_of
 from sgdnoise.lab._summary import merge_sweeps as merge_sweeps
-from sgdnoise.lab._summary import rivals_of_path as rivals_of_path
 from sgdnoise.lab._summary import settings_of as settings_of
 from sgdnoise.lab._summary import size_table as size_table
 from sgdnoise.lab._sweep._conduct import Incomplete as Incomplete
@@ -45,7 +47,7 @@ from sgdnoise.lab._sweep._worker import Failure as Failure
 from sgdnoise.lab._terminal import progress as progress
 from sgdnoise.lab._verdict import Verdict as Verdict
 from sgdnoise.lab._verdict import exit_status as exit_status
-from sgdnoise.lab._verdict import power as power
+from sgdnoise.lab._verdict import prediction_if as prediction_if
 from sgdnoise.lab._verdict import verdicts_in as verdicts_in
 
 __all__ = _publish(__name__, globals())

@@ -1,5 +1,6 @@
 """The command `sgdnoise`: dimensions of a file of points, and verdicts of the studies."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def verdicts(
                 if name in (study or ()):
                     show(label, judged[label])
         _overview(origins, judged)
-        everything = [v._replace(name=f"{k}, {v.name}") for k, vs in judged.items() for v in vs]
+        everything = [replace(v, name=f"{k}, {v.name}") for k, vs in judged.items() for v in vs]
         if failing := [v for v in everything if v.outcome == "fails"]:
             show("Claims that fail in their regime", failing)
         say(summary(everything))

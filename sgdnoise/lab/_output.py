@@ -7,10 +7,11 @@ from typing import Any
 
 from sgdnoise.core._files import atomic_write
 from sgdnoise.lab._plot import figure_svg, save_figure
+from sgdnoise.lab._power import power_text
 from sgdnoise.lab._report import Section, Table, report_html
 from sgdnoise.lab._store import write_parts
 from sgdnoise.lab._terminal import console, show
-from sgdnoise.lab._verdict import HEADINGS, exit_status, power_text, row, summary, with_verdicts
+from sgdnoise.lab._verdict import HEADINGS, exit_status, row, summary, with_verdicts
 
 NUMBERS = {"predicted", "measured", "deviation", "allowed", "in s.e.", "in %"}
 ORIGIN = (

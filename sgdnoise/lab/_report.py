@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import jinja2
 
-from sgdnoise.lab._verdict import HEADINGS, Verdict, power_text, row
+from sgdnoise.lab._power import power_text
+from sgdnoise.lab._verdict import HEADINGS, Verdict, row
 
 
 class Table(NamedTuple):

@@ -50,7 +50,7 @@ TOLERANCE = 0.1
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """n times the variance of the mean, which is 1 in theory."""
     return [
-        Verdict(f"n = {n}: n Var", 1.0, mean_of(results.square.sel(n=n)), True, TOLERANCE)
+        Verdict(f"n = {n}: n Var", 1.0, mean_of(results.square.sel(n=n)), "prediction", TOLERANCE)
         for n in results.n.values.tolist()
     ]
 

@@ -25,7 +25,7 @@ from sgdnoise.lab._sweep._code import code_hash
 from sgdnoise.lab._sweep._conduct import Incomplete
 from sgdnoise.lab._sweep._keys import fingerprint, source_file
 from sgdnoise.lab._terminal import console, exit_on_error, writable
-from sgdnoise.lab._verdict import Verdict
+from sgdnoise.lab._verdict import Verdict, without_powerless, without_verdicts
 
 
 class _Runnable:
@@ -242,8 +242,11 @@ class Study(_Runnable):
         return self._executed(self.parameters(size, session, changes), session)
 
     def judge(self, dataset) -> list[Verdict]:
-        """The verdicts of a Dataset, whether it was just computed or stored."""
-        return self.claims.verdicts(dataset.drop_dims("claim", errors="ignore"))
+        """The verdicts of a Dataset, whether it was just computed or stored.
+
+        A prediction that none of its rivals would fail is an observation.
+        """
+        return without_powerless(self.claims.verdicts(without_verdicts(dataset)))
 
     def lead(self, dataset) -> list[str]:
         """The sentences at the head of its report."""

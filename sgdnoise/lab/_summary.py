@@ -8,8 +8,6 @@ import numpy as np
 
 from sgdnoise.core import Estimate, mean, nanmean
 
-FACTORS = (0.5, 0.8, 1.25, 2.0)  # of the speed of a path, that predictions should exclude
-
 
 def mean_of(values, *, skip_missing: bool = False) -> Estimate:
     """Mean of independent values (n,) with its standard error, as Python floats.
@@ -36,26 +34,6 @@ def estimate_variables(name: str, estimates, *axes: str) -> dict[str, Any]:
         name: (axes, np.asarray(values, float)),
         f"{name}_stderr": (axes, np.asarray(errors, float)),
     }
-
-
-def rivals_of_path(times, values, place: int) -> list[tuple[str, float]]:
-    """What a predicted path says at one of its times if its speed kappa were another, or zero.
-
-    times, values: (t,), from the start; place: the index of the time.  With f kappa the path is at
-    time t where the prediction is at f t.  A time beyond the path has no value.
-
-    Example:
-        >>> rivals_of_path([0.0, 1.0, 2.0], [4.0, 3.0, 2.0], 1)[:2]
-        [('nothing changes', 4.0), ('kappa x 0.5', 3.5)]
-    """
-    times, values = np.asarray(times, float), np.asarray(values, float)
-    elapsed = times[0] + np.asarray(FACTORS) * (times[place] - times[0])
-    rivals = [
-        (f"kappa x {factor:g}", float(np.interp(time, times, values)))
-        for factor, time in zip(FACTORS, elapsed, strict=True)
-        if time <= times[-1]
-    ]
-    return [("nothing changes", float(values[0])), *rivals]
 
 
 def settings_of(dataset, *axes: str) -> Iterator[tuple[Any, Any]]:

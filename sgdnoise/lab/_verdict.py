@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from sgdnoise.core._estimate import Estimate
 
@@ -22,47 +25,39 @@ OUTCOMES = {
 NOT_JUDGED = "-"
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True)
+class Verdict:
     """One row of a study: a predicted number and a measured one, in the same unit.
 
-    claimed: whether theory claims to hold here.
-    tolerance: the deviation that theory allows, in the same unit, stated before measuring.
-    stated_kind: what the row is.
+    kind: what the row is.
         "prediction": theory claims this number; it may hold or fail.
         "contrast": the number of a rival or a control, from which the measurement should differ.
         "outside": a prediction outside of its regime, which is shown and not judged.
         "observation": a measurement without a claim; the number beside it is for comparison.
-    By default a prediction where it is claimed, and outside of the regime where it is not.
+    tolerance: the deviation that theory allows, in the same unit, stated before measuring.
     rivals: (name, what another theory predicts here) of each rival, for predictions.
+    Raises ValueError for another kind.
 
     Example:
         >>> from sgdnoise.core import Estimate
-        >>> Verdict("mean", 1.0, Estimate(1.02, 0.01), claimed=True, tolerance=0.06).outcome
+        >>> Verdict("mean", 1.0, Estimate(1.02, 0.01), "prediction", tolerance=0.06).outcome
         'holds'
-        >>> Verdict("mean", 1.0, Estimate(1.04, 0.01), claimed=True, tolerance=0.06).outcome
+        >>> Verdict("mean", 1.0, Estimate(1.04, 0.01), "prediction", tolerance=0.06).outcome
         'undecided'
-        >>> rival = Verdict("rival", 2.0, Estimate(1.02, 0.01), False, 0.05, "contrast")
-        >>> rival.outcome
+        >>> Verdict("rival", 2.0, Estimate(1.02, 0.01), "contrast", 0.05).outcome
         'differs'
     """
 
     name: str
     predicted: float
     measured: Estimate
-    claimed: bool
-    tolerance: float
-    stated_kind: str | None = None
+    kind: str
+    tolerance: float = 0.0
     rivals: tuple[tuple[str, float], ...] = ()
 
-    @property
-    def kind(self) -> str:
-        """One of prediction, contrast, outside, observation.
-
-        A prediction that none of its rivals would fail is an observation.
-        """
-        kind = self.stated_kind or (PREDICTION if self.claimed else OUTSIDE)
-        powerless = kind == PREDICTION and self.rivals and not any(self.excluded.values())
-        return OBSERVATION if powerless else kind
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
 
     @property
     def excluded(self) -> dict[str, bool]:
@@ -108,6 +103,16 @@ class Verdict(NamedTuple):
     def holds(self) -> bool:
         """Whether the outcome is `holds`."""
         return self.outcome == "holds"
+
+
+def prediction_if(in_regime: bool) -> str:
+    """The kind of a row of theory: a prediction in its regime, and else outside.
+
+    Example:
+        >>> prediction_if(0.08 <= 0.12), prediction_if(0.2 <= 0.12)
+        ('prediction', 'outside')
+    """
+    return PREDICTION if in_regime else OUTSIDE
 
 
 def row(verdict: Verdict) -> tuple[str, ...]:
@@ -166,21 +171,14 @@ def summary(verdicts: Iterable[Verdict]) -> str:
     return "; ".join(parts)
 
 
-def power(verdicts: Iterable[Verdict]) -> dict[str, tuple[int, int]]:
-    """The number of predictions that each rival would fail, and of those that name it."""
-    named: dict[str, list[bool]] = {}
-    for verdict in verdicts:
-        stated = verdict.stated_kind or (PREDICTION if verdict.claimed else OUTSIDE)
-        for name, fails in verdict.excluded.items() if stated == PREDICTION else ():
-            named.setdefault(name, []).append(fails)
-    return {name: (sum(fails), len(fails)) for name, fails in named.items()}
-
-
-def power_text(verdicts: Iterable[Verdict]) -> str:
-    """The power of a study in a line; empty if no prediction names a rival."""
-    numbers = power(verdicts)
-    shares = (f"{name} {failed} of {total}" for name, (failed, total) in numbers.items())
-    return f"predictions that rivals would fail: {', '.join(shares)}" if numbers else ""
+def without_powerless(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """The verdicts, in which a prediction that none of its rivals would fail is an observation."""
+    return [
+        replace(v, kind=OBSERVATION)
+        if v.kind == PREDICTION and v.rivals and not any(v.excluded.values())
+        else v
+        for v in verdicts
+    ]
 
 
 def exit_status(verdicts: list[Any]) -> int:
@@ -191,6 +189,7 @@ def exit_status(verdicts: list[Any]) -> int:
 def with_verdicts(dataset, verdicts: list[Verdict]):
     """The Dataset with its verdicts along an axis `claim`, for `verdicts_in` to read.
 
+    The predictions of rivals are in single precision, along an axis `rival_name`.
     Raises ValueError where a variable of the Dataset has the name of a column.
     """
     table = {
@@ -198,25 +197,44 @@ def with_verdicts(dataset, verdicts: list[Verdict]):
         "predicted": [v.predicted for v in verdicts],
         "measured": [float(v.measured.value) for v in verdicts],
         "measured_stderr": [float(v.measured.stderr) for v in verdicts],
-        "claimed": [int(v.claimed) for v in verdicts],
         "tolerance": [v.tolerance for v in verdicts],
         "claim_kind": [v.kind for v in verdicts],
     }
-    if taken := set(table) & set(dataset.variables):
+    columns: dict[str, Any] = {name: ("claim", values) for name, values in table.items()}
+    if names := list(dict.fromkeys(name for v in verdicts for name, _ in v.rivals)):
+        values = [[dict(v.rivals).get(name, math.nan) for name in names] for v in verdicts]
+        columns["rival_name"] = ("rival_name", names)
+        columns["rival_predicted"] = (("claim", "rival_name"), np.asarray(values, np.float32))
+    if taken := set(columns) & set(dataset.variables):
         raise ValueError(f"a result has no variable {taken.pop()!r}, the name of a verdict column")
-    return dataset.assign({name: ("claim", values) for name, values in table.items()})
+    return dataset.assign(columns)
+
+
+def without_verdicts(dataset):
+    """The Dataset without the verdicts that it was stored with."""
+    return dataset.drop_dims(["claim", "rival_name"], errors="ignore")
 
 
 def verdicts_in(dataset) -> list[Verdict]:
-    """The verdicts that are stored in a Dataset, as they were when it was written.
-
-    Their kinds are stored, and their rivals are not: a study computes these from its results.
-    """
+    """The verdicts that are stored in a Dataset, as they were when it was written."""
     if "claim" not in dataset.dims:
         return []
-    columns = ("claim", "predicted", "measured", "measured_stderr", "claimed", "tolerance")
-    rows = zip(*(dataset[name].values.tolist() for name in (*columns, "claim_kind")), strict=True)
+    columns = ("claim", "predicted", "measured", "measured_stderr", "claim_kind", "tolerance")
+    rows = zip(*(dataset[name].values.tolist() for name in columns), strict=True)
     return [
-        Verdict(name, predicted, Estimate(value, error), bool(claimed), tolerance, kind)
-        for name, predicted, value, error, claimed, tolerance, kind in rows
+        Verdict(name, predicted, Estimate(value, error), kind, tolerance, rivals)
+        for (name, predicted, value, error, kind, tolerance), rivals in zip(
+            rows, _stored_rivals(dataset), strict=True
+        )
+    ]
+
+
+def _stored_rivals(dataset):
+    """The rivals of each stored verdict; none in a result that was written without them."""
+    if "rival_predicted" not in dataset:
+        return [()] * dataset.sizes["claim"]
+    names = dataset.rival_name.values.tolist()
+    return [
+        tuple((n, p) for n, p in zip(names, values, strict=True) if not math.isnan(p))
+        for values in dataset.rival_predicted.values.tolist()
     ]

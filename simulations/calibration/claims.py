@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, settings_of
 
 TITLE = "Estimates of dimension: how far off, and are the error bars true"
 LEAD = (
@@ -45,7 +45,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         measured = Estimate(float(errors.mean()), float(errors.std(ddof=1)) / errors.size**0.5)
         claimed, tolerance = (change, n) in TOLERANCE, TOLERANCE.get((change, n), 10.0)
         name = f"{method}, n = {n}, {change}: mean % off"
-        rows.append(Verdict(name, 0.0, measured, claimed, tolerance))
+        rows.append(Verdict(name, 0.0, measured, prediction_if(claimed), tolerance))
     return rows + [coverage(results, name) for name in results.estimator.values.tolist()]
 
 
@@ -54,11 +54,11 @@ def coverage(results, name) -> Verdict:
     data = results.sel(estimator=name)
     count = float(data.repeats.sum())
     if not count:
-        return Verdict(f"{name}: intervals of 95%", 95.0, Estimate(np.nan, np.nan), False, 1.0)
+        return Verdict(f"{name}: intervals of 95%", 95.0, Estimate(np.nan, np.nan), "outside", 1.0)
     fraction = float((data.covered * data.repeats).sum()) / count
     error = 100 * (max(fraction * (1 - fraction), 1 / count) / count) ** 0.5
     measured, claimed = Estimate(100 * fraction, error), name not in INTEGER_VALUED
-    return Verdict(f"{name}: intervals of 95%", 95.0, measured, claimed, 1.5)
+    return Verdict(f"{name}: intervals of 95%", 95.0, measured, prediction_if(claimed), 1.5)
 
 
 def tables(results: xr.Dataset) -> list[Table]:

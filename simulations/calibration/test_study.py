@@ -73,7 +73,7 @@ def test_the_share_of_an_estimator_counts_every_interval_once():
     np.testing.assert_allclose(
         result.measured.stderr, 100 * (fraction * (1 - fraction) / 120) ** 0.5
     )
-    assert (result.predicted, result.tolerance, result.claimed) == (95.0, 1.5, True)
+    assert (result.predicted, result.tolerance, result.kind) == (95.0, 1.5, "prediction")
 
 
 def test_sharing_neighbours_changes_no_value_and_no_error(rng):

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, settings_of
 
 TITLE = "The moment closure: mean and covariance of SGD, far from a minimum"
 LEAD = (
@@ -50,17 +50,17 @@ def _control(data):
             f"{CONTROL}: PR at the end",
             float(predicted.ratio_by),
             ratio,
-            True,
+            "prediction",
             1e-4 * float(ratio.value),
         ),
         Verdict(
             f"{CONTROL}: loss at the end",
             float(predicted.loss_by),
             loss,
-            True,
+            "prediction",
             1e-4 * float(loss.value),
         ),
-        Verdict(f"{CONTROL}: trace of the spread", 0.0, trace, True, 1e-12),
+        Verdict(f"{CONTROL}: trace of the spread", 0.0, trace, "prediction", 1e-12),
     ]
 
 
@@ -72,7 +72,9 @@ def _claims(data, name):
             predicted = float(at.sel(how="closure")[f"{key}_by"])
             tolerance = TOLERANCE[key] * abs(predicted)
             text = f"{name}: {label} at {moment}"
-            rows.append(Verdict(text, predicted, mean_of(at[key]), inside, tolerance))
+            rows.append(
+                Verdict(text, predicted, mean_of(at[key]), prediction_if(inside), tolerance)
+            )
     return rows
 
 

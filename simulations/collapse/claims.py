@@ -5,7 +5,7 @@ import math
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, settings_of
+from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, settings_of
 from simulations.collapse._chains import COLLAPSED, LABEL_NOISE, SLOPE
 
 TITLE = "Collapse: exponents of the distance to sets that SGD never leaves"
@@ -56,10 +56,10 @@ def decided(exponent: float, rate: float, batch: int, steps: int) -> bool:
 def _unit(data, text, rate, batch):
     growth, scale = estimate_in(data, "unit_growth"), competing(rate, batch)
     exact, second = float(data["unit_exact"]), float(data["unit_small"])
-    small = rate**2 * LABEL_NOISE**2 / batch <= SMALL_NOISE
+    small = prediction_if(rate**2 * LABEL_NOISE**2 / batch <= SMALL_NOISE)
     name = f"unit near zero, {text}: growth"
     return [
-        Verdict(name, exact, growth, True, EXACT * scale),
+        Verdict(name, exact, growth, "prediction", EXACT * scale),
         Verdict(f"{name}, second order", second, growth, small, SECOND_ORDER * scale),
     ]
 
@@ -70,8 +70,9 @@ def _net(data, text, rate, batch):
     predicted, fraction = 100.0 * (exponent < 0), int(data.net_gone) / max(finite, 1)
     error = (max(fraction * (1 - fraction), 1 / max(finite, 1)) / max(finite, 1)) ** 0.5
     claimed = finite >= 2 and decided(exponent, rate, batch, int(data.net_step[-1]))
+    kind = prediction_if(claimed)
     measured = Estimate(100 * fraction, 100 * error)
-    return Verdict(f"whole unit, {text}: drawn to zero (%)", predicted, measured, claimed, 5.0)
+    return Verdict(f"whole unit, {text}: drawn to zero (%)", predicted, measured, kind, 5.0)
 
 
 def _twins(data, text, rate, batch):
@@ -80,12 +81,18 @@ def _twins(data, text, rate, batch):
     stationary, text = estimate_in(data, "twins_at_rest"), f"two units alike, {text}: growth"
     paired = Estimate(growth.value, difference.stderr)
     unpaired = Estimate(growth.value, math.hypot(growth.stderr, stationary.stderr))
-    nearly = rate**2 * LABEL_NOISE**2 / batch <= NEARLY_STATIONARY
+    nearly = prediction_if(rate**2 * LABEL_NOISE**2 / batch <= NEARLY_STATIONARY)
     exact, second = (t * competing(rate, batch) for t in (EXACT, SECOND_ORDER))
     along_path = growth.value - difference.value
     return [
-        Verdict(f"{text}, by curvatures met", along_path, paired, True, exact),
-        Verdict(f"{text}, by curvatures at rest", stationary.value, unpaired, nearly, second),
+        Verdict(f"{text}, by curvatures met", along_path, paired, "prediction", exact),
+        Verdict(
+            f"{text}, by curvatures at rest",
+            stationary.value,
+            unpaired,
+            nearly,
+            second,
+        ),
     ]
 
 
@@ -94,8 +101,8 @@ def _layer(data, text, strength):
     growth = estimate_in(data, "layer_growth")
     base, refined = float(data.layer_base), float(data.layer_refined)
     return [
-        Verdict(f"{text}: growth, second order", base, growth, True, strength**3),
-        Verdict(f"{text}: growth, refined", refined, growth, True, 2 * strength**4),
+        Verdict(f"{text}: growth, second order", base, growth, "prediction", strength**3),
+        Verdict(f"{text}: growth, refined", refined, growth, "prediction", 2 * strength**4),
     ]
 
 

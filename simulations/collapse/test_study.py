@@ -27,7 +27,7 @@ def small():
 def test_the_smallest_run_holds_and_is_drawn(small):
     verdicts = claims.verdicts(small)
     assert exit_status(verdicts) == 0
-    assert sum(v.claimed and v.holds for v in verdicts) >= 5
+    assert sum(v.holds for v in verdicts) >= 5
     figures = drawing.figures(small)
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     (table,) = claims.tables(small)
@@ -58,7 +58,7 @@ def test_what_grows_otherwise_than_predicted_fails(small, name, off):
     wrong = small.assign({name: small[name] + off})
     if name == "twins_growth":  # the curvatures met stay as they were
         wrong = wrong.assign(twins_unlike=small.twins_unlike + off)
-    failed = [v.name for v in claims.verdicts(wrong) if v.claimed and v.outcome == "fails"]
+    failed = [v.name for v in claims.verdicts(wrong) if v.outcome == "fails"]
     named = {"unit": "unit near", "net": "whole unit", "twins": "two units", "layer": "layer"}
     assert failed
     assert all(text.startswith(named[name.split("_")[0]]) for text in failed)

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, nanmean
-from sgdnoise.lab import Table, Verdict, rivals_of_path
+from sgdnoise.lab import Table, Verdict, prediction_if, rivals_of_path
 
 TITLE = "Compression and expansion: dimension follows the loss that the noise makes effective"
 LEAD = (
@@ -31,22 +31,21 @@ def _of(results, name) -> xr.Dataset:
 
 def _claims(setting, name) -> list[Verdict]:
     """The claims of one setting; the error of each is that of the difference paired by seed."""
-    regime, allowed = in_regime(setting), float(setting.allowed)
+    regime, allowed = prediction_if(in_regime(setting)), float(setting.allowed)
     last, halfway = setting.sizes["watch"] - 1, setting.sizes["watch"] // 2
     steps = setting.step.values
     start = setting.isel(watch=0).expand_dims("watch")
 
-    def claim(text, mode, reference, allowed, variable="dimension", at=last, claimed=regime):
+    def claim(text, mode, reference, allowed, variable="dimension", at=last, kind=regime):
         text = f"{name}: {text}"
-        return _paired(text, setting, mode, reference, allowed, variable, at, claimed)
+        return _paired(text, setting, mode, reference, allowed, variable, at, kind)
 
     def contrast(text, mode):
-        verdict = claim(text, mode, "prediction", allowed, claimed=False)
-        return verdict and verdict._replace(stated_kind="contrast")
+        return claim(text, mode, "prediction", allowed, kind="contrast")
 
     half, end = (f"after {steps[at]:,} steps" for at in (halfway, last))
     judged = [
-        claim("no noise, PR stays", "none", start, 0.02, claimed=True),
+        claim("no noise, PR stays", "none", start, 0.02, kind="prediction"),
         claim(f"label noise, PR {half}", "label", "prediction", allowed, at=halfway),
         claim(f"label noise, PR {end}", "label", "prediction", allowed),
         claim(f"label noise, Tr H {end}", "label", "prediction", allowed, variable="trace"),
@@ -57,7 +56,7 @@ def _claims(setting, name) -> list[Verdict]:
     return [verdict for verdict in judged if verdict is not None]
 
 
-def _paired(text, setting, mode, reference, allowed, variable, at, claimed) -> Verdict | None:
+def _paired(text, setting, mode, reference, allowed, variable, at, kind) -> Verdict | None:
     """A mode against its reference: another mode, or a Dataset of the start."""
     modes = [mode] if not isinstance(reference, str) else [mode, reference]
     if not set(modes) <= set(setting.mode.values.tolist()):
@@ -75,9 +74,11 @@ def _paired(text, setting, mode, reference, allowed, variable, at, claimed) -> V
         text,
         expected,
         estimate,
-        claimed,
+        kind,
         allowed * abs(expected),
-        rivals=_rivals(setting, variable, at) if isinstance(reference, str) and claimed else (),
+        rivals=_rivals(setting, variable, at)
+        if isinstance(reference, str) and kind == "prediction"
+        else (),
     )
 
 

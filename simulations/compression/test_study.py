@@ -150,7 +150,7 @@ def test_a_verdict_is_the_paired_difference_with_its_error(rng):
         error = np.std(measured - predicted, ddof=1) / 8**0.5
         np.testing.assert_allclose(verdict.measured.stderr, error, rtol=1e-12)
         np.testing.assert_allclose(verdict.tolerance, tolerance * predicted.mean(), rtol=1e-12)
-        assert verdict.claimed == (mode != "isotropic")
+        assert (verdict.kind == "prediction") == (mode != "isotropic")
     start = dimension.sel(mode="none").isel(watch=0)
     np.testing.assert_allclose(verdicts["three: no noise, PR stays"].predicted, start.mean())
 
@@ -161,7 +161,9 @@ def test_a_verdict_is_the_paired_difference_with_its_error(rng):
 def test_the_regime_has_two_borders(rng, u, sharpness, inside):
     results = made_up(rng, u=u, sharpness=sharpness)
     assert claims.in_regime(results.sel(setting="three")) == inside
-    claimed = {v.claimed for v in claims.verdicts(results) if "label noise, PR" in v.name}
+    claimed = {
+        v.kind == "prediction" for v in claims.verdicts(results) if "label noise, PR" in v.name
+    }
     assert claimed == {inside}
 
 

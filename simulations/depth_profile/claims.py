@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, settings_of
 
 TITLE = "Estimated dimension through depth, before, during and after training"
 CLASSES = 10
@@ -41,7 +41,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     for d, data in settings_of(results, "latents"):
         name = f"images of {d} latents: dimension learned from manifolds"
         claimed, tolerance = d <= MAX_LATENTS, LEARNED * d
-        rows.append(Verdict(name, float(d), _mean(data.learned), claimed, tolerance))
+        rows.append(Verdict(name, float(d), _mean(data.learned), prediction_if(claimed), tolerance))
     return rows
 
 
@@ -54,15 +54,15 @@ def _exact(data, task):
         smallest = _exactly(data.rank_least.isel(layer=0).min())
         largest = data.estimate.isel(moment=-1).sel(estimator="twonn").max("layer")
         rows = [
-            Verdict(f"{task}: largest rank at any layer, above d", 0.0, excess, True, 0.0),
-            Verdict(f"{task}: least rank of the images", d, smallest, True, 0.0),
+            Verdict(f"{task}: largest rank at any layer, above d", 0.0, excess, "prediction", 0.0),
+            Verdict(f"{task}: least rank of the images", d, smallest, "prediction", 0.0),
             _contrast(f"{task}: largest TwoNN after training, less d", largest - d, 0.0),
         ]
     ratios, rotated = _mean(data.matched.values.ravel()), _exactly(data.turned.max())
     return [
         *rows,
-        Verdict(f"{task}: largest change by turning", 0.0, rotated, True, ROTATION),
-        Verdict(f"{task}: PR of surrogate / layer", 1.0, ratios, True, SURROGATE),
+        Verdict(f"{task}: largest change by turning", 0.0, rotated, "prediction", ROTATION),
+        Verdict(f"{task}: PR of surrogate / layer", 1.0, ratios, "prediction", SURROGATE),
     ]
 
 
@@ -95,7 +95,7 @@ def _profile(data, task):
 
 def _contrast(name, values, expected=1.0):
     """The mean over seeds, beside the value that would mean no effect."""
-    return Verdict(name, expected, _mean(values), False, 0.0, "observation")
+    return Verdict(name, expected, _mean(values), "observation", 0.0)
 
 
 def _exactly(value):

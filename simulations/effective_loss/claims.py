@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, jackknife, nanmean
-from sgdnoise.lab import Table, Verdict, mean_of, rivals_of_path, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_path, settings_of
 
 TITLE = "The dimension of every layer follows the effective loss that label noise makes"
 WITH_RELU = ("relu", "vgg", "resnet")  # Tr H does not include the corners of ReLU
@@ -83,18 +83,18 @@ def _label_noise(data, name):
         for at, claimed in moments(data, name, layer):
             text = f"{name}, layer {layer + 1}: PR / predicted, {_step(data, at)}"
             ratio = data.ratio.isel(layer=layer)
-            rows.append(_against(text, ratio, "label", at, claimed, tolerance))
+            rows.append(_against(text, ratio, "label", at, prediction_if(claimed), tolerance))
     last, regime = data.sizes["watch"] - 1, in_regime(data)
     for at, unclaimed in ((max(1, last // 2), (*FEW_STEPS, "relu")), (last, ("deep", "relu"))):
         text = f"{name}: Tr H / predicted, {_step(data, at)}"
-        claimed = regime and name not in unclaimed
-        rows.append(_against(text, data.trace, "label", at, claimed, TRACE))
+        kind = prediction_if(regime and name not in unclaimed)
+        rows.append(_against(text, data.trace, "label", at, kind, TRACE))
     for mode, words in SHAPES.items():
         text = f"{name}, {words}: PR of the last hidden layer / predicted"
         ratio = data.ratio.isel(layer=layers - 1)
-        rows.append(_against(text, ratio, mode, last, False, tolerance, "contrast"))
+        rows.append(_against(text, ratio, mode, last, "contrast", tolerance))
         text = f"{name}, {words}: Tr H / predicted"
-        rows.append(_against(text, data.trace, mode, last, False, TRACE, "contrast"))
+        rows.append(_against(text, data.trace, mode, last, "contrast", TRACE))
     return rows
 
 
@@ -110,11 +110,11 @@ def _minibatch(data, name):
     rows = []
     for at in (quarter, last):
         text = f"{name}: PR / that on L + rate Tr C / (4 batch), {_step(data, at)}"
-        rows.append(_against(text, ratio, "label", at, False, 0.0, "observation"))
+        rows.append(_against(text, ratio, "label", at, "observation", 0.0))
     traces = (("Tr H", data.trace, quarter), ("Tr H", data.trace, last))
     for label, values, at in (("PR", ratio, quarter), *traces):
         text = f"{name}: share of the gap in {label} to no noise, {_step(data, at)}"
-        rows.append(Verdict(text, 1.0, explained(values, at), False, 0.0, "observation"))
+        rows.append(Verdict(text, 1.0, explained(values, at), "observation", 0.0))
     return rows
 
 
@@ -128,7 +128,7 @@ def explained(values, at: int) -> Estimate:
     return jackknife(predicted.mean() / measured.mean(), without)
 
 
-def _against(text, values, mode, at, claimed, tolerance, kind=None):
+def _against(text, values, mode, at, kind, tolerance):
     """The geometric mean over seeds of a mode over the prediction."""
     logs = np.log(values.isel(watch=at))
     mean = nanmean((logs.sel(mode=mode) - logs.sel(mode="prediction")).values)
@@ -137,8 +137,8 @@ def _against(text, values, mode, at, claimed, tolerance, kind=None):
     # The prediction at other speeds over that at its own, as geometric means over seeds.
     path = np.log(values.sel(mode="prediction")).mean("seed", skipna=True)
     others = np.exp(path - path.isel(watch=at)).values
-    rivals = rivals_of_path(np.arange(len(others)), others, at) if claimed else []
-    return Verdict(text, 1.0, measured, claimed, tolerance, kind, tuple(rivals))
+    rivals = rivals_of_path(np.arange(len(others)), others, at) if kind == "prediction" else []
+    return Verdict(text, 1.0, measured, kind, tolerance, tuple(rivals))
 
 
 def _step(data, at):

@@ -242,7 +242,7 @@ def test_a_rate_is_that_of_the_task_or_gentle():
 
 def test_the_smallest_run_holds_and_is_drawn(small):
     result = claims.verdicts(small)
-    judged = [v for v in result if v.claimed]
+    judged = [v for v in result if v.kind == "prediction"]
     assert exit_status(result) == 0
     # So small a run excludes no rival in most layers, whose rows are then observations.
     assert len(judged) >= 3
@@ -262,7 +262,7 @@ def test_the_smallest_run_holds_and_is_drawn(small):
 def test_noise_that_does_not_follow_fails(small, name, claim):
     noisy = small.mode == "label"
     wrong = small.assign({name: small[name] * (1 + 0.3 * noisy)}).sel(task=["tanh"])
-    failed = [v.name for v in claims.verdicts(wrong) if v.claimed and v.outcome == "fails"]
+    failed = [v.name for v in claims.verdicts(wrong) if v.outcome == "fails"]
     assert failed
     assert all(claim in text for text in failed)
 

@@ -5,7 +5,7 @@ import math
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, settings_of
+from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, settings_of
 
 TITLE = "Escape: how long noise takes to leave a well"
 LEAD = (
@@ -34,23 +34,22 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def _well(data, name):
     time, height = estimate_in(data, "time"), float(data.height)
-    claimed, tolerance = height >= MIN_HEIGHT, NEXT_ORDER / height
+    kind, tolerance = prediction_if(height >= MIN_HEIGHT), NEXT_ORDER / height
     continuous = _scaled(time, 1 / delay(data))
     rows = [
-        _relative(f"{name}: exact", data.seen, time, True, EXACT),
-        _relative(f"{name}: formula", data.formula, continuous, claimed, tolerance),
+        _relative(f"{name}: exact", data.seen, time, "prediction", EXACT),
+        _relative(f"{name}: formula", data.formula, continuous, kind, tolerance),
     ]
     if math.isfinite(data.plain):
         text = f"{name}: one temperature"
-        rival = _relative(text, data.plain, continuous, False, tolerance)
-        rows.append(rival._replace(stated_kind="contrast"))
+        rows.append(_relative(text, data.plain, continuous, "contrast", tolerance))
     return rows
 
 
 def _jumps(data, name):
     tolerance = EXACT + OFFSET / float(data.height)
-    claimed, time = float(data.height) >= MIN_TIME, estimate_in(data, "time")
-    return _relative(f"{name}: formula", data.formula, time, claimed, tolerance)
+    kind, time = prediction_if(float(data.height) >= MIN_TIME), estimate_in(data, "time")
+    return _relative(f"{name}: formula", data.formula, time, kind, tolerance)
 
 
 def _label_noise(results):
@@ -62,7 +61,7 @@ def _label_noise(results):
             predicted = float(pair[0].exact / pair[1].exact)
             times = [_scaled(estimate_in(data, "time"), 1 / delay(data)) for data in pair]
             text = f"{flat}: time over that of the sharp well {name.split(', ')[1]}"
-            rows.append(_relative(text, predicted, _ratio(*times), True, RATIO))
+            rows.append(_relative(text, predicted, _ratio(*times), "prediction", RATIO))
     return rows
 
 
@@ -76,8 +75,8 @@ def _power(results):
     ratio = _ratio(estimate_in(weak, "time"), estimate_in(strong, "time"))
     exponent = Estimate(-math.log(ratio.value) / log_two, ratio.stderr / ratio.value / log_two)
     predicted = -math.log(float(weak.formula / strong.formula)) / log_two
-    claimed = float(strong.height) >= MIN_TIME
-    return [Verdict("jumps: d log time / d log eps", predicted, exponent, claimed, EXPONENT)]
+    kind = prediction_if(float(strong.height) >= MIN_TIME)
+    return [Verdict("jumps: d log time / d log eps", predicted, exponent, kind, EXPONENT)]
 
 
 def _height(results):
@@ -85,7 +84,9 @@ def _height(results):
     if not {high, plain} <= set(results.setting.values.tolist()):
         return []
     ratio = _ratio(*(estimate_in(results.sel(setting=name), "time") for name in (high, plain)))
-    return [Verdict("jumps: time at 4 times the height, over plain", 1.0, ratio, True, RATIO)]
+    return [
+        Verdict("jumps: time at 4 times the height, over plain", 1.0, ratio, "prediction", RATIO)
+    ]
 
 
 def delay(data) -> float:
@@ -103,8 +104,8 @@ def _ratio(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(ratio, ratio * math.hypot(a.stderr / a.value, b.stderr / b.value))
 
 
-def _relative(text, predicted, measured, claimed, fraction):
-    return Verdict(text, float(predicted), measured, claimed, fraction * float(predicted))
+def _relative(text, predicted, measured, kind, fraction):
+    return Verdict(text, float(predicted), measured, kind, fraction * float(predicted))
 
 
 def tables(results: xr.Dataset) -> list[Table]:

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from sgdnoise.lab import Table, Verdict, mean_of, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, settings_of
 
 TITLE = "Protocol of Farrell et al.: a hidden linear layer on clusters, single and full batches"
 LEAD = (
@@ -59,14 +59,14 @@ def _frozen(name, data):
     end = data.orthogonal.isel(watch=-1).values
     if not np.isfinite(end).all():
         return []
-    return [Verdict(f"{name}: power off the readout", 1.0, mean_of(end), True, UNCHANGED)]
+    return [Verdict(f"{name}: power off the readout", 1.0, mean_of(end), "prediction", UNCHANGED)]
 
 
 def _full(name, data):
     change, predicted = (_log_change(data, of) for of in ("orthogonal", "orthogonal_said"))
     learnt = bool(data.learnt.all())
     text = f"{name}: log power off the readout, second half"
-    return [Verdict(text, predicted.mean(), mean_of(change), learnt, UNCHANGED)]
+    return [Verdict(text, predicted.mean(), mean_of(change), prediction_if(learnt), UNCHANGED)]
 
 
 def _single(name, data):
@@ -75,7 +75,7 @@ def _single(name, data):
     diverged = 1 - np.isfinite(end.orthogonal.values)
     if u >= 1 or diverged.any():
         text = f"{name}: share of networks that diverge"
-        return [Verdict(text, float(u >= 1), mean_of(diverged), u >= 1, 0.0)]
+        return [Verdict(text, float(u >= 1), mean_of(diverged), prediction_if(u >= 1), 0.0)]
     claimed = u <= MAX_AMPLIFICATION and bool(data.learnt.all())
     decay, predicted = (_log_change(data, of) for of in ("orthogonal", "orthogonal_said"))
     measurable = claimed and bool(abs(predicted).min() > UNCHANGED)
@@ -95,7 +95,7 @@ def _single(name, data):
 
 
 def _ratio(text, values, claimed, tolerance):
-    return Verdict(text, 1.0, mean_of(values), claimed, tolerance)
+    return Verdict(text, 1.0, mean_of(values), prediction_if(claimed), tolerance)
 
 
 def tables(results: xr.Dataset) -> list[Table]:

@@ -102,7 +102,7 @@ def test_a_frozen_readout_leaves_all_else_alone_and_large_rates_diverge(results)
     assert exit_status(verdicts) == 0
     assert [v.outcome for v in verdicts if "frozen" in v.name] == ["holds", "holds"]
     (lost,) = (v for v in verdicts if "diverge" in v.name)
-    assert (lost.predicted, lost.claimed, lost.outcome) == (1.0, True, "holds")
+    assert (lost.predicted, lost.kind, lost.outcome) == (1.0, "prediction", "holds")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_theory_is_claimed_in_its_regime_alone(results, u, learnt, inside):
     changed = data.assign(amplification=data.amplification * 0 + u, learnt=data.learnt * 0 + learnt)
     verdicts = claims.verdicts(changed)
     assert len(verdicts) == 3
-    assert {v.claimed for v in verdicts} == {inside}
+    assert {v.kind == "prediction" for v in verdicts} == {inside}
 
 
 @pytest.mark.parametrize("name", ["orthogonal", "jitter", "ratio"])

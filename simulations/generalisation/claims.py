@@ -68,13 +68,13 @@ def _controls(results, task):
     change = Estimate(change_before_training(results, task), 0.0)
     name = f"{task}: largest change by what is not there before training"
     verdicts = [
-        Verdict(f"{task}: test error, all labels shuffled", CHANCE, error, True, ERROR),
-        Verdict(name, 0.0, change, True, UNCHANGED),
+        Verdict(f"{task}: test error, all labels shuffled", CHANCE, error, "prediction", ERROR),
+        Verdict(name, 0.0, change, "prediction", UNCHANGED),
     ]
     for text, statistic in statistics.items():
         measured = ranks.permuted(statistic, rows.dimension, rows.error)
         text = f"{task}: {text}, errors dealt at random"
-        verdicts.append(Verdict(text, 0.0, measured, True, CORRELATION))
+        verdicts.append(Verdict(text, 0.0, measured, "prediction", CORRELATION))
     return verdicts
 
 
@@ -104,9 +104,8 @@ def _shuffled_labels(results, task):
     for name, label in settings.ESTIMATORS.items():
         text = f"{task}: sign of the change of {label} by shuffling all labels"
         rise = mean_of(settings.log_rise(results, task, name), skip_missing=True)
-        rows.append(Verdict(text, SIGN[0], ranks.sign(rise), claimed and name == "twonn", SIGN[1]))
-        if not rows[-1].claimed:
-            rows[-1] = rows[-1]._replace(stated_kind="observation")
+        kind = "prediction" if claimed and name == "twonn" else "observation"
+        rows.append(Verdict(text, SIGN[0], ranks.sign(rise), kind, SIGN[1]))
     return rows
 
 
@@ -123,7 +122,7 @@ def _all_settings(results, task):
     )
     against = ranks.discordant(of.dimension, of.error, of.place)
     text = f"{task}: % of pairs with less TwoNN and more error"
-    return [*rows, Verdict(text, 0.0, against, False, 0.0, "observation")]
+    return [*rows, Verdict(text, 0.0, against, "observation", 0.0)]
 
 
 def _factors(results, tasks):
@@ -141,7 +140,7 @@ def _all_factors(tasks):
 
 
 def _sign(name, estimate):
-    return Verdict(name, SIGN[0], ranks.sign(estimate), False, SIGN[1], "observation")
+    return Verdict(name, SIGN[0], ranks.sign(estimate), "observation", SIGN[1])
 
 
 def tables(results: xr.Dataset) -> list[Table]:

@@ -167,7 +167,7 @@ def test_a_sign_has_its_borders(z, outcome):
 
 def said(result):
     predicted, allowed = claims.SIGN
-    return Verdict("", predicted, ranks.sign(result), True, allowed).outcome
+    return Verdict("", predicted, ranks.sign(result), "prediction", allowed).outcome
 
 
 def test_a_sign_of_nothing_is_not_told():
@@ -335,8 +335,8 @@ def test_estimates_are_those_of_the_points_and_of_dead_units_there_are_none(rng)
 
 def test_the_smallest_run_holds_and_is_drawn(small):
     result = claims.verdicts(small)
-    assert [v for v in result if v.claimed and v.outcome == "fails"] == []
-    assert {v.name for v in result if v.claimed} >= {
+    assert [v for v in result if v.outcome == "fails"] == []
+    assert {v.name for v in result if v.kind == "prediction"} >= {
         f"{task}: largest change by what is not there before training" for task in TINY["task"]
     }
     figures = drawing.figures(small)
@@ -379,12 +379,12 @@ def test_a_dimension_that_collapses_with_shuffled_labels_fails(small, slope, out
     group = wide.dimension * np.exp(slope * wide.shuffled) * (1 + 0.01 * wide.place)
     wide = wide.assign(dimension=group)
     (result,) = [v for v in claims._shuffled_labels(wide, claims.CLAIMED) if "TwoNN" in v.name]
-    assert result.claimed
+    assert result.kind == "prediction"
     assert result.outcome == outcome
     assert_allclose(columns_of.log_rise(wide, claims.CLAIMED, "twonn"), slope, rtol=1e-9)
     less = wide.assign(accuracy=wide.accuracy * 0.9)
-    assert not any(v.claimed for v in claims._shuffled_labels(less, claims.CLAIMED))
-    assert not any(v.claimed for v in claims._shuffled_labels(wide, "mlp digits"))
+    assert not any(v.kind == "prediction" for v in claims._shuffled_labels(less, claims.CLAIMED))
+    assert not any(v.kind == "prediction" for v in claims._shuffled_labels(wide, "mlp digits"))
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_a_dimension_that_collapses_with_shuffled_labels_fails(small, slope, out
 def test_a_control_that_shows_something_fails(small, name, words):
     scale = 0.5 if name == "error" else 1 + 0.01 * (small.rate == small.rate.max())
     wrong = small.assign({name: small[name] * scale})
-    failed = [v.name for v in claims.verdicts(wrong) if v.claimed and v.outcome == "fails"]
+    failed = [v.name for v in claims.verdicts(wrong) if v.outcome == "fails"]
     assert failed
     assert all(words in text for text in failed)
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
 
 TITLE = "Learning a dimension: a measure in the loss, and the noise that acts like one"
 LABELS = {"participation_ratio": "PR", "effective_rank": "effective rank", "twonn": "TwoNN"}
@@ -80,10 +80,10 @@ def _flow(data, label):
     power, slow = (mean(data[name].isel(side=1)) for name in ("power", "slow"))
     text = f"{label}: power of c in the loss, c halved"
     return [
-        Verdict(identity, 1.0, mean(cross), True, IDENTITY),
-        Verdict(linear, 1.0, mean(response), True, RESPONSE),
-        Verdict(text, 2.0, power, minimum, POWER),
-        Verdict(f"{text} and the time doubled", 2.0, slow, False, POWER, "observation"),
+        Verdict(identity, 1.0, mean(cross), "prediction", IDENTITY),
+        Verdict(linear, 1.0, mean(response), "prediction", RESPONSE),
+        Verdict(text, 2.0, power, prediction_if(minimum), POWER),
+        Verdict(f"{text} and the time doubled", 2.0, slow, "observation", POWER),
     ]
 
 
@@ -92,9 +92,9 @@ def _conserved(results):
     for name, label in (("participation_ratio", "PR"), ("trace", "Tr H")):
         change = mean_of(results.imbalance.sel(objective=name), skip_missing=True)
         text = f"linear network: change of |W|² - |V|² on L + c {label}"
-        claimed = name != "trace"  # Tr H has a scale, and so nothing is conserved
-        kind = "prediction" if claimed else "contrast"
-        yield Verdict(text, 0.0, change, claimed, CONSERVED, kind)
+        # Tr H has a scale, and so nothing is conserved.
+        kind = "contrast" if name == "trace" else "prediction"
+        yield Verdict(text, 0.0, change, kind, CONSERVED)
 
 
 def _noise(results):
@@ -111,7 +111,7 @@ def _noise(results):
         f"PR in batches of {size}, unbiased moments averaged, over that of all": (unbiased, BIAS),
     }
     for text, (values, tolerance) in rows.items():
-        yield Verdict(text, 1.0, mean_of(values, skip_missing=True), True, tolerance)
+        yield Verdict(text, 1.0, mean_of(values, skip_missing=True), "prediction", tolerance)
 
 
 def _falls(results):
@@ -120,13 +120,15 @@ def _falls(results):
     paths = [results.path.sel(arm=arm) / start for arm in arms(results, "participation_ratio")]
     paths = xr.concat(paths, "c", join="override", coords="minimal", compat="override")
     rise = mean_of(np.maximum(paths.diff("look").max(("c", "look")), 0), skip_missing=True)
-    return Verdict("PR: largest rise on L + c PR, c > 0, between looks", 0.0, rise, True, RISE)
+    return Verdict(
+        "PR: largest rise on L + c PR, c > 0, between looks", 0.0, rise, "prediction", RISE
+    )
 
 
 def _bound(results):
     """Ma & Ying's bound on |df/dx| by |df/dW|, at each example of each network."""
     excess = Estimate(float(np.maximum(results.bound - 1, 0).max()), 0.0)
-    return Verdict("|df/dx|² above |W|² |df/dW|² / |x|², anywhere", 0.0, excess, True, 1e-9)
+    return Verdict("|df/dx|² above |W|² |df/dW|² / |x|², anywhere", 0.0, excess, "prediction", 1e-9)
 
 
 def arms(results, name, least: float = 0.0) -> list[str]:
@@ -199,7 +201,7 @@ def _convolutions(results, kind):
 
 def _contrasts(rows):
     return [
-        Verdict(text, expected, mean_of(values, skip_missing=True), False, 0, "observation")
+        Verdict(text, expected, mean_of(values, skip_missing=True), "observation", 0)
         for text, expected, values in rows
     ]
 

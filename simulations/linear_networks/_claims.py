@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from sgdnoise.lab import Verdict, mean_of, rivals_of_path
+from sgdnoise.lab import Verdict, mean_of, prediction_if, rivals_of_path
 
 
 def at_fraction(results, fraction: float):
@@ -13,11 +13,12 @@ def at_fraction(results, fraction: float):
 
 
 def relative(
-    text: str, estimate, predicted: float, claimed: bool, tolerance: float, rivals=()
+    text: str, estimate, predicted: float, in_regime: bool, tolerance: float, rivals=()
 ) -> Verdict:
     """A verdict whose tolerance is relative to the prediction."""
     allowed = tolerance * abs(predicted)
-    return Verdict(text, predicted, estimate, claimed, allowed, rivals=tuple(rivals))
+    kind = prediction_if(in_regime)
+    return Verdict(text, predicted, estimate, kind, allowed, tuple(rivals))
 
 
 def of_other_speeds(path, start: float, fraction: float) -> list[tuple[str, float]]:
@@ -34,4 +35,6 @@ def of_other_speeds(path, start: float, fraction: float) -> list[tuple[str, floa
 def ratio_unchanged(setting, name: str, tolerance: float, mean=mean_of) -> Verdict:
     """The claim on a control: the participation ratio ends where it started."""
     ratio = setting.ratio.isel(watch=-1) / float(setting.ratio_start)
-    return Verdict(f"{name}: PR at the end over its start", 1.0, mean(ratio), True, tolerance)
+    return Verdict(
+        f"{name}: PR at the end over its start", 1.0, mean(ratio), "prediction", tolerance
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, settings_of
+from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, settings_of
 
 TITLE = "The balance of noises: isotropic noise against label noise and weight decay"
 LEAD = (
@@ -37,7 +37,7 @@ def in_regime(data, name: str, bounds=BOUNDS) -> bool:
 
 def _absolute(text, data, name, claimed, tolerance):
     predicted = float(data[f"{name}_predicted"])
-    return Verdict(text, predicted, estimate_in(data, name), claimed, tolerance)
+    return Verdict(text, predicted, estimate_in(data, name), prediction_if(claimed), tolerance)
 
 
 def _relative(text, data, name, claimed, fraction):
@@ -71,7 +71,7 @@ def _levels(results):
             error = ((high.stderr / high.value) ** 2 + (low.stderr / low.value) ** 2) ** 0.5
             measured = Estimate(quotient, quotient * error)
             text = f"rho = {rho:g}: PR, {level} over {first} label noise"
-            yield Verdict(text, 1.0, measured, True, tolerance)
+            yield Verdict(text, 1.0, measured, "prediction", tolerance)
 
 
 def _plane(results):

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, mean_of, settings_of
+from sgdnoise.lab import Table, Verdict, estimate_in, mean_of, prediction_if, settings_of
 from sgdnoise.noise import METHODS
 from simulations.noise_tails._cases import KESTEN
 
@@ -65,11 +65,11 @@ def _estimators(results):
                 name = f"{_label(method)}, {law}, m = {m}"
                 tolerance = 0.07 if method == "moments" else 0.05 * true
                 estimate = mean_of(values, skip_missing=True)
-                rows.append(Verdict(name, true, estimate, claimed, tolerance))
+                rows.append(Verdict(name, true, estimate, prediction_if(claimed), tolerance))
             if claimed:
                 hits += (abs(values - true) <= 1.96 * errors).tolist()
         name = f"{_label(method)}: 95% intervals that hold the truth, m = {m}"
-        rows.append(Verdict(name, 95.0, _percentage(hits), method != "clauset", 5.0))
+        rows.append(Verdict(name, 95.0, _percentage(hits), prediction_if(method != "clauset"), 5.0))
     return rows
 
 
@@ -83,7 +83,7 @@ def _mixing(results):
                 # Layers of equal scale may be pooled, so that nothing should differ.
                 kind = "contrast" if not claimed and deviation else "observation"
                 kind = "prediction" if claimed else kind
-                yield Verdict(name, 2.0, mean_of(data), claimed, 0.03, kind)
+                yield Verdict(name, 2.0, mean_of(data), kind, 0.03)
 
 
 def _chains(results):
@@ -91,13 +91,13 @@ def _chains(results):
         data = results.sel(setting=setting)
         alpha = float(data.kesten[0])
         name = f"tail of theta, rate {rate}, batch {batch}"
-        yield Verdict(name, alpha, mean_of(data.theta_index), True, 0.07 * alpha)
+        yield Verdict(name, alpha, mean_of(data.theta_index), "prediction", 0.07 * alpha)
 
 
 def _tests(results):
     for shape, data in settings_of(results, "shape"):
         name = f"Gaussian noise {shape}: rejected at 5% (%)"
-        yield Verdict(name, 5.0, _percentage(data.p_value.values <= 0.05), True, 2.0)
+        yield Verdict(name, 5.0, _percentage(data.p_value.values <= 0.05), "prediction", 2.0)
 
 
 def _network(results):
@@ -106,7 +106,9 @@ def _network(results):
         predicted = float(data.one_example) / batch
         name = f"network, {stage}: excess fourth moment, batch {batch}"
         tolerance = max(0.2 * abs(predicted), 0.05)
-        yield Verdict(name, predicted, estimate_in(data, "mardia"), batch >= 16, tolerance)
+        yield Verdict(
+            name, predicted, estimate_in(data, "mardia"), prediction_if(batch >= 16), tolerance
+        )
 
 
 def _label(method):

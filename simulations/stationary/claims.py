@@ -5,7 +5,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
 from simulations.stationary._cases import CASES, COMMON_FORMULA, P, setup
 
 TITLE = "The stationary covariance of noisy descent, predicted and measured"
@@ -25,11 +25,11 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     judged = []
     for name in results.case.values.tolist():
         at = results.sel(case=name)
-        in_regime = not float(at.get("feedback", math.nan)) >= FEEDBACK
+        kind = prediction_if(not float(at.get("feedback", math.nan)) >= FEEDBACK)
         measured = mean_of(at.square)
-        judged.append(Verdict(f"{name}: spread", 1.0, measured, in_regime, TOLERANCE))
+        judged.append(Verdict(f"{name}: spread", 1.0, measured, kind, TOLERANCE))
         text = f"{name}: spread, {COMMON_FORMULA[CASES[name].algorithm]}"
-        judged.append(Verdict(text, 1.0, mean_of(at.often), False, TOLERANCE, "contrast"))
+        judged.append(Verdict(text, 1.0, mean_of(at.often), "contrast", TOLERANCE))
     return judged
 
 

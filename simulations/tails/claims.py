@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.stats import levy_stable
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, settings_of
+from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, settings_of
 
 TITLE = "Stationary tails of theta: from minibatches, from Lévy noise, or apparent"
 LEAD = (
@@ -34,10 +34,11 @@ def _lines(results):
         text = f"rate {float(data.line_rate):.3g}, batch {batch}, curvature {h:g}"
         alpha, exact = float(data.line_kesten), float(data.square_exact)
         index, claimed = estimate_in(data, "line"), alpha <= MAX_INDEX
-        rows.append(Verdict(f"{text}: index", alpha, index, claimed, HILL * alpha))
+        rows.append(Verdict(f"{text}: index", alpha, index, prediction_if(claimed), HILL * alpha))
         if alpha > 2.001 and math.isfinite(exact):  # at 2 rounding would decide
-            square, claimed = estimate_in(data, "square"), alpha > MIN_MOMENT_INDEX
-            rows.append(Verdict(f"{text}: mean square", exact, square, claimed, 0.01 * exact))
+            square = estimate_in(data, "square")
+            kind = prediction_if(alpha > MIN_MOMENT_INDEX)
+            rows.append(Verdict(f"{text}: mean square", exact, square, kind, 0.01 * exact))
     return rows
 
 
@@ -49,7 +50,7 @@ def _planes(results):
                 alpha, kind = float(data.plane_kesten), "alike" if even else "unlike"
                 text = f"{d} inputs {kind}, {fraction:g} of the rate of infinite variance: index"
                 claimed, index = bool(even) and alpha <= MAX_INDEX, estimate_in(data, "plane")
-                rows.append(Verdict(text, alpha, index, claimed, HILL * alpha))
+                rows.append(Verdict(text, alpha, index, prediction_if(claimed), HILL * alpha))
     return rows
 
 
@@ -58,11 +59,12 @@ def _driven(results):
     for (alpha, pull), data in settings_of(results, "alpha", "pull"):
         text = f"jumps of alpha {alpha:g}, rate x curvature {pull:g}"
         scale, flow = measured_scale(data, alpha), float(data.scale_flow)
-        index, exact, small = estimate_in(data, "driven"), float(data.scale), pull <= SMALL_STEP
+        index, exact = estimate_in(data, "driven"), float(data.scale)
+        small = prediction_if(pull <= SMALL_STEP)
         rows += [
-            Verdict(f"{text}: scale", exact, scale, True, 0.02 * exact),
+            Verdict(f"{text}: scale", exact, scale, "prediction", 0.02 * exact),
             Verdict(f"{text}: scale, as an equation", flow, scale, small, 0.03 * exact),
-            Verdict(f"{text}: alpha, by a stable fit", alpha, index, True, 0.02),
+            Verdict(f"{text}: alpha, by a stable fit", alpha, index, "prediction", 0.02),
         ]
         tail = data.sel(beyond_at=data.beyond_at.max())
         t = float(tail.beyond_at)
@@ -70,7 +72,7 @@ def _driven(results):
         if predicted > MIN_PROBABILITY:
             name = f"{text}: beyond {t:g} scales (%)"
             percent = Estimate(100 * measured.value, 100 * measured.stderr)
-            rows.append(Verdict(name, 100 * predicted, percent, True, 10 * predicted))
+            rows.append(Verdict(name, 100 * predicted, percent, "prediction", 10 * predicted))
     return rows
 
 
@@ -86,11 +88,10 @@ def _layers(results):
     rows = []
     for alpha, data in settings_of(results, "alpha"):
         for method in ("stable", "blocks"):
-            for kind, claimed in (("apart", True), ("pooled", False)):
-                name = f"layers of unlike scales, alpha {alpha:g}: by {method}, {kind}"
-                index = estimate_in(data, f"{method}_{kind}")
-                role = "prediction" if claimed else "contrast"
-                rows.append(Verdict(name, alpha, index, claimed, 0.03, role))
+            for layers, kind in (("apart", "prediction"), ("pooled", "contrast")):
+                name = f"layers of unlike scales, alpha {alpha:g}: by {method}, {layers}"
+                index = estimate_in(data, f"{method}_{layers}")
+                rows.append(Verdict(name, alpha, index, kind, 0.03))
     return rows
 
 

@@ -1,19 +1,20 @@
 """The report: one page that needs nothing else and escapes its input."""
 
 import re
+from dataclasses import replace
 
 from sgdnoise.core import Estimate
 from sgdnoise.lab import Table, Verdict, report_html
 from sgdnoise.lab._report import Section
 
-CLAIM = Verdict("dimension <b>follows</b>", 5.0, Estimate(5.1, 0.05), True, 0.5)
+CLAIM = Verdict("dimension <b>follows</b>", 5.0, Estimate(5.1, 0.05), "prediction", 0.5)
 
 
 def page():
     section = Section(
         "A & B",
         ["One sentence."],
-        [CLAIM, CLAIM._replace(claimed=False)],
+        [CLAIM, replace(CLAIM, kind="outside")],
         [("what is drawn", "<svg id='drawing'></svg>")],
         [Table("numbers", ("mode", "PR"), [("label", "5 ± 1")])],
         {"seed": 3, "versions": {"numpy": "2"}},

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import count
 
@@ -126,10 +127,12 @@ def test_the_progress_of_a_sweep_is_printed(tmp_path):
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_a_verdict_is_readable_on_a_narrow_and_on_a_wide_terminal(width, capsys, monkeypatch):
-    claim = Verdict("label noise, PR after 40,000 steps", 8.7, Estimate(8.9, 0.05), True, 0.9)
+    claim = Verdict(
+        "label noise, PR after 40,000 steps", 8.7, Estimate(8.9, 0.05), "prediction", 0.9
+    )
     monkeypatch.setattr(cli, "console", rich.console.Console(width=width))
-    outside = claim._replace(claimed=False)
-    show("a study", [claim, outside, outside._replace(stated_kind="contrast")])
+    kinds = ("prediction", "outside", "contrast")
+    show("a study", [replace(claim, kind=kind) for kind in kinds])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     shown = [line.split()[-1] for line in lines if "8.900 ± 0.050" in line]

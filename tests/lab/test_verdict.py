@@ -1,18 +1,34 @@
 """Verdicts: which claims hold or fail, and which these data cannot decide."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Verdict, exit_status, power, rivals_of_path, verdicts_in
-from sgdnoise.lab._verdict import HEADINGS, power_text, row, summary, with_verdicts
+from sgdnoise.lab import (
+    Verdict,
+    exit_status,
+    power,
+    rivals_of_effect,
+    rivals_of_path,
+    verdicts_in,
+)
+from sgdnoise.lab._power import overview_row, power_text, shares
+from sgdnoise.lab._verdict import (
+    HEADINGS,
+    row,
+    summary,
+    with_verdicts,
+    without_powerless,
+    without_verdicts,
+)
 
 
-def verdict(measured, stderr, *, tolerance=0.5, claimed=True, predicted=10.0):
-    return Verdict("a claim", predicted, Estimate(measured, stderr), claimed, tolerance)
+def verdict(measured, stderr, *, tolerance=0.5, kind="prediction", predicted=10.0):
+    return Verdict("a claim", predicted, Estimate(measured, stderr), kind, tolerance)
 
 
 @pytest.mark.parametrize(
@@ -33,20 +49,20 @@ def test_an_outcome_is_a_test_of_equivalence(measured, stderr, outcome, contrast
     judged = verdict(measured, stderr)
     assert judged.outcome == outcome
     assert judged.holds == (outcome == "holds")
-    rival = verdict(measured, stderr, claimed=False)._replace(stated_kind="contrast")
+    rival = verdict(measured, stderr, kind="contrast")
     assert (rival.outcome, rival.holds) == (contrast, False)
 
 
 def test_rows_without_a_claim_are_not_judged():
-    far = verdict(20.0, 0.1, claimed=False)
-    observed = far._replace(stated_kind="observation")
+    far = verdict(20.0, 0.1, kind="outside")
+    observed = replace(far, kind="observation")
     assert [(v.kind, v.outcome) for v in (far, observed)] == [
         ("outside", "-"),
         ("observation", "-"),
     ]
     assert [row(v)[5] for v in (far, observed)] == ["-", "-"]
     near = verdict(10.0, 0.1)
-    rival = far._replace(stated_kind="contrast")
+    rival = replace(far, kind="contrast")
     text = summary([near, far, observed, rival])
     assert text == (
         "predictions: 1 holds, 0 fails, 0 undecided; contrasts: 1 differ, 0 agree, 0 undecided; "
@@ -56,19 +72,46 @@ def test_rows_without_a_claim_are_not_judged():
 
 def test_a_prediction_that_excludes_no_rival_is_an_observation():
     rivals = (("nothing changes", 12.0), ("kappa x 0.5", 10.6))
-    judged = verdict(10.1, 0.05)._replace(rivals=rivals)
+    judged = replace(verdict(10.1, 0.05), rivals=rivals)
     assert judged.excluded == {"nothing changes": True, "kappa x 0.5": False}
     assert (judged.kind, judged.outcome) == ("prediction", "holds")
-    weak = judged._replace(rivals=rivals[1:])
-    assert (weak.kind, weak.outcome) == ("observation", "-")
-    outside = judged._replace(claimed=False)
-    assert outside.kind == "outside"
-    verdicts = [judged, weak, outside, verdict(10.0, 0.1)]
-    assert power(verdicts) == {"nothing changes": (1, 1), "kappa x 0.5": (0, 2)}
-    assert power_text(verdicts) == (
-        "predictions that rivals would fail: nothing changes 1 of 1, kappa x 0.5 0 of 2"
+    weak = replace(judged, rivals=rivals[1:])
+    outside, nameless = replace(weak, kind="outside"), verdict(10.0, 0.1)
+    verdicts = [judged, weak, outside, nameless]
+    result = without_powerless(verdicts)
+    assert result == [judged, replace(weak, kind="observation"), outside, nameless]
+    assert power(result) == {"nothing changes": (1, 1), "kappa x 0.5": (0, 1)}
+    assert power_text(result) == (
+        "predictions that rivals would fail: nothing changes 1 of 1, kappa x 0.5 0 of 1"
     )
     assert power_text([verdict(10.0, 0.1)]) == ""
+
+
+def test_shares_count_predictions_that_exclude_all_rivals_of_a_kind():
+    rivals = rivals_of_effect(lambda f: 10 * f, "noise", ("Gaussian", 10.4), ("other", 12.0))
+    assert [name for name, _ in rivals] == [
+        *("nothing changes", "noise x 0.5", "noise x 0.8", "noise x 1.25", "noise x 2"),
+        *("Gaussian", "other"),
+    ]
+    strong = replace(verdict(10.0, 0.1), rivals=rivals)
+    weak = replace(verdict(10.0, 2.0), rivals=rivals)  # 10 - 3 x 2 is beyond 0.5 but not 5
+    assert shares([strong, weak, verdict(1.0, 0.1)]) == (1, 0.5, 1, 0.5, 0)
+    without = replace(strong, rivals=rivals[:-2])
+    assert shares([strong, without]).others == 0
+    assert all(math.isnan(share) for share in shares([verdict(1.0, 0.1)]))
+    assert overview_row("a study", [strong, weak, replace(strong, kind="outside")]) == (
+        *("a study", "2", "1", "-", "1"),
+        *("100", "50", "100", "50", "0"),
+    )
+
+
+def test_an_effect_without_a_value_names_no_rival():
+    assert rivals_of_effect(lambda f: 1 / f if f else math.nan)[0] == ("effect x 0.5", 2.0)
+
+
+def test_another_kind_is_refused():
+    with pytest.raises(ValueError, match="kind must be one of prediction"):
+        verdict(1.0, 0.1, kind="claim")
 
 
 def test_a_path_at_another_speed_is_at_another_of_its_times():
@@ -93,7 +136,7 @@ def test_deviation_is_given_in_its_unit_in_errors_and_in_per_cent():
 
 def test_only_a_claim_inside_its_regime_can_fail_a_study():
     wrong = verdict(20.0, 0.1)
-    assert exit_status([verdict(10.0, 0.1), wrong._replace(claimed=False)]) == 0
+    assert exit_status([verdict(10.0, 0.1), replace(wrong, kind="outside")]) == 0
     assert exit_status([verdict(10.0, 0.1), wrong]) == 1
     assert exit_status([verdict(10.0, 9.0)]) == 0
 
@@ -106,20 +149,23 @@ def test_a_row_fills_the_headings_and_shows_the_digits_the_error_warrants():
 
 
 def test_verdicts_survive_a_dataset():
-    verdicts = [verdict(10.0, 0.1)]
-    verdicts += [verdict(12.0, 0.2, claimed=False)._replace(name="another")]
-    stored = verdicts_in(with_verdicts(xr.Dataset(), verdicts))
-    assert [v._replace(stated_kind=None) for v in stored] == verdicts
-    assert [v.kind for v in stored] == [v.kind for v in verdicts]
+    kinds = ("prediction", "outside", "contrast", "observation")
+    verdicts = [replace(verdict(10.0, 0.1, kind=kind), name=kind) for kind in kinds]
+    verdicts[0] = replace(verdicts[0], rivals=(("nothing changes", 2.0), ("x 2", 20.0)))
+    verdicts[1] = replace(verdicts[1], rivals=(("x 2", 4.0),))
+    stored = with_verdicts(xr.Dataset({"a": 1}), verdicts)
+    assert verdicts_in(stored) == verdicts
+    assert without_verdicts(stored).identical(xr.Dataset({"a": 1}))
+    assert verdicts_in(stored.drop_dims("rival_name")) == [replace(v, rivals=()) for v in verdicts]
     assert verdicts_in(xr.Dataset()) == []
 
 
 @pytest.mark.parametrize("predicted", [0.0, 1e-16, -1e-16])
 def test_a_negligible_prediction_has_no_per_cent(predicted):
-    negligible = Verdict("none", predicted, Estimate(0.03, 0.01), True, 0.1)
+    negligible = Verdict("none", predicted, Estimate(0.03, 0.01), "prediction", 0.1)
     assert math.isnan(negligible.percent)
     assert row(negligible)[7] == "-"
-    assert row(negligible._replace(predicted=0.02))[7] == "+50.0"
+    assert row(replace(negligible, predicted=0.02))[7] == "+50.0"
 
 
 def test_a_variable_with_the_name_of_a_column_is_refused():

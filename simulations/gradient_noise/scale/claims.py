@@ -3,7 +3,7 @@
 import xarray as xr
 
 from sgdnoise.core import nanmean
-from sgdnoise.lab import Table, Verdict
+from sgdnoise.lab import Table, Verdict, prediction_if
 
 TITLE = "The critical batch: from gradient noise, and as measured by one step"
 LEAD = (
@@ -31,24 +31,24 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def _claims(results, name) -> list[Verdict]:
     at = results.sel(moment=name)
-    tolerance, regime = TOLERANCES.get(name, NETWORK_TOLERANCE), in_regime(at)
+    tolerance = TOLERANCES.get(name, NETWORK_TOLERANCE)
+    regime = prediction_if(in_regime(at))
 
-    def claim(text, ratio, claimed, tolerance=tolerance, reference="predicted", kind=None):
+    def claim(text, ratio, kind, tolerance=tolerance, reference="predicted"):
         text = f"{name}: {text}, over {reference}"
-        return Verdict(text, 1.0, nanmean(ratio.values), claimed, tolerance, kind)
+        return Verdict(text, 1.0, nanmean(ratio.values), kind, tolerance)
 
     by_gain, by_rate, norms = at.critical_by_gain, at.critical_by_rate, at.by_norms / at.simple
     return [
         claim("critical batch by gain", by_gain / at.critical, regime),
         claim("critical batch by rate", by_rate / at.critical, regime),
         claim("best exact rate", at.rate_exact / at.rate_predicted, regime),
-        claim("scale by norms", norms, True, 0.1, reference="simple scale"),
+        claim("scale by norms", norms, "prediction", 0.1, reference="simple scale"),
         claim(
             "critical batch by gain",
             by_gain / at.simple,
-            False,
+            "contrast",
             reference="simple scale",
-            kind="contrast",
         ),
     ]
 

@@ -38,7 +38,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
                 ratio = of_net.product_ratio.sel(kind=kind, moment=moment)
                 name = f"{net}, {kind} labels, step {moment}: <A, F> / |F|²"
                 measured = nanmean(ratio.values)
-                judged.append(Verdict(name, 1.0, measured, False, TOLERANCE, "contrast"))
+                judged.append(Verdict(name, 1.0, measured, "contrast", TOLERANCE))
     return judged
 
 
@@ -48,7 +48,7 @@ def _mean_ratio(name, values, errors) -> Verdict:
     All have the same weight: where a mean of few draws is low by chance, so is its error.
     """
     error = float(np.sqrt(np.sum(errors.values**2))) / values.size
-    return Verdict(name, 1.0, Estimate(float(values.mean()), error), True, TOLERANCE)
+    return Verdict(name, 1.0, Estimate(float(values.mean()), error), "prediction", TOLERANCE)
 
 
 def tables(results: xr.Dataset) -> list[Table]:

@@ -51,7 +51,7 @@ def results():
 def test_labels_that_the_network_draws_give_its_fisher_information(results):
     verdicts = study.study.judge(results)
     assert exit_status(verdicts) == 0
-    assert sum(v.claimed for v in verdicts) == 3
+    assert sum(v.kind == "prediction" for v in verdicts) == 3
 
 
 def test_the_small_size_has_all_measures_and_can_be_stored(results, tmp_path):

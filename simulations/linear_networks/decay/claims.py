@@ -5,12 +5,13 @@ noise is that of the study of residuals: amplification, sharpness and ratio of t
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, eigenvalue_participation_ratio, jackknife
-from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
 from sgdnoise.theory import variance_slope
 from simulations.linear_networks._claims import relative
 
@@ -54,31 +55,34 @@ def _difference(results):
     """The discriminating statistic: the slope under noise less that under decay."""
     decay, noise = (results.sel(setting=name) for name in RIVALS)
     noise_slope, decay_slope = (_of_mean(s, _slope(s)) for s in (noise, decay))
-    claimed = regime(noise) and regime(decay)
+    kind = prediction_if(regime(noise) and regime(decay))
     error = math.hypot(noise_slope.stderr, decay_slope.stderr)
     measured = Estimate(noise_slope.value - decay_slope.value, error)
-    return Verdict("slope under noise less that under decay", 1.0, measured, claimed, 2 * SLOPE)
+    return Verdict("slope under noise less that under decay", 1.0, measured, kind, 2 * SLOPE)
 
 
 def _unchanged(setting, name):
     end = setting.useless.isel(watch=-1).mean("input") / float(setting.start.mean())
-    return Verdict(f"{name}: useless weights at the end", 1.0, mean_of(end), True, UNCHANGED)
+    return Verdict(
+        f"{name}: useless weights at the end", 1.0, mean_of(end), "prediction", UNCHANGED
+    )
 
 
 def _claims(setting, name):
     claimed, predicted = regime(setting), setting.rate.values
+    kind = prediction_if(claimed)
     total = float(predicted.sum())
     slope = round(float(variance_slope(setting.variance.values, predicted)), 12) + 0.0  # never -0
     ratio = _ratio(setting)(setting.start.values * np.exp(-predicted * _time(setting)))
     measured = _of_mean(setting, _ratio(setting))
     judged = [
-        Verdict("slope", slope, _of_mean(setting, _slope(setting)), claimed, SLOPE),
-        Verdict("rates", 1.0, _of_mean(setting, _total(setting, total)), claimed, RATE),
-        Verdict("PR of the useless", ratio, measured, claimed, RATIO * ratio),
+        Verdict("slope", slope, _of_mean(setting, _slope(setting)), kind, SLOPE),
+        Verdict("rates", 1.0, _of_mean(setting, _total(setting, total)), kind, RATE),
+        Verdict("PR of the useless", ratio, measured, kind, RATIO * ratio),
     ]
     if float(setting.trained):
         judged += _stationary(setting, claimed)
-    return [verdict._replace(name=f"{name}: {verdict.name}") for verdict in judged]
+    return [replace(verdict, name=f"{name}: {verdict.name}") for verdict in judged]
 
 
 def _stationary(setting, claimed):
@@ -94,7 +98,7 @@ def _stationary(setting, claimed):
                 f"hidden power of mode {k + 1}",
                 power,
                 mean_of(setting.modes.isel(mode=k)),
-                claimed,
+                prediction_if(claimed),
                 MODES * power,
             )
             for k, power in powers

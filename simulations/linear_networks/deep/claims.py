@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
 from simulations.linear_networks._claims import at_fraction, of_other_speeds, relative
 
 TITLE = "Deeper: which layer label noise compresses, at 2, 3 and 4 layers, and under other noises"
@@ -50,7 +50,7 @@ def _unchanged(setting, name, claimed):
     later = setting.ratio.isel(watch=slice(setting.sizes["watch"] // 2, None)).mean("watch")
     text = f"{name}: PR {{}} of the second half over its start"
     return [
-        Verdict(text.format(k), 1.0, mean_of(values), claimed, UNCHANGED)
+        Verdict(text.format(k), 1.0, mean_of(values), prediction_if(claimed), UNCHANGED)
         for k, values in _by_layer(later / setting.ratio_start)
     ]
 
@@ -88,7 +88,7 @@ def _imbalances(setting, at, name, claimed):
     measured = _by_layer((at.imbalance - setting.imbalance_start) / largest)
     text = f"{name}: change of Tr D {{}}, over the largest"
     return [
-        Verdict(text.format(k), p, mean_of(values), claimed, 2 * REFINED)
+        Verdict(text.format(k), p, mean_of(values), prediction_if(claimed), 2 * REFINED)
         for (k, values), p in zip(measured, (predicted / largest).values.tolist(), strict=True)
     ]
 
@@ -100,7 +100,11 @@ def _last_over_first(at, name, claimed):
     predicted = at.ratio_flow.sel(flow="refined").values
     measured = mean_of(at.ratio.isel(layer=-1) / at.ratio.isel(layer=0))
     text = f"{name}: PR of the last hidden layer over the first, at the end"
-    return [Verdict(text, float(predicted[-1] / predicted[0]), measured, claimed, REFINED)]
+    return [
+        Verdict(
+            text, float(predicted[-1] / predicted[0]), measured, prediction_if(claimed), REFINED
+        )
+    ]
 
 
 def _by_layer(values):

@@ -57,7 +57,7 @@ def test_labels_on_the_lattice_have_the_variance_of_normal_ones():
 def test_the_smallest_run_holds(results):
     verdicts = claims.verdicts(results)
     assert exit_status(verdicts) == 0
-    assert any(v.claimed and v.holds for v in verdicts)
+    assert any(v.holds for v in verdicts)
 
 
 def test_without_label_noise_nothing_moves(results):

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
 from simulations.linear_networks._claims import (
     at_fraction,
     of_other_speeds,
@@ -104,7 +104,7 @@ def _decay(setting, name, claimed):
     def verdict(text, predicted, unit, tolerance):
         measured = Estimate(exponent / unit, error / unit, after.dof)
         text = f"{name}: decay of useless weights{text}"
-        return Verdict(text, predicted, measured, claimed, tolerance)
+        return Verdict(text, predicted, measured, prediction_if(claimed), tolerance)
 
     return [
         verdict(" over rate² f σ² o s / 2B", amplified, of_formula, 0.05),
@@ -121,7 +121,7 @@ def _rescaled(results):
         ratio = above.value / below.value
         error = ratio * math.hypot(above.stderr / above.value, below.stderr / below.value)
         text = f"distinct examples: PR at {time}, over that of 1 / f fewer steps"
-        judged.append(Verdict(text, 1.0, Estimate(ratio, error), True, TOLERANCE))
+        judged.append(Verdict(text, 1.0, Estimate(ratio, error), "prediction", TOLERANCE))
     return judged
 
 

@@ -94,7 +94,7 @@ def test_the_worst_deviation_has_its_sign_and_error():
 def test_the_smallest_run_does_not_fail(results):
     verdicts = claims.verdicts(results)
     assert exit_status(verdicts) == 0
-    assert any(v.claimed and v.holds for v in verdicts)
+    assert any(v.holds for v in verdicts)
     assert claims.regime(results.sel(setting="designed")) == (True, False)
     control = results.sel(setting="full batch")
     assert_allclose(control.ratio, float(control.ratio_start), rtol=1e-4)  # float32
@@ -112,7 +112,7 @@ def test_the_smallest_run_does_not_fail(results):
 )
 def test_what_moves_otherwise_than_predicted_fails(results, name, setting, factor, words):
     wrong = results.assign({name: results[name] * factor}).sel(setting=[setting])
-    failed = [v.name for v in claims.verdicts(wrong) if v.claimed and v.outcome == "fails"]
+    failed = [v.name for v in claims.verdicts(wrong) if v.outcome == "fails"]
     assert failed
     assert all(text.startswith(words) for text in failed)
 

@@ -5,7 +5,7 @@ import math
 import xarray as xr
 
 from sgdnoise.core import Estimate, mean
-from sgdnoise.lab import Table, Verdict
+from sgdnoise.lab import Table, Verdict, prediction_if
 from simulations.linear_networks._claims import (
     at_fraction,
     of_other_speeds,
@@ -90,7 +90,7 @@ def _imbalance(setting, at, name, flow, claimed, tolerance):
     start = float(setting.imbalance_start)
     change = (at.imbalance - start) / (float(at.imbalance_flow.sel(flow=flow)) - start)
     text = f"{name}: change of Tr D, over predicted"
-    return Verdict(text, 1.0, _mean(change), claimed, tolerance)
+    return Verdict(text, 1.0, _mean(change), prediction_if(claimed), tolerance)
 
 
 def _decay(at, name, flow, claimed):
@@ -100,7 +100,7 @@ def _decay(at, name, flow, claimed):
     value = math.log(abs(float(after.value)) / start) / predicted
     error = abs(float(after.stderr) / float(after.value) / predicted)
     text = f"{name}: decay rate of useless weights"
-    return Verdict(text, 1.0, Estimate(value, error), claimed, 0.02)
+    return Verdict(text, 1.0, Estimate(value, error), prediction_if(claimed), 0.02)
 
 
 def _mean(values):

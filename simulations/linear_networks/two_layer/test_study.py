@@ -32,7 +32,7 @@ def test_a_task_starts_at_its_minimum_and_does_not_use_the_last_input(name):
 def test_the_smallest_run_holds(results):
     verdicts = claims.verdicts(results)
     assert exit_status(verdicts) == 0
-    assert any(v.claimed and v.holds for v in verdicts)
+    assert any(v.holds for v in verdicts)
 
 
 def test_without_label_noise_nothing_moves(results):

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict
+from sgdnoise.lab import Table, Verdict, prediction_if
 
 TITLE = "Modified losses: what a finite learning rate adds to the loss"
 LEAD = (
@@ -26,7 +26,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     for case in results.case.values.tolist():
         at = results.sel(case=case)
         order = float(at.order)
-        judged.append(Verdict(f"order: {case}", order, slope(at.gap.values), True, SLOPE))
+        judged.append(Verdict(f"order: {case}", order, slope(at.gap.values), "prediction", SLOPE))
     for name, at in _points(results):
         judged += _shifts(at, name)
     return judged
@@ -59,9 +59,9 @@ def _shifts(at, name):
     tolerance = EPOCH * epoch * first
     text = f"{name}: shift by independent batches"
     return [
-        Verdict(f"{shift}, exact", exact, reshuffled, True, EXACT * exact),
-        Verdict(f"{shift}, first order", first, reshuffled, epoch <= 1, tolerance),
-        Verdict(text, 0.0, independent, True, UNCHANGED * exact),
+        Verdict(f"{shift}, exact", exact, reshuffled, "prediction", EXACT * exact),
+        Verdict(f"{shift}, first order", first, reshuffled, prediction_if(epoch <= 1), tolerance),
+        Verdict(text, 0.0, independent, "prediction", UNCHANGED * exact),
     ]
 
 

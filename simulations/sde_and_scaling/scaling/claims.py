@@ -5,7 +5,7 @@ import math
 import xarray as xr
 
 from sgdnoise.core import Estimate, mean
-from sgdnoise.lab import Table, Verdict
+from sgdnoise.lab import Table, Verdict, prediction_if
 
 TITLE = "Linear scaling of rate and batch: the slow flow, and the spread at rest"
 LEAD = (
@@ -44,18 +44,21 @@ def _of_networks(results):
     for batch in networks.batch.values.tolist():
         at, name = quarter.sel(batch=batch), f"rate {RATE_PER_EXAMPLE * batch:.2g}"
         claimed, tolerance = regime(at)
+        kind = prediction_if(claimed)
         predicted = float(flow.sel(batch=batch))
         text = f"{name}: PR at a quarter, refined flow"
         measured = _mean(at.ratio)
-        judged.append(Verdict(text, predicted, measured, claimed, tolerance * predicted))
+        judged.append(Verdict(text, predicted, measured, kind, tolerance * predicted))
         if batch == networks.batch.values[0]:
             continue
         change = ratio_of(measured, _mean(smallest.ratio))
         expected = predicted / float(flow.isel(batch=0))
         text = f"{name}: PR over that at the smallest rate"
-        judged.append(Verdict(text, expected, change, claimed, 2 * tolerance))
+        judged.append(Verdict(text, expected, change, kind, 2 * tolerance))
         text = f"{name}: the same, by linear scaling"
-        judged.append(Verdict(text, 1.0, change, claimed and tolerance == TOLERANCE, 0.05))
+        judged.append(
+            Verdict(text, 1.0, change, prediction_if(claimed and tolerance == TOLERANCE), 0.05)
+        )
     return judged
 
 
@@ -67,11 +70,11 @@ def _of_regressions(results):
         predicted, excess = float(at.excess_predicted), _mean(at.excess)
         claimed = float(at.feedback) < FEEDBACK
         text = f"{name}: excess loss at rest"
-        judged.append(Verdict(text, predicted, excess, claimed, 0.03 * predicted))
+        judged.append(Verdict(text, predicted, excess, prediction_if(claimed), 0.03 * predicted))
         if batch != regressions.batch.values[0]:
             change = ratio_of(excess, _mean(smallest.excess))
             text = f"{name}: over that at the smallest rate, by linear scaling"
-            judged.append(Verdict(text, 1.0, change, False, 0.05, "contrast"))
+            judged.append(Verdict(text, 1.0, change, "contrast", 0.05))
     return judged
 
 

@@ -35,18 +35,20 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
             f"{approximation}: weak order",
             2 * abs(float(observed[-1] - observed[-2])),
         )
-        judged.append(Verdict(text, order, Estimate(float(observed[-1]), 0.0), True, tolerance))
+        judged.append(
+            Verdict(text, order, Estimate(float(observed[-1]), 0.0), "prediction", tolerance)
+        )
     exact = float(results.distance.sel(way="Euler, a step a rate").max())
     text = "Euler, a step a rate: distance from descent"
-    judged.append(Verdict(text, 0.0, Estimate(exact, 0.0), True, 1e-12))
+    judged.append(Verdict(text, 0.0, Estimate(exact, 0.0), "prediction", 1e-12))
     for stretch in results.stretch.values.tolist():
         ratio = stationary_variance_ratio(RATE, CURVATURE, stretch=stretch)
         name = "descent" if stretch == 1 else f"SVAG({stretch})"
         measured = mean_of(results.square.sel(stretch=stretch))
         text = f"{name}: variance at rest, over the equation's"
-        judged.append(Verdict(text, ratio, measured, True, 0.02 * ratio))
+        judged.append(Verdict(text, ratio, measured, "prediction", 0.02 * ratio))
         text = f"{name}: as if it were the equation"
-        judged.append(Verdict(text, 1.0, measured, False, 0.02, "contrast"))
+        judged.append(Verdict(text, 1.0, measured, "contrast", 0.02))
     return judged
 
 

@@ -1,0 +1,111 @@
+"""Power: which rivals of its predictions a study excludes."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from sgdnoise.lab._verdict import PREDICTION, Verdict, counts
+
+FACTORS = (0.5, 0.8, 1.25, 2.0)  # of an effect, which predictions should exclude
+NOTHING = "nothing changes"
+
+
+def rivals_of_path(times, values, place: int) -> list[tuple[str, float]]:
+    """What a predicted path says at one of its times if its speed kappa were another, or zero.
+
+    times, values: (t,), from the start; place: the index of the time.  With f kappa the path is at
+    time t where the prediction is at f t.  A time beyond the path has no value.
+
+    Example:
+        >>> rivals_of_path([0.0, 1.0, 2.0], [4.0, 3.0, 2.0], 1)[:2]
+        [('nothing changes', 4.0), ('kappa x 0.5', 3.5)]
+    """
+    times, values = np.asarray(times, float), np.asarray(values, float)
+    elapsed = times[0] + np.asarray(FACTORS) * (times[place] - times[0])
+    rivals = [
+        (f"kappa x {factor:g}", float(np.interp(time, times, values)))
+        for factor, time in zip(FACTORS, elapsed, strict=True)
+        if time <= times[-1]
+    ]
+    return [(NOTHING, float(values[0])), *rivals]
+
+
+def rivals_of_effect(
+    predict: Callable[[float], float], effect: str = "effect", *others: tuple[str, float]
+) -> tuple[tuple[str, float], ...]:
+    """What theory predicts if an effect were absent, or f times as strong; and other rivals.
+
+    predict: f -> the prediction with the effect times f, at f = 0, 0.5, 0.8, 1.25 and 2.  A value
+    that is not finite is left out.
+
+    Example:
+        >>> rivals_of_effect(lambda f: 1 + 0.2 * f, "noise", ("Gaussian", 3.0))[:2]
+        (('nothing changes', 1.0), ('noise x 0.5', 1.1))
+    """
+    scaled = [(f"{effect} x {factor:g}", float(predict(factor))) for factor in FACTORS]
+    rivals = [(NOTHING, float(predict(0.0))), *scaled, *others]
+    return tuple((name, float(value)) for name, value in rivals if np.isfinite(value))
+
+
+def power(verdicts: Iterable[Verdict]) -> dict[str, tuple[int, int]]:
+    """The number of predictions that each rival would fail, and of those that name it."""
+    named: dict[str, list[bool]] = {}
+    for verdict in verdicts:
+        for name, fails in verdict.excluded.items() if verdict.kind == PREDICTION else ():
+            named.setdefault(name, []).append(fails)
+    return {name: (sum(fails), len(fails)) for name, fails in named.items()}
+
+
+def power_text(verdicts: Iterable[Verdict]) -> str:
+    """The power of a study in a line; empty if no prediction names a rival."""
+    numbers = power(verdicts)
+    shares = (f"{name} {failed} of {total}" for name, (failed, total) in numbers.items())
+    return f"predictions that rivals would fail: {', '.join(shares)}" if numbers else ""
+
+
+class Power(NamedTuple):
+    """Shares of the predictions of a study that exclude kinds of rivals; nan if none names one.
+
+    half, twice: the effect times 0.5, and times 2.  both: half and twice.  others: all named
+    alternatives of the row.
+    """
+
+    nothing: float
+    half: float
+    twice: float
+    both: float
+    others: float
+
+
+def shares(verdicts: Iterable[Verdict]) -> Power:
+    """The shares of predictions that exclude each kind of rival, of those that name one."""
+    excluded = [v.excluded for v in verdicts if v.kind == PREDICTION]
+    nothing, half, twice = (
+        [{n: e for n, e in row.items() if n.endswith(end)} for row in excluded]
+        for end in (NOTHING, " x 0.5", " x 2")
+    )
+    both = [a | b for a, b in zip(half, twice, strict=True)]
+    scaled = tuple(f" x {factor:g}" for factor in FACTORS)
+    others = [{n: e for n, e in r.items() if not n.endswith((NOTHING, *scaled))} for r in excluded]
+    return Power(*map(_share, (nothing, half, twice, both, others)))
+
+
+def _share(rows):
+    named = [all(row.values()) for row in rows if row]
+    return sum(named) / len(named) if named else float("nan")
+
+
+OVERVIEW = (
+    *("study", "predictions", "hold", "fail", "undecided"),
+    *("nothing", "x 0.5", "x 2", "both", "others"),
+)
+
+
+def overview_row(name: str, verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+    """The outcomes of a study's predictions and the shares that exclude rivals, as OVERVIEW."""
+    verdicts = list(verdicts)
+    number = counts(verdicts)
+    outcomes = [number[outcome] for outcome in ("holds", "fails", "undecided")]
+    percent = [f"{100 * share:.0f}" if share == share else "-" for share in shares(verdicts)]
+    return (name, str(sum(outcomes)), *(str(n) if n else "-" for n in outcomes), *percent)
