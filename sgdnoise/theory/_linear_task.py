@@ -146,11 +146,22 @@ def _relaxed(
 
 def fisher_force(root, kernel, learning_rate, batch_size, discrete_steps=1.0) -> np.ndarray:
     """The same Q where the noise of one example is the curvature A itself; root: A^1/2."""
+    modes, jitter, _ = _fisher_modes(root, kernel, learning_rate, batch_size, discrete_steps)
+    return (modes * jitter) @ modes.T
+
+
+def fisher_response(root, kernel, learning_rate, batch_size, discrete_steps=1.0) -> np.ndarray:
+    """The same Y where the noise of one example is the curvature A itself; root: A^1/2."""
+    modes, jitter, values = _fisher_modes(root, kernel, learning_rate, batch_size, discrete_steps)
+    curved = values > FLAT * values[-1]
+    return (modes * np.where(curved, jitter / np.where(curved, values, 1), 0)) @ modes.T
+
+
+def _fisher_modes(root, kernel, learning_rate, batch_size, discrete_steps):
     eigenvalues, basis = np.linalg.eigh(root @ kernel @ root)
     check_stable(learning_rate, eigenvalues[-1])
-    modes = root @ basis
     jitter = learning_rate / batch_size / (2 - discrete_steps * learning_rate * eigenvalues)
-    return (modes * jitter) @ modes.T
+    return root @ basis, jitter, eigenvalues
 
 
 def check_stable(learning_rate, sharpness):
