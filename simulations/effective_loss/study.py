@@ -32,7 +32,7 @@ REGIME = 0.1, 0.28  # amplification and rate lambda_max for which a rate is chos
 class Task(NamedTuple):
     """A network, its data, and the noise."""
 
-    net: str = "tanh"  # or relu, deep, vgg, resnet
+    net: str = "tanh"  # or three, deep, relu, vgg, resnet
     classes: int = 3
     whiten: bool = True
     rate: float | None = 0.05  # None: the largest in the regime at the start
@@ -49,7 +49,8 @@ CONVOLUTIONAL = Task("resnet", 10, False, None, 1400, 8, 1.0, 64, (0.05, 800), q
 TASKS = {
     "resnet": CONVOLUTIONAL,
     "vgg": CONVOLUTIONAL._replace(net="vgg", learning=(0.03, 1300)),
-    "tanh": Task(),
+    "tanh": Task(rate=None),
+    "three": Task("three", rate=None, steps=32_000),
     "deep": Task("deep", rate=None, steps=24_000),
     "relu": Task("relu", steps=32_000),
     "ten": Task(classes=10, whiten=False, rate=0.03, steps=24_000),
@@ -70,6 +71,8 @@ def networks_and_data(task: Task, seeds, *, channels, images, data, pixels):
             nets = convolutional([network(seed=seed) for seed in seeds])
             targets = np.eye(task.classes)[np.stack([d.targets for d in sets])]
             return nets, np.stack([d.inputs for d in sets]), targets
+        case "three":
+            widths = [20, 40, 40, task.classes]
         case "deep":
             widths = [20, 40, 40, 40, task.classes]
     activation = "relu" if task.net == "relu" else "tanh"
@@ -112,6 +115,7 @@ def run(
 ) -> xr.Dataset:
     """All networks of a task in every mode, recorded at the same moments.
 
+    The prediction is followed for twice the time, so that it is known with twice κ as well.
     share: fraction of the steps; channels, images, data, pixels: of the convolutional networks.
     """
     setting = shortened(TASKS[task], share)
@@ -128,9 +132,14 @@ def run(
     shapes = SHAPES if setting.label_noise else SHAPES[:1]
     observe = partial(measures, training, signs, rate=speedup * rate, quench=setting.quench)
     modes = training_steps.updates(training, shapes, rate, every, speedup)
+    predicted = {("prediction",): modes.pop(("prediction",))}
     records = training_steps.recorded(modes, theta, observe, RECORDS)
+    path = training_steps.recorded(predicted, theta, observe, 2 * RECORDS)["prediction"]
+    records["prediction"], later = path[:RECORDS], path[RECORDS:]
     u = residual_amplification(rate, trace, training.batch, outputs)
     return dataset(records, first, every).assign(
+        ratio_later=(("seed", "later", "layer"), np.stack([at["ratio"] for at in later], 1)),
+        trace_later=(("seed", "later"), np.stack([at["trace"] for at in later], 1)),
         rate=rate,
         amplification=("seed", u),
         sharpness=("seed", (rate * curvature).numpy(force=True)),
@@ -185,7 +194,16 @@ def check(parameters: dict) -> None:
         raise ValueError(f"share must be above 0, not {parameters['share']}")
 
 
-FULL = {"seeds": 8, "share": 1.0, "channels": 8, "images": 64, "data": "digits", "pixels": 8}
+MOVING = [name for name in TASKS if name != "vgg"]  # with few channels its layers do not change
+FULL = {
+    "task": MOVING,
+    "seeds": 8,
+    "share": 1.0,
+    "channels": 8,
+    "images": 64,
+    "data": "digits",
+    "pixels": 8,
+}
 
 study = Study(
     run,
@@ -193,7 +211,7 @@ study = Study(
     sizes={
         "full": FULL,
         "small": {"task": ["tanh", "minibatch"], "seeds": 2, "share": 0.002},
-        "cuda": {"channels": 16, "images": 256, "data": "rendered", "pixels": 16},
+        "cuda": {"task": [*TASKS], "channels": 16, "images": 256, "data": "rendered", "pixels": 16},
     },
     options={
         "task": option(list, "only this task; may be repeated", choices=list(TASKS)),

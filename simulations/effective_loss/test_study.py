@@ -231,7 +231,7 @@ def test_the_steepest_curvature_is_the_largest_of_the_dense_hessian():
 
 def test_a_rate_is_that_of_the_task_or_gentle():
     task = study.TASKS["resnet"]
-    assert study.rate_in_regime(study.TASKS["tanh"], 1e9, 1e9, 3) == 0.05
+    assert study.rate_in_regime(study.TASKS["relu"], 1e9, 1e9, 3) == 0.05
     assert study.rate_in_regime(task, 160.0, 1e-3, 10) == pytest.approx(
         0.1
     )  # u = rate 160 / (2 8 10)
@@ -251,6 +251,8 @@ def test_the_smallest_run_holds_and_is_drawn(small):
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     for table in claims.tables(small):
         assert {len(row) for row in table.rows} == {len(table.headings)}
+    assert small.ratio_later.dims == ("task", "seed", "later", "layer")
+    assert (small.trace_later.sel(task="tanh") > 0).all()
     start = small.ratio.sel(task="tanh").isel(watch=0, layer=0)
     assert (start == start.isel(mode=0)).all()
     bare = small.sel(task="minibatch", mode="diagonal").isel(watch=slice(1, None))
