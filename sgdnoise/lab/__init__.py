@@ -16,6 +16,7 @@ from sgdnoise.lab._plot import band as band
 from sgdnoise.lab._plot import figure_svg as figure_svg
 from sgdnoise.lab._plot import plot_scale_profile as plot_scale_profile
 from sgdnoise.lab._plot import save_figure as save_figure
+from sgdnoise.lab._power import most_sensitive as most_sensitive
 from sgdnoise.lab._power import power as power
 from sgdnoise.lab._power import rivals_of_effect as rivals_of_effect
 from sgdnoise.lab._power import rivals_of_path as rivals_of_path
@@ -45,6 +46,8 @@ from sgdnoise.lab._sweep._storage import collect as collect
 from sgdnoise.lab._sweep._storage import sweep_status as sweep_status
 from sgdnoise.lab._sweep._worker import Failure as Failure
 from sgdnoise.lab._terminal import progress as progress
+from sgdnoise.lab._time_scaling import speed_rows as speed_rows
+from sgdnoise.lab._time_scaling import time_scaling as time_scaling
 from sgdnoise.lab._verdict import Verdict as Verdict
 from sgdnoise.lab._verdict import exit_status as exit_status
 from sgdnoise.lab._verdict import prediction_if as prediction_if
