@@ -242,6 +242,7 @@ def with_group_error(
     value, unit = evaluate(statistic, whole), 1
     block = shared.get("block", 1) if block is None else block
     check_groups(n, groups, n_fewer, block)
+    shared["partitions"] = {g: (repeats[g], block) for g in repeats}
     group_values = {
         g: of_groups(statistic, whole._replace(groups=g), repeats[g], block) for g in repeats
     }

@@ -59,6 +59,11 @@ def gram_matrices(neighbours: Neighbours, *, about_mean: bool = False):
     size = max(1, BLOCK // (k * neighbours.points.shape[1]))
     for start in range(0, n, rows):
         stop = min(start + rows, n)
+        products = neighbours.products if about_mean else None
+        known = products and products.of(neighbours.index[start:stop, :])
+        if known is not None:
+            yield known
+            continue
         blocks = [slice(i, min(i + size, stop)) for i in range(start, stop, size)]
         yield xp.concat([_products(xp, neighbours, block, about_mean) for block in blocks])
 

@@ -6,8 +6,10 @@ dimensions one matrix product per tile is faster than the trees of scipy and sci
 
 import math
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Float, Int
 
 from sgdnoise.core._arrays import Array, as_numpy, concrete, device, namespace
@@ -23,12 +25,14 @@ def nearest_distances(points: Float[Array, "n D"], k: int) -> Float[Array, "n k"
 
 
 def nearest_neighbours(
-    points: Float[Array, "n D"], k: int, *, rows=None, times=None, window: int = 0
+    points: Float[Array, "n D"], k: int, *, rows=None, times=None, window: int = 0, size: int = 0
 ) -> tuple[Float[Array, "m k"], Int[Array, "m k"]]:
     """The ascending distances from each point to its `k` nearest others, and their indices.
 
     rows (m,): the points whose neighbours are sought, by default all.  times (n,), window: points
     whose integer times differ by `window` or less are not neighbours; by default times are 0, 1 ...
+    size: if not 0, each `size` consecutive points are a set of their own, without neighbours in
+    others; one search of all sets has less to prepare than a search of each.
     Candidates come from |y|^2 - 2 x.y in float32, one matrix product per tile, so that memory does
     not grow with n^2; their distances come from differences, in the type of `points`.  If rounding
     could have hidden a neighbour (distant clusters), the point is searched again in float64, and if
@@ -36,7 +40,7 @@ def nearest_neighbours(
     A nan makes every distance nan.  Raises ValueError for k < 1, and for n below k + 1, or
     k + 1 + 2 window with a window.
     """
-    xp, n = namespace(points), points.shape[0]
+    xp, n = namespace(points), size or points.shape[0]
     if k < 1:
         raise ValueError(f"the number of nearest neighbours is 1 or more, not {k}")
     if n <= k + 2 * window:
@@ -48,11 +52,12 @@ def nearest_neighbours(
     points = points if unit == 1 else points / unit
     zero = 0 * xp.sum(points, axis=0)  # nan if a point is
     # Centring on a median of some points keeps |y|^2 and its rounding small despite outliers.
-    sample = xp.sort(points[:: max(1, n // 500), :], axis=0)
+    everyone = xp.arange(points.shape[0], device=device(points))
+    sample = xp.sort(points[:: max(1, points.shape[0] // 500), :], axis=0)
     centre = sample[sample.shape[0] // 2, :] + zero
-    rows = xp.arange(n, device=device(points)) if rows is None else rows
-    apart = _Apart(times if times is not None else xp.arange(n, device=device(points)), window)
-    search = partial(_search, xp, points, k=k, apart=apart)
+    rows = everyone if rows is None else rows
+    apart = _Apart(times if times is not None else everyone, window)
+    search = partial(_search, xp, points, k=k, apart=apart, size=size)
     squared, index, uncertain = search(points - centre, rows, dtype=xp.float32)
     wide = xp.result_type(points.dtype, xp.float64)  # jax may have none
     # Uncertain rows are searched in float64 first; dtype None stands for all differences.
@@ -115,24 +120,34 @@ def _replacements(xp, rows, repeat):
     return xp.where(repeated, rows.shape[0] + position, rows)
 
 
-def _search(xp, points, centred, rows, k, dtype, apart):
+def _search(xp, points, centred, rows, k, dtype, apart, size):
     """Squared distances and indices of the k nearest of some rows, and whether uncertain."""
-    n, results = centred.shape[0], []
-    keys = None if dtype is None else _keys(xp, xp.astype(centred, dtype))
-    step = max(1, TILE // (n if dtype is None else min(n, WIDE)))
-    for start in range(0, rows.shape[0], step):
-        block = rows[start : min(start + step, rows.shape[0])]
+    n, results = size or centred.shape[0], []
+    keys: Any = None if dtype is None else _keys(xp, xp.astype(centred, dtype))
+    for block, left in _blocks(rows, size, max(1, TILE // (n if dtype is None else min(n, WIDE)))):
         if dtype is None:
-            everyone = xp.arange(n, device=device(block))
-            columns = xp.broadcast_to(everyone[None, :], (block.shape[0], n))
+            members = xp.arange(left, left + n, device=device(block))
+            columns = xp.broadcast_to(members[None, :], (block.shape[0], n))
             bound = xp.full(block.shape, xp.inf, dtype=points.dtype, device=device(block))
         else:
             queries = xp.astype(xp.take(centred, block, axis=0), dtype)
-            columns, bound = _candidates(xp, queries, keys, k, block, apart)
+            columns, bound = _candidates(
+                xp, queries, keys[left : left + n, :], k, block, apart, left
+            )
         squared, index = _nearest_candidates(xp, points, block, columns, k, apart)
         # Certain if the k-th distance is below all that points that are no candidates can have.
         results.append((squared, index, squared[:, -1] > xp.astype(bound, squared.dtype)))
     return tuple(xp.concat(arrays) for arrays in zip(*results, strict=True))
+
+
+def _blocks(rows, size, step):
+    """At most `step` rows of one set at a time, and the first point of the set."""
+    count = rows.shape[0]
+    firsts = size * (as_numpy(rows) // size) if size else np.zeros(count, int)
+    edges = (1 + np.flatnonzero(np.diff(firsts))).tolist()
+    for start, stop in pairwise([0, *edges, count]):
+        for begin in range(start, stop, step):
+            yield rows[begin : min(begin + step, stop)], int(firsts[start])
 
 
 def _keys(xp, points):
@@ -140,12 +155,15 @@ def _keys(xp, points):
     return xp.concat([points, xp.sum(points**2, axis=1)[:, None]], axis=1)
 
 
-def _candidates(xp, queries, keys, k, rows, apart):
-    """Candidate columns of each query, and a squared distance that all others exceed."""
+def _candidates(xp, queries, keys, k, rows, apart, first):
+    """Candidate columns of each query, and a squared distance that all others exceed.
+
+    first: the column of the first key.
+    """
     count = _n_candidates(k, keys.shape[0])
     norms = xp.sum(queries**2, axis=1)[:, None]
     columns, values = _smallest_of_tiles(
-        xp, xp.concat([-2 * queries, xp.ones_like(norms)], axis=1), keys, count, rows, apart
+        xp, xp.concat([-2 * queries, xp.ones_like(norms)], axis=1), keys, count, rows, apart, first
     )
     bound = xp.max(values, axis=1) + norms[:, 0]
     # The rounding of x.y and |y|^2 in a product of D + 1 terms is a few eps of |x|^2 + |y|^2,
@@ -155,7 +173,7 @@ def _candidates(xp, queries, keys, k, rows, apart):
     all_found = (bound == xp.inf) | (count == keys.shape[0])
     bound = xp.where(all_found, 0.0, bound)
     bound = bound - rounding * (2 * norms[:, 0] + xp.abs(bound))
-    return columns, xp.where(all_found, xp.inf, bound)
+    return columns + first, xp.where(all_found, xp.inf, bound)
 
 
 def _n_candidates(k, n):
@@ -163,7 +181,7 @@ def _n_candidates(k, n):
     return min(k + k // 8 + 8, n)
 
 
-def _smallest_of_tiles(xp, block, keys, count, rows, apart):
+def _smallest_of_tiles(xp, block, keys, count, rows, apart, first):
     """The `count` smallest of block @ keys^T in each row, WIDE columns at a time.
 
     With a window, columns within it are infinite; without, the row itself is among the smallest.
@@ -173,7 +191,7 @@ def _smallest_of_tiles(xp, block, keys, count, rows, apart):
         right = min(left + WIDE, keys.shape[0])
         tile = block @ keys[left:right, :].T
         if apart.window:
-            here = xp.arange(left, right, device=device(rows))
+            here = xp.arange(first + left, first + right, device=device(rows))
             tile = xp.where(apart.excluded(xp, rows, here), xp.inf, tile)
         place = _smallest(xp, tile, min(count, tile.shape[1]))
         value = gather(xp, tile, place)

@@ -14,6 +14,7 @@ from sgdnoise.dimension._close_pairs import close_pairs
 from sgdnoise.dimension._known_neighbours import check_neighbours
 from sgdnoise.dimension._near_duplicates import copies
 from sgdnoise.dimension._neighbours import nearest_among, nearest_neighbours
+from sgdnoise.dimension._products import Products
 from sgdnoise.dimension._serial import check_window
 from sgdnoise.dimension._shared import arrays_of_group, n_for_groups, n_shared, share
 from sgdnoise.dimension._warnings import DimensionWarning, Duplicates, NearDuplicates, Ties
@@ -33,13 +34,15 @@ class Neighbours(_Arrays):
 
     Distances are ascending.  doubts: the warnings of `find_neighbours` about these points.
     searched: whether `find_neighbours` has made them.  rows (n,): the row of each point in the
-    data, if `window` rows on both sides of it were excluded.
+    data, if `window` rows on both sides of it were excluded.  products: of all pairs of points, if
+    many neighbourhoods need them.
     """
 
     doubts: tuple[DimensionWarning, ...] = ()
     searched = False
     rows: Any = None
     window = 0
+    products: Products | None = None
 
     def first(self, k: int) -> "Neighbours":
         """The same points with their `k` nearest only.  Raises ValueError if there are fewer."""
@@ -115,6 +118,7 @@ def _of_all(group, points, search):
     if group is None or not _visible(points) or n <= k:
         return search.all_of(points, rows)
     known = group.shared.get("neighbours")
+    group.shared["k"] = max(k, group.shared.get("k", 0))
     if known is None or known.distances.shape[1] < min(n_shared(k, group.most), n - 1):
         wider = search._replace(k=max(k, n_for_groups(n, k, group.most)), allow_fewer=True)
         known = wider.all_of(points, rows)
@@ -131,6 +135,8 @@ def _in_group(group, points, k, allow_fewer, exclude):
     if (shared := arrays_of_group(group, points, count)) is not None:
         result = Neighbours(points, *shared)
         result.rows, result.window = group.rows, group.shared["window"]
+        if (products := group.shared["neighbours"].products) is not None:
+            result.products = products._replace(rows=group.rows)
         return result
     window = group.shared.get("window", 0) if exclude == "auto" else check_window(exclude, points)
     return _Search(k, window, allow_fewer, False).all_of(points, group.rows)

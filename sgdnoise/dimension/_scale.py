@@ -8,10 +8,11 @@ import numpy as np
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._estimate import Estimate
-from sgdnoise.core._groups import Group, evaluate
+from sgdnoise.core._groups import Group, evaluate, shared_with
 from sgdnoise.dimension._neighbours import TILE, nearest_distances
 from sgdnoise.dimension._points import Neighbours, find_neighbours, unique_points
 from sgdnoise.dimension._spectral import debiased
+from sgdnoise.dimension._subsets import neighbours_in_sets
 
 ERROR_BLOCKS = 8  # whose variance gives the error of a scale with fewer blocks
 MIN_BLOCK_SIZE = 32  # points of a block by default
@@ -64,8 +65,10 @@ def scale_profile(
     if min(blocks) < 1 or n < 2 * largest:
         raise ValueError(f"{n} points cannot make {largest} blocks of 2 or more, or {min(blocks)}")
     order = as_generator(rng).permutation(n)
-    thinned = {b: _thinned(estimator, points, order, b) for b in {*blocks, ERROR_BLOCKS}}
-    xp = namespace(points)
+    xp, shared = namespace(points), {**shared_with(points), "k": 0}
+    shared.pop("partitions", None)
+    counts = sorted({*blocks, ERROR_BLOCKS})
+    thinned = {b: _thinned(estimator, points, order, b, shared) for b in counts}
     blocks = sorted(set(blocks))
     scales, values, errors = zip(*(_summary(thinned, b) for b in blocks), strict=True)
     dof = [max(b, ERROR_BLOCKS) - 1 for b in blocks]
@@ -154,20 +157,29 @@ def noise_onset(profile: Profile, *, tolerance: float = 0.05, min_scales: int = 
     return level.start if significant else None
 
 
-def _thinned(estimator, points, order, b):
-    """Mean distance to the nearest neighbour, and dimension, in each of b equal blocks."""
-    xp, size = namespace(points), points.shape[0] // b
-    blocks = [
-        xp.take(points, xp.asarray(index, device=device(points)), axis=0)
-        for index in np.reshape(order[: b * size], (b, size))
-    ]
-    scales, values = zip(*(_of_block(estimator, block) for block in blocks), strict=True)
+def _thinned(estimator, points, order, b, shared):
+    """Mean distance to the nearest neighbour, and dimension, in each of b equal blocks.
+
+    shared: what the block of all points leaves for smaller ones: its neighbours, if there are any.
+    """
+    size = points.shape[0] // b
+    sets = np.reshape(order[: b * size], (b, size))
+    if b == 1:
+        blocks = [(points, shared)]
+    elif "neighbours" in shared and shared["k"]:
+        near = neighbours_in_sets(points, sets, b, shared["k"], shared)
+        blocks = [(n.points, {"neighbours": n, "window": n.window}) for n in near]
+    else:
+        xp = namespace(points)
+        places = [xp.asarray(rows, device=device(points)) for rows in sets]
+        blocks = [(xp.take(points, rows, axis=0), {}) for rows in places]
+    scales, values = zip(*(_of_block(estimator, *block) for block in blocks), strict=True)
     return np.asarray(scales), np.asarray(values)
 
 
-def _of_block(estimator, block):
+def _of_block(estimator, block, shared):
     """The same of one block, whose neighbours are found once if the estimator finds some."""
-    group = Group(block, block, None, 1, 1, {})
+    group = Group(block, block, None, 1, 1, shared)
     value = float(evaluate(estimator, group))
     known = group.shared.get("neighbours")
     nearest = nearest_distances(block, 1) if known is None else known.distances[:, 0]

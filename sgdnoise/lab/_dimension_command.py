@@ -157,7 +157,7 @@ def dimension(
             refuse = duplicates is Repeated.refuse
             near, shared = neighbours(cloud, names, settings, refuse=refuse)
         rows = _survey(near, shared, names, calibrate, settings, told)
-        profile, by = profile_of(near.points, settings, seed, told)
+        profile, by = profile_of(near.points, settings, seed, told, shared)
         sentences = recommend(rows)
         drawn = profile and draw_profile(profile, by, rows, file.name, target)
         if as_json:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sgdnoise.core._estimate import Estimate
+from sgdnoise.core._groups import sharing
 from sgdnoise.dimension._distance_ratios import levina_bickel, twonn
 from sgdnoise.dimension._points import find_neighbours
 from sgdnoise.dimension._scale import Profile, scale_profile
@@ -20,11 +21,13 @@ MIN_BLOCK = 64  # points of a block by `learned`, which needs 41
 BLOCKS = 8  # from which the errors of a profile come
 
 
-def profile_of(points, settings: Settings, seed: int, told) -> tuple[Profile | None, str]:
+def profile_of(
+    points, settings: Settings, seed: int, told, shared: dict[str, Any]
+) -> tuple[Profile | None, str]:
     """The recommended estimate against scale, and its name; None for too few points.
 
     If it refuses the points, or they are few, it is another estimator.  Rows in time are thinned
-    by their number, so that the excluded rows remain a time.
+    by their number, so that the excluded rows remain a time.  shared: what estimators have left.
     """
     n, rng = len(points), np.random.default_rng(seed)
     blocks = [2**i for i in range(max(1, (n // MIN_BLOCK).bit_length()))]
@@ -41,7 +44,8 @@ def profile_of(points, settings: Settings, seed: int, told) -> tuple[Profile | N
             try:
                 if settings.exclude:
                     return _in_time(points, settings, blocks), FIRST
-                return scale_profile(estimator, points, chosen, rng=rng), by
+                with sharing(points, shared):
+                    return scale_profile(estimator, points, chosen, rng=rng), by
             except ValueError as error:
                 refusal = refusal if n < 3 * BLOCKS else str(error)
     told.say(f"no picture: {refusal}")

@@ -26,10 +26,7 @@ from sgdnoise.dimension import (
     levina_bickel,
     twonn,
 )
-from sgdnoise.dimension import _points as search
-from sgdnoise.dimension._neighbours import nearest_neighbours
 from sgdnoise.dimension._serial import lag
-from sgdnoise.dimension._shared import n_shared
 
 
 def sphere_in_noise(n, width, size, rng):
@@ -227,25 +224,6 @@ def test_one_search_gives_the_error_of_a_search_in_each_group(n, k, rng):
     expected = with_group_error(alone, points, splits=4)
     np.testing.assert_allclose(result.value, expected.value, rtol=1e-10)
     np.testing.assert_allclose(result.stderr, expected.stderr, rtol=1e-8)
-
-
-@pytest.mark.parametrize(("estimator", "k"), [(twonn, 2), (levina_bickel, 10)])
-def test_all_points_are_searched_once(estimator, k, rng, monkeypatch):
-    """Other searches are of the few rows that lack members of their group."""
-    searched = []
-
-    def counted(points, count, **options):
-        rows = options.get("rows")
-        searched.append(points.shape[0] if rows is None else rows.shape[0])
-        return nearest_neighbours(points, count, **options)
-
-    monkeypatch.setattr(search, "nearest_neighbours", counted)
-    monkeypatch.setattr("sgdnoise.dimension._shared.nearest_neighbours", counted)
-    with_group_error(estimator, rng.normal(size=(2000, 4)))
-    assert searched[0] == 2000
-    assert sum(searched[1:]) < 0.05 * 30 * 2000
-    assert max(searched[1:]) < 100
-    assert n_shared(k, 5) < 100
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def estimate(
     share(Group(points, points, None, 1, GROUPS, shared), neighbours, 0)
     nearest = neighbours.first(N_NEIGHBOURS)
     if noisy is None:
-        value, noisy = _chosen(nearest)
+        value, noisy = _chosen(nearest, shared)
     else:
         refuse_ties(nearest)
         value, _ = _look(nearest, noisy)
@@ -156,7 +156,7 @@ def _look(neighbours, noisy=False):
     return dimension, logs
 
 
-def _chosen(neighbours):
+def _chosen(neighbours, shared):
     """The dimension, and whether it is that beneath noise.
 
     Raises NoSingleDimension if the dimension depends on scale in another way.
@@ -165,7 +165,7 @@ def _chosen(neighbours):
     ranks = of_ranks(neighbours.distances, logs)
     if ranks[0].dimension > neighbours.points.shape[1]:
         refuse_ties(neighbours)
-    thinned = of_thinned(neighbours.points, _scale)
+    thinned = of_thinned(neighbours.points, _scale, shared)
     found = disagreement(ranks, thinned, value)
     if found is None:
         refuse_ties(neighbours)
@@ -185,19 +185,11 @@ def _chosen(neighbours):
     )
 
 
-def _scale(points):
+def _scale(neighbours):
     """The scale of a thinned set."""
-    neighbours = find_in_subset(points)
     value, logs = _look(neighbours)
     first = of_ranks(neighbours.distances, logs)[0]
     return Scale(first.size, value, first.trained)
-
-
-def find_in_subset(points) -> Neighbours:
-    """The neighbours of a subset, without warnings, which were issued for all points."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return find_neighbours(points, N_NEIGHBOURS)
 
 
 def _capped(dimension, neighbours):

@@ -6,11 +6,12 @@ number: noise has its own dimension below its size, and so has a path in time.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.core._arrays import as_numpy
+from sgdnoise.dimension._subsets import neighbours_in_sets
 from sgdnoise.dimension._trained._features import MAX_STEP, N_NEIGHBOURS, RANKS
 
 THINNED = {4: 1, 16: 3}  # factors by which points are thinned, and numbers of subsets
@@ -53,19 +54,21 @@ def within_training(log_dimensions) -> bool:
     return bool(np.all(np.abs(steps) < MAX_STEP))
 
 
-def of_thinned(points, look) -> list[Scale]:
+def of_thinned(points, look, shared) -> list[Scale]:
     """The scales of random subsets, the mean over subsets of equal size.
 
-    look: a function from points to a `Scale`.
+    look: a function from neighbours to a `Scale`.  shared: what `share` has left.
     """
-    xp, n = namespace(points), points.shape[0]
+    n = points.shape[0]
     scales = []
     for factor, count in THINNED.items():
         size = n // factor
         if size < max(MIN_SIZE, N_NEIGHBOURS + 1):
             break
-        subsets = [_subset(xp, points, factor, number, size) for number in range(count)]
-        found = [look(subset) for subset in subsets]
+        sets = np.stack([_subset(n, factor, number, size) for number in range(count)])
+        found = [
+            look(near) for near in neighbours_in_sets(points, sets, factor, N_NEIGHBOURS, shared)
+        ]
         logs = np.log([(scale.size, scale.dimension) for scale in found])
         scale, dimension = np.exp(logs.mean(axis=0)).tolist()
         scales.append(Scale(scale, dimension, all(scale.trained for scale in found)))
@@ -107,6 +110,5 @@ def sentence(finest: Scale, coarse: Scale) -> str:
     )
 
 
-def _subset(xp, points, factor, number, size) -> Any:
-    rows = np.random.default_rng([factor, number]).choice(points.shape[0], size, replace=False)
-    return xp.take(points, xp.asarray(np.sort(rows), device=device(points)), axis=0)
+def _subset(n, factor, number, size) -> np.ndarray:
+    return np.sort(np.random.default_rng([factor, number]).choice(n, size, replace=False))
