@@ -5,7 +5,7 @@ import numpy as np
 
 from sgdnoise.core import Problem
 from sgdnoise.dynamics import simulate
-from sgdnoise.theory import MLP, products_around
+from sgdnoise.theory import MLP, flow_regime, products_around
 
 RECORDS = 40  # of each chain
 
@@ -74,6 +74,16 @@ def run_chains(process, key, theta, *, runs: int, every: int, observe, records: 
 def steps_between_records(steps: float) -> int:
     """The number of steps between the records of a run of about so many steps."""
     return max(1, round(steps / RECORDS))
+
+
+def regime_variables(task, layers, **strength) -> dict[str, float]:
+    """The small parameters of a flow and its own error, by the names that results store.
+
+    layers: the weights along the path, (t, in, out) each; five of its moments count.
+    """
+    apart = max(1, (len(layers[0]) - 1) // 4)
+    regime = flow_regime(task, [path[::apart] for path in layers], **strength)
+    return {"own_error" if k == "error" else k: v for k, v in regime._asdict().items()}
 
 
 def participation_ratio(covariance):

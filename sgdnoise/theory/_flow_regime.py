@@ -152,7 +152,8 @@ def _relaxation(root, kernel, response):
     curved = values > FLAT**0.75 * values[-1]
     values, modes = values[curved], (kernel @ root @ basis)[:, curved]
     variances = np.diag(modes.T @ response @ modes) / values
-    return values, float(variances @ (0.5 / values) / variances.sum())
+    weights = variances if variances.sum() > 0 else np.ones(len(values))  # without noise, even
+    return values, float(np.average(0.5 / values, weights=weights))
 
 
 def _speed(layers, force):

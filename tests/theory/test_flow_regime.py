@@ -115,6 +115,13 @@ def test_numbers_grow_with_the_noise_and_fall_with_the_batch(rng):
     assert one[:2] == pytest.approx(four[:2])
 
 
+def test_without_noise_nothing_is_slow_and_nothing_jitters(rng):
+    x, layers = network((3, 4, 2), rng)
+    regime = flow_regime(label_noise_task(x, 2, 0.0), layers, **STEP)
+    assert (regime.haste, regime.jitter, regime.error) == (0, 0, 0)
+    assert regime.amplification > 0
+
+
 def test_a_path_has_the_largest_numbers_of_its_moments(rng):
     x, layers = network((3, 4, 2), rng)
     task = label_noise_task(x, 2, 0.7)

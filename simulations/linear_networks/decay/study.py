@@ -17,7 +17,13 @@ from sgdnoise import noise
 from sgdnoise.core import batch_means
 from sgdnoise.dynamics import sgd
 from sgdnoise.lab import Study, option
-from sgdnoise.theory import amplification, equal_decay, mode_with_decay, shrink_rates
+from sgdnoise.theory import (
+    amplification,
+    equal_decay,
+    label_noise_task,
+    mode_with_decay,
+    shrink_rates,
+)
 from simulations import _linear_networks as shared
 from simulations.linear_networks.decay import claims, figure
 
@@ -131,29 +137,34 @@ def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
     strength = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
     u = amplification(np.diag(VARIANCES), [w, v], **strength)
     modes = stationary_modes(chosen, u)
+    rate, steps = rates(chosen, u, v), every * SUBRECORDS * np.arange(1.0, shared.RECORDS + 1)
     return xr.Dataset(
         {name: (axes[name], _group_means(value, axes[name])) for name, value in records.items()}
+        | regime_of(chosen, x, w, v, rate * steps[-1])
         | {
-            "rate": ("input", rates(chosen, u, v)),
+            "rate": ("input", rate),
             "start": ("input", POWERS**0.5),
             "variance": ("input", IRRELEVANT),
             "modes_rest": ("mode", [mode.first for mode in modes]),
             "product_rest": ("mode", [mode.product for mode in modes]),
             "strength": ("mode", STRENGTHS),
-            "amplification": u,
-            "haste": timescale_ratio(chosen, modes),
-            "sharpness": chosen.rate * max(mode.first + mode.second for mode in modes),
             "decay": chosen.weight_decay,
             "trained": int(not chosen.frozen),
-            "step": ("watch", every * SUBRECORDS * np.arange(1.0, shared.RECORDS + 1)),
+            "step": ("watch", steps),
         }
     )
 
 
-def timescale_ratio(chosen: Setting, modes) -> float:
-    """Speed rate sigma^2 Tr Sx / (2 batch) of the readout under noise, over the least curvature."""
-    speed = chosen.rate * chosen.label_noise**2 * VARIANCES.sum() / (2 * chosen.batch)
-    return speed / (IRRELEVANT.min() * min(mode.second for mode in modes))
+def regime_of(chosen: Setting, x, w, v, shrunk) -> dict[str, float]:
+    """The small parameters of the noise, with the irrelevant weights of the start and the end.
+
+    shrunk: (input,), the logarithm by which each of them shrinks.
+    """
+    end = w.copy()
+    end[OUTPUTS:] *= np.exp(-shrunk)[:, None]
+    task = label_noise_task(x, OUTPUTS, chosen.label_noise)
+    path, strength = [np.stack([w, end]), np.stack([v, v])], (chosen.rate, chosen.batch)
+    return shared.regime_variables(task, path, learning_rate=strength[0], batch_size=strength[1])
 
 
 def _group_means(value, axes):

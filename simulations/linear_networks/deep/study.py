@@ -23,11 +23,9 @@ from sgdnoise.noise import reshuffled
 from sgdnoise.theory import (
     MLP,
     LabelNoiseFlow,
-    amplification,
     fisher_flow,
     label_noise_flow,
     label_noise_task,
-    sharpness,
     stationary_participation_ratio,
 )
 from simulations import _linear_networks as shared
@@ -173,6 +171,17 @@ def flows(setting: Setting, x, y, layers, times):
     }
 
 
+def regime_of(setting: Setting, x, y, flow) -> dict[str, float]:
+    """The small parameters of the refined flow of a setting."""
+    strength: dict[str, Any] = {"learning_rate": setting.rate, "batch_size": setting.batch}
+    if setting.variant in FULL_GRADIENT:
+        strength["curvature"] = curvature(setting, x, y)
+    else:
+        strength["discrete_steps"] = (1 - setting.momentum) / (1 + setting.momentum)
+    task = label_noise_task(x, y.shape[1], setting.label_noise)
+    return shared.regime_variables(task, flow.layers, **strength)
+
+
 def observe(weights, moment, theta):
     """Dimension and total imbalance at each hidden layer of one theta.  (layer,) each"""
     layers = weights(theta)
@@ -200,23 +209,19 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
         observe=partial(observe, weights, jnp.asarray(moment, jnp.float32)),
     )
     steps = every * np.arange(shared.RECORDS + 1)
-    predicted = {
-        name: _records_of(flow, moment)
-        for name, flow in flows(chosen, x, y, layers, chosen.rate * steps).items()
-    }
+    followed = flows(chosen, x, y, layers, chosen.rate * steps)
+    predicted = {name: _records_of(flow, moment) for name, flow in followed.items()}
     variables = {}
     for name, values in records.items():
         of_flows = np.stack([predicted[flow][name] for flow in predicted])
         variables[name] = _variable(values, "run", "watch")
         variables[f"{name}_flow"] = _variable(of_flows[:, 1:], "flow", "watch")
         variables[f"{name}_start"] = _variable(of_flows[0, 0])
-    u = amplification(moment, layers, chosen.rate, chosen.batch)
     product, squared = np.linalg.multi_dot(layers), chosen.variant in SQUARED
     return xr.Dataset(
         variables
+        | regime_of(chosen, x, y, followed["refined"])
         | {
-            "amplification": 0.0 if chosen.variant in FULL_GRADIENT else u,
-            "sharpness": chosen.rate * sharpness(curvature(chosen, x, y), layers),
             "ratio_rest": stationary_participation_ratio(moment, product) if squared else np.nan,
             "depth": chosen.depth,
             "step": ("watch", steps[1:].astype(float)),

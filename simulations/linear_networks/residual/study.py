@@ -16,7 +16,6 @@ from sgdnoise import noise
 from sgdnoise.dynamics import sgd
 from sgdnoise.lab import Study, option
 from sgdnoise.theory import (
-    amplification,
     irrelevant_rate,
     label_noise_flow,
     label_noise_task,
@@ -150,26 +149,21 @@ def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
         observe=partial(observe, weights, *constants),
     )
     steps = every * np.arange(shared.RECORDS + 1)
-    strength: dict[str, Any] = {
-        "learning_rate": chosen.rate,
-        "batch_size": chosen.batch / chosen.thinned,
-    }
-    flows, end = _flows(x, y, w, v, chosen.rate * steps, strength, direction)
+    strength: dict[str, Any] = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
+    drawn = strength | {"population_factor": chosen.thinned}
+    flows, fed = _flows(x, y, w, v, chosen.rate * steps, drawn, direction)
     residual = residual_size(x, y)
     off, error = largest_deviation(np.asarray(records["ratio"], float), flows["ratio"][:, 1:])
-    across = shared.curvatures_across(moment, [w, v])
-    flattest = shared.curvatures_across(moment, end)[0]
     return xr.Dataset(
         {name: (("run", "watch"), np.asarray(v, np.float32)) for name, v in records.items()}
         | {f"{name}_flow": (("flow", "watch"), flows[name][:, 1:]) for name in records}
         | {f"{name}_start": flows[name][0, 0] for name in records}
+        | shared.regime_variables(tasks_of(x, y)["general"], fed.layers, **drawn)
         | {
-            "amplification": amplification(moment, [w, v], **strength),
-            "sharpness": chosen.rate * across[-1],
-            "haste": readout_speed(x, y, **strength) / flattest,
             "residual": residual,
             "unlikeness": unlikeness(tasks_of(x, y)),
-            "linear_rate": irrelevant_rate(moment[-1, -1], WIDTHS[2], residual, **strength),
+            "linear_rate": chosen.thinned
+            * irrelevant_rate(moment[-1, -1], WIDTHS[2], residual, **strength),
             "thinned": chosen.thinned,
             "off": ("flow", off),
             "off_stderr": ("flow", error),
@@ -199,16 +193,6 @@ def unlikeness(tasks) -> float:
     return float(np.linalg.norm(general - form) / norm) if norm > 1e-12 else 0.0
 
 
-def readout_speed(x, y, learning_rate, batch_size) -> float:
-    """How fast the readout moves along the minima: largest of rate / (2 batch) E |x|^2 r r^T.
-
-    The flow needs it to be small beside the least curvature across the minima.
-    """
-    residuals = x @ np.linalg.lstsq(x, y, rcond=None)[0] - y
-    weighted = residuals.T @ (np.sum(x**2, axis=1)[:, None] * residuals) / len(x)
-    return learning_rate / (2 * batch_size) * float(np.linalg.eigvalsh(weighted)[-1])
-
-
 def largest_deviation(ratio, flows):
     """Per cent by which each flow (flow, t) differs from descent (run, t), where it does most.
 
@@ -221,7 +205,7 @@ def largest_deviation(ratio, flows):
 
 
 def _flows(x, y, w, v, times, strength, direction):
-    """Participation ratio and irrelevant weights along every flow, (flow, t), and the last end."""
+    """Participation ratio and irrelevant weights along every flow, (flow, t), and the last flow."""
     tasks = tasks_of(x, y)
     predicted: dict[str, list] = {"ratio": [], "useless": []}
     for task, terms in FLOWS.values():
@@ -230,7 +214,7 @@ def _flows(x, y, w, v, times, strength, direction):
         predicted["ratio"].append(shared.participation_ratio(hidden))
         predicted["useless"].append(flow.layers[0][:, -1] @ direction)
     arrays = {name: np.asarray(values) for name, values in predicted.items()}
-    return arrays, [path[-1] for path in flow.layers]
+    return arrays, flow
 
 
 study = Study(

@@ -11,7 +11,8 @@ from witnesses import moments, noisy_gradients
 from sgdnoise import noise
 from sgdnoise.core import Problem
 from sgdnoise.lab import exit_status
-from sgdnoise.theory import MLP, label_noise_flow, residual_task
+from sgdnoise.theory import MLP, flow_regime, label_noise_flow, residual_task
+from simulations import _linear_networks as shared
 from simulations.linear_networks.residual import claims, study
 
 TINY = {"setting": ["designed", "full batch"], "runs": 6, "fraction": 0.08}
@@ -76,12 +77,17 @@ def test_over_all_minibatches_the_noise_is_that_of_the_residuals(replacement, rn
 
 def test_the_speed_of_a_readout_is_that_of_one_without_inputs(rng):
     """dV/dt = -V q: q = rate / (2 B) E |x|^2 r r^T, where noise is sigma^2 H, is sigma^2 Tr Sx."""
-    x, y, *_ = study.task_and_start(study.SETTINGS["designed"])
-    strength = {"learning_rate": 0.04, "batch_size": 4}
+    x, y, w, v = study.task_and_start(study.SETTINGS["designed"])
+    strength = {"learning_rate": 0.04, "batch_size": 4, "discrete_steps": 0.0}
     expected = 0.04 * 0.7**2 * np.sum(x**2) / len(x) / 8
-    assert study.readout_speed(x, y, **strength) == pytest.approx(expected, rel=1e-10)
+    expected /= shared.curvatures_across(x.T @ x / len(x), [w, v])[0]
+    task = study.tasks_of(x, y)["general"]
+    found = flow_regime(task, [w, v], with_feedback=False, **strength).haste
+    assert found == pytest.approx(expected, rel=1e-8)
     rotation = np.linalg.qr(rng.normal(size=(2, 2)))[0]
-    assert study.readout_speed(x, y @ rotation, **strength) == pytest.approx(expected, rel=1e-10)
+    turned = study.tasks_of(x, y @ rotation)["general"]
+    found = flow_regime(turned, [w, v @ rotation], with_feedback=False, **strength).haste
+    assert found == pytest.approx(expected, rel=1e-8)
 
 
 def test_the_worst_deviation_has_its_sign_and_error():

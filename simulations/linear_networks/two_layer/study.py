@@ -17,7 +17,6 @@ from sgdnoise import noise
 from sgdnoise.dynamics import langevin, sgd
 from sgdnoise.lab import Study, option
 from sgdnoise.theory import (
-    amplification,
     imbalances,
     irrelevant_rate,
     label_noise_flow,
@@ -131,22 +130,21 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
     steps = every * np.arange(shared.RECORDS + 1)
     task = label_noise_task(x, o, chosen.label_noise)
     strength: dict[str, Any] = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
-    flows = {}
-    for name, terms in FLOWS.items():
-        flow = label_noise_flow(task, [w, v], chosen.rate * steps, **strength, **terms)
-        flows[name] = _records_of(flow, task.moment, direction, o)
+    paths = {
+        name: label_noise_flow(task, [w, v], chosen.rate * steps, **strength, **terms)
+        for name, terms in FLOWS.items()
+    }
+    flows = {name: _records_of(path, task.moment, direction, o) for name, path in paths.items()}
     predicted = {
         name: xr.concat([_variable(flows[flow][name][1:]) for flow in FLOWS], "flow")
         for name in records
     }
-    across = shared.curvatures_across(moment, [w, v])
     return xr.Dataset(
         {name: _variable(values, "run") for name, values in records.items()}
         | {f"{name}_flow": values for name, values in predicted.items()}
         | {f"{name}_start": _variable(flows["base"][name][:1])[0] for name in records}
+        | regime_of(chosen, task, paths)
         | {
-            "amplification": amplification(moment, [w, v], **strength),
-            "sharpness": chosen.rate * float(across[-1]),
             "ratio_rest": stationary_participation_ratio(moment, w @ v),
             "linear_rate": irrelevant_rate(moment[-1, -1], o, chosen.label_noise, **strength),
             "moving": int(chosen.variant in ("descent", "equation")),
@@ -154,6 +152,13 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
         },
         {"flow": list(FLOWS), "mode": np.arange(o)},
     )
+
+
+def regime_of(setting: Setting, task, paths) -> dict[str, float]:
+    """The small parameters of the flow that is to describe a setting."""
+    name = "equation" if setting.variant == "equation" else "refined"
+    strength = {"learning_rate": setting.rate, "batch_size": setting.batch}
+    return shared.regime_variables(task, paths[name].layers, **strength, **FLOWS[name])
 
 
 def _variable(values, *first):

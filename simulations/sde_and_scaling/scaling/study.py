@@ -20,7 +20,6 @@ from sgdnoise.dynamics import Process, sgd, simulate
 from sgdnoise.lab import Study, option
 from sgdnoise.noise import Normal
 from sgdnoise.theory import (
-    amplification,
     excess_loss,
     label_noise_flow,
     label_noise_task,
@@ -69,16 +68,17 @@ def network(rate: float, batch: int, runs: int, fraction: float) -> xr.Dataset:
     steps = every * np.arange(linear.RECORDS + 1)
     task = label_noise_task(x, 2, LABEL_NOISE)
     strength: dict[str, Any] = {"learning_rate": rate, "batch_size": batch}
-    flows = []
-    for terms in FLOWS.values():
-        flow = label_noise_flow(task, [w, v], rate * steps, **strength, **terms)
-        flows.append(linear.participation_ratio(flow.hidden_moments(moment)[0])[1:])
+    paths = [
+        label_noise_flow(task, [w, v], rate * steps, **strength, **terms)
+        for terms in FLOWS.values()
+    ]
+    flows = [linear.participation_ratio(path.hidden_moments(moment)[0])[1:] for path in paths]
+    regime = linear.regime_variables(task, paths[-1].layers, **strength, **FLOWS["refined"])
     return xr.Dataset(
-        {
+        regime
+        | {
             "ratio": (("run", "watch"), np.asarray(ratio, np.float32)),
             "ratio_flow": (("flow", "watch"), np.asarray(flows, np.float32)),
-            "amplification": amplification(moment, [w, v], **strength),
-            "sharpness": rate * linear.curvatures_across(moment, [w, v])[-1],
             "step": ("watch", steps[1:].astype(float)),
         },
         {"flow": list(FLOWS)},
