@@ -31,6 +31,26 @@ def rivals_of_path(times, values, place: int) -> list[tuple[str, float]]:
     return [(NOTHING, float(values[0])), *rivals]
 
 
+def most_sensitive(times, values) -> int:
+    """The index of the time at which a predicted path tells its speed from half and from twice it.
+
+    times, values: (t,), from the start; positive values.  It maximises the smaller of the changes
+    of log value from the time to half and to twice it, which must lie on the path.
+
+    Example:
+        >>> import numpy as np
+        >>> times = np.linspace(0, 4, 401)
+        >>> float(times[most_sensitive(times, 1 + np.exp(-times))])
+        0.94
+    """
+    times, logs = np.asarray(times, float), np.log(values)
+    elapsed = times - times[0]
+    inside = 2 * elapsed <= elapsed[-1]
+    half, twice = (np.interp(f * elapsed[inside], elapsed, logs) for f in (0.5, 2.0))
+    least = np.minimum(abs(half - logs[inside]), abs(twice - logs[inside]))
+    return int(np.argmax(least))
+
+
 def rivals_of_effect(
     predict: Callable[[float], float], effect: str = "effect", *others: tuple[str, float]
 ) -> tuple[tuple[str, float], ...]:

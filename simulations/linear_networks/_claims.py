@@ -1,10 +1,11 @@
 """What the claims on linear networks share."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from sgdnoise.lab import Verdict, mean_of, prediction_if, rivals_of_path
+from sgdnoise.lab import Verdict, mean_of, most_sensitive, prediction_if, rivals_of_path
 
 
 def at_fraction(results, fraction: float):
@@ -32,9 +33,27 @@ def of_other_speeds(path, start: float, fraction: float) -> list[tuple[str, floa
     return rivals_of_path(np.linspace(0, 1, len(values)), values, place)
 
 
+def sensitive_fraction(path, start: float) -> float:
+    """The fraction of the time at which a flow depends most on kappa: see `most_sensitive`."""
+    values = [start, *map(float, path.values.tolist())]
+    return most_sensitive(range(len(values)), values) / (len(values) - 1)
+
+
+def depends_on_speed(verdict: Verdict) -> Verdict:
+    """The verdict, as an observation where half or twice kappa predict the same to its tolerance.
+
+    So it is where a flow has come to rest.
+    """
+    speeds = [p for name, p in verdict.rivals if name.endswith((" x 0.5", " x 2"))]
+    same = any(abs(p - verdict.predicted) <= verdict.tolerance for p in speeds)
+    return replace(verdict, kind="observation") if same else verdict
+
+
 def ratio_unchanged(setting, name: str, tolerance: float, mean=mean_of) -> Verdict:
     """The claim on a control: the participation ratio ends where it started."""
     ratio = setting.ratio.isel(watch=-1) / float(setting.ratio_start)
-    return Verdict(
-        f"{name}: PR at the end over its start", 1.0, mean(ratio), "prediction", tolerance
-    )
+    flow = float(setting.ratio_flow.isel(watch=-1, flow=-1)) / float(setting.ratio_start)
+    # Where examples are fitted exactly the flow of minibatches does not move either.
+    kind = "observation" if flow == 1 else "prediction"
+    text, rivals = f"{name}: PR at the end over its start", (("noise in both layers", flow),)
+    return Verdict(text, 1.0, mean(ratio), kind, tolerance, rivals)

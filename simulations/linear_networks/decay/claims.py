@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, eigenvalue_participation_ratio, jackknife
-from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
-from sgdnoise.theory import variance_slope
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
+from sgdnoise.theory import mode_with_decay, variance_slope
 from simulations.linear_networks._claims import relative
 
 TITLE = "Weight decay against label noise: which inputs a linear network forgets first"
@@ -41,7 +41,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         if float(setting.rate.min()) > 0:
             judged += _claims(setting, name)
         else:
-            judged.append(_unchanged(setting, name))
+            judged.append(_unchanged(setting, name, results.rate.max("setting")))
     return judged
 
 
@@ -58,59 +58,92 @@ def _difference(results):
     kind = prediction_if(regime(noise) and regime(decay))
     error = math.hypot(noise_slope.stderr, decay_slope.stderr)
     measured = Estimate(noise_slope.value - decay_slope.value, error)
-    return Verdict("slope under noise less that under decay", 1.0, measured, kind, 2 * SLOPE)
+    rivals = (("noise shrinks as decay", 0.0),)
+    text = "slope under noise less that under decay"
+    return Verdict(text, 1.0, measured, kind, 2 * SLOPE, rivals)
 
 
-def _unchanged(setting, name):
+def _unchanged(setting, name, rates=0.0):
+    """Weights that must not shrink, as they would at the largest rates of any setting."""
     end = setting.useless.isel(watch=-1).mean("input") / float(setting.start.mean())
-    return Verdict(
-        f"{name}: useless weights at the end", 1.0, mean_of(end), "prediction", UNCHANGED
-    )
+    shrunk = float((setting.start * np.exp(-rates * _time(setting))).mean() / setting.start.mean())
+    text, rivals = f"{name}: useless weights at the end", (("they shrink", shrunk),)
+    return Verdict(text, 1.0, mean_of(end), "prediction", UNCHANGED, rivals)
 
 
 def _claims(setting, name):
-    claimed, predicted = regime(setting), setting.rate.values
-    kind = prediction_if(claimed)
+    predicted, kind = setting.rate.values, prediction_if(regime(setting))
     total = float(predicted.sum())
     slope = round(float(variance_slope(setting.variance.values, predicted)), 12) + 0.0  # never -0
-    ratio = _ratio(setting)(setting.start.values * np.exp(-predicted * _time(setting)))
-    measured = _of_mean(setting, _ratio(setting))
+    others = _other_rates(setting)
+
+    def ratio_after(rates):
+        return _ratio(setting)(setting.start.values * np.exp(-rates * _time(setting)))
+
+    ratio, measured = ratio_after(predicted), _of_mean(setting, _ratio(setting))
+    slopes = tuple((k, variance_slope(setting.variance.values, v)) for k, v in others)
+    ratios = [(k, ratio_after(v)) for k, v in others]
+    if len(others) > 1 or slope > SLOPE:  # decay alone leaves the ratio as it is at any strength
+        ratios = [*rivals_of_effect(lambda f: ratio_after(f * predicted), "rate"), *ratios]
+    strengths = rivals_of_effect(lambda factor: factor, "rate")
     judged = [
-        Verdict("slope", slope, _of_mean(setting, _slope(setting)), kind, SLOPE),
-        Verdict("rates", 1.0, _of_mean(setting, _total(setting, total)), kind, RATE),
-        Verdict("PR of the useless", ratio, measured, kind, RATIO * ratio),
+        Verdict("slope", slope, _of_mean(setting, _slope(setting)), kind, SLOPE, slopes),
+        Verdict("rates", 1.0, _of_mean(setting, _total(setting, total)), kind, RATE, strengths),
+        Verdict("PR of the useless", ratio, measured, kind, RATIO * ratio, tuple(ratios)),
     ]
     if float(setting.trained):
-        judged += _stationary(setting, claimed)
+        judged += _stationary(setting, regime(setting))
     return [replace(verdict, name=f"{name}: {verdict.name}") for verdict in judged]
 
 
+def _other_rates(setting):
+    """Rates of the same total if decay alone acted, and if noise alone did, where both differ."""
+    rates, variance = setting.rate.values, setting.variance.values
+    alone = {
+        "weight decay alone": np.full_like(rates, rates.mean()),
+        "label noise alone": variance * rates.sum() / variance.sum(),
+    }
+    return [(k, v) for k, v in alone.items() if not np.allclose(v, rates, rtol=0.02)]
+
+
 def _stationary(setting, claimed):
-    """Hidden power of each mode, and the missing strength of both, where theory is stationary."""
+    """Hidden power of each mode, and the missing strength of both, where theory is stationary.
+
+    At rest the power of a mode depends on the ratio of noise to decay, and not on their strength.
+    """
     missing = setting.strength - setting["product"]
     predicted = float((setting.strength - setting.product_rest).mean())
-    powers = enumerate(setting.modes_rest.values.tolist())
     at_end = mean_of(setting.ratio.isel(watch=-1))
+    others = [(name, _modes_of(setting, name)) for name, _ in _other_rates(setting)]
+    ratios = [(name, _ratio_of_all(setting, powers)) for name, powers in others]
+    strengths = rivals_of_effect(lambda factor: factor * predicted, "strength")
+    weak = mean_of(missing.mean("mode"))
     return [
-        relative("PR of all", at_end, _ratio_of_all(setting), claimed, RATIO),
-        *(
-            Verdict(
-                f"hidden power of mode {k + 1}",
-                power,
-                mean_of(setting.modes.isel(mode=k)),
-                prediction_if(claimed),
-                MODES * power,
-            )
-            for k, power in powers
-        ),
-        relative("modes too weak by", mean_of(missing.mean("mode")), predicted, claimed, SHORT),
+        relative("PR of all", at_end, _ratio_of_all(setting), claimed, RATIO, ratios),
+        *(_power_of_mode(setting, k, claimed, others) for k in range(setting.sizes["mode"])),
+        relative("modes too weak by", weak, predicted, claimed, SHORT, strengths),
     ]
 
 
-def _ratio_of_all(setting):
+def _power_of_mode(setting, k, claimed, others):
+    text, measured = f"hidden power of mode {k + 1}", mean_of(setting.modes.isel(mode=k))
+    rivals = [(name, powers[k]) for name, powers in others]
+    return relative(text, measured, float(setting.modes_rest[k]), claimed, MODES, rivals)
+
+
+def _modes_of(setting, name):
+    """The stationary powers of the modes if weight decay, or label noise, acted alone."""
+    strengths, small = setting.strength.values, 1e-9
+    trace = len(strengths) + float(setting.variance.sum())  # inputs of the modes have variance 1
+    prices = {"decay": small, "kappa": 0.0} if "decay" in name else {"decay": 0.0, "kappa": small}
+    return [mode_with_decay(m, 1.0, trace, len(strengths), **prices).first for m in strengths]
+
+
+def _ratio_of_all(setting, modes=None):
     """PR at the end of stationary modes and of the irrelevant weights that are left."""
+    modes = setting.modes_rest.values if modes is None else modes
     weights = setting.start.values * np.exp(-setting.rate.values * _time(setting))
-    powers = np.concatenate([setting.variance.values * weights**2, setting.modes_rest.values])
+    powers = np.concatenate([setting.variance.values * weights**2, modes])
     return float(eigenvalue_participation_ratio(powers))
 
 

@@ -4,7 +4,13 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
-from simulations.linear_networks._claims import at_fraction, of_other_speeds, relative
+from simulations.linear_networks._claims import (
+    at_fraction,
+    depends_on_speed,
+    of_other_speeds,
+    relative,
+    sensitive_fraction,
+)
 
 TITLE = "Deeper: which layer label noise compresses, at 2, 3 and 4 layers, and under other noises"
 LEAD = (
@@ -18,6 +24,7 @@ LEAD = (
     "those of earlier trials with two layers. Separable classes have no minimum: for contrast.",
 )
 CONTROLS = ("no label noise", "first layer alone")
+NOISY = "three layers"  # the setting of the controls, with noise in all layers
 CONTRASTS = ("separable", "separable, quiet")  # no minimum at finite weights
 UNCHANGED = 0.02  # relative shift of the dimension that jitter of a single layer may cause
 INNER_REGIME, REGIME = (0.12, 0.3), (0.3, 1.2)  # amplification and sharpness
@@ -30,7 +37,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     for name in results.setting.values.tolist():
         setting = with_layers(results.sel(setting=name))
         if name in CONTROLS or name in CONTRASTS:
-            judged += _unchanged(setting, name, name in CONTROLS)
+            judged += _unchanged(results, setting, name)
         else:
             judged += _claims(setting, name)
     return judged
@@ -46,39 +53,55 @@ def regime(setting: xr.Dataset, border: tuple[float, float] = REGIME) -> bool:
     return float(setting.amplification) <= border[0] and float(setting.sharpness) <= border[1]
 
 
-def _unchanged(setting, name, claimed):
+def _unchanged(results, setting, name):
+    """Controls, whose rival is the noise of all layers, and contrasts, outside of the regime."""
     later = setting.ratio.isel(watch=slice(setting.sizes["watch"] // 2, None)).mean("watch")
-    text = f"{name}: PR {{}} of the second half over its start"
+    text, kind = (
+        f"{name}: PR {{}} of the second half over its start",
+        prediction_if(name in CONTROLS),
+    )
+    if NOISY in results.setting.values:
+        noisy = results.sel(setting=NOISY, flow="refined")
+        moved = noisy.ratio_flow.isel(watch=-1) / noisy.ratio_start
+    else:
+        moved = setting.ratio_flow.isel(watch=-1, flow=-1) / np.nan
     return [
-        Verdict(text.format(k), 1.0, mean_of(values), prediction_if(claimed), UNCHANGED)
+        Verdict(
+            *(text.format(k), 1.0, mean_of(values), kind, UNCHANGED),
+            (("noise in all layers", float(moved.sel(layer=k))),),
+        )
         for k, values in _by_layer(later / setting.ratio_start)
     ]
 
 
 def _claims(setting, name):
-    end, early = at_fraction(setting, 1), f"{name}: PR {{}} at a quarter"
+    end = at_fraction(setting, 1)
     claimed, inner = regime(setting), regime(setting, INNER_REGIME)
     return [
-        *_ratios(setting, 0.25, f"{early}, refined", "refined", claimed, REFINED),
-        *_ratios(setting, 1, f"{name}: PR {{}} at the end, refined", "refined", claimed, REFINED),
-        *_ratios(setting, 0.25, f"{early}, base", "base", inner, BASE),
+        *_ratios(setting, name, "on the way, refined", "refined", claimed, REFINED),
+        *_ratios(setting, name, "at the end, refined", "refined", claimed, REFINED),
+        *_ratios(setting, name, "on the way, base", "base", inner, BASE),
         *_imbalances(setting, end, name, claimed),
-        *_last_over_first(end, name, claimed),
+        *_last_over_first(setting, end, name, claimed),
     ]
 
 
-def _ratios(setting, fraction, text, flow, claimed, tolerance):
-    at, paths = at_fraction(setting, fraction), setting.ratio_flow.sel(flow=flow)
-    predicted = at.ratio_flow.sel(flow=flow).values.tolist()
-    starts = np.atleast_1d(setting.ratio_start.values)
-    rivals = [
-        of_other_speeds(paths.isel(layer=layer), float(starts[layer]), fraction)
-        for layer in range(len(predicted))
-    ]
-    return [
-        relative(text.format(k), mean_of(values), p, claimed, tolerance, others)
-        for (k, values), p, others in zip(_by_layer(at.ratio), predicted, rivals, strict=True)
-    ]
+def _ratios(setting, name, time, flow, claimed, tolerance):
+    """Each layer at the end, or on the way where its prediction depends most on kappa."""
+    judged = []
+    for layer, k in enumerate(setting.layer.values.tolist()):
+        path = setting.ratio_flow.sel(flow=flow, layer=k)
+        start = float(np.atleast_1d(setting.ratio_start.values)[layer])
+        fraction = sensitive_fraction(path, start) if time.startswith("on the way") else 1.0
+        measured = mean_of(at_fraction(setting, fraction).ratio.sel(layer=k))
+        predicted, rivals = (
+            float(at_fraction(path, fraction)),
+            of_other_speeds(path, start, fraction),
+        )
+        text = f"{name}: PR {k} {time}"
+        row = relative(text, measured, predicted, claimed, tolerance, rivals)
+        judged.append(depends_on_speed(row))
+    return judged
 
 
 def _imbalances(setting, at, name, claimed):
@@ -87,24 +110,34 @@ def _imbalances(setting, at, name, claimed):
     largest = float(abs(predicted).max())
     measured = _by_layer((at.imbalance - setting.imbalance_start) / largest)
     text = f"{name}: change of Tr D {{}}, over the largest"
+    paths = setting.imbalance_flow.sel(flow="refined") - setting.imbalance_start
+    kind = prediction_if(claimed)
     return [
-        Verdict(text.format(k), p, mean_of(values), prediction_if(claimed), 2 * REFINED)
+        depends_on_speed(
+            Verdict(
+                text.format(k),
+                p,
+                mean_of(values),
+                kind,
+                2 * REFINED,
+                tuple(of_other_speeds(paths.sel(layer=k) / largest, 0.0, 1)),
+            )
+        )
         for (k, values), p in zip(measured, (predicted / largest).values.tolist(), strict=True)
     ]
 
 
-def _last_over_first(at, name, claimed):
+def _last_over_first(setting, at, name, claimed):
     """The last hidden layer over the first; in the stationary state they are equal."""
     if at.sizes["layer"] < 2:
         return []
     predicted = at.ratio_flow.sel(flow="refined").values
     measured = mean_of(at.ratio.isel(layer=-1) / at.ratio.isel(layer=0))
     text = f"{name}: PR of the last hidden layer over the first, at the end"
-    return [
-        Verdict(
-            text, float(predicted[-1] / predicted[0]), measured, prediction_if(claimed), REFINED
-        )
-    ]
+    kind, ratio = prediction_if(claimed), float(predicted[-1] / predicted[0])
+    starts = setting.ratio_start.values
+    rivals = (("nothing changes", float(starts[-1] / starts[0])),)  # at rest kappa has no effect
+    return [Verdict(text, ratio, measured, kind, REFINED, rivals)]
 
 
 def _by_layer(values):

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
 from simulations.linear_networks._claims import (
     at_fraction,
     of_other_speeds,
@@ -94,21 +94,24 @@ def _ratio(setting, text, fraction, flow, claimed, tolerance):
 
 def _decay(setting, name, claimed):
     """Decay rate of irrelevant weights over rate^2 f sigma^2 o s / (2 B), and over the flow's."""
-    at = at_fraction(setting, 0.25)
+    at, path = at_fraction(setting, 0.25), setting.useless_flow.sel(flow="fed")
     after, start = mean_of(at.useless), float(setting.useless_start)
-    of_flow = math.log(start / float(at.useless_flow.sel(flow="fed")))
+    logs = -np.log(path / start)
+    of_flow = float(at_fraction(logs, 0.25))
     of_formula = float(setting.linear_rate) * float(at.step)
     exponent, error = math.log(start / abs(after.value)), abs(after.stderr / after.value)
     amplified = 1 / (1 - float(setting.amplification))
 
-    def verdict(text, predicted, unit, tolerance):
+    def verdict(text, predicted, unit, tolerance, rivals):
         measured = Estimate(exponent / unit, error / unit, after.dof)
         text = f"{name}: decay of useless weights{text}"
-        return Verdict(text, predicted, measured, prediction_if(claimed), tolerance)
+        return Verdict(text, predicted, measured, prediction_if(claimed), tolerance, tuple(rivals))
 
+    of_effect = rivals_of_effect(lambda factor: factor * amplified, "kappa")
+    of_path = of_other_speeds(logs / of_flow, 0.0, 0.25)
     return [
-        verdict(" over rate² f σ² o s / 2B", amplified, of_formula, 0.05),
-        verdict(", over predicted", 1.0, of_flow, 0.02),
+        verdict(" over rate² f σ² o s / 2B", amplified, of_formula, 0.05, of_effect),
+        verdict(", over predicted", 1.0, of_flow, 0.02, of_path),
     ]
 
 
@@ -121,7 +124,15 @@ def _rescaled(results):
         ratio = above.value / below.value
         error = ratio * math.hypot(above.stderr / above.value, below.stderr / below.value)
         text = f"distinct examples: PR at {time}, over that of 1 / f fewer steps"
-        judged.append(Verdict(text, 1.0, Estimate(ratio, error), "prediction", TOLERANCE))
+        path = independent.ratio_flow.sel(flow="fed")
+        start, predicted = float(independent.ratio_start), float(at_fraction(path, fraction))
+        rivals = of_other_speeds(path / predicted, start / predicted, fraction)
+        # Without the factor f, distinct examples would have gone further in the same flow.
+        further = fraction * float(distinct.step[-1] / independent.step[-1])
+        if further <= 1:
+            rivals += [("no factor f", float(at_fraction(path, further)) / predicted)]
+        measured = Estimate(ratio, error)
+        judged.append(Verdict(text, 1.0, measured, "prediction", TOLERANCE, tuple(rivals)))
     return judged
 
 
