@@ -40,6 +40,62 @@ def residual_amplification(learning_rate, trace, batch_size, outputs):
     return learning_rate * trace / (2 * batch_size * outputs)
 
 
+def label_noise_potential(curvatures, learning_rate, label_noise, batch_size):
+    r"""The loss that label noise adds at finite rates: -(2 kappa / rate) Tr log(1 - rate H / 2).
+
+    curvatures: (..., m), the eigenvalues of H.  It is kappa Tr H for small rate lambda.  Its
+    gradient is the mean force (1/2) grad Tr(H S) with the covariance S of discrete steps (Damian,
+    Ma & Lee, 2021).  It leaves out the amplification u.  Raises ValueError unless rate lambda < 2.
+
+    Example:
+        >>> import numpy as np
+        >>> round(float(label_noise_potential(np.asarray([1.0, 2.0]), 0.1, 2.0, 4)), 4)
+        0.0782
+    """
+    _check_stable(curvatures, learning_rate)
+    xp, kappa = namespace(curvatures), label_noise_strength(learning_rate, label_noise, batch_size)
+    return -2 * kappa / learning_rate * xp.sum(xp.log(1 - learning_rate / 2 * curvatures), axis=-1)
+
+
+def label_noise_excess(curvatures, learning_rate, label_noise, batch_size):
+    r"""The excess E L - L at rest under label noise: kappa Tr[H (1 - rate H / 2)^-1].
+
+    curvatures: (..., m), the eigenvalues of H, of a quadratic loss.  For small rates it is the
+    number kappa Tr H that is also added to the loss; at finite rates it is larger than the
+    `label_noise_potential`.  It leaves out the amplification u.  Raises ValueError unless
+    rate lambda < 2.
+
+    Example:
+        >>> import numpy as np
+        >>> round(float(label_noise_excess(np.asarray([1.0, 2.0]), 0.1, 2.0, 4)), 4)
+        0.0819
+    """
+    _check_stable(curvatures, learning_rate)
+    xp, kappa = namespace(curvatures), label_noise_strength(learning_rate, label_noise, batch_size)
+    return kappa * xp.sum(curvatures / (1 - learning_rate / 2 * curvatures), axis=-1)
+
+
+def excess_over_trace(amplification: float, sharpness: float) -> tuple[float, float]:
+    r"""E L - L over kappa Tr H, where only u and rate lambda_max are known, and its own error.
+
+    It is 1 / (1 - u), for curvatures far below the largest and many of them.  The error reaches to
+    1 / ((1 - 2 u) (1 - rate lambda_max / 2)), where one curvature is all there is: see
+    `residual_amplification` and `label_noise_excess`.  Raises ValueError unless 0 <= u < 1/2 and
+    0 <= rate lambda_max < 2.
+
+    Example:
+        >>> [round(number, 3) for number in excess_over_trace(0.02, 0.1)]
+        [1.02, 0.076]
+    """
+    if not (0 <= amplification < 0.5 and 0 <= sharpness < 2):
+        raise ValueError(
+            f"the excess loss is known for 0 <= u < 1/2 and 0 <= rate lambda < 2, not for "
+            f"{amplification:.3g} and {sharpness:.3g}"
+        )
+    predicted = 1 / (1 - amplification)
+    return predicted, 1 / ((1 - 2 * amplification) * (1 - sharpness / 2)) - predicted
+
+
 def sgd_loss(problem: Problem, learning_rate: float) -> Callable[[Array], Array]:
     r"""The modified loss L + rate / 4 |grad L|^2 of gradient descent and SGD.
 
@@ -189,6 +245,14 @@ def _least_squares(xp, inputs, targets):
             "the inputs do not span all parameters: least squares has no unique minimum"
         )
     return hessian, xp.linalg.solve(hessian, (inputs.T @ targets / n)[:, None])[:, 0]
+
+
+def _check_stable(curvatures, learning_rate):
+    largest = float(namespace(curvatures).max(curvatures))
+    if learning_rate * largest >= 2:
+        raise ValueError(
+            f"the learning rate {learning_rate:.3g} is not stable at a curvature of {largest:.3g}"
+        )
 
 
 def _trace_weight(n, batch_size):

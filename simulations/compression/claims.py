@@ -4,7 +4,16 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, nanmean
-from sgdnoise.lab import Table, Verdict, prediction_if, rivals_of_path
+from sgdnoise.lab import (
+    Table,
+    Verdict,
+    mean_of,
+    prediction_if,
+    rivals_of_effect,
+    rivals_of_path,
+    speed_rows,
+)
+from sgdnoise.theory import excess_over_trace
 
 TITLE = "Compression and expansion: dimension follows the loss that the noise makes effective"
 LEAD = (
@@ -53,7 +62,38 @@ def _claims(setting, name) -> list[Verdict]:
         contrast("diagonal only, PR", "diagonal"),
         contrast("isotropic of same trace, PR", "isotropic"),
     ]
-    return [verdict for verdict in judged if verdict is not None]
+    judged = [verdict for verdict in judged if verdict is not None]
+    return judged + _speeds(setting, name) + _excess(setting, name)
+
+
+def _speeds(setting, name) -> list[Verdict]:
+    """kappa-hat / kappa of both measures; the theory of nonlinear networks has no error of it."""
+    if not {"label", "prediction"} <= set(setting.mode.values.tolist()):
+        return []
+    steps, rows = setting.step.values, []
+    for variable, measure in (("dimension", "PR"), ("trace", "Tr H")):
+        paths = (setting[variable].sel(mode=mode).values for mode in ("label", "prediction"))
+        rows += speed_rows(f"{name}: label noise, speed of {measure}", steps, *paths)
+    return rows
+
+
+def _excess(setting, name) -> list[Verdict]:
+    """(E L - L) / (kappa Tr H), a mean over the records after a quarter of the time.
+
+    u is that of the measured Tr H; the tolerance is the error of what it leaves out.
+    """
+    if not {"label", "prediction"} <= set(setting.mode.values.tolist()):
+        return []
+    later = setting.isel(watch=slice(-(-setting.sizes["watch"] // 4), None))
+    label, prediction = (later.sel(mode=mode) for mode in ("label", "prediction"))
+    ratios = (label.loss - prediction.loss) / (label.kappa * label.trace)
+    start = float(setting.trace.sel(mode="label").isel(watch=0).mean())
+    u = float(setting.amplification.mean() * label.trace.mean() / start)
+    predicted, error = excess_over_trace(u, float((setting.rate * setting.sharpness).max()))
+    rivals = rivals_of_effect(lambda factor: factor * predicted, "kappa")
+    measured = mean_of(ratios.mean("watch").values, skip_missing=True)
+    text, kind = f"{name}: label noise, excess loss / κ Tr H", prediction_if(in_regime(setting))
+    return [Verdict(text, predicted, measured, kind, error, rivals)]
 
 
 def _paired(text, setting, mode, reference, allowed, variable, at, kind) -> Verdict | None:

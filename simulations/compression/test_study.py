@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.interpolate import PchipInterpolator
 
 from sgdnoise.lab import Session, exit_status
 from simulations.compression import _chains as chains
@@ -116,8 +117,8 @@ def made_up(rng, *, u=0.1, sharpness=0.2):
     """Results of one setting, whose numbers are drawn and not computed."""
     modes, shape = list(chains.MODES), (1, 6, 8, 5)
     axes = ("setting", "mode", "seed", "watch")
-    values = {name: (axes, rng.normal(10, 1, shape)) for name in ("dimension", "trace")}
-    fixed = {"steps": 400, "rate": 0.5, "allowed": 0.2}
+    values = {name: (axes, rng.normal(10, 1, shape)) for name in ("dimension", "trace", "loss")}
+    fixed = {"steps": 400, "rate": 0.5, "allowed": 0.2, "kappa": 0.01}
     return xr.Dataset(
         values
         | {name: ("setting", [value]) for name, value in fixed.items()}
@@ -171,7 +172,7 @@ def test_modes_that_were_not_run_make_no_claim(rng):
     results = made_up(rng)
     results["lasted"] = results.lasted.astype(float).where(results["mode"] != "gaussian")
     names = [v.name for v in claims.verdicts(results)]
-    assert len(names) == 6
+    assert len(names) == 7  # paths of random numbers have no speed
     assert not any("Gaussian" in name for name in names)
 
 
@@ -208,6 +209,31 @@ def test_killed_at_any_moment_it_resumes_and_ends_with_the_same_numbers(tmp_path
     names = ("whole", "cut")
     whole, cut = (xr.load_dataset(tmp_path / f"{n}.nc", engine="h5netcdf") for n in names)
     xr.testing.assert_identical(whole, cut)
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(1.0, "holds"), (0.6, "fails"), (1.5, "fails")])
+def test_the_loss_of_another_noise_fails(factor, outcome):
+    """Committed numbers, with the excess loss times a factor."""
+    setting = study.read()[""].sel(setting="ten")
+    plain, label = (setting.loss.sel(mode=mode) for mode in ("prediction", "label"))
+    wrong = setting.copy(deep=True)
+    wrong.loss.loc[{"mode": "label"}] = plain + factor * (label - plain)
+    [row] = claims._excess(wrong, "ten")
+    assert (row.kind, row.outcome) == ("prediction", outcome)
+    assert row.excluded["nothing changes"]
+
+
+def test_speeds_are_those_of_the_measured_paths():
+    """Committed numbers, of which the label noise follows its prediction at another speed."""
+    setting = study.read()[""].sel(setting="three_weak").sel(mode=["label", "prediction"])
+    wrong, steps = setting.copy(deep=True), setting.step.values
+    path = setting.trace.sel(mode="prediction").values
+    slower = PchipInterpolator(steps, path, axis=1)(0.8 * steps)
+    wrong.trace.loc[{"mode": "label"}] = slower
+    ratio, trace = claims._speeds(wrong, "three_weak")
+    assert "speed of PR" in ratio.name
+    assert trace.measured.value == pytest.approx(0.8, abs=0.01)
+    assert claims._speeds(setting.sel(mode=["label"]), "three_weak") == []
 
 
 @pytest.mark.parametrize(
