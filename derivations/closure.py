@@ -97,6 +97,40 @@ def closure_spread():
     return sp.Eq(sp.Symbol("s'"), sp.factor(covariance) + rate**2 * c)
 
 
+def _gradient_varies_with_theta_by_the_mean_curvature():
+    """Cov(x, L') = s E L'', which is Stein's lemma: the part of first order in the rate."""
+    x, (z,) = sp.Symbol("x"), white(1)
+    loss = _series("L", x)
+    along = mean((x * sp.diff(loss, x)).subs(x, sp.sqrt(s) * z), (z,))
+    change = sp.diff(closure_average().rhs, rate).subs(rate, 0)
+    return same(change, -2 * along)
+
+
+def _sampled_residuals_are_noise():
+    """The mean of (g + h x)^2 is g^2 + h^2 s, for an example of gradient g and curvature h."""
+    x, (z,) = sp.Symbol("x"), white(1)
+    g, h = sp.symbols("g h", real=True)
+    square = (g + h * x) ** 2
+    letters = {_letter("C", 0): g**2, _letter("C", 2): sp.diff(square, x, 2)}
+    kick = sp.expand(closure_average().rhs).coeff(rate, 2)
+    flat = {_letter("L", 2): 0, _letter("L", 4): 0}
+    exact = mean(sp.expand(square.subs(x, sp.sqrt(s) * z)), (z,))
+    return same(kick.subs(flat).subs(letters), exact)
+
+
+@equation(
+    "eq:closure-average",
+    computed_by="sgdnoise.theory.moment_closure",
+    laws=(_gradient_varies_with_theta_by_the_mean_curvature, _sampled_residuals_are_noise),
+)
+def closure_average():
+    """The same with the Hessian and the noise averaged over the displacement."""
+    x, (z,) = sp.Symbol("x"), white(1)
+    curvature = mean(sp.diff(_series("L", x), x, 2).subs(x, sp.sqrt(s) * z), (z,))
+    kick = _second(mean(_series("C", x).subs(x, small * sp.sqrt(s) * z), (z,)))
+    return sp.Eq(sp.Symbol("s'"), (1 - rate * sp.expand(curvature)) ** 2 * s + rate**2 * kick)
+
+
 def _flow_rests_as_langevin_does():
     flow = closure_flow().rhs.subs(_letter("L", 2), curvature)
     stationary = continuous_entry().rhs.subs({h_i: curvature, h_j: curvature, entry: c})

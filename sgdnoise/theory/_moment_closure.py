@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 
 from sgdnoise.core._arrays import Array, device, namespace
+from sgdnoise.core._operators import Factor
 from sgdnoise.core._problem import Problem
 
 
@@ -32,6 +33,7 @@ def moment_closure(
     steps: int,
     every: int = 1,
     stretch: int = 1,
+    averaged: int = 0,
 ) -> Cumulants:
     r"""Mean m and covariance S of theta <- theta - rate (g(theta) + xi), recorded every few steps.
 
@@ -47,15 +49,20 @@ def moment_closure(
     stretch: each step is taken as that many of rate / stretch whose noise has `stretch` times the
     covariance, as dynamics.svag does; large ones give the closure of the Langevin equation,
     dS = -(H S + S H) dt + rate C dt.
-    Raises ValueError unless every divides steps, rate > 0 and stretch >= 1, for a covariance of
-    another size than theta, or if the mean or the covariance diverges.
+    averaged: the number of leading eigenvectors of S over which the Hessian and the noise's
+    covariance are averaged: S then follows H + D^2 H[S] / 2 and C + D^2 C[S] / 2, the Gaussian means
+    to first order in S, which leaves terms of order S^3 and rate S^2.  Without it, S grows too fast
+    where the curvature is small, and misses the noise of sampling the residuals that S itself
+    makes.  It costs r^2 third derivatives of the gradient per step, and the mean is as before.
+    Raises ValueError unless every divides steps, rate > 0, stretch >= 1 and 0 <= averaged <= p, for
+    a covariance of another size than theta, or if the mean or the covariance diverges.
     """
-    _check(theta, covariance, learning_rate, steps, every, stretch)
+    _check(theta, covariance, learning_rate, steps, every, stretch, averaged)
     xp, low_rank = namespace(theta), hasattr(covariance, "rows")
     if covariance is None:
         covariance = xp.zeros((theta.shape[0],) * 2, dtype=theta.dtype, device=device(theta))
     current = covariance.rows if low_rank else covariance
-    step = partial(_step, noise, learning_rate / stretch, stretch, low_rank)
+    step = partial(_step, noise, learning_rate / stretch, stretch, low_rank, averaged)
     step = _compiled(noise.problem, step)
     means, covariances = [], []
     for _ in range(steps // every):
@@ -102,7 +109,7 @@ def closure_error(problem: Problem, mean: Float[Array, " p"], covariance):
     return second_order_mean(problem, curvature, mean, covariance) / curvature(mean) - 1
 
 
-def _step(noise, learning_rate, stretch, low_rank, mean, covariance):
+def _step(noise, learning_rate, stretch, low_rank, averaged, mean, covariance):
     """One step of the mean, and of the covariance (p, p) or the rows (r, p) of its factor."""
     xp, problem = namespace(mean), noise.problem
     left, right = (covariance, covariance) if low_rank else (_identity(mean), covariance)
@@ -112,7 +119,12 @@ def _step(noise, learning_rate, stretch, low_rank, mean, covariance):
         return xp.sum(products * right), products
 
     force, products = problem.autodiff.grad(curvature, has_aux=True)(mean)
-    contracted, kicks = left - learning_rate * products, noise.covariance(mean)
+    kicks = noise.covariance(mean)
+    if averaged:
+        rows = _leading_rows(covariance, averaged, low_rank)
+        products = products + _average_change(problem, mean, rows, left)
+        kicks = _average_noise(noise, mean, rows)
+    contracted = left - learning_rate * products
     moved = mean - learning_rate * (problem.gradient(mean) + force / 2)
     if not low_rank:
         propagated = contracted @ covariance @ contracted.T
@@ -120,6 +132,43 @@ def _step(noise, learning_rate, stretch, low_rank, mean, covariance):
     white = xp.eye(kicks.width, dtype=mean.dtype, device=device(mean))
     kick = learning_rate * stretch**0.5 * kicks.colour(white).T
     return moved, _largest_modes(xp.concat([contracted, kick]), covariance.shape[0])
+
+
+def _leading_rows(covariance, rank, low_rank):
+    """Rows s_a (rank, p) along the leading eigenvectors of S, with sum_a s_a s_a^T = S on them."""
+    if low_rank:
+        return _largest_modes(covariance, min(rank, covariance.shape[0]))
+    xp = namespace(covariance)
+    values, vectors = xp.linalg.eigh(covariance)
+    values = xp.where(values > 0, values, xp.zeros_like(values))
+    return values[-rank:, None] ** 0.5 * vectors[:, -rank:].T
+
+
+def _average_change(problem, mean, rows, left):
+    """D^2 H[S] / 2 along the directions of S, as products with each row of left: (r, p)."""
+    xp = namespace(mean)
+    lengths = xp.sum(rows**2, axis=1)[:, None] ** 0.5
+    directions = rows / xp.where(lengths > 0, lengths, xp.ones_like(lengths))
+    at = partial(_hessian_products, problem, directions=directions)
+    change = second_order_mean(problem, at, mean, Factor(rows)) - at(mean)
+    return (left @ directions.T) @ change
+
+
+def _average_noise(noise, mean, rows):
+    """C + D^2 C[S] / 2, positive semidefinite where C is: the rows G of its factor are expanded.
+
+    E G^T G = M^T M + sum_a (DG s_a)^T (DG s_a), with M = E G to second order.
+    """
+    autodiff, xp = noise.problem.autodiff, namespace(mean)
+    if not hasattr(noise.covariance(mean), "rows"):
+        raise ValueError("averaged needs a noise whose covariance is made of rows for the examples")
+
+    def factor(t):
+        return noise.covariance(t).rows
+
+    middle = second_order_mean(noise.problem, factor, mean, Factor(rows))
+    changes = autodiff.vmap(lambda row: autodiff.jvp(factor, (mean,), (row,))[1])(rows)
+    return Factor(xp.concat([middle, xp.reshape(changes, (-1, mean.shape[0]))]))
 
 
 def _largest_modes(rows, rank):
@@ -149,13 +198,17 @@ def _compiled(problem, function):
     return getattr(problem.autodiff, "jit", lambda f: f)(function)
 
 
-def _check(theta, covariance, learning_rate, steps, every, stretch):
+def _check(theta, covariance, learning_rate, steps, every, stretch, averaged):
     if steps < 1 or every < 1 or steps % every:
         raise ValueError(f"steps must be a multiple of every, not {steps} of {every}")
     if not learning_rate > 0:
         raise ValueError(f"the learning rate must be above 0, and {learning_rate} is not")
     if stretch < 1:
         raise ValueError(f"a step is stretched by at least 1, not by {stretch}")
+    if not 0 <= averaged <= theta.shape[0]:
+        raise ValueError(
+            f"averaged must be from 0 to the {theta.shape[0]} parameters, not {averaged}"
+        )
     if covariance is not None:
         p, shape = theta.shape[0], tuple(getattr(covariance, "rows", covariance).shape)
         if shape != ((shape[0], p) if hasattr(covariance, "rows") else (p, p)):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import sympy as sp
 import torch
 from numpy.testing import assert_allclose
 from witnesses import number
@@ -51,6 +52,30 @@ def test_a_step_of_the_closure_is_the_derived_one():
     center, covariance = stepped(0.2)
     assert_allclose(center, number(moments.closure_mean(), **letters), rtol=1e-12)
     assert_allclose(covariance, number(moments.closure_spread(), **letters), rtol=1e-12)
+
+
+def test_a_step_with_averages_is_the_derived_one():
+    """The noise is that of one example drawn of two, with gradients -+(1 + 0.7 x + 0.2 x^2)."""
+    x, rate = sp.Symbol("x"), 0.2
+    apart = 1 + 0.7 * x + 0.2 * x**2
+    kick = [float(sp.diff(apart**2, x, k).subs(x, 0)) for k in (0, 2)]
+    letters = SLOPES | {"s": SPREAD, "eta": rate, "C_{0}": kick[0], "C_{2}": kick[1]}
+
+    def losses(theta, sign):
+        x = theta - MIDDLE
+        shared = sum(
+            s * x ** (k + 1) / math.factorial(k + 1) for k, s in enumerate(SLOPES.values())
+        )
+        return shared + sign[:, 0] * (x + 0.35 * x**2 + 0.2 * x**3 / 3)
+
+    signs = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    model = noise.minibatch(Problem(losses, (signs,)), 1)
+    start = torch.tensor([MIDDLE], dtype=torch.float64)
+    covariance = torch.full((1, 1), SPREAD, dtype=torch.float64)
+    result = moment_closure(model, start, covariance, learning_rate=rate, steps=1, averaged=1)
+    middle = (letters["C_{2}"] / 2 - 0.7**2) * SPREAD / 2  # the square of it is of order s^2
+    exact = number(moments.closure_average(), **letters) + rate**2 * middle**2
+    assert_allclose(float(result.covariance[0][0, 0]), exact, rtol=1e-12)
 
 
 def test_small_steps_of_the_closure_flow_as_derived():

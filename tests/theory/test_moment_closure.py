@@ -138,6 +138,59 @@ def test_the_mean_feels_the_slope_of_the_trace(rng):
     assert_allclose(result.mean[0], expected_mean, rtol=1e-6)
 
 
+def gaussian_step(problem, theta, covariance, rate):
+    """Moments of a step of one example drawn at random, from a Gaussian, by Hermite's quadrature.
+
+    Three points along each axis are exact for polynomials of degree 5 along it.
+    """
+    root = np.linalg.cholesky(covariance)
+    values, weights = np.asarray([-(3**0.5), 0, 3**0.5]), np.asarray([1, 4, 1]) / 6
+    nodes = np.stack(np.meshgrid(*[values] * SIZE, indexing="ij"), -1).reshape(-1, SIZE)
+    shares = np.prod(np.stack(np.meshgrid(*[weights] * SIZE, indexing="ij"), -1), -1).ravel()
+    points = torched(np.asarray(theta) + nodes @ root.T)
+    gradients = torch.func.vmap(problem.gradients)(points)
+    ends = np.asarray(points[:, None] - rate * gradients)
+    middle = np.einsum("a,aip->p", shares, ends) / ends.shape[1]
+    ends = ends - middle
+    return middle, np.einsum("a,aip,aiq->pq", shares, ends, ends) / ends.shape[1]
+
+
+def test_averaged_it_is_right_to_the_next_order_from_a_gaussian(rng):
+    """Dropped from the covariance are terms of S^3 rate and S^2 rate^2: halving all divides by 16.
+
+    Without the averages terms of S^2 rate and S rate^2 are dropped, and it divides by 8.
+    """
+    (problem, theta), covariance = curved("torch", n=3), some_covariance(rng, scale=0.05)
+    model, orders = noise.minibatch(problem, 1), []
+    for averaged in (0, SIZE):
+        gaps = []
+        for block in (1 / 4, 1 / 8):
+            exact = gaussian_step(problem, theta, block * covariance, block * RATE)[1]
+            result = moment_closure(
+                model,
+                theta,
+                torched(block * covariance),
+                learning_rate=block * RATE,
+                steps=1,
+                averaged=averaged,
+            )
+            gaps.append(np.linalg.norm(exact - np.asarray(result.covariance[0])))
+        orders.append(np.log2(gaps[0] / gaps[1]))
+    assert orders == pytest.approx([3, 4], abs=0.2), orders
+
+
+def test_averages_over_a_factor_are_those_over_its_matrix(rng):
+    (problem, theta), covariance = curved("torch"), some_covariance(rng)
+    rows = np.linalg.cholesky(covariance).T
+    model = noise.label_noise(problem, 2, 0.3)
+    options = {"learning_rate": RATE, "steps": 4, "every": 2, "averaged": SIZE}
+    dense = moment_closure(model, theta, torched(covariance), **options)
+    thin = moment_closure(model, theta, Factor(torched(rows)), **options)
+    assert_allclose(thin.mean, dense.mean, rtol=1e-10)
+    for first, two in zip(thin.covariance, dense.covariance, strict=True):
+        assert_allclose(matrix(first, SIZE, torched), two, rtol=1e-8, atol=1e-12)
+
+
 @pytest.mark.parametrize("stretch", [1, 3])
 def test_a_factor_of_full_rank_is_the_matrix(stretch, rng):
     (problem, theta), covariance = curved("torch"), some_covariance(rng)
