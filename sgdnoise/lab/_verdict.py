@@ -64,7 +64,8 @@ class Verdict:
         """rival -> whether it would fail here, by the rule by which the prediction would."""
         error = SIGNIFICANCE * float(self.measured.stderr)
         value = float(self.measured.value)
-        return {name: abs(value - rival) - error > self.tolerance for name, rival in self.rivals}
+        beyond = {name: abs(value - rival) - error for name, rival in self.rivals}
+        return {name: bool(distance > self.tolerance) for name, distance in beyond.items()}
 
     @property
     def deviation(self) -> float:

@@ -12,8 +12,13 @@ import xarray as xr
 
 from sgdnoise.core import Estimate, eigenvalue_participation_ratio, jackknife
 from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
-from sgdnoise.theory import mode_with_decay, variance_slope
-from simulations.linear_networks._claims import relative
+from sgdnoise.theory import FlowLimits, mode_with_decay, variance_slope
+from simulations.linear_networks._claims import (
+    PARAMETERS,
+    parameter_cells,
+    relative,
+    small_parameters,
+)
 
 TITLE = "Weight decay against label noise: which inputs a linear network forgets first"
 LEAD = (
@@ -22,10 +27,10 @@ LEAD = (
     "log variance is 0 under decay and 1 under noise, whatever their strengths.",
     "Predictions are closed forms without a fitted number; the units of noise and decay are such "
     "that 1 of either shrinks the irrelevant hidden power as fast in total, at first.",
-    "In regime: u ≤ 0.12, rate λ_max ≤ 0.3, and a ratio of time scales ≤ 0.1, the speed of the "
-    "readout under noise over the least curvature.",
+    "In regime: u ≤ 0.12, rate λ_max ≤ 0.3, a ratio of time scales ≤ 0.1, the speed of the "
+    "readout under noise over the least curvature, and a share of the jitter ≤ 0.05.",
 )
-REGIME = (0.12, 0.3, 0.1)  # amplification, sharpness and ratio of time scales
+REGIME = FlowLimits()
 SLOPE, RATE = 0.03, 0.03  # tolerances of the slope, and of the rates (relative)
 RATIO, MODES, SHORT = 0.03, 0.03, 0.15  # relative, of PR, hidden power, and missing strength
 UNCHANGED = 0.01  # relative change of controls
@@ -47,8 +52,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def regime(setting: xr.Dataset) -> bool:
     """Whether theory claims to hold."""
-    numbers = (float(setting[name]) for name in ("amplification", "sharpness", "haste"))
-    return all(number <= border for number, border in zip(numbers, REGIME, strict=True))
+    return small_parameters(setting).claimed(REGIME)
 
 
 def _difference(results):
@@ -189,14 +193,12 @@ def tables(results: xr.Dataset) -> list[Table]:
         rows.append(
             (
                 name,
-                f"{float(setting.amplification):.3f}",
-                f"{float(setting.sharpness):.2f}",
-                f"{float(setting.haste):.2f}",
+                *parameter_cells(setting),
                 f"{slope.value:.3f} ± {slope.stderr:.3f}" if slope is not None else "-",
                 f"{irrelevant.value:.3f} ± {irrelevant.stderr:.3f}",
                 f"{float(setting.ratio.isel(watch=-1).mean()):.3f}",
             )
         )
-    headings = ("setting", "u", "rate λ_max", "time scales", "slope", "PR of the irrelevant part")
+    headings = ("setting", *PARAMETERS, "slope", "PR of the irrelevant part")
     caption = "Slope of log rate against log variance, and PR at the end"
     return [Table(caption, (*headings, "PR of all"), rows)]

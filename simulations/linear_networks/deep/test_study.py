@@ -85,18 +85,21 @@ def test_a_control_that_moves_fails(results):
 
 
 @pytest.mark.parametrize(
-    ("u", "sharp", "expected"),
+    ("u", "sharp", "haste", "jitter", "expected"),
     [
-        (0.119, 0.29, (True, True)),
-        (0.121, 0.29, (True, False)),
-        (0.119, 0.31, (True, False)),
-        (0.29, 1.19, (True, False)),
-        (0.31, 1.19, (False, False)),
-        (0.29, 1.21, (False, False)),
+        (0.119, 0.29, 0.099, 0.049, (True, True)),
+        (0.121, 0.29, 0.099, 0.049, (True, False)),
+        (0.119, 0.31, 0.099, 0.049, (True, False)),
+        (0.29, 1.19, 0.099, 0.049, (True, False)),
+        (0.31, 1.19, 0.099, 0.049, (False, False)),
+        (0.29, 1.21, 0.099, 0.049, (False, False)),
+        (0.119, 0.29, 0.101, 0.049, (False, False)),
+        (0.119, 0.29, 0.099, 0.051, (False, False)),
     ],
 )
-def test_the_regime_has_its_borders(results, u, sharp, expected):
-    setting = results.sel(setting="three layers").assign(amplification=u, sharpness=sharp)
+def test_the_regime_has_its_borders(results, u, sharp, haste, jitter, expected):
+    numbers = {"amplification": u, "sharpness": sharp, "haste": haste, "jitter": jitter}
+    setting = results.sel(setting="three layers").assign(numbers)
     assert (claims.regime(setting), claims.regime(setting, claims.INNER_REGIME)) == expected
 
 

@@ -13,11 +13,17 @@ import xarray as xr
 
 from sgdnoise.core import Estimate
 from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
+from sgdnoise.theory import FlowLimits
 from simulations.linear_networks._claims import (
+    PARAMETERS,
+    allowed_or_own,
     at_fraction,
     of_other_speeds,
+    parameter_cells,
     ratio_unchanged,
     relative,
+    small_parameters,
+    speed,
 )
 
 TITLE = "A residual that stays compresses a linear network, without label noise"
@@ -26,13 +32,14 @@ LEAD = (
     "differential equations on the manifold of minima, without a fitted number.",
     "σ² H form: noise of labels with the mean square of the residuals; general: the noise of these "
     "residuals; fed: with the jitter of discrete steps and the residuals that it makes.",
-    "In regime: u ≤ 0.12, rate λ_max ≤ 0.3 and a ratio of time scales ≤ 0.1, the speed along the "
-    "minima over the least curvature across them, fed is claimed to 1%; with u ≤ 0.03 and rate "
-    "λ_max ≤ 0.15 general is claimed to 3%.",
+    "In regime: u ≤ 0.12, rate λ_max ≤ 0.3, a ratio of time scales ≤ 0.1, the speed along the "
+    "minima over the least curvature across them, and a share of the jitter ≤ 0.05, fed is claimed "
+    "to 1%, or to theory's own error, the next order, where that is larger; with u ≤ 0.03 and rate "
+    "λ_max ≤ 0.15 general is claimed to 3%. The speed is claimed to theory's own error.",
 )
 CONTROLS = ("full batch", "exact fit", "frozen readout")
-REGIME, TIMESCALE_RATIO = (0.12, 0.3), 0.1  # amplification and sharpness
-INNER_REGIME = (0.03, 0.15)  # the same, where the general flow needs no correction
+REGIME = FlowLimits()
+INNER_REGIME = FlowLimits(0.03, 0.15)  # where the general flow needs no correction
 TOLERANCE, INNER_TOLERANCE = 0.01, 0.03  # relative, of the fed and of the general flow
 ROUNDING = 1e-9  # distance of noise that is sigma^2 H, but for rounding
 RESCALED = ("60, batch 16", "60, batch 16, distinct")  # the same, at times that f rescales
@@ -55,25 +62,23 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def regime(setting: xr.Dataset) -> tuple[bool, bool]:
     """Whether the fed flow is claimed, and whether the general one is."""
-    u, sharpness = float(setting.amplification), float(setting.sharpness)
-    slow = float(setting.haste) <= TIMESCALE_RATIO
-    with_feedback, general = (
-        slow and u <= b[0] and sharpness <= b[1] for b in (REGIME, INNER_REGIME)
-    )
-    return with_feedback, general
+    parameters = small_parameters(setting)
+    return parameters.claimed(REGIME), parameters.claimed(INNER_REGIME)
 
 
 def _claims(setting, name):
     with_feedback, general = regime(setting)
     has_form, judged = _has_form(setting), []
     form = with_feedback and has_form
+    allowed = allowed_or_own(setting, TOLERANCE)
     for time, fraction in TIMES:
         text = f"{name}: PR at {time}"
         judged += [
-            _ratio(setting, text, fraction, "fed", with_feedback, TOLERANCE),
+            _ratio(setting, text, fraction, "fed", with_feedback, allowed),
             _ratio(setting, f"{text}, general", fraction, "general", general, INNER_TOLERANCE),
-            _ratio(setting, f"{text}, σ² H form", fraction, "form fed", form, TOLERANCE),
+            _ratio(setting, f"{text}, σ² H form", fraction, "form fed", form, allowed),
         ]
+    judged += speed(setting, name, "fed", with_feedback)
     return judged + (_decay(setting, name, with_feedback) if has_form else [])
 
 
@@ -146,15 +151,13 @@ def tables(results: xr.Dataset) -> list[Table]:
             (
                 name,
                 f"{float(setting.unlikeness):.2f}",
-                f"{float(setting.amplification):.3f}",
-                f"{float(setting.sharpness):.2f}",
-                f"{float(setting.haste):.2f}",
+                *parameter_cells(setting),
                 f"{float(setting.ratio_start):.2f}",
                 f"{float(setting.ratio.isel(watch=-1).mean()):.3f}",
                 *(f"{off:+.2f} ± {error:.2f}" for off, error in deviations),
             )
         )
-    headings = ("setting", "unlike σ² H", "u", "rate λ_max", "time scales", "PR at the start")
+    headings = ("setting", "unlike σ² H", *PARAMETERS, "PR at the start")
     flows = tuple(f"{f} off by %" for f in results.flow.values)
     caption = "PR of descent against each flow: the largest deviation at any of the times"
     return [Table(caption, (*headings, "at the end", *flows), rows)]

@@ -156,7 +156,10 @@ def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
     off, error = largest_deviation(np.asarray(records["ratio"], float), flows["ratio"][:, 1:])
     return xr.Dataset(
         {name: (("run", "watch"), np.asarray(v, np.float32)) for name, v in records.items()}
-        | {f"{name}_flow": (("flow", "watch"), flows[name][:, 1:]) for name in records}
+        | {
+            f"{name}_flow": (("flow", "watch"), np.asarray(flows[name][:, 1:], np.float32))
+            for name in records
+        }
         | {f"{name}_start": flows[name][0, 0] for name in records}
         | shared.regime_variables(tasks_of(x, y)["general"], fed.layers, **drawn)
         | {

@@ -135,18 +135,19 @@ def test_distinct_examples_are_held_to_their_own_time(results):
 
 
 @pytest.mark.parametrize(
-    ("u", "sharp", "haste", "expected"),
+    ("u", "sharp", "haste", "jitter", "expected"),
     [
-        (0.119, 0.29, 0.09, (True, False)),
-        (0.121, 0.29, 0.09, (False, False)),
-        (0.119, 0.31, 0.09, (False, False)),
-        (0.119, 0.29, 0.11, (False, False)),
-        (0.029, 0.14, 0.09, (True, True)),
-        (0.031, 0.14, 0.09, (True, False)),
-        (0.029, 0.16, 0.09, (True, False)),
-        (0.029, 0.14, 0.11, (False, False)),
+        (0.119, 0.29, 0.09, 0.04, (True, False)),
+        (0.121, 0.29, 0.09, 0.04, (False, False)),
+        (0.119, 0.31, 0.09, 0.04, (False, False)),
+        (0.119, 0.29, 0.11, 0.04, (False, False)),
+        (0.119, 0.29, 0.09, 0.06, (False, False)),
+        (0.029, 0.14, 0.09, 0.04, (True, True)),
+        (0.031, 0.14, 0.09, 0.04, (True, False)),
+        (0.029, 0.16, 0.09, 0.04, (True, False)),
+        (0.029, 0.14, 0.11, 0.04, (False, False)),
     ],
 )
-def test_the_regime_has_its_borders(results, u, sharp, haste, expected):
-    setting = results.sel(setting="designed")
-    assert claims.regime(setting.assign(amplification=u, sharpness=sharp, haste=haste)) == expected
+def test_the_regime_has_its_borders(results, u, sharp, haste, jitter, expected):
+    numbers = {"amplification": u, "sharpness": sharp, "haste": haste, "jitter": jitter}
+    assert claims.regime(results.sel(setting="designed").assign(numbers)) == expected

@@ -7,13 +7,19 @@ import xarray as xr
 
 from sgdnoise.core import Estimate, mean
 from sgdnoise.lab import Table, Verdict, prediction_if
+from sgdnoise.theory import FlowLimits
 from simulations.linear_networks._claims import (
+    PARAMETERS,
+    allowed_or_own,
     at_fraction,
     depends_on_speed,
     of_other_speeds,
+    parameter_cells,
     ratio_unchanged,
     relative,
     sensitive_fraction,
+    small_parameters,
+    speed,
 )
 
 TITLE = "The slow flow: how label noise compresses a two-layer linear network"
@@ -22,11 +28,13 @@ LEAD = (
     "differential equation on the manifold of minima, without a fitted number.",
     "base: descent on κ Tr H; equation: with the noise of sampled residuals that the jitter makes; "
     "refined: with the jitter of discrete steps besides.",
-    "In regime: amplification u ≤ 0.12 and rate λ_max ≤ 0.3, where the refined flow is claimed to "
-    "1%; up to rate λ_max ≤ 1.2 it is claimed to 3%.",
+    "In regime: amplification u ≤ 0.12, rate λ_max ≤ 0.3, slow rate over the least curvature (time "
+    "scales) ≤ 0.1 and share of the jitter ≤ 0.05, where the refined flow is claimed to 1%; up to "
+    "u ≤ 0.3 and rate λ_max ≤ 1.2 it is claimed to 3%; or each to theory's own error, the next "
+    "order, where that is larger. The speed is claimed to theory's own error.",
 )
 CONTROLS = ("frozen readout", "no label noise", "full batch")
-REGIME, OUTER_SHARPNESS = (0.12, 0.3), 1.2  # amplification and sharpness
+REGIME, OUTER_REGIME = FlowLimits(), FlowLimits(amplification=0.3, sharpness=1.2)
 TOLERANCE, OUTER_TOLERANCE = 0.01, 0.03  # relative, of the refined flow
 SMALL = 0.1  # eigenvalues below this fraction of the largest consist of jitter in part
 
@@ -45,16 +53,18 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def regime(setting: xr.Dataset) -> tuple[bool, float]:
     """Whether theory claims to hold, and its relative tolerance."""
-    u, sharpness = float(setting.amplification), float(setting.sharpness)
-    if u <= REGIME[0] and sharpness <= REGIME[1]:
+    parameters = small_parameters(setting)
+    if parameters.claimed(REGIME):
         return True, TOLERANCE
-    return sharpness <= OUTER_SHARPNESS, OUTER_TOLERANCE
+    return parameters.claimed(OUTER_REGIME), OUTER_TOLERANCE
 
 
 def _claims(setting, name):
     claimed, tolerance = regime(setting)
     flow = "equation" if name == "equation" else "refined"
     quarter, end = at_fraction(setting, 0.25), at_fraction(setting, 1)
+
+    allowed = allowed_or_own(setting, tolerance)
 
     def ratio(time, at, flow, claimed, tolerance):
         text, path = f"{name}: PR at {time}, {flow} flow", setting.ratio_flow.sel(flow=flow)
@@ -65,12 +75,13 @@ def _claims(setting, name):
         return depends_on_speed(row)
 
     return [
-        ratio("a quarter", quarter, flow, claimed, tolerance),
-        ratio("the end", end, flow, claimed, tolerance),
+        ratio("a quarter", quarter, flow, claimed, allowed),
+        ratio("the end", end, flow, claimed, allowed),
         ratio("a quarter", quarter, "base", claimed and tolerance == TOLERANCE, 0.05),
         *_modes(setting, name, flow, claimed, 3 * tolerance),
         _imbalance(setting, quarter, name, flow, claimed, 2 * tolerance),
         _decay(setting, quarter, name, flow, claimed),
+        *speed(setting, name, flow, claimed),
     ]
 
 
@@ -134,8 +145,7 @@ def tables(results: xr.Dataset) -> list[Table]:
         rows.append(
             (
                 name,
-                f"{float(setting.amplification):.3f}",
-                f"{float(setting.sharpness):.2f}",
+                *parameter_cells(setting),
                 f"{float(setting.ratio_start):.2f}",
                 f"{float(setting.ratio.isel(watch=-1).mean()):.3f}",
                 f"{float(setting.ratio_rest):.3f}",
@@ -143,7 +153,7 @@ def tables(results: xr.Dataset) -> list[Table]:
                 f"{100 * deviation / setting.sizes['run'] ** 0.5:.2f}",
             )
         )
-    headings = ("setting", "u", "rate λ_max", "PR at the start", "at the end", "stationary")
+    headings = ("setting", *PARAMETERS, "PR at the start", "at the end", "stationary")
     flows = tuple(f"{f} off by %" for f in results.flow.values)
     caption = "PR of the hidden layer: largest deviation of each flow at any of the times"
     return [Table(caption, (*headings, *flows, "s.e. %"), rows)]
