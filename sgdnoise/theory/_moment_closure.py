@@ -50,10 +50,10 @@ def moment_closure(
     covariance, as dynamics.svag does; large ones give the closure of the Langevin equation,
     dS = -(H S + S H) dt + rate C dt.
     averaged: the number of leading eigenvectors of S over which the Hessian and the noise's
-    covariance are averaged: S then follows H + D^2 H[S] / 2 and C + D^2 C[S] / 2, the Gaussian means
-    to first order in S, which leaves terms of order S^3 and rate S^2.  Without it, S grows too fast
-    where the curvature is small, and misses the noise of sampling the residuals that S itself
-    makes.  It costs r^2 third derivatives of the gradient per step, and the mean is as before.
+    covariance are averaged.  S then follows H + D^2 H[S] / 2 and C + D^2 C[S] / 2, and what is
+    neglected is of order S^3 and rate S^2.  Without averages, S grows too fast where the curvature
+    is small, and the noise of sampling the residuals that S itself makes is missing.  For r
+    eigenvectors a step costs r^2 third derivatives of the gradient more.
     Raises ValueError unless every divides steps, rate > 0, stretch >= 1 and 0 <= averaged <= p, for
     a covariance of another size than theta, or if the mean or the covariance diverges.
     """
