@@ -182,11 +182,10 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if self.method == "estimate":
                 return self._recommended(points, options)
             value = self._estimator(options)
-            result = Estimate(value(points), math.nan)
+            return self._with_error(value, points) if self.stderr else _without_error(value(points))
         except ValueError as error:
             warnings.warn(f"{self.method} has no answer: {error}", NoDimension, 3)
-            return Estimate(math.nan, math.nan)
-        return self._with_error(value, points, result) if self.stderr else result
+            return _without_error(math.nan)
 
     def _recommended(self, points, options):
         """The recommended estimate, without an error if that needs more points."""
@@ -197,19 +196,27 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             warnings.warn(f"estimate needs {need}", NoDimension, 4)
         return result
 
-    def _with_error(self, value, points, result):
-        """The result with its error from groups; nan if they are too small."""
+    def _with_error(self, value, points):
+        """The value with its error from groups; nan if they are too small.
+
+        Warnings are those of all points.
+        """
         groups = ERROR_GROUPS.get(self.method, {"groups": self.groups})
-        samples, statistic = points, value
-        if not self._has_coordinates():
-            samples = np.arange(float(len(points)))
-            statistic = partial(self._of_rows, value)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DimensionWarning)  # told of all points already
-            try:
-                return with_group_error(statistic, samples, **groups)
-            except ValueError:
-                return result
+        coordinates, whole = self._has_coordinates(), []
+        samples = points if coordinates else np.arange(float(len(points)))
+
+        def statistic(part):
+            if whole:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DimensionWarning)
+                    return value(part) if coordinates else self._of_rows(value, part)
+            whole.append(value(part) if coordinates else self._of_rows(value, part))
+            return whole[0]
+
+        try:
+            return with_group_error(statistic, samples, **groups)
+        except ValueError:
+            return _without_error(whole[0] if whole else value(points))
 
     def _of_rows(self, value, rows):
         """The value of the fitted points with these numbers."""
@@ -277,6 +284,10 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             options = self._options(len(self.points_))
         options.pop("exclude", None)
         return options
+
+
+def _without_error(value):
+    return Estimate(value, math.nan)
 
 
 def _of_neighbours(function, points, metric):
