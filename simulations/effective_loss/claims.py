@@ -7,7 +7,15 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, jackknife, nanmean
-from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_path, settings_of
+from sgdnoise.lab import (
+    Table,
+    Verdict,
+    mean_of,
+    prediction_if,
+    rivals_of_path,
+    settings_of,
+    speed_rows,
+)
 
 TITLE = "The dimension of every layer follows the effective loss that label noise makes"
 WITH_RELU = ("relu", "vgg", "resnet")  # Tr H does not include the corners of ReLU
@@ -95,6 +103,16 @@ def _label_noise(data, name):
         rows.append(_against(text, ratio, mode, last, "contrast", tolerance))
         text = f"{name}, {words}: Tr H / predicted"
         rows.append(_against(text, data.trace, mode, last, "contrast", TRACE))
+    return rows + _speeds(data, name)
+
+
+def _speeds(data, name):
+    """kappa-hat / kappa of each layer that moves, and of Tr H; theory has no error of them."""
+    paths = {f"PR of layer {k + 1}": data.ratio.isel(layer=k) for k in range(int(data.layers))}
+    rows: list[Verdict] = []
+    for measure, values in (paths | {"Tr H": data.trace}).items():
+        pair = (values.sel(mode=mode).values for mode in ("label", "prediction"))
+        rows += speed_rows(f"{name}, speed of {measure}", data.step.values, *pair)
     return rows
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
+from scipy.interpolate import PchipInterpolator
 from torch.func import functional_call
 from witnesses import SURE
 
@@ -310,3 +311,18 @@ def test_the_lead_names_the_device_and_the_size():
 def test_bad_input_is_answered_by_one_sentence(changes, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         study.study.parameters("small", Session(tmp_path), changes)
+
+
+def test_speeds_are_observed_where_a_path_moves():
+    """Committed numbers, of which one layer follows its prediction at half the speed."""
+    data = study.study.read()[""].sel(task="ten")
+    wrong, steps = data.copy(deep=True), data.step.values
+    path = data.trace.sel(mode="prediction").values
+    wrong.trace.loc[{"mode": "label"}] = PchipInterpolator(steps, path, axis=1)(steps / 2)
+    rows = {row.name: row for row in claims._speeds(wrong, "ten")}
+    speed = rows["ten, speed of Tr H: kappa-hat / kappa"]
+    assert speed.kind == "observation"
+    assert speed.measured.value == pytest.approx(0.5, abs=0.01)
+    assert rows["ten, speed of PR of layer 1: kappa-hat / kappa"].measured.value > 1.1
+    still = wrong.assign(trace=0 * data.trace + 1)
+    assert not any("Tr H" in row.name for row in claims._speeds(still, "ten"))

@@ -111,7 +111,7 @@ def test_the_smallest_run_does_not_fail(results):
 @pytest.mark.parametrize(
     ("name", "setting", "factor", "words"),
     [
-        ("ratio", "designed", 1.05, "designed: PR"),
+        ("ratio", "designed", 1.05, ("designed: PR", "designed: speed of PR")),
         ("ratio", "full batch", 1.02, "full batch: PR"),
         ("useless", "designed", 0.5, "designed: decay"),
     ],
