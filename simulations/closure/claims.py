@@ -3,8 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect, settings_of
 
 TITLE = "The moment closure: mean and covariance of SGD, far from a minimum"
 LEAD = (
@@ -26,10 +25,10 @@ MOMENTS = {"a third": 1, "two thirds": 3, "the end": 5}  # indices of the record
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
-    """Ratio and loss at three moments of every case; without noise, gradient descent."""
-    rows = []
+    """Ratio and loss at three moments of every case with noise."""
+    rows: list[Verdict] = []
     for name, data in settings_of(results, "case"):
-        rows += _control(data) if name == CONTROL else _claims(data, name)
+        rows += [] if name == CONTROL else _claims(data, name)
     return rows
 
 
@@ -39,43 +38,25 @@ def in_regime(data: xr.Dataset) -> bool:
     return error <= MAX_CLOSURE_ERROR and feedback <= MAX_FEEDBACK
 
 
-def _control(data):
-    """Runs without noise against the closure without noise, which is gradient descent."""
-    end = data.isel(watch=-1)
-    ratio, loss = mean_of(end["ratio"]), mean_of(end["loss"])
-    predicted = end.sel(how="closure")
-    trace = Estimate(float(end.spread), 0.0)
-    return [
-        Verdict(
-            f"{CONTROL}: PR at the end",
-            float(predicted.ratio_by),
-            ratio,
-            "prediction",
-            1e-4 * float(ratio.value),
-        ),
-        Verdict(
-            f"{CONTROL}: loss at the end",
-            float(predicted.loss_by),
-            loss,
-            "prediction",
-            1e-4 * float(loss.value),
-        ),
-        Verdict(f"{CONTROL}: trace of the spread", 0.0, trace, "prediction", 1e-12),
-    ]
-
-
 def _claims(data, name):
     rows = []
     for moment, watch in MOMENTS.items():
         at, inside = data.isel(watch=watch), in_regime(data.isel(watch=slice(watch + 1)))
         for label, key in (("PR", "ratio"), ("loss", "loss")):
             predicted = float(at.sel(how="closure")[f"{key}_by"])
-            tolerance = TOLERANCE[key] * abs(predicted)
-            text = f"{name}: {label} at {moment}"
-            rows.append(
-                Verdict(text, predicted, mean_of(at[key]), prediction_if(inside), tolerance)
-            )
+            tolerance, rivals = TOLERANCE[key] * abs(predicted), _rivals(at, key)
+            text, kind = f"{name}: {label} at {moment}", prediction_if(inside)
+            rows.append(Verdict(text, predicted, mean_of(at[key]), kind, tolerance, rivals))
     return rows
+
+
+def _rivals(at, key):
+    """Other strengths of the noise, to first order in it; and the loss f(m) of the mean alone."""
+    descent, middle, closure = (
+        float(at.sel(how=how)[f"{key}_by"]) for how in ("descent", "middle", "closure")
+    )
+    alone = ("f of the mean alone", middle)
+    return rivals_of_effect(lambda factor: descent + factor * (closure - descent), "noise", alone)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
