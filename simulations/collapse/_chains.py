@@ -11,6 +11,7 @@ from sgdnoise.dynamics import Process, simulate
 from sgdnoise.noise import Normal
 
 SLOPE, LABEL_NOISE = 0.15, 1.0
+LAYER_BATCH = 4
 COLLAPSED = 1e-6  # weights below it are collapsed
 TEACHER = (2.0, 0.2)  # y = tanh(2 x) + tanh(0.2 x), which two equal units cannot represent
 TINY = 1e-80  # norm at which steps are linear, to which weights are rescaled

@@ -5,8 +5,13 @@ import math
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, settings_of
-from simulations.collapse._chains import COLLAPSED, LABEL_NOISE, SLOPE
+from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, rivals_of_effect, settings_of
+from sgdnoise.theory import (
+    lyapunov_of_layer,
+    lyapunov_of_unit,
+    lyapunov_of_unit_small_rate,
+)
+from simulations.collapse._chains import COLLAPSED, LABEL_NOISE, LAYER_BATCH, SLOPE
 
 TITLE = "Collapse: exponents of the distance to sets that SGD never leaves"
 LEAD = (
@@ -36,7 +41,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         rows += [*_unit(data, text, rate, batch), _net(data, text, rate, batch)]
         rows += _twins(data, text, rate, batch)
     for (width, strength), data in settings_of(results, "width", "strength"):
-        rows += _layer(data, f"layer of width {width}, kicks of {strength:g}", strength)
+        rows += _layer(data, f"layer of width {width}, kicks of {strength:g}", width, strength)
     return rows
 
 
@@ -58,10 +63,27 @@ def _unit(data, text, rate, batch):
     exact, second = float(data["unit_exact"]), float(data["unit_small"])
     small = prediction_if(rate**2 * LABEL_NOISE**2 / batch <= SMALL_NOISE)
     name = f"unit near zero, {text}: growth"
+
+    def growths(exponent):
+        """No growth, other variances of the noise, and gradient descent."""
+        return (
+            ("nothing changes", 0.0),
+            *rivals_of_effect(lambda f: _exponent(exponent, f, rate, batch), "noise")[1:],
+            ("gradient descent", math.log1p(rate * SLOPE)),
+        )
+
     return [
-        Verdict(name, exact, growth, "prediction", EXACT * scale),
-        Verdict(f"{name}, second order", second, growth, small, SECOND_ORDER * scale),
+        Verdict(name, exact, growth, "prediction", EXACT * scale, growths(lyapunov_of_unit)),
+        Verdict(
+            *(f"{name}, second order", second, growth, small, SECOND_ORDER * scale),
+            growths(lyapunov_of_unit_small_rate),
+        ),
     ]
+
+
+def _exponent(exponent, factor, rate, batch):
+    """The exponent of a unit if the variance of label noise were times a factor."""
+    return exponent(SLOPE, LABEL_NOISE * factor**0.5, rate, batch)
 
 
 def _net(data, text, rate, batch):
@@ -72,37 +94,47 @@ def _net(data, text, rate, batch):
     claimed = finite >= 2 and decided(exponent, rate, batch, int(data.net_step[-1]))
     kind = prediction_if(claimed)
     measured = Estimate(100 * fraction, 100 * error)
-    return Verdict(f"whole unit, {text}: drawn to zero (%)", predicted, measured, kind, 5.0)
+
+    def percentage(factor):
+        return 100.0 * (_exponent(lyapunov_of_unit, factor, rate, batch) < 0)
+
+    name, rivals = f"whole unit, {text}: drawn to zero (%)", rivals_of_effect(percentage, "noise")
+    return Verdict(name, predicted, measured, kind, 5.0, rivals)
 
 
 def _twins(data, text, rate, batch):
-    """Along each path, chain by chain; and as if the common weight were stationary."""
-    growth, difference = estimate_in(data, "twins_growth"), estimate_in(data, "twins_unlike")
+    """The growth of the difference of two units, as if their common weight were stationary."""
+    growth = estimate_in(data, "twins_growth")
     stationary, text = estimate_in(data, "twins_at_rest"), f"two units alike, {text}: growth"
-    paired = Estimate(growth.value, difference.stderr)
     unpaired = Estimate(growth.value, math.hypot(growth.stderr, stationary.stderr))
     nearly = prediction_if(rate**2 * LABEL_NOISE**2 / batch <= NEARLY_STATIONARY)
-    exact, second = (t * competing(rate, batch) for t in (EXACT, SECOND_ORDER))
-    along_path = growth.value - difference.value
+    second = SECOND_ORDER * competing(rate, batch)
     return [
-        Verdict(f"{text}, by curvatures met", along_path, paired, "prediction", exact),
         Verdict(
             f"{text}, by curvatures at rest",
             stationary.value,
             unpaired,
             nearly,
             second,
+            rivals_of_effect(lambda factor: factor * stationary.value, "growth"),
         ),
     ]
 
 
-def _layer(data, text, strength):
+def _layer(data, text, width, strength):
     """To second order, with an error below c^3; refined, with an error of order c^4."""
     growth = estimate_in(data, "layer_growth")
     base, refined = float(data.layer_base), float(data.layer_refined)
+    of_base = rivals_of_effect(lambda factor: factor * base, "noise")
+
+    def of_layer(factor):
+        return lyapunov_of_layer(width, strength * factor**0.5, LAYER_BATCH) if factor else 0.0
+
+    of_refined = rivals_of_effect(of_layer, "noise", ("second order", base))
+    name, tolerance = f"{text}: growth", strength**3
     return [
-        Verdict(f"{text}: growth, second order", base, growth, "prediction", strength**3),
-        Verdict(f"{text}: growth, refined", refined, growth, "prediction", 2 * strength**4),
+        Verdict(f"{name}, second order", base, growth, "prediction", tolerance, of_base),
+        Verdict(f"{name}, refined", refined, growth, "prediction", 2 * strength**4, of_refined),
     ]
 
 

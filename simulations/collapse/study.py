@@ -21,7 +21,6 @@ from sgdnoise.theory import (
 from simulations.collapse import _chains as units
 from simulations.collapse import claims, figure
 
-LAYER_BATCH = 4
 BLOCKS = 10  # of a run near a set; the first is discarded
 RECORDS = 40  # moments at which a network is recorded
 
@@ -99,13 +98,13 @@ def layer(width: int, *, strengths, chains: int, steps: int, seed: int) -> xr.Da
     There are `width` white inputs and as many outputs; weights start balanced, which they stay at
     a width of 1.
     """
-    rates = [c * LAYER_BATCH**0.5 / units.LABEL_NOISE for c in strengths]
+    rates = [c * units.LAYER_BATCH**0.5 / units.LABEL_NOISE for c in strengths]
     start = np.zeros((chains * len(rates), 2 * width + 1))
     start[:, [0, width]] = units.TINY
-    step, key = partial(units.layer_step, batch=LAYER_BATCH, width=width), (seed, 6, width)
-    growth = growth_rates(step, 2 * LAYER_BATCH * width, start, rates, steps, key)
-    base = [origin_exponent(width, units.LABEL_NOISE, rate, LAYER_BATCH) for rate in rates]
-    refined = [lyapunov_of_layer(width, c, LAYER_BATCH) for c in strengths]
+    step, key = partial(units.layer_step, batch=units.LAYER_BATCH, width=width), (seed, 6, width)
+    growth = growth_rates(step, 2 * units.LAYER_BATCH * width, start, rates, steps, key)
+    base = [origin_exponent(width, units.LABEL_NOISE, rate, units.LAYER_BATCH) for rate in rates]
+    refined = [lyapunov_of_layer(width, c, units.LAYER_BATCH) for c in strengths]
     theory = {"layer_base": ("strength", base), "layer_refined": ("strength", refined)}
     variables = estimate_variables("layer_growth", growth, "strength") | theory
     return xr.Dataset(variables, {"strength": [*strengths]})
