@@ -170,14 +170,23 @@ def test_images_next_to_one_another_have_the_rank_of_their_latents():
     assert np.isnan(maps.nearby_rank(flat, None, 8, seed=0)["rank"][1]).all()
 
 
+def test_ranks_and_rotations_of_the_committed_result_are_exact():
+    """To 1e-6 under rotation: the rounding of distances of points with norms 10 times as large."""
+    results = study.study.read()[""]
+    assert float(results.turned.max()) < 1e-6
+    known = results.isel(task=np.isfinite(results.true).all("seed").values)
+    assert known.sizes["task"] == 4
+    d = known.true.isel(seed=0, drop=True)
+    assert (known["rank"].max([n for n in known["rank"].dims if n != "task"]) <= d).all()
+    least = known.rank_least.isel(layer=0)
+    assert (least.min([n for n in least.dims if n != "task"]) == d).all()
+
+
 def test_the_smallest_run_holds_and_is_drawn(small):
     result = claims.verdicts(small)
     assert exit_status(result) == 0
-    exact = [
-        v for v in result if v.kind == "prediction" and ("rank" in v.name or "turning" in v.name)
-    ]
-    assert len(exact) == 3
-    assert all(v.holds for v in exact)
+    assert float(small["rank"].max()) <= float(small.true[0, 0])
+    assert float(small.turned.max()) < 1e-6
     figures = drawing.figures(small)
     assert list(figures) == ["rendered"]
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
@@ -192,9 +201,6 @@ def test_the_smallest_run_holds_and_is_drawn(small):
 @pytest.mark.parametrize(
     ("name", "wrong", "claim"),
     [
-        ("rank", 6.0, "largest rank"),
-        ("rank_least", 4.0, "least rank"),
-        ("turned", 1e-5, "turning"),
         ("matched", 1.1, "surrogate / layer"),
         ("learned", 2.3, "learned"),
     ],
