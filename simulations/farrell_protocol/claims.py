@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect, settings_of
 
 TITLE = "Protocol of Farrell et al.: a hidden linear layer on clusters, single and full batches"
 LEAD = (
@@ -33,15 +33,11 @@ def kinds(results: xr.Dataset):
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
-    """Decay off the readout, jitter and dimension; frozen readouts and full batches as controls."""
+    """Decay off the readout, jitter and dimension; full batches as controls."""
     rows = []
     for name, data in kinds(results):
-        if str(data.readout.values) == "frozen":
-            rows += _frozen(name, data)
-        elif int(data.batch) > 1:
-            rows += _full(name, data)
-        else:
-            rows += _single(name, data)
+        if str(data.readout.values) == "trained":
+            rows += _full(name, data) if int(data.batch) > 1 else _single(name, data)
     return rows
 
 
@@ -55,18 +51,13 @@ def _log_change(data, name):
     return np.log(end[name].values / half[name].values)
 
 
-def _frozen(name, data):
-    end = data.orthogonal.isel(watch=-1).values
-    if not np.isfinite(end).all():
-        return []
-    return [Verdict(f"{name}: power off the readout", 1.0, mean_of(end), "prediction", UNCHANGED)]
-
-
 def _full(name, data):
     change, predicted = (_log_change(data, of) for of in ("orthogonal", "orthogonal_said"))
     learnt = bool(data.learnt.all())
     text = f"{name}: log power off the readout, second half"
-    return [Verdict(text, predicted.mean(), mean_of(change), prediction_if(learnt), UNCHANGED)]
+    expected, kind = float(predicted.mean()), prediction_if(learnt)
+    rivals = rivals_of_effect(lambda factor: factor * expected, "decay")
+    return [Verdict(text, expected, mean_of(change), kind, UNCHANGED, rivals)]
 
 
 def _single(name, data):
@@ -75,7 +66,8 @@ def _single(name, data):
     diverged = 1 - np.isfinite(end.orthogonal.values)
     if u >= 1 or diverged.any():
         text = f"{name}: share of networks that diverge"
-        return [Verdict(text, float(u >= 1), mean_of(diverged), prediction_if(u >= 1), 0.0)]
+        measured, kind = mean_of(diverged), prediction_if(u >= 1)
+        return [Verdict(text, float(u >= 1), measured, kind, 0.0, (("none diverges", 0.0),))]
     claimed = u <= MAX_AMPLIFICATION and bool(data.learnt.all())
     decay, predicted = (_log_change(data, of) for of in ("orthogonal", "orthogonal_said"))
     measurable = claimed and bool(abs(predicted).min() > UNCHANGED)
@@ -95,7 +87,8 @@ def _single(name, data):
 
 
 def _ratio(text, values, claimed, tolerance):
-    return Verdict(text, 1.0, mean_of(values), prediction_if(claimed), tolerance)
+    rivals = rivals_of_effect(lambda factor: factor, "noise")
+    return Verdict(text, 1.0, mean_of(values), prediction_if(claimed), tolerance, rivals)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
