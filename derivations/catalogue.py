@@ -19,6 +19,7 @@ SUBJECTS = [
         "memory",
         "langevin",
         "effective_loss",
+        "label_noise_covariance",
         "two_layer",
         "closure",
         "slow_flow",
