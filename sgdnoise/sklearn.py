@@ -4,6 +4,7 @@ import inspect
 import math
 import warnings
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -202,7 +203,8 @@ class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Warnings are those of all points.
         """
         groups = ERROR_GROUPS.get(self.method, {"groups": self.groups})
-        coordinates, whole = self._has_coordinates(), []
+        coordinates = self._has_coordinates()
+        whole: list[Any] = []
         samples = points if coordinates else np.arange(float(len(points)))
 
         def statistic(part):
