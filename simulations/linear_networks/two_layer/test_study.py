@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sgdnoise.lab import exit_status
+from sgdnoise.lab import exit_status, read_parts
 from sgdnoise.theory import label_noise_flow, label_noise_task
 from simulations.linear_networks.two_layer import claims, study
 
@@ -46,7 +46,9 @@ def test_without_label_noise_nothing_moves(results):
     ("name", "factor"),
     [("ratio", 1.05), ("modes", 1.2), ("imbalance", 1.5), ("useless", 0.5)],
 )
-def test_what_moves_otherwise_than_predicted_fails(results, name, factor):
+def test_what_moves_otherwise_than_predicted_fails(name, factor):
+    """Committed numbers, since the smallest run hardly moves."""
+    results = read_parts(study.study.folder.parent / "result.nc")["two_layer"]
     start = results[f"{name}_start"] if name == "imbalance" else 0
     wrong = results.assign({name: start + factor * (results[name] - start)})
     assert exit_status(claims.verdicts(wrong.sel(setting=["plain"]))) == 1

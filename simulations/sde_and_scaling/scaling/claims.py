@@ -6,6 +6,13 @@ import xarray as xr
 
 from sgdnoise.core import Estimate, mean
 from sgdnoise.lab import Table, Verdict, prediction_if
+from sgdnoise.theory import FlowLimits
+from simulations.linear_networks._claims import (
+    PARAMETERS,
+    allowed_or_own,
+    parameter_cells,
+    small_parameters,
+)
 
 TITLE = "Linear scaling of rate and batch: the slow flow, and the spread at rest"
 LEAD = (
@@ -16,7 +23,7 @@ LEAD = (
     "should have by linear scaling.",
 )
 RATE_PER_EXAMPLE, REGRESSION_RATE = 0.01, 0.1  # rate / batch of networks and of regressions
-REGIME, OUTER_SHARPNESS = (0.12, 0.3), 1.2  # amplification and sharpness of the networks
+REGIME, OUTER_REGIME = FlowLimits(), FlowLimits(amplification=0.3, sharpness=1.2)
 TOLERANCE, OUTER_TOLERANCE = 0.01, 0.03  # relative, of the refined flow
 # Above this fraction of noise that comes from theta's own variance, the fourth moments of theta are
 # too large for the standard error of a variance.
@@ -30,10 +37,10 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def regime(network: xr.Dataset) -> tuple[bool, float]:
     """Whether theory claims to hold, and its relative tolerance."""
-    u, sharpness = float(network.amplification), float(network.sharpness)
-    if u <= REGIME[0] and sharpness <= REGIME[1]:
-        return True, TOLERANCE
-    return sharpness <= OUTER_SHARPNESS, OUTER_TOLERANCE
+    parameters = small_parameters(network)
+    if parameters.claimed(REGIME):
+        return True, allowed_or_own(network, TOLERANCE)
+    return parameters.claimed(OUTER_REGIME), allowed_or_own(network, OUTER_TOLERANCE)
 
 
 def _of_networks(results):
@@ -57,7 +64,7 @@ def _of_networks(results):
         judged.append(Verdict(text, expected, change, kind, 2 * tolerance))
         text = f"{name}: the same, by linear scaling"
         judged.append(
-            Verdict(text, 1.0, change, prediction_if(claimed and tolerance == TOLERANCE), 0.05)
+            Verdict(text, 1.0, change, prediction_if(small_parameters(at).claimed(REGIME)), 0.05)
         )
     return judged
 
@@ -103,11 +110,10 @@ def tables(results: xr.Dataset) -> list[Table]:
             (
                 f"{RATE_PER_EXAMPLE * batch:.2g}",
                 str(batch),
-                f"{float(at.sharpness):.2f}",
-                f"{float(at.amplification):.3f}",
+                *parameter_cells(at),
                 f"{100 * float(difference.max()):.1f}",
                 f"{100 * float(off.max()):.1f}",
             )
         )
-    headings = ("rate", "batch", "rate λ_max", "u", "from the smallest rate, %", "refined, %")
+    headings = ("rate", "batch", *PARAMETERS, "from the smallest rate, %", "refined, %")
     return [Table("PR of the network: largest deviation at any time", headings, rows)]

@@ -39,3 +39,24 @@ def test_a_ratio_of_means_has_the_error_of_both(rng):
     deviation = np.std([e.value for e in ratios], ddof=1)
     error = np.mean([e.stderr for e in ratios])
     assert abs(error / deviation - 1) < 5 / (2 * 300) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((0.119, 0.29, 0.099, 0.049), (True, claims.TOLERANCE)),
+        ((0.121, 0.29, 0.099, 0.049), (True, claims.OUTER_TOLERANCE)),
+        ((0.301, 0.29, 0.099, 0.049), (False, claims.OUTER_TOLERANCE)),
+        ((0.119, 0.31, 0.099, 0.049), (True, claims.OUTER_TOLERANCE)),
+        ((0.119, 1.21, 0.099, 0.049), (False, claims.OUTER_TOLERANCE)),
+        ((0.119, 0.29, 0.101, 0.049), (False, claims.OUTER_TOLERANCE)),
+        ((0.119, 0.29, 0.099, 0.051), (False, claims.OUTER_TOLERANCE)),
+    ],
+)
+def test_the_regime_has_its_borders(results, numbers, expected):
+    names = ("amplification", "sharpness", "haste", "jitter")
+    numbers = dict(zip(names, numbers, strict=True)) | {"own_error": 0.001}
+    at = results.sel(batch=4).assign(numbers)
+    assert claims.regime(at) == expected
+    larger = at.assign(own_error=0.05)
+    assert claims.regime(larger) == (expected[0], 0.05)
