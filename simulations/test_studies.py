@@ -1,5 +1,6 @@
 """All studies: their help, bad input, committed results, figures, reports and small sizes."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -164,3 +165,17 @@ def test_ctrl_c_ends_with_how_to_continue_and_the_run_continues(tmp_path):
     assert subprocess.run(words, cwd=HOME.parent, capture_output=True).returncode == 0
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
     assert (tmp_path / "result.nc").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trials_are_in_a_ledger(name):
+    """Findings mention trials by a link to it, and its rows have all cells."""
+    home = HOME / name
+    rows = [line for line in (home / "trials.md").read_text("utf-8").splitlines() if "|" in line]
+    cells = {line.replace("\\|", "").count("|") for line in rows}
+    assert len(rows) >= 2
+    assert cells == {9}
+    text = (home / "findings.md").read_text("utf-8") if (home / "findings.md").exists() else ""
+    for mention in re.finditer(r"\btrials?\b", text):
+        around = text[mention.start() - 1 : mention.end() + 20]
+        assert around.startswith("[") or "trials.md" in around or "/trials" in around, around
