@@ -4,6 +4,9 @@ If a loss has a symmetry, of sign or of permutation, weights with the symmetry k
 weights vanish, or two equal units.  Near such a set a step multiplies the distance to it by
 1 - rate h, with h the curvature of its batch across the set, and noise draws theta in if
 E log|1 - rate h| < 0, even for E h < 0 (Chen et al., 2023).
+
+Known: gradient noise draws weights into invariant sets (Chen et al., 2023).  New here, as far as we
+know: the exponents in closed form for a layer and for a unit at any batch and rate.
 """
 
 import math

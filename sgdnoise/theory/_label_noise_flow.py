@@ -6,6 +6,11 @@ onto the tangent space of {W_1 ... W_L = M}, moves theta along the minima in the
 t = learning rate x steps.  With A_l = W_1 ... W_(l-1) and C_l = W_(l+1) ... W_L, a step along a
 gradient G (d, o) of the product moves W_l by -rate A_l^T G C_l^T, hence the tangent kernel is
 K = sum_l A_l A_l^T (x) C_l^T C_l, and at a minimum Tr H = sum_l |Sx^1/2 A_l|^2 |C_l|^2.
+
+Known: descent on Tr H under label noise (Blanc et al., 2020; Damian, Ma & Lee, 2021; Li, Wang &
+Arora, 2022), flat minima of deep linear networks (Mulayoff & Michaeli, 2020; Gatmiry et al., 2023),
+rank-one features at its end (Gatmiry et al., 2024), two phases in two layers (Zhang et al., 2026).
+New here, as far as we know: the whole path at any depth, with discrete steps and feedback.
 """
 
 from collections.abc import Sequence

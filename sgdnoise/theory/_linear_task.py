@@ -4,6 +4,9 @@ The network is f(x) = x M with a product M (d, o) of weight matrices.  A step al
 G of M changes M by K vec(G), with K (d o, d o) the tangent kernel, and so all that noise does
 depends on the weights through K alone.  The curvature of the loss in M is A = Sx (x) 1, where Sx
 (d, d) is the second moment of the inputs.
+
+Known: the stationary covariance of discrete SGD (Liu, Ziyin & Ueda, 2021; Ziyin, Liu, Mori & Ueda,
+2022).  New here, as far as we know: the force of that covariance along the minima of a network.
 """
 
 from typing import NamedTuple

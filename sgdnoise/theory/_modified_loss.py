@@ -1,4 +1,11 @@
-"""The loss that noisy SGD minimises on average."""
+"""The loss that noisy SGD minimises on average.
+
+Known: the added kappa Tr H (Blanc et al., 2020) and its form -(2 / rate) Tr log(1 - rate H / 2) at
+finite rates (Damian, Ma & Lee, 2021), and the losses of Barrett & Dherin (2021) and Smith, Dherin,
+Barrett & De (2021).  Where sampling destabilises SGD at a curvature of batches, rather than of the
+mean loss, is studied by Andreyev & Beneventano (2024); here u < 1 is that border for label noise.
+New here, as far as we know: the amplification u, the excess loss, and exact reshuffled minima.
+"""
 
 from collections.abc import Callable
 from itertools import combinations

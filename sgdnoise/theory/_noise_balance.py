@@ -10,6 +10,10 @@ stationary density
 
 a function of rho alone: W is N Q^-1/2 plus a Gaussian matrix, where Q has a matrix generalized
 inverse Gaussian law.  Weight decay in place of label noise gives the same law.
+
+Known: noise moves weights along a symmetry to an equilibrium of noises (Ziyin, Li & Ueda, 2023;
+Ziyin, Wang, Li & Wu, 2024), an entropic force that balances gradients (Ziyin, Xu & Chuang, 2025).
+New here, as far as we know: the stationary density of both layers with both noises.
 """
 
 from typing import NamedTuple

@@ -4,6 +4,9 @@ A `LinearRecursion` takes discrete steps, as SGD does; an `OrnsteinUhlenbeck` pr
 continuous time, as its Langevin equation does.  Both have exact moments at any time, and each can
 be made from the other.  The methods use scipy on numpy arrays; the functions that make them from a
 Hessian take arrays of any library.
+
+Known: SGD as an Ornstein-Uhlenbeck process (Mandt, Hoffman & Blei, 2017), its circulation (Godrèche
+& Luck, 2019).  New here: discrete steps in the same terms.
 """
 
 from abc import ABC, abstractmethod

@@ -3,6 +3,9 @@ r"""How far SGD is from its stochastic differential equations, by exact second m
 Gradients of linear regression, (x theta - y)^2 / 2, are affine in theta, so that M = E z z^T with
 z = (theta, 1) is mapped linearly by SGD and by every equation that approximates it, without Monte
 Carlo.  A map is a matrix on the entries of M, row by row, of size (p + 1)^2, in numpy.
+
+Known: the equations of SGD and their weak order (Li, Tai & E, 2017), SVAG (Li, Malladi & Arora,
+2021), linear scaling (Goyal et al., 2017).  New here, as far as we know: exact errors, not bounds.
 """
 
 import math

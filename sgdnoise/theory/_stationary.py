@@ -2,6 +2,9 @@
 
 H is the Hessian (p, p), and `noise` the covariance C (p, p) of the gradient of one step: that of
 single examples over the batch size.  All formulas are exact for noise independent of theta.
+
+Known: Mandt, Hoffman & Blei (2017) in continuous time, Liu, Ziyin & Ueda (2021) in discrete steps,
+Kuehn & Rosenow (2023) for reshuffling.  New here: the same for Nesterov's method in one frame.
 """
 
 from jaxtyping import Float

@@ -2,6 +2,9 @@ r"""Tail indices of the stationary parameters of SGD under multiplicative noise.
 
 Root searches need each moment dozens of times, so that quadratures are written out here: the
 double-exponential rule agrees with scipy.integrate.tanhsinh to 1e-14 in a fifteenth of its time.
+
+Known: random recursions have power laws (Kesten, 1973), and so has SGD (Gurbuzbalaban, Simsekli &
+Zhu, 2021; Hodgkinson & Mahoney, 2021).  New here: the indices as fast and exact quadratures.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""Steps of the Ornstein-Uhlenbeck process of any length, as a matrix and a covariance."""
+"""Steps of the Ornstein-Uhlenbeck process of any length, as a matrix and a covariance.
+
+Known: all of it (Van Loan, 1978; Gillespie, 1996).
+"""
 
 import math
 
