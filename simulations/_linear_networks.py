@@ -5,9 +5,10 @@ import numpy as np
 
 from sgdnoise.core import Problem
 from sgdnoise.dynamics import simulate
-from sgdnoise.theory import MLP, flow_regime, products_around
+from sgdnoise.theory import MLP, FlowLimits, FlowRegime, flow_regime, products_around
 
 RECORDS = 40  # of each chain
+PARAMETERS = ("u", "rate λ_max", "time scales", "jitter", "own error %")  # headings of tables
 
 
 def inputs_with_moments(rng, examples: int, moments) -> np.ndarray:
@@ -84,6 +85,25 @@ def regime_variables(task, layers, **strength) -> dict[str, float]:
     apart = max(1, (len(layers[0]) - 1) // 4)
     regime = flow_regime(task, [path[::apart] for path in layers], **strength)
     return {"own_error" if k == "error" else k: v for k, v in regime._asdict().items()}
+
+
+def small_parameters(setting) -> FlowRegime:
+    """The small parameters of a setting, and theory's own error, as they are stored."""
+    return FlowRegime(*(float(setting[name]) for name in (*FlowLimits._fields, "own_error")))
+
+
+def parameter_cells(setting) -> tuple[str, ...]:
+    """The small parameters as text, in the order of PARAMETERS."""
+    u, sharpness, haste, jitter, error = small_parameters(setting)
+    return (
+        *(f"{u:.3f}", f"{sharpness:.2f}", f"{haste:.3f}" if haste < 10 else "-"),
+        *(f"{jitter:.4f}", f"{100 * error:.2f}" if error < 10 else "-"),
+    )
+
+
+def allowed_or_own(setting, tolerance: float) -> float:
+    """A relative tolerance, or theory's own error where that is larger."""
+    return max(tolerance, float(setting.own_error))
 
 
 def participation_ratio(covariance):

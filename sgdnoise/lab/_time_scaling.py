@@ -20,8 +20,8 @@ def time_scaling(times, measured, predicted) -> np.ndarray:
     times: (t,), ascending from the common start.  measured: (n, t), a path of each seed.
     predicted: (t,) or (n, t).  -> (n,)
     f minimises the mean square of measured(t) - predicted(f t) over the times that are followed,
-    1.05 f t <= the last, by a search from 1/4 to 4 and steps of Gauss and Newton.  Where the speed of a
-    flow is kappa, f is kappa-hat / kappa, and its mean over seeds has the error over seeds.
+    1.05 f t <= the last, by a search from 1/4 to 4 and steps of Gauss and Newton.  Where the speed
+    of a flow is kappa, f is kappa-hat / kappa, and its mean over seeds has the error over seeds.
     Between its times the prediction is a monotone cubic, so that they must resolve it.
     It is nan for paths that are not finite, for predictions that do not move, and where no factor
     in this range fits best.  Raises ValueError if shapes do not match, or for fewer than 4 times.

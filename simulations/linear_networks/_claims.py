@@ -13,28 +13,6 @@ from sgdnoise.lab import (
     rivals_of_path,
     speed_rows,
 )
-from sgdnoise.theory import FlowLimits, FlowRegime
-
-PARAMETERS = ("u", "rate λ_max", "time scales", "jitter", "own error %")  # headings of tables
-
-
-def small_parameters(setting) -> FlowRegime:
-    """The small parameters of a setting, and theory's own error, as they are stored."""
-    return FlowRegime(*(float(setting[name]) for name in (*FlowLimits._fields, "own_error")))
-
-
-def parameter_cells(setting) -> tuple[str, ...]:
-    """The small parameters as text, in the order of PARAMETERS."""
-    u, sharpness, haste, jitter, error = small_parameters(setting)
-    return (
-        *(f"{u:.3f}", f"{sharpness:.2f}", f"{haste:.3f}" if haste < 10 else "-"),
-        *(f"{jitter:.4f}", f"{100 * error:.2f}" if error < 10 else "-"),
-    )
-
-
-def allowed_or_own(setting, tolerance: float) -> float:
-    """A relative tolerance, or theory's own error where that is larger."""
-    return max(tolerance, float(setting.own_error))
 
 
 def speed(setting, name: str, flow: str, in_regime: bool, layer=None) -> list[Verdict]:

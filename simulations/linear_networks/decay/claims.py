@@ -13,12 +13,8 @@ import xarray as xr
 from sgdnoise.core import Estimate, eigenvalue_participation_ratio, jackknife
 from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
 from sgdnoise.theory import FlowLimits, mode_with_decay, variance_slope
-from simulations.linear_networks._claims import (
-    PARAMETERS,
-    parameter_cells,
-    relative,
-    small_parameters,
-)
+from simulations._linear_networks import PARAMETERS, parameter_cells, small_parameters
+from simulations.linear_networks._claims import relative
 
 TITLE = "Weight decay against label noise: which inputs a linear network forgets first"
 LEAD = (

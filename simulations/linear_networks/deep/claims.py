@@ -5,16 +5,18 @@ import xarray as xr
 
 from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
 from sgdnoise.theory import FlowLimits
-from simulations.linear_networks._claims import (
+from simulations._linear_networks import (
     PARAMETERS,
     allowed_or_own,
+    parameter_cells,
+    small_parameters,
+)
+from simulations.linear_networks._claims import (
     at_fraction,
     depends_on_speed,
     of_other_speeds,
-    parameter_cells,
     relative,
     sensitive_fraction,
-    small_parameters,
     speed,
 )
 

@@ -14,15 +14,17 @@ import xarray as xr
 from sgdnoise.core import Estimate
 from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
 from sgdnoise.theory import FlowLimits
-from simulations.linear_networks._claims import (
+from simulations._linear_networks import (
     PARAMETERS,
     allowed_or_own,
+    parameter_cells,
+    small_parameters,
+)
+from simulations.linear_networks._claims import (
     at_fraction,
     of_other_speeds,
-    parameter_cells,
     ratio_unchanged,
     relative,
-    small_parameters,
     speed,
 )
 

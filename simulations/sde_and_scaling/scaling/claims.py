@@ -5,9 +5,9 @@ import math
 import xarray as xr
 
 from sgdnoise.core import Estimate, mean
-from sgdnoise.lab import Table, Verdict, prediction_if
+from sgdnoise.lab import Table, Verdict, prediction_if, rivals_of_effect, rivals_of_path
 from sgdnoise.theory import FlowLimits
-from simulations.linear_networks._claims import (
+from simulations._linear_networks import (
     PARAMETERS,
     allowed_or_own,
     parameter_cells,
@@ -45,7 +45,7 @@ def regime(network: xr.Dataset) -> tuple[bool, float]:
 
 def _of_networks(results):
     networks = results.dropna("batch", subset=["sharpness"])
-    quarter = networks.isel(watch=math.ceil(networks.sizes["watch"] / 4) - 1)
+    quarter = networks.isel(watch=quarter_place(networks))
     flow, judged = quarter.ratio_flow.sel(flow="refined"), []
     smallest = quarter.isel(batch=0)
     for batch in networks.batch.values.tolist():
@@ -55,18 +55,28 @@ def _of_networks(results):
         predicted = float(flow.sel(batch=batch))
         text = f"{name}: PR at a quarter, refined flow"
         measured = _mean(at.ratio)
-        judged.append(Verdict(text, predicted, measured, kind, tolerance * predicted))
+        path = networks.ratio_flow.sel(flow="refined", batch=batch).values.tolist()
+        # A record before the first one is the common start of the networks, nearly.
+        rivals = rivals_of_path(range(len(path)), path, quarter_place(networks))
+        allowed = tolerance * predicted
+        judged.append(Verdict(text, predicted, measured, kind, allowed, tuple(rivals)))
         if batch == networks.batch.values[0]:
             continue
         change = ratio_of(measured, _mean(smallest.ratio))
         expected = predicted / float(flow.isel(batch=0))
         text = f"{name}: PR over that at the smallest rate"
-        judged.append(Verdict(text, expected, change, kind, 2 * tolerance))
+        others = [(rival, value / predicted * expected) for rival, value in rivals]
+        judged.append(Verdict(text, expected, change, kind, 2 * tolerance, tuple(others)))
         text = f"{name}: the same, by linear scaling"
-        judged.append(
-            Verdict(text, 1.0, change, prediction_if(small_parameters(at).claimed(REGIME)), 0.05)
-        )
+        inner = prediction_if(small_parameters(at).claimed(REGIME))
+        linear = tuple((rival, value / predicted) for rival, value in rivals)
+        judged.append(Verdict(text, 1.0, change, inner, 0.05, linear))
     return judged
+
+
+def quarter_place(networks) -> int:
+    """The index of the record at a quarter of the time."""
+    return math.ceil(networks.sizes["watch"] / 4) - 1
 
 
 def _of_regressions(results):
@@ -77,7 +87,10 @@ def _of_regressions(results):
         predicted, excess = float(at.excess_predicted), _mean(at.excess)
         claimed = float(at.feedback) < FEEDBACK
         text = f"{name}: excess loss at rest"
-        judged.append(Verdict(text, predicted, excess, prediction_if(claimed), 0.03 * predicted))
+        # The variance of theta's own noise makes the fraction `feedback` of the excess.
+        bare = ("no feedback", predicted * (1 - float(at.feedback)))
+        rivals, kind = rivals_of_effect(predicted, "noise", bare), prediction_if(claimed)
+        judged.append(Verdict(text, predicted, excess, kind, 0.03 * predicted, rivals))
         if batch != regressions.batch.values[0]:
             change = ratio_of(excess, _mean(smallest.excess))
             text = f"{name}: over that at the smallest rate, by linear scaling"
