@@ -64,6 +64,7 @@ COMMON: dict[str, tuple[Any, Any, str]] = {  # name -> type, default, help
     "out": (Path, None, "folder for results; a run that was stopped goes on there"),
     "jobs": (int, 2, "processes, of one thread each"),
     "cluster": (str | None, None, "address of a Dask scheduler, whose workers see the folder"),
+    "trial": (str | None, None, "why: adds the run to trials.md of the study, its ledger"),
 }
 DEVICE = (str, "cpu", "cpu or cuda")
 SEED = (int, 0, "seed of all random numbers")

@@ -4,6 +4,8 @@ import keyword
 from importlib.util import find_spec
 from pathlib import Path
 
+from sgdnoise.lab._trials import FILE, HEADER
+
 _STUDY = '''\
 """Variance of the mean of n numbers: replace this sentence, `run`, the claims and the figure."""
 
@@ -94,7 +96,8 @@ def draw(results) -> Figure:
 _FINDINGS = """\
 # The variance of a mean
 
-Replace this text. The table is renewed by `python -m PACKAGE draw NAME`.
+Replace this text. The table is renewed by `python -m PACKAGE draw NAME`. Runs that informed a
+tolerance are in [trials.md](trials.md).
 
 <!-- table -->
 <!-- /table -->
@@ -129,6 +132,7 @@ FILES = {
     "figure.py": _FIGURE,
     "findings.md": _FINDINGS,
     "test_study.py": _TEST,
+    FILE: HEADER.replace("python -m simulations", "python -m PACKAGE"),
 }
 
 

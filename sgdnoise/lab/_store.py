@@ -231,12 +231,16 @@ def provenance(arguments: dict, device: str = "", *, seed: int | None = None) ->
     }
 
 
+# Rows that a trial adds to a ledger do not change what the next run computes.
+_CODE = ("--", ":(top)", ":(top,exclude,glob)**/trials.md")
+
+
 @cache
 def _environment():
     return {
         "versions": _versions(),
         "commit": _git("rev-parse", "HEAD") or "unknown",
-        "dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))),
+        "dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no", *_CODE))),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "processor": processor(),
     }

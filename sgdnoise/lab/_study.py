@@ -25,6 +25,7 @@ from sgdnoise.lab._sweep._code import code_hash
 from sgdnoise.lab._sweep._conduct import Incomplete
 from sgdnoise.lab._sweep._keys import fingerprint, source_file
 from sgdnoise.lab._terminal import console, exit_on_error, writable
+from sgdnoise.lab._trials import record_trial, words_of
 from sgdnoise.lab._verdict import Verdict, without_powerless, without_verdicts
 
 
@@ -100,11 +101,14 @@ class _Runnable:
 
     def _run(self, values):
         """Run, judge, draw and write what was asked for; ends with the exit status."""
-        out, size = values.pop("out"), values.pop("size")
+        out, size, why = (values.pop(name) for name in ("out", "size", "trial"))
+        arguments = words_of(size, values)
         common = {k: values.pop(k) for k in ("jobs", "cluster", "device", "seed") if k in values}
         again = f"run the same command again to continue from what is in {out}"
         cache_compiled_programs()
         with exit_on_error(again):
+            if why is not None and not why.strip():
+                raise ValueError("a trial needs a reason, in words: --trial 'why'")
             chosen = self._chosen(values.pop("part", None))
             plans = {
                 label: study.prepare(size, Session(out / label, **common), values)
@@ -118,7 +122,12 @@ class _Runnable:
                     failures += error.failures
             if failures:
                 raise Incomplete(failures)
-            raise SystemExit(publish(self, results, out))
+            status = publish(self, results, out)
+            if why is not None:
+                verdicts = [v for label, d in results.items() for v in self.parts[label].judge(d)]
+                path = record_trial(self.folder, why, arguments, results, verdicts)
+                console.print(f"  {path}", markup=False, soft_wrap=True)
+            raise SystemExit(status)
 
     def _chosen(self, labels):
         for label in labels or ():

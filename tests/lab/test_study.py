@@ -9,11 +9,22 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sgdnoise.lab import Session, Study, StudyGroup, load_study, option, read_parts, study_commands
+from sgdnoise.core import Estimate
+from sgdnoise.lab import (
+    Session,
+    Study,
+    StudyGroup,
+    Verdict,
+    load_study,
+    option,
+    read_parts,
+    study_commands,
+)
 from sgdnoise.lab._options import command_line
 from sgdnoise.lab._output import with_table
 from sgdnoise.lab._session import use_device
 from sgdnoise.lab._skeleton import FILES, write_study
+from sgdnoise.lab._trials import HEADER, record_trial
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +112,49 @@ def test_a_run_leaves_result_figures_and_report_and_goes_on(study, tmp_path, cap
     assert {"commit", "arguments", "seconds", "cpu_seconds", "versions"} <= set(dataset.attrs)
     assert study.judge(dataset) == study.judge(study.simulate("small"))
     assert str(tmp_path / "result.nc") in capsys.readouterr().out
+
+
+def test_a_trial_adds_a_row_to_the_ledger_of_the_study(folder, tmp_path):
+    home = tmp_path / "new_studies"
+    shutil.copytree(folder / "first", home / "first")
+    words = [sys.executable, "-m", "new_studies.first.study", "--size", "small", "--jobs", "1"]
+    words += ["--out", str(tmp_path / "out"), "--repeats", "40000"]
+    before = (home / "first" / "trials.md").read_text()
+    for why in ("Is a | tenth\n enough?", "again"):
+        done = subprocess.run([*words, "--trial", why], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stderr
+    text = (home / "first" / "trials.md").read_text()
+    assert text.startswith(before.rstrip())
+    first, second = text.removeprefix(before).strip().splitlines()
+    assert "--size small --repeats 40000" in first
+    assert "predictions: " in first
+    assert "n = 16: n Var: " in first
+    assert first.endswith("| Is a \\| tenth enough? |  |")
+    assert second.endswith("| again |  |")
+    cells = [line.replace("\\|", "").count("|") for line in (*before.splitlines()[-2:], first)]
+    assert len(set(cells)) == 1
+    subprocess.run(words, cwd=tmp_path, capture_output=True)
+    assert (home / "first" / "trials.md").read_text() == text  # without --trial nothing is added
+
+
+def test_a_trial_needs_a_reason(study, tmp_path, capsys):
+    assert status(study, "--size", "small", "--out", tmp_path, "--trial", " ") == 2
+    assert "a trial needs a reason" in capsys.readouterr().err
+    assert not [*tmp_path.rglob("point-*.nc")]
+
+
+def test_a_study_without_a_ledger_gets_one_with_the_largest_deviations_first(tmp_path):
+    verdicts = [
+        Verdict(f"row {k}", 1.0, Estimate(1 + k / 100, 0.001), "prediction", 0.02) for k in range(6)
+    ]
+    verdicts.append(Verdict("seen", 1.0, Estimate(9.0, 0.1), "observation"))
+    origin = {"date": "2030-01-02T03", "commit": "abcdef0123456", "dirty": "True", "seed": 3}
+    results = {"": xr.Dataset(attrs=origin)}
+    path = record_trial(tmp_path, "why", "--size small", results, verdicts)
+    row = path.read_text().splitlines()[-1]
+    assert path.read_text().startswith(HEADER)
+    assert row.startswith("| 2030-01-02 | abcdef012 and changes | --size small | 3 | predictions: ")
+    assert "| row 5: +5.0 ± 0.1%; row 4: +4.0 ± 0.1%; row 3: +3.0 ± 0.1% | why |  |" in row
 
 
 def test_the_status_is_1_where_a_claim_fails(study, tmp_path, monkeypatch):
