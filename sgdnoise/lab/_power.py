@@ -52,19 +52,20 @@ def most_sensitive(times, values) -> int:
 
 
 def rivals_of_effect(
-    predict: Callable[[float], float], effect: str = "effect", *others: tuple[str, float]
+    predict: Callable[[float], float] | float, effect: str = "effect", *others: tuple[str, float]
 ) -> tuple[tuple[str, float], ...]:
     """What theory predicts if an effect were absent, or f times as strong; and other rivals.
 
-    predict: f -> the prediction with the effect times f, at f = 0, 0.5, 0.8, 1.25 and 2.  A value
-    that is not finite is left out.
+    predict: f -> the prediction with the effect times f, at f = 0, 0.5, 0.8, 1.25 and 2; or a
+    number that is proportional to the effect.  A value that is not finite is left out.
 
     Example:
         >>> rivals_of_effect(lambda f: 1 + 0.2 * f, "noise", ("Gaussian", 3.0))[:2]
         (('nothing changes', 1.0), ('noise x 0.5', 1.1))
     """
-    scaled = [(f"{effect} x {factor:g}", float(predict(factor))) for factor in FACTORS]
-    rivals = [(NOTHING, float(predict(0.0))), *scaled, *others]
+    values = [predict(f) if callable(predict) else f * predict for f in (0.0, *FACTORS)]
+    names = [NOTHING, *(f"{effect} x {factor:g}" for factor in FACTORS)]
+    rivals = [*zip(names, values, strict=True), *others]
     return tuple((name, float(value)) for name, value in rivals if np.isfinite(value))
 
 
