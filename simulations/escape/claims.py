@@ -5,8 +5,10 @@ import math
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, settings_of
+from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, rivals_of_effect, settings_of
+from sgdnoise.theory import boundary_time
 
+ALPHA = 1.5  # of the jumps
 TITLE = "Escape: how long noise takes to leave a well"
 LEAD = (
     "Mean first passage times of chains that start at the bottom. exact: an integral whose end is "
@@ -36,9 +38,18 @@ def _well(data, name):
     time, height = estimate_in(data, "time"), float(data.height)
     kind, tolerance = prediction_if(height >= MIN_HEIGHT), NEXT_ORDER / height
     continuous = _scaled(time, 1 / delay(data))
+    plain, exact, formula = (float(data[key]) for key in ("plain", "exact", "formula"))
+    others = [("one temperature", plain)] if math.isfinite(plain) else []
+    seen = [("continuous time", exact), *((k, v * delay(data)) for k, v in others)]
     rows = [
-        _relative(f"{name}: exact", data.seen, time, "prediction", EXACT),
-        _relative(f"{name}: formula", data.formula, continuous, kind, tolerance),
+        _relative(
+            *(f"{name}: exact", data.seen, time, "prediction", EXACT),
+            _of_noise(float(data.seen), height, *seen),
+        ),
+        _relative(
+            *(f"{name}: formula", data.formula, continuous, kind, tolerance),
+            _of_noise(formula, height, *others),
+        ),
     ]
     if math.isfinite(data.plain):
         text = f"{name}: one temperature"
@@ -49,7 +60,23 @@ def _well(data, name):
 def _jumps(data, name):
     tolerance = EXACT + OFFSET / float(data.height)
     kind, time = prediction_if(float(data.height) >= MIN_TIME), estimate_in(data, "time")
-    return _relative(f"{name}: formula", data.formula, time, kind, tolerance)
+    predicted = float(data.formula)
+    rivals = rivals_of_effect(lambda f: _of_jumps(predicted, f), "noise")
+    return _relative(f"{name}: formula", data.formula, time, kind, tolerance, rivals)
+
+
+def _of_noise(time, height, *others):
+    """Times with other temperatures, to leading order: Arrhenius' factor alone changes."""
+
+    def predict(factor):
+        return time * math.exp(height * (1 / factor - 1)) if factor else math.inf
+
+    return rivals_of_effect(predict, "noise", *others)
+
+
+def _of_jumps(time, factor):
+    """The time with jumps a factor as strong: it is proportional to eps^-alpha."""
+    return time * factor**-ALPHA if factor else math.inf
 
 
 def _label_noise(results):
@@ -61,8 +88,22 @@ def _label_noise(results):
             predicted = float(pair[0].exact / pair[1].exact)
             times = [_scaled(estimate_in(data, "time"), 1 / delay(data)) for data in pair]
             text = f"{flat}: time over that of the sharp well {name.split(', ')[1]}"
-            rows.append(_relative(text, predicted, _ratio(*times), "prediction", RATIO))
+            heights = float(pair[0].height - pair[1].height)
+            one = ("one temperature", _one_temperature(pair))
+            rivals = _of_noise(predicted, heights, one)
+            rows.append(_relative(text, predicted, _ratio(*times), "prediction", RATIO, rivals))
     return rows
+
+
+def _one_temperature(pair):
+    """The ratio if the noise of both wells were that of the sharp one, of twice the curvature.
+
+    Then the barrier in units of the noise is that of the sharp well times half the square of the
+    widths' ratio, and the prefactor is that of `boundary_time`.
+    """
+    flat, sharp = (float(data.height) for data in pair)
+    height = flat / 2  # the flat well's barrier over the noise of the sharp one
+    return boundary_time(height, 0.5) / boundary_time(sharp, 1.0)
 
 
 def _power(results):
@@ -76,7 +117,9 @@ def _power(results):
     exponent = Estimate(-math.log(ratio.value) / log_two, ratio.stderr / ratio.value / log_two)
     predicted = -math.log(float(weak.formula / strong.formula)) / log_two
     kind = prediction_if(float(strong.height) >= MIN_TIME)
-    return [Verdict("jumps: d log time / d log eps", predicted, exponent, kind, EXPONENT)]
+    text = "jumps: d log time / d log eps"
+    rivals = rivals_of_effect(predicted, "exponent")
+    return [Verdict(text, predicted, exponent, kind, EXPONENT, rivals)]
 
 
 def _height(results):
@@ -84,9 +127,10 @@ def _height(results):
     if not {high, plain} <= set(results.setting.values.tolist()):
         return []
     ratio = _ratio(*(estimate_in(results.sel(setting=name), "time") for name in (high, plain)))
-    return [
-        Verdict("jumps: time at 4 times the height, over plain", 1.0, ratio, "prediction", RATIO)
-    ]
+    text = "jumps: time at 4 times the height, over plain"
+    # With curvature 4 times as large the relaxation is 4 times as fast.
+    rivals = (("in relaxation times", 0.25), ("in proportion to the height", 4.0))
+    return [Verdict(text, 1.0, ratio, "prediction", RATIO, rivals)]
 
 
 def delay(data) -> float:
@@ -104,8 +148,9 @@ def _ratio(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(ratio, ratio * math.hypot(a.stderr / a.value, b.stderr / b.value))
 
 
-def _relative(text, predicted, measured, kind, fraction):
-    return Verdict(text, float(predicted), measured, kind, fraction * float(predicted))
+def _relative(text, predicted, measured, kind, fraction, rivals=()):
+    predicted = float(predicted)
+    return Verdict(text, predicted, measured, kind, fraction * predicted, tuple(rivals))
 
 
 def tables(results: xr.Dataset) -> list[Table]:
