@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate, nanmean
-from sgdnoise.lab import Table, Verdict
+from sgdnoise.lab import Table, Verdict, rivals_of_effect
 
 TITLE = "Gradient noise and curvature, through training"
 LEAD = (
@@ -48,7 +48,8 @@ def _mean_ratio(name, values, errors) -> Verdict:
     All have the same weight: where a mean of few draws is low by chance, so is its error.
     """
     error = float(np.sqrt(np.sum(errors.values**2))) / values.size
-    return Verdict(name, 1.0, Estimate(float(values.mean()), error), "prediction", TOLERANCE)
+    measured, rivals = Estimate(float(values.mean()), error), rivals_of_effect(1.0, "noise")
+    return Verdict(name, 1.0, measured, "prediction", TOLERANCE, rivals)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
