@@ -8,17 +8,14 @@ import json
 import numpy as np
 import xarray as xr
 
-from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
 
 TITLE = "Learning a dimension: a measure in the loss, and the noise that acts like one"
 LABELS = {"participation_ratio": "PR", "effective_rank": "effective rank", "twonn": "TwoNN"}
-IDENTITY = 1e-3  # differences of second order in a step of 1e-5, and corners of TwoNN between
 RESPONSE, POWER = 0.02, 0.05  # terms of the next order in c
 SOLVED = 1e-12  # L at the minimum from which the power is measured
 CONSERVED = 0.002  # of the squared weights: terms of the next order in the rate
 NOISE = 0.1  # of PR, as the study of compression allows the same prediction
-RISE = 1e-3  # of the initial PR, between two records
 BIAS = 0.1  # of PR in a batch: rows are not normal
 MATCHED = {  # the measure at which a penalty is compared with label noise
     "participation_ratio": "participation_ratio",
@@ -54,7 +51,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     rows = []
     for name, label in LABELS.items():
         rows += _flow(results.sel(measure=name), label)
-    rows += [*_conserved(results), *_noise(results), _falls(results), _bound(results)]
+    rows += [*_conserved(results), *_noise(results)]
     for name in LABELS:
         rows += _at_one_dimension(results, name)
     for kind in results.kind.values[1:]:
@@ -74,27 +71,30 @@ def _flow(data, label):
         return mean_of(values, skip_missing=True)
 
     minimum = float(data.solved.max()) < SOLVED and label != LABELS["effective_rank"]
-    cross, response = (data[n].isel(side=1) / data[n].isel(side=0) for n in ("cross", "response"))
-    identity = f"{label}: dm/dt with c m less without, over -c |grad m|²"
+    response = data.response.isel(side=1) / data.response.isel(side=0)
     linear = f"{label}: its response to small c, over that of the linearised flow"
     power, slow = (mean(data[name].isel(side=1)) for name in ("power", "slow"))
     text = f"{label}: power of c in the loss, c halved"
+    of_response = rivals_of_effect(1.0, "response")
+    of_power = rivals_of_effect(lambda factor: 2 * factor, "power", ("power 1", 1.0))
     return [
-        Verdict(identity, 1.0, mean(cross), "prediction", IDENTITY),
-        Verdict(linear, 1.0, mean(response), "prediction", RESPONSE),
-        Verdict(text, 2.0, power, prediction_if(minimum), POWER),
+        Verdict(linear, 1.0, mean(response), "prediction", RESPONSE, of_response),
+        Verdict(text, 2.0, power, prediction_if(minimum), POWER, of_power),
         Verdict(f"{text} and the time doubled", 2.0, slow, "observation", POWER),
     ]
 
 
 def _conserved(results):
     """A linear network on L + c PR, and on L + c Tr H, which has a scale."""
+    with_scale = float(results.imbalance.sel(objective="trace").mean())
+    rivals = (("as on L + c Tr H", with_scale),)
     for name, label in (("participation_ratio", "PR"), ("trace", "Tr H")):
         change = mean_of(results.imbalance.sel(objective=name), skip_missing=True)
         text = f"linear network: change of |W|² - |V|² on L + c {label}"
         # Tr H has a scale, and so nothing is conserved.
         kind = "contrast" if name == "trace" else "prediction"
-        yield Verdict(text, 0.0, change, kind, CONSERVED)
+        others = rivals if kind == "prediction" else ()
+        yield Verdict(text, 0.0, change, kind, CONSERVED, others)
 
 
 def _noise(results):
@@ -102,33 +102,25 @@ def _noise(results):
     ratio, size = results.participation_ratio, int(results.batch_size.max())
     naive = results.batch_naive / results.batch_predicted
     unbiased = results.batch_unbiased / results.batch_whole
+    start = float((ratio.sel(arm="start") / ratio.sel(arm="trace")).mean())
+    quiet = ("no noise", float((ratio.sel(arm="descent") / ratio.sel(arm="trace")).mean()))
+    # Of other kappa the change of log PR, which is negative, is more or less, to first order.
+    of_kappa = rivals_of_effect(lambda factor: start ** (1 - factor), "kappa", quiet)
+    bias = (("no bias", float((results.batch_whole / results.batch_predicted).mean())),)
+    biased = (("as biased", float((results.batch_naive / results.batch_whole).mean())),)
     rows = {
         "label noise: PR, over that of descent on L + κ Tr H": (
             ratio.sel(arm="label noise") / ratio.sel(arm="trace"),
-            NOISE,
+            *(NOISE, of_kappa),
         ),
-        f"PR in batches of {size}, over that predicted": (naive, BIAS),
-        f"PR in batches of {size}, unbiased moments averaged, over that of all": (unbiased, BIAS),
+        f"PR in batches of {size}, over that predicted": (naive, BIAS, bias),
+        f"PR in batches of {size}, unbiased moments averaged, over that of all": (
+            *(unbiased, BIAS, biased),
+        ),
     }
-    for text, (values, tolerance) in rows.items():
-        yield Verdict(text, 1.0, mean_of(values, skip_missing=True), "prediction", tolerance)
-
-
-def _falls(results):
-    """Descent on L + c PR decreases PR between all records."""
-    start = results.participation_ratio.sel(arm="start")
-    paths = [results.path.sel(arm=arm) / start for arm in arms(results, "participation_ratio")]
-    paths = xr.concat(paths, "c", join="override", coords="minimal", compat="override")
-    rise = mean_of(np.maximum(paths.diff("look").max(("c", "look")), 0), skip_missing=True)
-    return Verdict(
-        "PR: largest rise on L + c PR, c > 0, between looks", 0.0, rise, "prediction", RISE
-    )
-
-
-def _bound(results):
-    """Ma & Ying's bound on |df/dx| by |df/dW|, at each example of each network."""
-    excess = Estimate(float(np.maximum(results.bound - 1, 0).max()), 0.0)
-    return Verdict("|df/dx|² above |W|² |df/dW|² / |x|², anywhere", 0.0, excess, "prediction", 1e-9)
+    for text, (values, tolerance, rivals) in rows.items():
+        measured = mean_of(values, skip_missing=True)
+        yield Verdict(text, 1.0, measured, "prediction", tolerance, rivals)
 
 
 def arms(results, name, least: float = 0.0) -> list[str]:

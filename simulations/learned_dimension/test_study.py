@@ -35,7 +35,7 @@ def begun():
 def test_the_smallest_run_holds_and_is_drawn(small):
     verdicts = claims.verdicts(small)
     assert exit_status(verdicts) == 0
-    assert sum(v.holds for v in verdicts) >= 12
+    assert sum(v.holds for v in verdicts) >= 8
     figures = drawing.figures(small)
     assert all(isinstance(figure, Figure) for _, figure in figures.values())
     for table in claims.tables(small):
@@ -47,11 +47,9 @@ def test_the_smallest_run_holds_and_is_drawn(small):
 @pytest.mark.parametrize(
     ("name", "by", "named"),
     [
-        ("cross", 1.01, "dm/dt"),
         ("response", 1.1, "response"),
         ("power", 1.2, "power"),
         ("batch_naive", 1.3, "in batches of 32, over"),
-        ("bound", 20.0, "anywhere"),
     ],
 )
 def test_what_is_otherwise_than_predicted_fails(small, name, by, named):
@@ -60,6 +58,20 @@ def test_what_is_otherwise_than_predicted_fails(small, name, by, named):
     failed = [v.name for v in claims.verdicts(wrong) if v.outcome == "fails"]
     assert failed
     assert all(named in text for text in failed)
+
+
+def test_identities_hold_in_the_committed_result(small):
+    """dm/dt with c m less without is -c |grad m|^2, to second order in a step of 1e-5.
+
+    Ma and Ying's bound holds at each example of each network, and descent on L + c PR decreases
+    PR between all records.
+    """
+    for results in (small, study.study.read()[""]):
+        assert abs(results.cross.isel(side=1) / results.cross.isel(side=0) - 1).max() < 1e-3
+        assert results.bound.max() < 1 + 1e-9
+        start = results.participation_ratio.sel(arm="start")
+        for arm in claims.arms(results, "participation_ratio"):
+            assert (results.path.sel(arm=arm) / start).diff("look").max() < 1e-3
 
 
 def test_a_power_is_claimed_only_of_networks_that_were_solved(small):
