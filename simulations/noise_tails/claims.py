@@ -6,7 +6,15 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, mean_of, prediction_if, settings_of
+from sgdnoise.lab import (
+    Table,
+    Verdict,
+    estimate_in,
+    mean_of,
+    prediction_if,
+    rivals_of_effect,
+    settings_of,
+)
 from sgdnoise.noise import METHODS
 from simulations.noise_tails._cases import KESTEN
 
@@ -65,12 +73,36 @@ def _estimators(results):
                 name = f"{_label(method)}, {law}, m = {m}"
                 tolerance = 0.07 if method == "moments" else 0.05 * true
                 estimate = mean_of(values, skip_missing=True)
-                rows.append(Verdict(name, true, estimate, prediction_if(claimed), tolerance))
+                kind, rivals = prediction_if(claimed), _other_tails(method, law, true)
+                rows.append(Verdict(name, true, estimate, kind, tolerance, rivals))
             if claimed:
                 hits += (abs(values - true) <= 1.96 * errors).tolist()
         name = f"{_label(method)}: 95% intervals that hold the truth, m = {m}"
-        rows.append(Verdict(name, 95.0, _percentage(hits), prediction_if(method != "clauset"), 5.0))
+        kind, rivals = (
+            prediction_if(method != "clauset"),
+            rivals_of_effect(coverage_of_errors, "error"),
+        )
+        rows.append(Verdict(name, 95.0, _percentage(hits), kind, 5.0, rivals))
     return rows
+
+
+def _other_tails(method, law, true):
+    """Indices a factor of the true one, and that of a Gaussian."""
+    inverse = method == "moments"
+    bounded = method in ("stable", "blocks")  # by the index 2 of a Gaussian
+    gaussian = 0.0 if inverse else 2.0 if bounded and law != "Gaussian" else math.nan
+
+    def index(factor):
+        if not factor or (bounded and factor * true > 2):
+            return math.nan
+        return true / factor if inverse else true * factor
+
+    return rivals_of_effect(index, "alpha", *[("Gaussian", gaussian)][: math.isfinite(gaussian)])
+
+
+def coverage_of_errors(factor: float) -> float:
+    """The percentage of 95% intervals that hold the truth if errors were a factor of the true."""
+    return 100 * math.erf(1.96 * factor / 2**0.5)
 
 
 def _mixing(results):
@@ -83,7 +115,10 @@ def _mixing(results):
                 # Layers of equal scale may be pooled, so that nothing should differ.
                 kind = "contrast" if not claimed and deviation else "observation"
                 kind = "prediction" if claimed else kind
-                yield Verdict(name, 2.0, mean_of(data), kind, 0.03)
+                pooled = results.mixed.sel(spread=deviation, by=method, pooling="naive")
+                others = [("layers pooled", float(pooled.mean()))] if deviation else []
+                rivals = (("alpha x 0.5", 1.0), ("alpha x 0.8", 1.6), *others) if claimed else ()
+                yield Verdict(name, 2.0, mean_of(data), kind, 0.03, rivals)
 
 
 def _chains(results):
@@ -91,13 +126,17 @@ def _chains(results):
         data = results.sel(setting=setting)
         alpha = float(data.kesten[0])
         name = f"tail of theta, rate {rate}, batch {batch}"
-        yield Verdict(name, alpha, mean_of(data.theta_index), "prediction", 0.07 * alpha)
+        rivals = rivals_of_effect(alpha, "alpha")[1:]
+        measured = mean_of(data.theta_index)
+        yield Verdict(name, alpha, measured, "prediction", 0.07 * alpha, rivals)
 
 
 def _tests(results):
     for shape, data in settings_of(results, "shape"):
         name = f"Gaussian noise {shape}: rejected at 5% (%)"
-        yield Verdict(name, 5.0, _percentage(data.p_value.values <= 0.05), "prediction", 2.0)
+        measured = _percentage(data.p_value.values <= 0.05)
+        rivals = rivals_of_effect(lambda factor: 5 * factor, "rate")
+        yield Verdict(name, 5.0, measured, "prediction", 2.0, rivals)
 
 
 def _network(results):
