@@ -1,10 +1,12 @@
 """What the study of dimension estimates claims: how far they are off, which error bars are true."""
 
+import math
+
 import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, settings_of
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect, settings_of
 
 TITLE = "Estimates of dimension: how far off, and are the error bars true"
 LEAD = (
@@ -45,7 +47,10 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         measured = Estimate(float(errors.mean()), float(errors.std(ddof=1)) / errors.size**0.5)
         claimed, tolerance = (change, n) in TOLERANCE, TOLERANCE.get((change, n), 10.0)
         name = f"{method}, n = {n}, {change}: mean % off"
-        rows.append(Verdict(name, 0.0, measured, prediction_if(claimed), tolerance))
+        kind = prediction_if(claimed)
+        plain = percentage_error(results, "twonn").sel(points=n, change=change)
+        rivals = (("as far off as TwoNN", float(plain.mean())),)
+        rows.append(Verdict(name, 0.0, measured, kind, tolerance, rivals))
     return rows + [coverage(results, name) for name in results.estimator.values.tolist()]
 
 
@@ -57,8 +62,9 @@ def coverage(results, name) -> Verdict:
         return Verdict(f"{name}: intervals of 95%", 95.0, Estimate(np.nan, np.nan), "outside", 1.0)
     fraction = float((data.covered * data.repeats).sum()) / count
     error = 100 * (max(fraction * (1 - fraction), 1 / count) / count) ** 0.5
-    measured, claimed = Estimate(100 * fraction, error), name not in INTEGER_VALUED
-    return Verdict(f"{name}: intervals of 95%", 95.0, measured, prediction_if(claimed), 1.5)
+    measured, kind = Estimate(100 * fraction, error), prediction_if(name not in INTEGER_VALUED)
+    rivals = rivals_of_effect(lambda f: 100 * math.erf(1.96 * f / 2**0.5), "error")
+    return Verdict(f"{name}: intervals of 95%", 95.0, measured, kind, 1.5, rivals)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
