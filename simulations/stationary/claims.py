@@ -5,7 +5,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from sgdnoise.lab import Table, Verdict, mean_of, prediction_if
+from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
 from simulations.stationary._cases import CASES, COMMON_FORMULA, P, setup
 
 TITLE = "The stationary covariance of noisy descent, predicted and measured"
@@ -27,7 +27,11 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         at = results.sel(case=name)
         kind = prediction_if(not float(at.get("feedback", math.nan)) >= FEEDBACK)
         measured = mean_of(at.square)
-        judged.append(Verdict(f"{name}: spread", 1.0, measured, kind, TOLERANCE))
+        formula = COMMON_FORMULA[CASES[name].algorithm]
+        theory = setup(CASES[name])
+        common = np.trace(np.linalg.solve(theory.covariance, theory.common)) / P
+        rivals = rivals_of_effect(1.0, "noise", (formula, float(common)))
+        judged.append(Verdict(f"{name}: spread", 1.0, measured, kind, TOLERANCE, rivals))
         text = f"{name}: spread, {COMMON_FORMULA[CASES[name].algorithm]}"
         judged.append(Verdict(text, 1.0, mean_of(at.often), "contrast", TOLERANCE))
     return judged
