@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.stats import levy_stable
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, settings_of
+from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, rivals_of_effect, settings_of
 
 TITLE = "Stationary tails of theta: from minibatches, from Lévy noise, or apparent"
 LEAD = (
@@ -34,12 +34,25 @@ def _lines(results):
         text = f"rate {float(data.line_rate):.3g}, batch {batch}, curvature {h:g}"
         alpha, exact = float(data.line_kesten), float(data.square_exact)
         index, claimed = estimate_in(data, "line"), alpha <= MAX_INDEX
-        rows.append(Verdict(f"{text}: index", alpha, index, prediction_if(claimed), HILL * alpha))
+        kind = prediction_if(claimed)
+        rows.append(Verdict(f"{text}: index", alpha, index, kind, HILL * alpha, _indices(alpha)))
         if alpha > 2.001 and math.isfinite(exact):  # at 2 rounding would decide
             square = estimate_in(data, "square")
             kind = prediction_if(alpha > MIN_MOMENT_INDEX)
-            rows.append(Verdict(f"{text}: mean square", exact, square, kind, 0.01 * exact))
+            rivals = rivals_of_effect(exact, "noise")
+            rows.append(Verdict(f"{text}: mean square", exact, square, kind, 0.01 * exact, rivals))
     return rows
+
+
+def _indices(alpha, *others, gaussian=False):
+    """Indices a factor of the predicted one; of a stable law at most 2, that of a Gaussian."""
+
+    def index(factor):
+        possible = factor > 0 and not (gaussian and factor * alpha > 2)
+        return factor * alpha if possible else math.nan
+
+    gaussians = [("Gaussian", 2.0)] if gaussian else []
+    return rivals_of_effect(index, "alpha", *gaussians, *others)
 
 
 def _planes(results):
@@ -50,7 +63,8 @@ def _planes(results):
                 alpha, kind = float(data.plane_kesten), "alike" if even else "unlike"
                 text = f"{d} inputs {kind}, {fraction:g} of the rate of infinite variance: index"
                 claimed, index = bool(even) and alpha <= MAX_INDEX, estimate_in(data, "plane")
-                rows.append(Verdict(text, alpha, index, prediction_if(claimed), HILL * alpha))
+                kind = prediction_if(claimed)
+                rows.append(Verdict(text, alpha, index, kind, HILL * alpha, _indices(alpha)))
     return rows
 
 
@@ -61,10 +75,15 @@ def _driven(results):
         scale, flow = measured_scale(data, alpha), float(data.scale_flow)
         index, exact = estimate_in(data, "driven"), float(data.scale)
         small = prediction_if(pull <= SMALL_STEP)
+        of_scale = rivals_of_effect(exact, "noise", ("as an equation", flow))
+        of_flow = rivals_of_effect(flow, "noise")
         rows += [
-            Verdict(f"{text}: scale", exact, scale, "prediction", 0.02 * exact),
-            Verdict(f"{text}: scale, as an equation", flow, scale, small, 0.03 * exact),
-            Verdict(f"{text}: alpha, by a stable fit", alpha, index, "prediction", 0.02),
+            Verdict(f"{text}: scale", exact, scale, "prediction", 0.02 * exact, of_scale),
+            Verdict(f"{text}: scale, as an equation", flow, scale, small, 0.03 * exact, of_flow),
+            Verdict(
+                *(f"{text}: alpha, by a stable fit", alpha, index, "prediction", 0.02),
+                _indices(alpha, gaussian=True),
+            ),
         ]
         tail = data.sel(beyond_at=data.beyond_at.max())
         t = float(tail.beyond_at)
@@ -72,7 +91,14 @@ def _driven(results):
         if predicted > MIN_PROBABILITY:
             name = f"{text}: beyond {t:g} scales (%)"
             percent = Estimate(100 * measured.value, 100 * measured.stderr)
-            rows.append(Verdict(name, 100 * predicted, percent, "prediction", 10 * predicted))
+
+            def beyond(factor, t=t, alpha=alpha):
+                return 200 * float(levy_stable.sf(t / factor, alpha, 0)) if factor else 0.0
+
+            gaussian = ("Gaussian tail", 100 * math.erfc(t / 2))  # of a variance of 2, in scales
+            rivals = rivals_of_effect(beyond, "noise", gaussian)
+            allowed = 10 * predicted
+            rows.append(Verdict(name, 100 * predicted, percent, "prediction", allowed, rivals))
     return rows
 
 
@@ -91,7 +117,9 @@ def _layers(results):
             for layers, kind in (("apart", "prediction"), ("pooled", "contrast")):
                 name = f"layers of unlike scales, alpha {alpha:g}: by {method}, {layers}"
                 index = estimate_in(data, f"{method}_{layers}")
-                rows.append(Verdict(name, alpha, index, kind, 0.03))
+                pooled = ("layers pooled", float(data[f"{method}_pooled"]))
+                rivals = _indices(alpha, pooled, gaussian=True) if kind == "prediction" else ()
+                rows.append(Verdict(name, alpha, index, kind, 0.03, rivals))
     return rows
 
 
