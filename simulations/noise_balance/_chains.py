@@ -16,6 +16,9 @@ from sgdnoise.theory import MLP, log_marginal, noise_balance
 
 EXAMPLES, RECORDS, BURN_IN = 16, 240, 80  # records of a run, and the first, which are discarded
 BATCH = 16
+NET, MODES, TILT = (6, 8, 2), (1.5, 1.0), 0.2  # of the network under both noises
+WIDTH = 6  # of networks of eight inputs and outputs together
+DECAY, DECAY_NET = 0.3, (8, 10, 2)
 LEVELS = {"weak": (0.04, 1.0), "slow": (0.02, 2.0), "strong": (0.04, 1.7)}  # rate, label noise
 LAW_T, LAW_DECAY = 0.1, 0.2
 

@@ -1,10 +1,32 @@
 """What is claimed of the balance of noises, where, and with which tolerance."""
 
+from functools import cache, partial
+
 import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, estimate_in, prediction_if, settings_of
+from sgdnoise.lab import (
+    Table,
+    Verdict,
+    estimate_in,
+    prediction_if,
+    rivals_of_effect,
+    rivals_of_path,
+    settings_of,
+)
+from sgdnoise.theory import balance_under_decay, noise_balance
+from simulations.noise_balance._chains import (
+    DECAY,
+    DECAY_NET,
+    EXAMPLES,
+    LEVELS,
+    MODES,
+    NET,
+    TILT,
+    WIDTH,
+    task,
+)
 
 TITLE = "The balance of noises: isotropic noise against label noise and weight decay"
 LEAD = (
@@ -21,7 +43,7 @@ LEAD = (
 )
 BOUNDS = {"reach": 0.1, "sharpness": 0.2, "jitter": 0.05}
 DECAY_BOUNDS = {"reach": 0.1, "jitter": 0.15}
-RATIO, DECAY, LAW = 0.015, 0.02, 0.015  # tolerances, as fractions of the predicted
+RATIO, DECAY_TOLERANCE, LAW = 0.015, 0.02, 0.015  # tolerances, as fractions of the predicted
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
@@ -35,33 +57,69 @@ def in_regime(data, name: str, bounds=BOUNDS) -> bool:
     return all(float(data[f"{name}_{key}"]) <= bound for key, bound in bounds.items())
 
 
-def _absolute(text, data, name, claimed, tolerance):
-    predicted = float(data[f"{name}_predicted"])
-    return Verdict(text, predicted, estimate_in(data, name), prediction_if(claimed), tolerance)
+def _absolute(text, data, name, claimed, tolerance, rivals=None):
+    """A row whose rivals are other strengths of the noise, to which it is proportional."""
+    predicted, kind = float(data[f"{name}_predicted"]), prediction_if(claimed)
+    if rivals is None:
+        rivals = rivals_of_effect(predicted, "noise")
+    return Verdict(text, predicted, estimate_in(data, name), kind, tolerance, tuple(rivals))
 
 
-def _relative(text, data, name, claimed, fraction):
+def _relative(text, data, name, claimed, fraction, rivals=None):
     tolerance = fraction * float(data[f"{name}_predicted"])
-    return _absolute(text, data, name, claimed, tolerance)
+    return _absolute(text, data, name, claimed, tolerance, rivals)
 
 
 def _ratio_tolerance(data, name):
     return RATIO + float(data[f"{name}_jitter"])
 
 
+@cache
+def _tilted():
+    """Moment and product of the network under both noises."""
+    x, _, goal = task(NET[0], NET[2], MODES, TILT)
+    return x.T @ x / EXAMPLES, goal
+
+
+@cache
+def _white(fan):
+    """Moment and product of a network of eight inputs and outputs together."""
+    _, _, goal = task(fan, 8 - fan, np.linspace(1.5, 1.0, min(fan, 8 - fan)))
+    return np.eye(fan), goal
+
+
 def _mix(results):
+    d, h, o = NET
     for (level, rho), data in settings_of(results, "level", "rho"):
         claimed, tolerance = in_regime(data, "mix"), _ratio_tolerance(data, "mix")
         text = f"{level} label noise, rho = {rho:g}"
-        yield _relative(f"{text}: PR", data, "mix_ratio", claimed, tolerance)
+        rivals = rivals_of_effect(partial(_balance_of_mix, rho), "rho")
+        yield _relative(f"{text}: PR", data, "mix_ratio", claimed, tolerance, rivals)
         sharpness = float(data.mix_sharpness)
         small = sharpness <= BOUNDS["sharpness"]  # the sum rule holds for any rho
-        yield _absolute(f"{text}: gap in the sum rule", data, "mix_gap", small, sharpness / 2)
+        term = rho * (d - o) * h / 2 / (o * float(data.mix_hidden_predicted))
+        rivals = rivals_of_effect(partial(_gap, term), "rho")
+        text = f"{text}: gap in the sum rule"
+        yield _absolute(text, data, "mix_gap", small, sharpness / 2, rivals)
+
+
+def _balance_of_mix(rho, factor=1.0):
+    moment, goal = _tilted()
+    return noise_balance(factor * rho, moment, goal, NET[1]).participation_ratio
+
+
+def _gap(term, factor):
+    """The gap if rho, and with it its term of the sum rule, were times a factor."""
+    return (factor - 1) * term
 
 
 def _levels(results):
-    """The same rho at other strengths: PR over that of the first."""
+    """The same rho at other strengths: PR over that of the first.
+
+    If the temperature alone mattered, PR would be that of rho times the ratio of the strengths.
+    """
     first, *others = results.level.values.tolist()
+    kappas = {level: rate * sigma**2 for level, (rate, sigma) in LEVELS.items()}
     for rho, data in settings_of(results, "rho"):
         tolerance = RATIO + float(data.mix_jitter.max())
         low = estimate_in(data.sel(level=first), "mix_ratio")
@@ -71,18 +129,36 @@ def _levels(results):
             error = ((high.stderr / high.value) ** 2 + (low.stderr / low.value) ** 2) ** 0.5
             measured = Estimate(quotient, quotient * error)
             text = f"rho = {rho:g}: PR, {level} over {first} label noise"
-            yield Verdict(text, 1.0, measured, "prediction", tolerance)
+            other = rho * kappas[level] / kappas[first]
+            alone = _balance_of_mix(other) / _balance_of_mix(rho)
+            rivals = (("temperature alone", float(alone)),)
+            yield Verdict(text, 1.0, measured, "prediction", tolerance, rivals)
 
 
 def _plane(results):
     for (fan, rho), data in settings_of(results, "fan", "rho"):
         if not np.isfinite(float(data.plane_ratio)):
             continue
+
+        def balance(factor, fan=fan, rho=rho):
+            moment, goal = _white(fan)
+            return noise_balance(factor * rho, moment, goal, WIDTH)
+
+        def ratio(factor, balance=balance):
+            return balance(factor).participation_ratio
+
+        def imbalance(factor, balance=balance):
+            state = balance(factor)
+            return state.hidden - state.readout
+
         sharpness, claimed = float(data.plane_sharpness), in_regime(data, "plane")
         text, tolerance = f"{fan} inputs to {8 - fan} outputs, rho = {rho:g}", _ratio_tolerance
-        yield _relative(f"{text}: PR", data, "plane_ratio", claimed, tolerance(data, "plane"))
+        of_ratio = rivals_of_effect(ratio, "rho")
+        allowed = tolerance(data, "plane")
+        yield _relative(f"{text}: PR", data, "plane_ratio", claimed, allowed, of_ratio)
         both = 2 * float(data.plane_hidden_predicted) - float(data.plane_imbalance_predicted)
-        yield _absolute(f"{text}: Tr D", data, "plane_imbalance", claimed, sharpness / 2 * both)
+        allowed, rivals = sharpness / 2 * both, rivals_of_effect(imbalance, "rho")
+        yield _absolute(f"{text}: Tr D", data, "plane_imbalance", claimed, allowed, rivals)
 
 
 def _units(results):
@@ -98,16 +174,28 @@ def _growth(results):
         yield _absolute(f"{text}: growth of Tr D", data, "grow_growth", True, 0.08 * scale)
         name = f"{text}: growth, of discrete steps"
         yield _absolute(name, data, "grow_growth_exact", True, 0.03 * scale)
-        yield _absolute(f"{text}: Tr D without noise", data, "grow_still", True, 1e-3)
 
 
 def _decay(results):
-    names = {"ratio": "PR", "large": "large mode", "small": "small mode"}
+    d, h, o = DECAY_NET
+    goal = task(d, o, MODES)[2]
     for temperature, data in settings_of(results, "temperature"):
+
+        def ratio(factor, temperature=temperature):
+            return balance_under_decay(factor * temperature, DECAY, goal, h).participation_ratio
+
         claimed = in_regime(data, "decay", DECAY_BOUNDS)
-        for key, name in names.items():
+        rivals = {"ratio": rivals_of_effect(ratio, "noise")}
+        for mode, key in zip(MODES, ("large", "small"), strict=True):
+            rivals[key] = rivals_of_effect(partial(_shrunk, mode), "decay")
+        for key, name in {"ratio": "PR", "large": "large mode", "small": "small mode"}.items():
             text = f"decay, T = {temperature:g}: {name}"
-            yield _relative(text, data, f"decay_{key}", claimed, DECAY)
+            yield _relative(text, data, f"decay_{key}", claimed, DECAY_TOLERANCE, rivals[key])
+
+
+def _shrunk(mode, factor):
+    """A mode of the product under the decay times a factor."""
+    return mode - factor * DECAY
 
 
 def _contrast(results):
@@ -115,18 +203,27 @@ def _contrast(results):
         growth = float(data.contrast_exact_predicted)
         match kind:
             case "label":
-                yield _relative("label noise: PR at the end", data, "contrast_ratio", True, 0.03)
+                start = float(results.contrast_ratio_predicted.where(results.kind != kind).max())
+                times = np.arange(data.sizes["watch"] + 1.0)
+                rivals = rivals_of_path(times, [start, *data.contrast_flow.values], len(times) - 1)
+                text = "label noise: PR at the end"
+                yield _relative(text, data, "contrast_ratio", True, 0.03, rivals)
             case "isotropic":
                 text = "isotropic noise of the same trace: growth of Tr D"
                 yield _absolute(text, data, "contrast_exact", True, 0.05 * growth)
             case "none":
-                yield _relative("no noise: PR at the end", data, "contrast_ratio", True, 1e-3)
+                label = results.sel(kind="label") if "label" in results.kind else data
+                rivals = [("label noise", float(label.contrast_ratio_predicted))]
+                text = "no noise: PR at the end"
+                yield _relative(text, data, "contrast_ratio", True, 1e-3, rivals)
 
 
 def _laws(results):
     for sizes, data in settings_of(results, "sizes"):
-        yield _relative(f"law of W, {sizes}: E Tr K", data, "law_hidden", True, LAW)
-        yield _relative(f"law of W, {sizes}: E log det", data, "law_volume", True, LAW)
+        for key, name in {"hidden": "E Tr K", "volume": "E log det"}.items():
+            rivals = (("without the log det", float(data[f"law_{key}_without"])),)
+            text = f"law of W, {sizes}: {name}"
+            yield _relative(text, data, f"law_{key}", True, LAW, rivals)
 
 
 def tables(results: xr.Dataset) -> list[Table]:

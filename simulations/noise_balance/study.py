@@ -26,11 +26,17 @@ from simulations._linear_networks import participation_ratio
 from simulations.noise_balance import claims, figure
 from simulations.noise_balance._chains import (
     BATCH,
+    DECAY,
+    DECAY_NET,
     EXAMPLES,
     LAW_DECAY,
     LAW_T,
     LEVELS,
+    MODES,
+    NET,
     RECORDS,
+    TILT,
+    WIDTH,
     compared,
     factors,
     integrals,
@@ -46,7 +52,6 @@ from simulations.noise_balance._chains import (
     with_temperature,
 )
 
-NET, MODES = (6, 8, 2), (1.5, 1.0)
 UNITS = {  # activation, inputs, units, outputs; a ReLU unit has one input that is always 1
     "linear 10 to 2": ("linear", 10, 6, 2),
     "linear 4 to 4": ("linear", 4, 6, 4),
@@ -56,8 +61,8 @@ UNITS = {  # activation, inputs, units, outputs; a ReLU unit has one input that 
     "ReLU 3 to 8": ("relu", 3, 6, 8),
 }
 UNIT_T, UNIT_DECAY, UNIT_RATE = 0.05, 0.5, 0.02
-GROWTH_T, GROWTH_RATE, WIDTH = 0.02, 0.01, 6
-DECAY, DECAY_RATE, DECAY_NET = 0.3, 0.02, (8, 10, 2)
+GROWTH_T, GROWTH_RATE = 0.02, 0.01
+DECAY_RATE = 0.02
 LAWS = {"1, 1, 1": (1, 1, 1), "1, 1, 4": (1, 1, 4), "1, 2, 2": (1, 2, 2), "2, 3, 2": (2, 3, 2)}
 LAW_RATE = 0.05
 
@@ -65,7 +70,7 @@ LAW_RATE = 0.05
 def collapse(level: str, rho: float, *, seed: int, **length) -> xr.Dataset:
     """One network at several strengths of label noise: one curve in rho."""
     key = key_of(seed, 1, level, rho)
-    return prefixed("mix", mixed(NET, MODES, 0.2, level, rho, key, seed=seed, **length))
+    return prefixed("mix", mixed(NET, MODES, TILT, level, rho, key, seed=seed, **length))
 
 
 def plane(fan: int, rho: float, *, seed: int, **length) -> xr.Dataset:
