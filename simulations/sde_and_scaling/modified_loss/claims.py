@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, prediction_if
+from sgdnoise.lab import Table, Verdict, prediction_if, rivals_of_effect
 
 TITLE = "Modified losses: what a finite learning rate adds to the loss"
 LEAD = (
@@ -26,7 +26,10 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     for case in results.case.values.tolist():
         at = results.sel(case=case)
         order = float(at.order)
-        judged.append(Verdict(f"order: {case}", order, slope(at.gap.values), "prediction", SLOPE))
+        others = [("no convergence", 0.0), ("order 1", 1.0), ("order 2", 2.0), ("order 3", 3.0)]
+        rivals = tuple((name, power) for name, power in others if power != order)
+        measured = slope(at.gap.values)
+        judged.append(Verdict(f"order: {case}", order, measured, "prediction", SLOPE, rivals))
     for name, at in _points(results):
         judged += _shifts(at, name)
     return judged
@@ -58,10 +61,13 @@ def _shifts(at, name):
     shift = f"{name}: shift by reshuffling"
     tolerance = EPOCH * epoch * first
     text = f"{name}: shift by independent batches"
+    kind = prediction_if(epoch <= 1)
+    of_exact, of_first = (rivals_of_effect(size, "shift") for size in (exact, first))
+    none = (("as by reshuffling", exact),)
     return [
-        Verdict(f"{shift}, exact", exact, reshuffled, "prediction", EXACT * exact),
-        Verdict(f"{shift}, first order", first, reshuffled, prediction_if(epoch <= 1), tolerance),
-        Verdict(text, 0.0, independent, "prediction", UNCHANGED * exact),
+        Verdict(f"{shift}, exact", exact, reshuffled, "prediction", EXACT * exact, of_exact),
+        Verdict(f"{shift}, first order", first, reshuffled, kind, tolerance, of_first),
+        Verdict(text, 0.0, independent, "prediction", UNCHANGED * exact, none),
     ]
 
 

@@ -1,10 +1,12 @@
 """What is claimed of the equations of SGD: their weak orders and their stationary variance."""
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.lab import Table, Verdict, mean_of, rivals_of_effect
 from sgdnoise.theory import observed_orders, stationary_variance_ratio
 from simulations.sde_and_scaling.weak_order._regression import (
     CURVATURE,
@@ -27,7 +29,7 @@ def slopes(results: xr.Dataset, approximation: str) -> np.ndarray:
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
-    """Orders, Euler's exact step, and stationary variances over the equation's."""
+    """Orders, and stationary variances over the equation's, which no correction leaves at 1."""
     judged = []
     for approximation, order in WEAK_ORDERS.items():
         observed = slopes(results, approximation)
@@ -35,21 +37,25 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
             f"{approximation}: weak order",
             2 * abs(float(observed[-1] - observed[-2])),
         )
-        judged.append(
-            Verdict(text, order, Estimate(float(observed[-1]), 0.0), "prediction", tolerance)
-        )
-    exact = float(results.distance.sel(way="Euler, a step a rate").max())
-    text = "Euler, a step a rate: distance from descent"
-    judged.append(Verdict(text, 0.0, Estimate(exact, 0.0), "prediction", 1e-12))
+        measured = Estimate(float(observed[-1]), 0.0)
+        others = tuple((f"order {n}", float(n)) for n in (1, 2, 3) if n != order)
+        rivals = (("no convergence", 0.0), *others)
+        judged.append(Verdict(text, order, measured, "prediction", tolerance, rivals))
     for stretch in results.stretch.values.tolist():
         ratio = stationary_variance_ratio(RATE, CURVATURE, stretch=stretch)
         name = "descent" if stretch == 1 else f"SVAG({stretch})"
         measured = mean_of(results.square.sel(stretch=stretch))
         text = f"{name}: variance at rest, over the equation's"
-        judged.append(Verdict(text, ratio, measured, "prediction", 0.02 * ratio))
+        rivals = rivals_of_effect(partial(_variance, ratio), "rate")
+        judged.append(Verdict(text, ratio, measured, "prediction", 0.02 * ratio, rivals))
         text = f"{name}: as if it were the equation"
         judged.append(Verdict(text, 1.0, measured, "contrast", 0.02))
     return judged
+
+
+def _variance(ratio, factor):
+    """The variance over the equation's if what finite steps add were times a factor."""
+    return 1 + factor * (ratio - 1)
 
 
 def tables(results: xr.Dataset) -> list[Table]:

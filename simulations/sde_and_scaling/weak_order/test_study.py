@@ -17,7 +17,11 @@ def results():
 def test_the_smallest_run_holds(results):
     verdicts = study.judge(results)
     assert exit_status(verdicts) == 0
-    assert sum(v.kind == "prediction" for v in verdicts) == len(WEAK_ORDERS) + 1 + 2
+    assert sum(v.kind == "prediction" for v in verdicts) == len(WEAK_ORDERS) + 2
+
+
+def test_eulers_step_of_a_rate_is_the_step_of_descent(results):
+    assert float(results.distance.sel(way="Euler, a step a rate").max()) < 1e-12
 
 
 def test_slopes_tend_to_their_orders(results):
