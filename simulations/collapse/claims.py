@@ -116,7 +116,7 @@ def _twins(data, text, rate, batch):
             unpaired,
             nearly,
             second,
-            rivals_of_effect(lambda factor: factor * stationary.value, "growth"),
+            rivals_of_effect(stationary.value, "growth"),
         ),
     ]
 
@@ -125,7 +125,7 @@ def _layer(data, text, width, strength):
     """To second order, with an error below c^3; refined, with an error of order c^4."""
     growth = estimate_in(data, "layer_growth")
     base, refined = float(data.layer_base), float(data.layer_refined)
-    of_base = rivals_of_effect(lambda factor: factor * base, "noise")
+    of_base = rivals_of_effect(base, "noise")
 
     def of_layer(factor):
         return lyapunov_of_layer(width, strength * factor**0.5, LAYER_BATCH) if factor else 0.0

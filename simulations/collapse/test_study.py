@@ -64,6 +64,12 @@ def test_what_grows_otherwise_than_predicted_fails(small, name, off):
     assert all(text.startswith(named[name.split("_")[0]]) for text in failed)
 
 
+def test_the_difference_of_two_units_grows_by_the_curvatures_that_it_met(small):
+    """Along each path, but for the step of the smallest difference; also as committed."""
+    for results in (small, study.study.read()[""]):
+        assert abs(results.twins_unlike).max() < 1e-9
+
+
 # --- steps ---
 
 
