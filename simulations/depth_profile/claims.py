@@ -40,7 +40,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         name = f"images of {d} latents: dimension learned from manifolds"
         claimed, tolerance = d <= MAX_LATENTS, LEARNED * d
         one_more = ("one dimension more", d + 1.0)
-        rivals = rivals_of_effect(float(d).__mul__, "dimension", one_more)
+        rivals = rivals_of_effect(d, "dimension", one_more)
         kind = prediction_if(claimed)
         rows.append(Verdict(name, float(d), _mean(data.learned), kind, tolerance, rivals))
     return rows
@@ -55,7 +55,7 @@ def _exact(data, task):
         rows = [
             _contrast(f"{task}: largest TwoNN after training, less d", largest - d, 0.0),
         ]
-    ratios, rivals = _mean(data.matched.values.ravel()), rivals_of_effect(lambda f: f, "PR")
+    ratios, rivals = _mean(data.matched.values.ravel()), rivals_of_effect(1.0, "PR")
     text = f"{task}: PR of surrogate / layer"
     return [*rows, Verdict(text, 1.0, ratios, "prediction", SURROGATE, rivals)]
 
