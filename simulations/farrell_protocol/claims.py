@@ -56,7 +56,7 @@ def _full(name, data):
     learnt = bool(data.learnt.all())
     text = f"{name}: log power off the readout, second half"
     expected, kind = float(predicted.mean()), prediction_if(learnt)
-    rivals = rivals_of_effect(lambda factor: factor * expected, "decay")
+    rivals = rivals_of_effect(expected, "decay")
     return [Verdict(text, expected, mean_of(change), kind, UNCHANGED, rivals)]
 
 
@@ -87,7 +87,7 @@ def _single(name, data):
 
 
 def _ratio(text, values, claimed, tolerance):
-    rivals = rivals_of_effect(lambda factor: factor, "noise")
+    rivals = rivals_of_effect(1.0, "noise")
     return Verdict(text, 1.0, mean_of(values), prediction_if(claimed), tolerance, rivals)
 
 
