@@ -85,7 +85,7 @@ def _claims(setting, name):
     ratios = [(k, ratio_after(v)) for k, v in others]
     if len(others) > 1 or slope > SLOPE:  # decay alone leaves the ratio as it is at any strength
         ratios = [*rivals_of_effect(lambda f: ratio_after(f * predicted), "rate"), *ratios]
-    strengths = rivals_of_effect(lambda factor: factor, "rate")
+    strengths = rivals_of_effect(1.0, "rate")
     judged = [
         Verdict("slope", slope, _of_mean(setting, _slope(setting)), kind, SLOPE, slopes),
         Verdict("rates", 1.0, _of_mean(setting, _total(setting, total)), kind, RATE, strengths),
@@ -116,7 +116,7 @@ def _stationary(setting, claimed):
     at_end = mean_of(setting.ratio.isel(watch=-1))
     others = [(name, _modes_of(setting, name)) for name, _ in _other_rates(setting)]
     ratios = [(name, _ratio_of_all(setting, powers)) for name, powers in others]
-    strengths = rivals_of_effect(lambda factor: factor * predicted, "strength")
+    strengths = rivals_of_effect(predicted, "strength")
     weak = mean_of(missing.mean("mode"))
     return [
         relative("PR of all", at_end, _ratio_of_all(setting), claimed, RATIO, ratios),

@@ -185,10 +185,11 @@ def rates(chosen: Setting, u, v):
         IRRELEVANT,
         POWERS,
         np.linalg.eigvalsh(v.T @ v),
-        label_noise=0.0 if chosen.frozen else chosen.label_noise / (1 - u) ** 0.5,
+        label_noise=0.0 if chosen.frozen else chosen.label_noise,
         learning_rate=chosen.rate,
         batch_size=chosen.batch,
         decay=chosen.weight_decay,
+        amplification=u,
     )
 
 

@@ -114,7 +114,7 @@ def _decay(setting, name, claimed):
         text = f"{name}: decay of useless weights{text}"
         return Verdict(text, predicted, measured, prediction_if(claimed), tolerance, tuple(rivals))
 
-    of_effect = rivals_of_effect(lambda factor: factor * amplified, "kappa")
+    of_effect = rivals_of_effect(amplified, "kappa")
     of_path = of_other_speeds(logs / of_flow, 0.0, 0.25)
     return [
         verdict(" over rate² f σ² o s / 2B", amplified, of_formula, 0.05, of_effect),
