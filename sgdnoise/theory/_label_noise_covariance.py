@@ -6,6 +6,10 @@ gives the covariance rate label_noise^2 / (2 B) on all directions that H sees, a
 on theta is that of kappa Tr H.  The next order has the step of the recursion, which is not small
 along the largest curvatures, and the noise of sampling the residuals that the jitter itself makes,
 which is larger for examples with larger |J_i|.
+
+Known: the force of kappa Tr H (Blanc et al., 2020), and the finite step in it (Damian, Ma & Lee,
+2021).  New here, as far as we know: the noise of the residuals, example by example, in networks
+with several outputs.
 """
 
 import numpy as np
@@ -63,7 +67,8 @@ def label_noise_covariance(
     """
     jacobian, residuals = _checked(jacobian, residuals)
     check_positive(label_noise=label_noise, learning_rate=learning_rate, batch_size=batch_size)
-    n, curvatures, basis = len(jacobian), *_curvatures(jacobian)
+    curvatures, basis = _curvatures(jacobian)
+    n = len(jacobian)
     sums = curvatures[:, None] + curvatures
     if learning_rate * curvatures[-1] >= 2:
         raise ValueError(
