@@ -102,6 +102,15 @@ def test_the_committed_verdicts_are_those_of_the_committed_numbers(name, part):
 
 
 @pytest.mark.parametrize(("name", "part"), PARTS)
+def test_every_committed_prediction_excludes_a_rival_that_it_names(name, part):
+    predictions = [v for v in verdicts_in(committed(name, part)) if v.kind == "prediction"]
+    assert predictions
+    for verdict in predictions:
+        assert any(verdict.excluded.values()), verdict.name
+        assert len({name for name, _ in verdict.rivals}) == len(verdict.rivals), verdict.name
+
+
+@pytest.mark.parametrize(("name", "part"), PARTS)
 def test_committed_results_are_drawn_and_tabulated(name, part):
     study, results = part_of(name, part), committed(name, part)
     for stem, (caption, figure) in study.figure.figures(results).items():

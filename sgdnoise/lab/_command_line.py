@@ -45,9 +45,14 @@ def verdicts(
     study: Annotated[
         list[str] | None, Option(help="show each claim of this one; repeat for more")
     ] = None,
+    table: Annotated[
+        Path | None, Option(help="Markdown file whose table of studies is renewed")
+    ] = None,
 ) -> None:
     """Judge the committed results of all studies: exit status 1 if a claim in its regime fails."""
     from sgdnoise.lab._commands import load_study, study_names
+    from sgdnoise.lab._output import with_table
+    from sgdnoise.lab._power import overview_table
     from sgdnoise.lab._verdict import exit_status, summary
 
     with exit_on_error("nothing was written"):
@@ -57,16 +62,19 @@ def verdicts(
             )
         if unknown := set(study or ()) - set(names):
             raise ValueError(f"there is no study {unknown.pop()!r}; there are {', '.join(names)}")
-        origins, judged = {}, {}
+        judged = {}
         for name in names:
             loaded = load_study(folder, name)
             for label_of_part, dataset in loaded.read().items() if loaded.stored.exists() else ():
                 label = f"{name}/{label_of_part}" if label_of_part else name
-                origins[label] = dataset.attrs
                 judged[label] = loaded.parts[label_of_part].judge(dataset)
                 if name in (study or ()):
                     show(label, judged[label])
-        _overview(origins, judged)
+        _overview(judged)
+        if table is not None:
+            table.write_text(
+                with_table(table.read_text("utf-8"), "", overview_table(judged)), "utf-8"
+            )
         everything = [replace(v, name=f"{k}, {v.name}") for k, vs in judged.items() for v in vs]
         if failing := [v for v in everything if v.outcome == "fails"]:
             show("Claims that fail in their regime", failing)
@@ -83,18 +91,15 @@ def sweep(folder: Annotated[Path, typer.Argument(help="folder of a sweep")]) -> 
         say(progress_text(folder))
 
 
-def _overview(origins, judged):
-    """A line for each study: where and when it ran, and the outcomes of its rows."""
-    from sgdnoise.lab._verdict import LABELS, counts
+def _overview(judged):
+    """A line for each study: the outcomes of its predictions, and the power of these."""
+    from sgdnoise.lab._power import CAPTION, OVERVIEW, overview_row
 
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-    table.add_column("study")
-    for heading in ("device", "date"):
-        table.add_column(heading, no_wrap=heading == "date")
-    for heading in LABELS:
-        table.add_column(heading, justify="right")
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=0)
+    for heading in OVERVIEW:
+        words = heading == "study"
+        table.add_column(heading, justify="left" if words else "right", no_wrap=not words)
     for name, verdicts in judged.items():
-        numbers = counts(verdicts).values()
-        device, day = (origins[name].get(key, "?") for key in ("device", "date"))
-        table.add_row(name, device, day[:10], *(f"{n}" if n else "-" for n in numbers))
+        table.add_row(*overview_row(name, verdicts))
     console.print(table)
+    console.print(CAPTION, markup=False)

@@ -118,8 +118,13 @@ def _share(rows):
 
 
 OVERVIEW = (
-    *("study", "predictions", "hold", "fail", "undecided"),
-    *("nothing", "x 0.5", "x 2", "both", "others"),
+    *("study", "all", "hold", "fail", "open"),
+    *("none", "x 0.5", "x 2", "both", "other"),
+)
+CAPTION = (
+    "Predictions: all, those that hold, fail, or are open (undecided). Then the percentage of "
+    "predictions that would fail if nothing changed (none), if the effect were half as strong or "
+    "twice as strong, and if all named alternatives (other) held; of those that name such rivals."
 )
 
 
@@ -130,3 +135,10 @@ def overview_row(name: str, verdicts: Iterable[Verdict]) -> tuple[str, ...]:
     outcomes = [number[outcome] for outcome in ("holds", "fails", "undecided")]
     percent = [f"{100 * share:.0f}" if share == share else "-" for share in shares(verdicts)]
     return (name, str(sum(outcomes)), *(str(n) if n else "-" for n in outcomes), *percent)
+
+
+def overview_table(judged: dict[str, list[Verdict]]) -> str:
+    """The table of all studies in Markdown: label -> verdicts."""
+    rule = ["---", *["---:"] * (len(OVERVIEW) - 1)]
+    rows = [OVERVIEW, rule, *(overview_row(name, verdicts) for name, verdicts in judged.items())]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows) + f"\n\n{CAPTION}"

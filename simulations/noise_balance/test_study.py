@@ -55,6 +55,12 @@ def made():
     return xr.Dataset(variables, AXES)
 
 
+def test_without_noise_the_layers_of_the_committed_runs_stay_as_they_are():
+    still = study.study.read()[""].grow_still
+    assert np.isfinite(still).any()
+    assert float(abs(still).max()) < 1e-3
+
+
 def test_what_is_as_predicted_holds_and_is_drawn(made):
     verdicts = claims.verdicts(made)
     assert all(v.holds for v in verdicts)

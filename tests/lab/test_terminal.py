@@ -64,10 +64,21 @@ def test_verdicts_judge_all_stored_results_and_decide_the_status(studies):
     assert judged.exit_code == 1
     assert "predictions: 2 holds, 2 fails, 0 undecided; contrasts: 0" in judged.stdout
     rows = " ".join(judged.stdout.split())
-    assert "good x 2026-01-01 2 - - -" in rows
-    assert "bad x 2026-01-01 - 2 - -" in rows
+    assert "good 2 2 - - - - - - -" in rows
+    assert "bad 2 - 2 - - - - - -" in rows
+    assert max(map(len, judged.stdout.split("Claims that fail")[0].splitlines()[:-4])) <= 80
     assert judged.stdout.count("bad, n = 1: n Var") == 1  # a claim that fails
     assert "good, n = 1" not in judged.stdout
+
+
+def test_the_table_of_studies_in_a_document_is_renewed(studies, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("Before\n\n<!-- table -->\n<!-- /table -->\n\nAfter\n")
+    assert ask("verdicts", studies, "--table", page).exit_code == 1
+    text = page.read_text()
+    assert "| bad | 2 | - | 2 | - |" in text
+    assert text.startswith("Before")
+    assert text.endswith("After\n")
 
 
 def test_each_claim_of_a_study_is_shown_on_request(studies):

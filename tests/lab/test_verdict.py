@@ -16,7 +16,7 @@ from sgdnoise.lab import (
     rivals_of_path,
     verdicts_in,
 )
-from sgdnoise.lab._power import overview_row, power_text, shares
+from sgdnoise.lab._power import overview_row, overview_table, power_text, shares
 from sgdnoise.lab._verdict import (
     HEADINGS,
     row,
@@ -103,6 +103,12 @@ def test_shares_count_predictions_that_exclude_all_rivals_of_a_kind():
         *("a study", "2", "1", "-", "1"),
         *("100", "50", "100", "50", "0"),
     )
+
+
+def test_the_table_of_studies_is_markdown():
+    lines = overview_table({"a study": [verdict(10.0, 0.1)]}).splitlines()
+    assert lines[0] == "| study | all | hold | fail | open | none | x 0.5 | x 2 | both | other |"
+    assert lines[2] == "| a study | 1 | 1 | - | - | - | - | - | - | - |"
 
 
 def test_an_effect_without_a_value_names_no_rival():
