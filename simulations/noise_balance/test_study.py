@@ -82,7 +82,6 @@ def test_what_is_as_predicted_holds_and_is_drawn(made):
         ("unit_exact", 0.01),
         ("grow_growth", 0.02),
         ("grow_growth_exact", 0.02),
-        ("grow_still", 0.01),
         ("decay_ratio", 0.1),
         ("decay_large", 0.1),
         ("decay_small", 0.1),
