@@ -65,6 +65,7 @@ from sgdnoise.dimension._warnings import Outliers as Outliers
 from sgdnoise.dimension._warnings import Passages as Passages
 from sgdnoise.dimension._warnings import ScalesDisagree as ScalesDisagree
 from sgdnoise.dimension._warnings import SerialDependence as SerialDependence
+from sgdnoise.dimension._warnings import SeveralDimensions as SeveralDimensions
 from sgdnoise.dimension._warnings import Ties as Ties
 
 __all__ = _publish(__name__, globals())

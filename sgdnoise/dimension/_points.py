@@ -16,8 +16,16 @@ from sgdnoise.dimension._near_duplicates import copies
 from sgdnoise.dimension._neighbours import nearest_among, nearest_neighbours
 from sgdnoise.dimension._products import Products
 from sgdnoise.dimension._serial import check_window
+from sgdnoise.dimension._several_dimensions import K, several_dimensions
 from sgdnoise.dimension._shared import arrays_of_group, n_for_groups, n_shared, share
-from sgdnoise.dimension._warnings import DimensionWarning, Duplicates, NearDuplicates, Ties
+from sgdnoise.dimension._warnings import (
+    DimensionWarning,
+    Duplicates,
+    NearDuplicates,
+    Passages,
+    SerialDependence,
+    Ties,
+)
 
 MAX_PASSES = 3  # in which near copies are merged
 N_TESTED = 10  # neighbours for the tests of assumptions
@@ -151,6 +159,8 @@ def doubts(points, *, exclude: int | str = 0) -> list[DimensionWarning]:
     `NearDuplicates`: pairs far closer than the next neighbour, at E_j = j d log(r_(j+1) / r_j)
     beyond what n standard exponentials allow; they are merged.
     `ClosePairs`: too many pairs that are close, none of which is improbable; they are not merged.
+    `SeveralDimensions`: the dimensions at the points are around two values, with few between them;
+    estimators test this if they compare 20 neighbours or more.
     `Ties`: far more points with r_2 / r_1 < 1 + e than 1 - (1 + e)^-d, with d from ranks 5 to 10.
     `Discrete`: coordinates whose steps are as large as distances, as counts have.
     `SerialDependence`: far more nearest neighbours than by chance are rows just before or after.
@@ -166,7 +176,7 @@ def doubts(points, *, exclude: int | str = 0) -> list[DimensionWarning]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DimensionWarning)
-        found = find_neighbours(points, N_TESTED, allow_fewer=True, exclude=exclude)
+        found = find_neighbours(points, K, allow_fewer=True, exclude=exclude)
     return list(found.doubts)
 
 
@@ -244,8 +254,12 @@ def _flaws(points, distances, index, rows, search):
         return []
     count = min(N_TESTED, distances.shape[1])
     tested = flaws(points, distances[:, :count], index[:, :count], rows, search.window)
-    pairs = close_pairs(as_numpy(distances[:, :count]), as_numpy(index[:, :1]))
-    tested += [pairs] if pairs is not None and not tested else []
+    if not any(isinstance(flaw, Ties | SerialDependence | Passages) for flaw in tested):
+        kinds = several_dimensions(distances, index)  # which also explain close pairs
+        tested += [kinds] if kinds is not None else []
+    if not tested:
+        pairs = close_pairs(as_numpy(distances[:, :count]), as_numpy(index[:, :1]))
+        tested += [pairs] if pairs is not None else []
     # One neighbour has no ratio.
     return [flaw for flaw in tested if search.k > 1 or not isinstance(flaw, Ties)]
 

@@ -21,6 +21,10 @@ class ClosePairs(DimensionWarning):
     """A warning that more pairs of points are close than one dimension allows."""
 
 
+class SeveralDimensions(DimensionWarning):
+    """A warning that one part of the points has another dimension than the rest."""
+
+
 class Ties(DimensionWarning):
     """A warning that many points have their two nearest neighbours at one distance."""
 

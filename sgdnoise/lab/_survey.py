@@ -25,6 +25,7 @@ from sgdnoise.dimension._warnings import (
     ClosePairs,
     Discrete,
     SerialDependence,
+    SeveralDimensions,
     Ties,
 )
 
@@ -40,6 +41,7 @@ SERIOUS = {  # doubts with which the recommended value is not one to take
     SerialDependence: "rows are moments in time, and depend on the rows before",
     Ties: "distances to neighbours are equal, as on a lattice or a path",
     Discrete: "coordinates are discrete, with steps as large as distances",
+    SeveralDimensions: "parts of the points have different dimensions",
     ClosePairs: "more pairs of points are close than one dimension allows",
 }
 OPTIONS = {  # of the command line, for arguments of functions
