@@ -49,11 +49,11 @@ class Verdict:
     """
 
     name: str
-    predicted: float
+    predicted: float | int
     measured: Estimate
     kind: str
-    tolerance: float = 0.0
-    rivals: tuple[tuple[str, float], ...] = ()
+    tolerance: float | int = 0.0
+    rivals: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self):
         if self.kind not in KINDS:

@@ -90,7 +90,7 @@ def _excess(setting, name) -> list[Verdict]:
     start = float(setting.trace.sel(mode="label").isel(watch=0).mean())
     u = float(setting.amplification.mean() * label.trace.mean() / start)
     predicted, error = excess_over_trace(u, float((setting.rate * setting.sharpness).max()))
-    rivals = rivals_of_effect(lambda factor: factor * predicted, "kappa")
+    rivals = rivals_of_effect(predicted, "kappa")
     measured = mean_of(ratios.mean("watch").values, skip_missing=True)
     text, kind = f"{name}: label noise, excess loss / κ Tr H", prediction_if(in_regime(setting))
     return [Verdict(text, predicted, measured, kind, error, rivals)]
@@ -118,8 +118,16 @@ def _paired(text, setting, mode, reference, allowed, variable, at, kind) -> Verd
         allowed * abs(expected),
         rivals=_rivals(setting, variable, at)
         if isinstance(reference, str) and kind == "prediction"
-        else (),
+        else _noise_acts(setting, variable, at),
     )
+
+
+def _noise_acts(setting, variable, at):
+    """The rival of a control: what label noise would do."""
+    if "prediction" not in setting.mode.values:
+        return ()
+    path = setting[variable].sel(mode="prediction").isel(watch=at)
+    return (("label noise acts", float(path.mean("seed"))),)
 
 
 def _rivals(setting, variable, at):

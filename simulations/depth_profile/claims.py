@@ -40,7 +40,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
         name = f"images of {d} latents: dimension learned from manifolds"
         claimed, tolerance = d <= MAX_LATENTS, LEARNED * d
         one_more = ("one dimension more", d + 1.0)
-        rivals = rivals_of_effect(d, "dimension", one_more)
+        rivals = rivals_of_effect(float(d), "dimension", one_more)
         kind = prediction_if(claimed)
         rows.append(Verdict(name, float(d), _mean(data.learned), kind, tolerance, rivals))
     return rows

@@ -145,9 +145,8 @@ def _network(results):
         predicted = float(data.one_example) / batch
         name = f"network, {stage}: excess fourth moment, batch {batch}"
         tolerance = max(0.2 * abs(predicted), 0.05)
-        yield Verdict(
-            name, predicted, estimate_in(data, "mardia"), prediction_if(batch >= 16), tolerance
-        )
+        kind, rivals = prediction_if(batch >= 16), rivals_of_effect(predicted, "moment")
+        yield Verdict(name, predicted, estimate_in(data, "mardia"), kind, tolerance, rivals)
 
 
 def _label(method):
