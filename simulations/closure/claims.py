@@ -15,10 +15,8 @@ LEAD = (
     "The regime is where two effects, of which the squares are neglected, are small.  The closure "
     "error, the fraction by which the Hessian averaged over the covariance differs from that at "
     "the mean, is at most 0.2.  The feedback, the fraction by which the covariance increases the "
-    "noise, is at most 0.12, as "
-    "for the slow flow.  There the participation ratio is claimed to 0.5% and the loss to 1%, as "
-    "earlier trials on another network suggest.  The bound on the feedback was chosen after trials "
-    "of these networks, in which the loss under label noise deviated by 1.5%.",
+    "noise, is at most 0.12, as for the slow flow.  There the participation ratio is claimed to "
+    "0.5% and the loss to 1%.  The trials behind these numbers are in trials.md.",
 )
 CONTROL = "no noise"
 MAX_CLOSURE_ERROR, MAX_FEEDBACK = 0.2, 0.12

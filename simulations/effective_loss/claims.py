@@ -21,7 +21,7 @@ TITLE = "The dimension of every layer follows the effective loss that label nois
 WITH_RELU = ("relu", "vgg", "resnet")  # Tr H does not include the corners of ReLU
 MAX_AMPLIFICATION, MAX_SHARPNESS = 0.12, 0.3  # u and rate lambda_max of the regime
 # Fractions of PR, set before the full run: two-layer tanh networks deviated by 4 to 9% on their way
-# in earlier trials; others were unknown.
+# in earlier trials (trials.md); others were unknown.
 RATIO, TRACE = 0.1, 0.1
 SHAPES = {"isotropic": "isotropic of equal trace", "diagonal": "diagonal only", "none": "no noise"}
 

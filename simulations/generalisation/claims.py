@@ -4,7 +4,7 @@ Ansuini et al. (2019) found that the dimension (TwoNN) of the last hidden layer 
 convolutional networks on ImageNet increases with their test error, and that that of a small network
 on MNIST does not collapse with shuffled labels.  Only the second was about networks like ours: it
 is claimed of the small convolutional network on digits, where shuffled labels are fitted.  All else
-is a contrast.  Tolerances were written before the full run, after trials with other seeds.
+is a contrast.  Tolerances were written before the full run, after trials (trials.md).
 """
 
 import json

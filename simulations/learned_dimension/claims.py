@@ -1,6 +1,6 @@
 """What is claimed of learning a dimension, and the contrasts.
 
-Tolerances were written before the full run, after short trials on other seeds.
+Tolerances were written before the full run, after short trials on other seeds (trials.md).
 """
 
 import json

@@ -1,6 +1,6 @@
 """What is claimed of weight decay and label noise on irrelevant inputs, and its tolerance.
 
-Tolerances were written before the full run, after earlier trials with other seeds; the regime of
+Tolerances were written before the full run, after earlier trials (trials.md); the regime of
 noise is that of the study of residuals: amplification, sharpness and ratio of time scales.
 """
 
