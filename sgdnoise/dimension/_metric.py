@@ -15,7 +15,7 @@ OF_DISTANCES = (
 )
 ANGLES = ("cosine", "correlation")  # metrics that are Euclidean after a map of each row
 COORDINATES = ("euclidean", "l2", *ANGLES)  # metrics for all estimators
-BLOCK = 1 << 22  # coordinates of neighbours that are subtracted at once
+BLOCK = 1 << 16  # coordinates of neighbours at once, which fit in a processor's cache
 MAX_ASYMMETRY = 1e-6  # of a matrix of distances, as a fraction of the largest
 
 
@@ -125,8 +125,8 @@ def _exactly(X, points, index):
     rows = max(1, BLOCK // (index.shape[1] * points.shape[1]))
     for start in range(0, len(X), rows):
         part = slice(start, start + rows)
-        offsets = points[index[part]].astype(float) - X[part, None, :]
-        distances[part] = np.sqrt(np.sum(offsets**2, axis=2))
+        offsets = points[index[part]].astype(float, copy=False) - X[part, None, :]
+        distances[part] = np.sqrt(np.einsum("ijk,ijk->ij", offsets, offsets))
     order = np.argsort(distances, axis=1, kind="stable")
     return np.take_along_axis(distances, order, axis=1), np.take_along_axis(index, order, axis=1)
 
