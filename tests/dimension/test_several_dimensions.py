@@ -24,14 +24,32 @@ def line_and_plane(n, fraction, rng):
     return rng.permutation(points)
 
 
+def numbers(text):
+    """The percentage of the points with the lower dimension, and both dimensions."""
+    found = re.match(r"(\d+)%.*about (\S+) around.* of (\S+):", text)
+    return [float(word) for word in found.groups()]
+
+
 @pytest.mark.parametrize("fraction", [0.2, 0.5, 0.8])
 def test_a_line_on_a_plane_has_two_dimensions(fraction, rng):
     points = line_and_plane(2000, fraction, rng)
     (text,) = [str(doubt) for doubt in doubts(points) if isinstance(doubt, SeveralDimensions)]
-    share, low, high = re.match(r"(\d+)%.*about (\S+) around.* of (\S+):", text).groups()
-    assert abs(float(share) / 100 - fraction) < 0.05
-    assert abs(float(low) - 1) < 0.1
-    assert abs(float(high) - 2) < 0.25
+    share, low, high = numbers(text)
+    assert abs(share / 100 - fraction) < 0.05
+    assert abs(low - 1) < 0.1
+    assert abs(high - 2) < 0.25
+
+
+def test_two_clouds_of_three_and_six_dimensions_are_told(rng):
+    """Edges lower the larger one."""
+    points = rng.normal(size=(1000, 6))
+    points[:400, 3:] = 0
+    points[400:] += 10
+    (text,) = [str(doubt) for doubt in doubts(points) if isinstance(doubt, SeveralDimensions)]
+    share, low, high = numbers(text)
+    assert share == 40
+    assert abs(low - 3) < 0.3
+    assert 4.5 < high < 6.3
 
 
 def test_estimate_warns_of_two_dimensions_and_few_neighbours_cannot(rng):
