@@ -42,7 +42,7 @@ _CLAIMS = '''\
 
 import xarray as xr
 
-from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.lab import Table, Verdict, mean_of, rivals_of_effect
 
 TITLE = "The variance of a mean"
 LEAD = ("The mean of n independent numbers of variance 1 has the variance 1 / n.",)
@@ -51,8 +51,16 @@ TOLERANCE = 0.1
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """n times the variance of the mean, which is 1 in theory."""
+    rivals = rivals_of_effect(lambda factor: factor, "variance")
     return [
-        Verdict(f"n = {n}: n Var", 1.0, mean_of(results.square.sel(n=n)), "prediction", TOLERANCE)
+        Verdict(
+            f"n = {n}: n Var",
+            1.0,
+            mean_of(results.square.sel(n=n)),
+            "prediction",
+            TOLERANCE,
+            rivals,
+        )
         for n in results.n.values.tolist()
     ]
 
