@@ -52,16 +52,10 @@ TOLERANCE = 0.1
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """n times the variance of the mean, which is 1 in theory."""
     rivals = rivals_of_effect(lambda factor: factor, "variance")
+    measured = {n: mean_of(results.square.sel(n=n)) for n in results.n.values.tolist()}
     return [
-        Verdict(
-            f"n = {n}: n Var",
-            1.0,
-            mean_of(results.square.sel(n=n)),
-            "prediction",
-            TOLERANCE,
-            rivals,
-        )
-        for n in results.n.values.tolist()
+        Verdict(f"n = {n}: n Var", 1.0, value, "prediction", TOLERANCE, rivals)
+        for n, value in measured.items()
     ]
 
 
