@@ -26,7 +26,6 @@ TITLES = {
     "resnet": "residual network, digits",
     "vgg": "VGG-11, digits",
     "tanh": "two layers, tanh, digits 0-2",
-    "three": "three layers, tanh, digits 0-2",
     "deep": "four layers, tanh, digits 0-2",
     "relu": "two layers, ReLU, digits 0-2",
     "ten": "two layers, tanh, ten digits",

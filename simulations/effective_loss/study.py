@@ -32,7 +32,7 @@ REGIME = 0.1, 0.28  # amplification and rate lambda_max for which a rate is chos
 class Task(NamedTuple):
     """A network, its data, and the noise."""
 
-    net: str = "tanh"  # or three, deep, relu, vgg, resnet
+    net: str = "tanh"  # or deep, relu, vgg, resnet
     classes: int = 3
     whiten: bool = True
     rate: float | None = 0.05  # None: the largest in the regime at the start
@@ -49,8 +49,7 @@ CONVOLUTIONAL = Task("resnet", 10, False, None, 1400, 8, 1.0, 64, (0.05, 800), q
 TASKS = {
     "resnet": CONVOLUTIONAL,
     "vgg": CONVOLUTIONAL._replace(net="vgg", learning=(0.03, 1300)),
-    "tanh": Task(rate=None),
-    "three": Task("three", rate=None, steps=32_000),
+    "tanh": Task(),
     "deep": Task("deep", rate=None, steps=24_000),
     "relu": Task("relu", steps=32_000),
     "ten": Task(classes=10, whiten=False, rate=0.03, steps=24_000),
@@ -71,8 +70,6 @@ def networks_and_data(task: Task, seeds, *, channels, images, data, pixels):
             nets = convolutional([network(seed=seed) for seed in seeds])
             targets = np.eye(task.classes)[np.stack([d.targets for d in sets])]
             return nets, np.stack([d.inputs for d in sets]), targets
-        case "three":
-            widths = [20, 40, 40, task.classes]
         case "deep":
             widths = [20, 40, 40, 40, task.classes]
     activation = "relu" if task.net == "relu" else "tanh"
@@ -194,16 +191,7 @@ def check(parameters: dict) -> None:
         raise ValueError(f"share must be above 0, not {parameters['share']}")
 
 
-MOVING = [name for name in TASKS if name != "vgg"]  # with few channels its layers do not change
-FULL = {
-    "task": MOVING,
-    "seeds": 8,
-    "share": 1.0,
-    "channels": 8,
-    "images": 64,
-    "data": "digits",
-    "pixels": 8,
-}
+FULL = {"seeds": 8, "share": 1.0, "channels": 8, "images": 64, "data": "digits", "pixels": 8}
 
 study = Study(
     run,
@@ -211,7 +199,7 @@ study = Study(
     sizes={
         "full": FULL,
         "small": {"task": ["tanh", "minibatch"], "seeds": 2, "share": 0.002},
-        "cuda": {"task": [*TASKS], "channels": 16, "images": 256, "data": "rendered", "pixels": 16},
+        "cuda": {"channels": 16, "images": 256, "data": "rendered", "pixels": 16},
     },
     options={
         "task": option(list, "only this task; may be repeated", choices=list(TASKS)),
