@@ -52,7 +52,7 @@ def _at_small_rates_it_is_that_of_kappa():
 
 
 @equation(
-    "eq:label-noise-covariance",
+    "eq:label-noise-variance",
     computed_by="sgdnoise.theory.label_noise_covariance",
     laws=(_all_sequences_agree, _all_subsets_agree, _at_small_rates_it_is_that_of_kappa),
 )

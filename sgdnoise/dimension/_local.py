@@ -1,6 +1,7 @@
 """The local intrinsic dimension of each point, from the distances to its nearest neighbours."""
 
 import math
+import warnings
 from typing import Any
 
 from jaxtyping import Float
@@ -9,6 +10,7 @@ from sgdnoise.core._arrays import Array, concrete, namespace
 from sgdnoise.dimension._ball_radii import _inverse_tle, _mean_gap
 from sgdnoise.dimension._metric import metric_neighbours
 from sgdnoise.dimension._points import Neighbours
+from sgdnoise.dimension._warnings import SeveralDimensions
 
 # Each function takes as `data` the Neighbours that `find_neighbours` returns; with k, the points
 # (n, D), of which the k nearest neighbours are found under `metric`, as in `metric_neighbours`; or
@@ -76,7 +78,9 @@ def local_tle(data, k: int | None = None) -> Float[Array, " n"]:
 
 def _neighbours(data, k, metric):
     if not isinstance(data, Neighbours):
-        return metric_neighbours(data, k, metric)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SeveralDimensions)  # each point has its own answer
+            return metric_neighbours(data, k, metric)
     return data if k is None else data.first(k)
 
 

@@ -1,10 +1,12 @@
 """Dimension at each point, by an estimator on its neighbourhood."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sgdnoise.core._arrays import device, namespace
 from sgdnoise.dimension._points import Neighbours, find_neighbours
+from sgdnoise.dimension._warnings import SeveralDimensions
 
 
 def pointwise(
@@ -34,7 +36,9 @@ def pointwise(
         >>> pointwise(pca, points, 3, at=[0, 8]).tolist()
         [1.0, 1.0]
     """
-    points, _, index = find_neighbours(points, k, neighbours)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SeveralDimensions)  # each point has its own answer
+        points, _, index = find_neighbours(points, k, neighbours)
     xp, n = namespace(points), points.shape[0]
     places = range(n) if at is None else [int(i) for i in at]
     if not all(0 <= i < n for i in places):

@@ -64,8 +64,8 @@ def test_verdicts_judge_all_stored_results_and_decide_the_status(studies):
     assert judged.exit_code == 1
     assert "predictions: 2 holds, 2 fails, 0 undecided; contrasts: 0" in judged.stdout
     rows = " ".join(judged.stdout.split())
-    assert "good 2 2 - - - - - - -" in rows
-    assert "bad 2 - 2 - - - - - -" in rows
+    assert "good 2 2 - - 100 100 100 100 -" in rows
+    assert "bad 2 - 2 - 100 100 0 0 -" in rows
     assert max(map(len, judged.stdout.split("Claims that fail")[0].splitlines()[:-4])) <= 80
     assert judged.stdout.count("bad, n = 1: n Var") == 1  # a claim that fails
     assert "good, n = 1" not in judged.stdout

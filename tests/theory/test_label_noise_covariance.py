@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from witnesses import number
 
-from derivations.label_noise_covariance import label_noise_variance
+from derivations import label_noise_covariance as derived
 from sgdnoise.theory import label_noise_covariance
 
 RATE, SIGMA = 0.15, 0.7
@@ -101,7 +101,7 @@ def test_one_parameter_is_as_derived(rng):
         batch_size=3,
         population_factor=0.5,
     )
-    assert_allclose(dense(result), [[number(label_noise_variance(), **letters)]], rtol=1e-7)
+    assert_allclose(dense(result), [[number(derived.label_noise_variance(), **letters)]], rtol=1e-7)
 
 
 def test_to_first_order_it_is_a_projector(rng):
