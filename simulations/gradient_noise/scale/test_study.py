@@ -127,7 +127,7 @@ def small():
 
 def test_the_smallest_run_is_judged(small):
     verdicts = study.study.judge(small)
-    # The gain of the exact step in a quadratic is an identity, which the next test checks.
+    # The best exact rate of a quadratic is an identity, which the next test checks.
     assert len(verdicts) == 5 * small.sizes["moment"] - 1
     assert np.isfinite([float(v.measured.value) for v in verdicts]).all()
 
