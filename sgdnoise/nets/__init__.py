@@ -7,6 +7,7 @@ _require("torch", "torch")
 from sgdnoise._public import publish as _publish
 from sgdnoise.nets import models as models
 from sgdnoise.nets._as_problem import as_problem as as_problem
+from sgdnoise.nets._batch_norm import freeze_batch_norm as freeze_batch_norm
 from sgdnoise.nets._distributed import shared as shared
 from sgdnoise.nets._per_example._network_covariance import (
     gradient_covariance as gradient_covariance,

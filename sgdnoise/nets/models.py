@@ -1,4 +1,4 @@
-"""Small networks for studies: without buffers, and without layers that mix examples."""
+"""Networks for studies: small ones without batch norm, a public residual network, its loader."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,9 +6,20 @@ from itertools import pairwise
 from torch import nn
 
 from sgdnoise.nets._attention import transformer, vision_transformer
+from sgdnoise.nets._checkpoint import load
 from sgdnoise.nets._initialisation import Add, activated, gain, positive, seeded, weighted
+from sgdnoise.nets._resnet import resnet
 
-__all__ = ["convnet", "mlp", "resnet", "transformer", "vgg", "vision_transformer"]
+__all__ = [
+    "convnet",
+    "load",
+    "mlp",
+    "preactivation_resnet",
+    "resnet",
+    "transformer",
+    "vgg",
+    "vision_transformer",
+]
 
 # All networks are made on the CPU in torch's default type.  `seed`, an int or a torch.Generator on
 # the CPU, decides all parameters; torch's own generator is left unchanged.
@@ -106,7 +117,7 @@ def vgg(
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
-def resnet(
+def preactivation_resnet(
     blocks: Sequence[int] = (2, 2, 2),
     width: int = 16,
     classes: int = 10,
@@ -115,13 +126,12 @@ def resnet(
     *,
     seed,
 ) -> nn.Sequential:
-    """A residual network (He et al., 2016), (n, inputs, h, w) -> (n, classes).
+    """A residual network without batch norm (He et al., 2016), (n, inputs, h, w) -> (n, classes).
 
-    A block is norm, relu and a 3 x 3 convolution, twice.  blocks: the number of blocks of each
-    stage; from the second stage on, the first block halves the image and doubles the channels.
-    norm: over
-    "group"s of 8 channels (Wu & He, 2018), or over the "layer"; neither mixes examples.  The
-    default has 0.18 M parameters.
+    A block is norm, relu and a 3 x 3 convolution, twice: the pre-activation order.  blocks: the
+    number of blocks of each stage; from the second stage on, the first block halves the image and
+    doubles the channels.  norm: over "group"s of 8 channels (Wu & He, 2018), or over the "layer";
+    neither mixes examples.  The default has 0.18 M parameters.
     Raises ValueError for another norm, a width that the groups do not divide, or an empty stage.
     """
     if norm not in ("group", "layer"):
@@ -160,7 +170,8 @@ def _block(begin, out, normed):
     return Add(nn.Sequential(*change), nn.Sequential(*beside) if halve else None)
 
 
-transformer.__module__ = vision_transformer.__module__ = __name__
+for _public in (load, resnet, transformer, vision_transformer):
+    _public.__module__ = __name__
 
 
 def __dir__():

@@ -18,7 +18,7 @@ from sgdnoise.data import rendered
 from sgdnoise.dimension import learned
 from sgdnoise.lab import Study, merge_sweeps, option, size_table
 from sgdnoise.nets import as_problem
-from sgdnoise.nets.models import mlp, resnet, vgg
+from sgdnoise.nets.models import mlp, preactivation_resnet, vgg
 from simulations._vision import CLASSES, VARIED, images, layer_indices, layers
 from simulations.depth_profile import claims, figure
 from simulations.depth_profile._clouds import (
@@ -54,7 +54,7 @@ def network(net: str, shape, units: int, channels: tuple[int, int], *, seed: int
             return mlp((width, *[MLP3_WIDTH] * 3, CLASSES), "tanh", seed=seed)
         case "vgg11":
             return vgg(channels[0], size=shape[1], inputs=shape[0], seed=seed)
-    return resnet((3, 3, 3), channels[1], CLASSES, shape[0], seed=seed)
+    return preactivation_resnet((3, 3, 3), channels[1], CLASSES, shape[0], seed=seed)
 
 
 def run(task: str, seed: int, *, size: dict, device: str) -> xr.Dataset:

@@ -15,7 +15,7 @@ import xarray as xr
 
 from sgdnoise.data import digits, principal, split
 from sgdnoise.lab import Study, option
-from sgdnoise.nets.models import mlp, resnet, vgg
+from sgdnoise.nets.models import mlp, preactivation_resnet, vgg
 from sgdnoise.theory import residual_amplification
 from simulations import _vision as vision
 from simulations.effective_loss import _steps as training_steps
@@ -66,7 +66,7 @@ def networks_and_data(task: Task, seeds, *, channels, images, data, pixels):
             inputs = sets[0].inputs.shape[1]
             network = partial(vgg, channels, size=pixels, inputs=inputs)
             if task.net == "resnet":
-                network = partial(resnet, (1, 1, 1), channels, task.classes, inputs)
+                network = partial(preactivation_resnet, (1, 1, 1), channels, task.classes, inputs)
             nets = convolutional([network(seed=seed) for seed in seeds])
             targets = np.eye(task.classes)[np.stack([d.targets for d in sets])]
             return nets, np.stack([d.inputs for d in sets]), targets
