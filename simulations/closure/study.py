@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise import noise
-from sgdnoise.core import Factor, Problem
+from sgdnoise.core import Factor, Problem, batch_means
 from sgdnoise.dimension import participation_ratio
 from sgdnoise.dynamics import sgd, simulate
 from sgdnoise.lab import Study, option
@@ -23,6 +23,8 @@ from simulations.closure import claims, figure
 
 RECORDS = 6  # moments at which a run is recorded
 LEADING = 30  # eigenvectors of the covariance over which derivatives are averaged
+GROUPS = 256  # of runs, whose means are stored
+DRAWS = 2048  # normal theta, in pairs of opposite sign, for the remainder of the second order
 TEACHER_UNITS, TEACHER_GAIN, RESIDUAL, BATCH, LABEL_NOISE = 4, 1.5, 0.5, 4, 0.5
 RANKS = (10, 30)
 METHODS = ("descent", "middle", "closure", "plain", *(f"rank {rank}" for rank in RANKS))
@@ -103,7 +105,9 @@ def run(case: str, *, runs: int, duration: float, ranks: tuple[int, ...]) -> xr.
         zero = Factor(jnp.zeros((rank, len(start)), jnp.float32))
         low_rank = moment_closure(model, start, zero, learning_rate=setting.rate, **steps)
         predictions[f"rank {rank}"] = _expected(problem, observe, low_rank)
-    errors = neglected(problem, model, closure) if noisy else np.zeros((RECORDS, 2))
+    errors = np.zeros((2, RECORDS, 2))
+    if noisy:
+        errors = np.stack([neglected(problem, model, closure), remainder(observe, closure)])
     theta, noiseless = np.asarray(theta, float), np.asarray(noiseless, float)
     return _dataset(closure, predictions, noiseless, theta, values[2:], errors)
 
@@ -141,21 +145,58 @@ def neglected(problem, model, closure):
     return np.stack([np.asarray(at(*pair)) for pair in pairs])
 
 
+def remainder(observe, closure):
+    """What the second order leaves out of the means of the observed numbers.  -> (watch, 2)
+
+    E [f(m + z) + f(m - z)] / 2 - f(m) - z f'' z / 2 over normal z of covariance S: all higher
+    orders of a normal law.  Pairs of opposite sign and the subtraction leave little error.
+    """
+    size = closure.mean.shape[-1]
+    white = jax.random.normal(jax.random.key(1), (DRAWS, size), jnp.float32)
+
+    @jax.jit
+    def at(mean, covariance):
+        values, vectors = jnp.linalg.eigh(covariance)
+        middle, factor = observe(mean), jnp.sqrt(jnp.clip(values, 0)) * vectors
+
+        def of_pair(normal):
+            z = (factor @ normal).astype(mean.dtype)
+
+            def slope(theta):
+                return jax.jvp(observe, (theta,), (z,))[1]
+
+            second = jax.jvp(slope, (mean,), (z,))[1]
+            return (observe(mean + z) + observe(mean - z)) / 2 - middle - second / 2
+
+        return jax.vmap(of_pair)(white).mean(0)
+
+    pairs = zip(closure.mean, closure.covariance, strict=True)
+    return np.stack([np.asarray(at(*pair)) for pair in pairs])
+
+
 def _dataset(closure, predictions, noiseless, theta, values, errors):
-    """Runs, predictions and the regime; `shift` is that of theta along that of the closure."""
+    """Means of groups of runs, predictions and the regime.
+
+    shift: that of theta along that of the closure.
+    """
     shift = np.asarray(closure.mean, float) - noiseless
     along = ((theta - noiseless) * shift).sum(-1) / np.maximum((shift**2).sum(-1), 1e-30)
     blank = np.full((RECORDS, 2), np.nan)
     table = np.stack([np.asarray(predictions.get(name, blank)) for name in METHODS])
+    groups = batch_means(np.concatenate([values, along[..., None]], -1), GROUPS)
+    ratio, loss, along = np.moveaxis(groups.astype(np.float32), -1, 0)
+    neglects, remainders = errors
     return xr.Dataset(
         {
-            "ratio": (("run", "watch"), values[..., 0]),
-            "loss": (("run", "watch"), values[..., 1]),
-            "shift": (("run", "watch"), along.astype(np.float32)),
+            "ratio": (("run", "watch"), ratio),
+            "loss": (("run", "watch"), loss),
+            "shift": (("run", "watch"), along),
             "ratio_by": (("how", "watch"), table[..., 0]),
             "loss_by": (("how", "watch"), table[..., 1]),
-            "strain": ("watch", errors[:, 0]),
-            "feedback": ("watch", errors[:, 1]),
+            "ratio_remainder": ("watch", remainders[:, 0]),
+            "loss_remainder": ("watch", remainders[:, 1]),
+            "strain": ("watch", neglects[:, 0]),
+            "feedback": ("watch", neglects[:, 1]),
             "spread": ("watch", np.asarray([np.trace(s) for s in closure.covariance])),
             "spread_runs": ("watch", theta.var(0, ddof=1).sum(-1)),
             "time": ("watch", np.asarray(closure.time)),
@@ -169,7 +210,7 @@ study = Study(
     run,
     grid={"case": [*CASES]},
     sizes={
-        "full": {"runs": 256, "duration": 1.0, "ranks": RANKS},
+        "full": {"runs": 4096, "duration": 1.0, "ranks": RANKS},
         "small": {
             "case": ["minibatch, 0.1", "no noise"],
             "runs": 512,

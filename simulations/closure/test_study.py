@@ -1,9 +1,14 @@
 """The study of the closure: its task, its smallest run, and what it says of made-up ones."""
 
+from types import SimpleNamespace
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
+from witnesses import SURE
 
 from sgdnoise.lab import Session, exit_status
 from simulations.closure import claims, study
@@ -37,7 +42,8 @@ def test_without_noise_the_mean_is_descent_and_nothing_spreads(results):
     data = results.sel(case="no noise")
     assert not np.any(data.spread)
     claimed = data.ratio_by.sel(how="closure").values
-    np.testing.assert_allclose(data.ratio.values, np.tile(claimed, (512, 1)), rtol=1e-4)  # float32
+    expected = np.broadcast_to(claimed, data.ratio.shape)
+    np.testing.assert_allclose(data.ratio.values, expected, rtol=1e-4)  # float32
 
 
 def test_the_committed_runs_without_noise_are_descent():
@@ -93,6 +99,48 @@ def test_a_run_that_left_the_regime_is_not_claimed(results):
     assert not any(
         v.kind == "prediction" for v in claims.verdicts(data.assign(strain=0 * data.strain + 0.3))
     )
+
+
+def made_up(how_far=0.1):
+    """Three moments at which the noise changes 10 by 1, -2 and how_far, and one run measures it."""
+    effect = np.asarray([1.0, -2.0, how_far])
+    values = np.stack([0 * effect, effect, effect, effect]) + 10
+    columns = {
+        "ratio_by": (("how", "watch"), values),
+        "ratio_remainder": ("watch", [0.0, -0.003, 0.003]),
+        "strain": ("watch", [0.004, -0.002, 0.001]),
+        "feedback": ("watch", [0.001, 0.003, 0.002]),
+    }
+    return xr.Dataset(columns, {"how": ["descent", "closure", "middle", "plain"]})
+
+
+def test_the_own_error_is_a_fraction_of_the_largest_effect_so_far_and_the_remainder():
+    data = made_up()
+    np.testing.assert_allclose(claims.own_error(data, "ratio", 0), 0.005 * 1, rtol=1e-12)
+    np.testing.assert_allclose(claims.own_error(data, "ratio", 1), 0.007 * 2 + 0.003, rtol=1e-12)
+    np.testing.assert_allclose(claims.own_error(data, "ratio", 2), 0.007 * 2 + 0.003, rtol=1e-12)
+    rough = data.assign(strain=0 * data.strain + 0.1)
+    np.testing.assert_allclose(claims.own_error(rough, "ratio", 2), 0.005 * 10.1, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("how_far", "kind"), [(0.03, "observation"), (0.04, "prediction")])
+def test_a_number_is_claimed_where_half_of_the_noise_is_told_from_it(how_far, kind, monkeypatch):
+    monkeypatch.setattr(claims, "MOMENTS", {"the end": 2})
+    data = made_up(how_far)
+    loss = {f"loss{name}": data[f"ratio{name}"] for name in ("_by", "_remainder")}
+    runs = (("run", "watch"), np.full((2, 3), 10 + how_far))
+    rows = claims._claims(data.assign(loss | {"ratio": runs, "loss": runs}), "made up")
+    assert {row.kind for row in rows} == {kind}
+
+
+def test_the_remainder_is_that_of_a_quartic_under_a_normal_law():
+    """E z^4 = 3 s^4 about a mean of 0, where f'' is 0; and a quadratic has none."""
+    closure = SimpleNamespace(mean=jnp.zeros((1, 2)), covariance=jnp.diag(jnp.asarray([4.0, 1.0])))
+    closure.covariance = closure.covariance[None]
+    left = study.remainder(lambda t: jnp.stack([t[0] ** 4, (t**2).sum()]), closure)
+    error = 96**0.5 * 16 / study.DRAWS**0.5
+    assert abs(left[0, 0] - 48) < SURE * error
+    np.testing.assert_allclose(left[0, 1], 0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
