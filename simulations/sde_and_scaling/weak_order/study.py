@@ -41,7 +41,7 @@ study = Study(
     run,
     grid={"task": lambda parameters: ["orders", *map(str, parameters["stretches"])]},
     sizes={
-        "full": {"rates": [*RATES], "stretches": [*STRETCHES], "count": 100_000},
+        "full": {"rates": [*RATES], "stretches": [*STRETCHES], "count": 200_000},
         "small": {"rates": [*RATES[:5]], "stretches": [1, 4], "count": 4000},
     },
     options={"count": option(int, "stationary chains of each stretch", least=2)},
