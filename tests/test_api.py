@@ -132,6 +132,7 @@ except ImportError as error:
         ("matplotlib", "import sgdnoise; sgdnoise.lab", "lab"),
         ("typer", "import sgdnoise; sgdnoise.lab", "lab"),
         ("jax", PROBLEM, "jax"),
+        ("pooch", "import sgdnoise; sgdnoise.data.mnist()", "downloads"),
     ],
 )
 def test_a_missing_extra_is_named_in_one_sentence(absent, code, extra):

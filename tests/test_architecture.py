@@ -31,6 +31,7 @@ LIBRARIES = {
     "matplotlib": ("sgdnoise/lab/", "sgdnoise/__main__.py"),
     "typer": ("sgdnoise/lab/", "sgdnoise/__main__.py"),
     "sklearn": ("sgdnoise/data/", "sgdnoise/dimension/", "sgdnoise/sklearn.py"),
+    "pooch": ("sgdnoise/data/_download.py",),
     "sympy": (),
 }
 FOLDERS = ("sgdnoise", "simulations", "derivations", "tools", "benchmarks", "paper")

@@ -40,6 +40,7 @@ from sgdnoise.data._rendered import rendered as rendered
 from sgdnoise.data._rendered import scenes as scenes
 from sgdnoise.data._scaled import principal as principal
 from sgdnoise.data._sets import Data as Data
+from sgdnoise.data._sets import normalized as normalized
 from sgdnoise.data._sets import one_hot as one_hot
 from sgdnoise.data._sets import split as split
 

@@ -1,4 +1,4 @@
-"""Readers of MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, from files the user has."""
+"""Readers of MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, from a folder or fetched."""
 
 import gzip
 import hashlib
@@ -11,59 +11,68 @@ from pathlib import Path
 
 import numpy as np
 
+from sgdnoise.data import _download as download
 from sgdnoise.data._sets import Data
 
 # In all readers inputs are pixels in [0, 1], float32 (n, channels, height, width), targets integer
 # classes (n,), and subset is "train" or "test".  ValueError names the file and its defect: missing,
 # truncated, too long, of another kind, or with labels out of range.
+# Without a folder the published files are fetched once and stored in a cache; one with another
+# checksum than the published is refused, and one that cannot be fetched is said to be put there.
 # md5: a mapping from file names to their published checksums; other files are then rejected.
-# Nothing is downloaded: each reader names the files to look for where the data set is published.
 
 Sums = Mapping[str, str] | None
 DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError)
 
 
-def mnist(folder, subset: str = "train", *, md5: Sums = None) -> Data:
+def mnist(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     """MNIST: handwritten digits (LeCun et al., 1998), (n, 1, 28, 28), n = 60000 or 10000.
 
     folder: contains the four files of the data set in the idx format, such as
     train-images-idx3-ubyte, with .gz or unpacked, or the sub-folder MNIST/raw of torchvision.
+    Without it the published files are fetched (12 MB) and stored in a cache.
     """
-    return _idx(Path(folder), "MNIST", subset, md5)
+    return _idx(folder, download.MNIST, "MNIST", subset, md5)
 
 
-def fashion_mnist(folder, subset: str = "train", *, md5: Sums = None) -> Data:
+def fashion_mnist(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     """Fashion-MNIST: articles of clothing (Xiao et al., 2017), in files as those of MNIST.
 
-    The files do not identify the data set: keep the two in separate folders.
+    The files do not identify the data set: keep the two in separate folders.  Without a folder the
+    published files are fetched (31 MB) and stored in a cache.
     """
-    return _idx(Path(folder), "FashionMNIST", subset, md5)
+    return _idx(folder, download.FASHION_MNIST, "FashionMNIST", subset, md5)
 
 
-def cifar10(folder, subset: str = "train", *, md5: Sums = None) -> Data:
+def cifar10(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     """CIFAR-10: photographs of 10 classes (Krizhevsky, 2009), (n, 3, 32, 32).
 
     n = 50000 or 10000.  folder: contains data_batch_1.bin to data_batch_5.bin and test_batch.bin of
     the "binary version", or its archive cifar-10-binary.tar.gz.  The format has no header: a file
     that ends between two images is detected only if the five batches differ in length.
+    Without a folder the published archive is fetched (170 MB) and stored in a cache.
     """
     five = [f"data_batch_{i}.bin" for i in range(1, 6)]
     names = _of(subset, {"train": five, "test": ["test_batch.bin"]})
-    return _cifar(Path(folder), "cifar-10", "batches-bin", names, 0, [10], md5)
+    return _cifar(folder, "cifar-10", "batches-bin", names, 0, [10], md5)
 
 
-def cifar100(folder, subset: str = "train", *, coarse: bool = False, md5: Sums = None) -> Data:
+def cifar100(folder=None, subset: str = "train", *, coarse: bool = False, md5: Sums = None) -> Data:
     """CIFAR-100: photographs of 100 classes, or of their 20 superclasses if `coarse`.
 
     It has the shape of `cifar10`.  folder: contains train.bin and test.bin of the "binary version",
-    or cifar-100-binary.tar.gz.
+    or cifar-100-binary.tar.gz.  Without it the published archive is fetched (169 MB) and stored in
+    a cache.
     """
     names = _of(subset, {"train": ["train.bin"], "test": ["test.bin"]})
-    return _cifar(Path(folder), "cifar-100", "binary", names, 0 if coarse else 1, [20, 100], md5)
+    return _cifar(folder, "cifar-100", "binary", names, 0 if coarse else 1, [20, 100], md5)
 
 
-def _idx(folder, name, subset, md5):
+def _idx(folder, source, name, subset, md5):
     begin = _of(subset, {"train": "train", "test": "t10k"})
+    if folder is None:
+        folder = download.fetch(source, [file for file in source.sums if file.startswith(begin)])
+    folder = Path(folder)
     places = [folder, folder / "raw", folder / name / "raw"]
     pixels, file = _array(places, f"{begin}-images", 3, md5)
     if pixels.shape[1:] != (28, 28):
@@ -100,11 +109,13 @@ def _array(places, stem, axes, md5):
 
 def _cifar(folder, name, inner, names, column, classes, md5):
     """Images and one of the labels of binary records: a byte for each label, then the pixels."""
+    archive = f"{name}-binary.tar.gz"
+    folder = download.fetch(download.CIFAR, [archive]) if folder is None else Path(folder)
     places = [folder, folder / f"{name}-{inner}"]
     width = len(classes) + 3 * 32 * 32
     batches: list[np.ndarray] = []
     for name_of_batch in names:
-        content, file = _read(places, [name_of_batch], md5, folder / f"{name}-binary.tar.gz")
+        content, file = _read(places, [name_of_batch], md5, folder / archive)
         if not content or len(content) % width:
             raise ValueError(
                 f"{file} is cut short or of another kind: {len(content)} bytes are not a "

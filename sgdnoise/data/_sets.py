@@ -1,8 +1,14 @@
 """The type of all data sets, and operations on them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from sgdnoise.core._arrays import device, namespace
+
+# Means and standard deviations of red, green and blue in ImageNet, as public networks expect them
+RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Data(NamedTuple):
@@ -41,3 +47,33 @@ def split(data: Data, size: int, *, rng) -> tuple[Data, Data]:
     rows = order[:size], order[size:]
     first, second = (Data(data.inputs[i], data.targets[i], data.dimension) for i in rows)
     return first, second
+
+
+def normalized(images, mean: Sequence[float] = RGB_MEAN, std: Sequence[float] = RGB_STD):
+    """Images less a mean and over a standard deviation, by channel.  (n, c, h, w) -> (n, c, h, w)
+
+    images: pixels in [0, 1], of any library.  mean and std have one number for each channel; by
+    default those of ImageNet, with which the networks of `nets.models.pretrained_resnet` were
+    trained.
+    Raises ValueError for images of another shape or of whole numbers, and for a standard deviation
+    that is not above 0.
+
+    Example:
+        >>> white = np.ones((1, 3, 2, 2), np.float32)
+        >>> normalized(white)[0, :, 0, 0].round(2).tolist()
+        [2.25, 2.43, 2.64]
+    """
+    xp = namespace(images)
+    channels = len(mean)
+    if images.ndim != 4 or images.shape[1] != channels or len(std) != channels:
+        raise ValueError(
+            f"images of {channels} means and {len(std)} standard deviations are "
+            f"(n, {channels}, h, w), not {tuple(images.shape)}"
+        )
+    if not xp.isdtype(images.dtype, "real floating"):
+        raise ValueError(f"pixels are numbers in [0, 1], not {images.dtype}; divide bytes by 255")
+    if min(std) <= 0:
+        raise ValueError(f"std has a standard deviation above 0 for each channel, not {min(std)}")
+    shape = {"dtype": images.dtype, "device": device(images)}
+    centre, scale = (xp.asarray(values, **shape)[:, None, None] for values in (mean, std))
+    return (images - centre) / scale

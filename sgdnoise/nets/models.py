@@ -8,6 +8,7 @@ from torch import nn
 from sgdnoise.nets._attention import transformer, vision_transformer
 from sgdnoise.nets._checkpoint import load
 from sgdnoise.nets._initialisation import Add, activated, gain, positive, seeded, weighted
+from sgdnoise.nets._pretrained import pretrained_resnet
 from sgdnoise.nets._resnet import resnet
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "load",
     "mlp",
     "preactivation_resnet",
+    "pretrained_resnet",
     "resnet",
     "transformer",
     "vgg",
@@ -170,7 +172,7 @@ def _block(begin, out, normed):
     return Add(nn.Sequential(*change), nn.Sequential(*beside) if halve else None)
 
 
-for _public in (load, resnet, transformer, vision_transformer):
+for _public in (load, pretrained_resnet, resnet, transformer, vision_transformer):
     _public.__module__ = __name__
 
 
