@@ -50,6 +50,9 @@ from sgdnoise.dimension._spectral import debiased as debiased
 from sgdnoise.dimension._spectral import effective_rank as effective_rank
 from sgdnoise.dimension._spectral import participation_ratio as participation_ratio
 from sgdnoise.dimension._spectral import stable_rank as stable_rank
+from sgdnoise.dimension._surrogate import covariance_spectrum as covariance_spectrum
+from sgdnoise.dimension._surrogate import gaussian_surrogate as gaussian_surrogate
+from sgdnoise.dimension._surrogate import gaussian_twonn as gaussian_twonn
 from sgdnoise.dimension._trained._predict import estimate as estimate
 from sgdnoise.dimension._trained._predict import learned as learned
 from sgdnoise.dimension._trained._scales import NoSingleDimension as NoSingleDimension

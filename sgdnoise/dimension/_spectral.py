@@ -4,6 +4,8 @@ from sgdnoise.core._arrays import namespace
 from sgdnoise.dimension._neighbours import TILE
 from sgdnoise.dimension._points import check_points
 
+TILES = 8  # rows of tiles in a symmetric matrix, of which 7 / 16 need not be computed
+
 
 def participation_ratio(
     points,
@@ -111,10 +113,10 @@ def stable_rank(points):
 def singular_values(points):
     """The singular values of the centred points, descending.  (n, D) -> (min(n, D),)"""
     points = check_points(points)
-    return namespace(points).linalg.svdvals(_centred(points))
+    return namespace(points).linalg.svdvals(centred(points))
 
 
-def _centred(points):
+def centred(points):
     """The points minus their mean, exactly zero if all coincide."""
     offsets = points - points[:1, :]
     return offsets - namespace(points).mean(offsets, axis=0)
@@ -146,8 +148,8 @@ def _trials(points, repeat, method, columns, noise, apart=True, centred=True):
     return first, _about_mean(_second(points, repeat, method, noise, apart), centred)
 
 
-def _about_mean(points, centred):
-    return _centred(points) if centred else points
+def _about_mean(points, about_mean):
+    return centred(points) if about_mean else points
 
 
 def _second(points, repeat, method, noise, apart):
@@ -183,9 +185,9 @@ def _sums(xp, first, second, columns):
     squares of the symmetric part of H; and Tr G Tr G', sum_i G_ii G'_ii, sum_ij G_ij G'_ij.
     Rows of centred points sum to zero.
     """
-    between = within_1 = within_2 = _axis_sums(xp, first * second)
+    between = within_1 = within_2 = _axis_sums(xp, first * second, columns)
     if second is not first:
-        within_1, within_2 = _axis_sums(xp, first**2), _axis_sums(xp, second**2)
+        within_1, within_2 = _axis_sums(xp, first**2, columns), _axis_sums(xp, second**2, columns)
     same = _contracted(xp, first, first, second, second)
     mixed = same
     if second is not first:
@@ -209,9 +211,9 @@ def _sums(xp, first, second, columns):
     )
 
 
-def _axis_sums(xp, products):
-    """Sums over the columns of each row, and over the rows of each column."""
-    return xp.sum(products, axis=1), xp.sum(products, axis=0)
+def _axis_sums(xp, products, columns):
+    """Sums over the columns of each row, and over the rows of each column if these are sampled."""
+    return xp.sum(products, axis=1), xp.sum(products, axis=0) if columns == "sampled" else None
 
 
 def _contracted(xp, a, b, c, d):
@@ -220,11 +222,18 @@ def _contracted(xp, a, b, c, d):
     if a.shape[1] <= a.shape[0]:
         a, b, c, d = a.T, c.T, b.T, d.T
     side = a.shape[0]
-    rows = max(1, TILE // side)
+    rows = max(1, min(TILE // side, -(-side // TILES) if equal else side))
     total = xp.sum(a[:1, :]) * 0
     for start in range(0, side, rows):
         stop = min(start + rows, side)
-        left = a[start:stop, :] @ b.T
-        right = left if equal else c[start:stop, :] @ d.T
-        total = total + xp.sum(left * right)
+        if equal:  # a symmetric matrix: the tile on its diagonal, and twice what is right of it
+            total = total + _sum_of_squares(xp, a[start:stop, :] @ a[start:stop, :].T)
+            total = total + 2 * _sum_of_squares(xp, a[start:stop, :] @ a[stop:, :].T)
+        else:
+            left, right = a[start:stop, :] @ b.T, c[start:stop, :] @ d.T
+            total = total + xp.sum(left * right)
     return total
+
+
+def _sum_of_squares(xp, values):
+    return xp.sum(values**2)
