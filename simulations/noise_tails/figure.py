@@ -109,7 +109,7 @@ def _chains(ax, results):
 def _null(ax, results):
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.7)
     for color, (shape, data) in zip(LINES, settings_of(results, "shape"), strict=True):
-        p = np.sort(data.p_value.values)
+        p = np.sort(data.p_value.values, axis=None)
         ax.plot((np.arange(len(p)) + 0.5) / len(p), p, color=COLOURS[color], label=shape)
     ax.set(xlabel="fraction of tests", ylabel="p-value, Gaussian noise")
     ax.set_title("a  the null, samples x coordinates")

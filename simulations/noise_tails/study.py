@@ -38,6 +38,8 @@ ALTERNATIVES = {  # noise that is not Gaussian, (rng, m) -> (m, 20)
 POWER_SAMPLES = (25, 50, 100, 200, 400)
 POOLED = ("hill", "stable", "blocks")
 DRAWS = 99  # of the null hypothesis of a test
+LEVEL_DRAWS = 1999  # of the null hypothesis where the level of the test is measured
+PROJECTIONS, CHUNK = 8, 5000  # directions of the noise whose moments are measured; batches at once
 
 
 def index(law: str, samples: int, *, repeats: int) -> xr.Dataset:
@@ -78,15 +80,20 @@ def chain(setting: int, chain_seed: int, *, chains: int, steps: int = 60) -> xr.
     )
 
 
-def null(shape: str, *, tests: int) -> xr.Dataset:
-    """p-values of the test on Gaussian noise with a covariance over four decades."""
+def null(shape: str, *, tables: int, tests: int) -> xr.Dataset:
+    """p-values of the test on Gaussian noise with a covariance over four decades.
+
+    Tests of a table share the draws of the null hypothesis; only tables are independent.
+    """
     m, p = SHAPES[shape]
     rng = np.random.default_rng([m, p])
-    scales, values = np.exp(2 * rng.normal(size=p)), []
-    for _ in range(tests):
-        x = rng.normal(size=(m, p)) * scales @ np.linalg.qr(rng.normal(size=(p, p)))[0]
-        values.append(gaussianity(x, draws=DRAWS, rng=rng).p)
-    return xr.Dataset({"p_value": ("test", values)})
+    scales, values = np.exp(2 * rng.normal(size=p)), np.empty((tables, tests))
+    for table in range(tables):
+        factor = scales[:, None] * np.linalg.qr(rng.normal(size=(p, p)))[0]
+        for test in range(tests):
+            x = rng.normal(size=(m, p)) @ factor
+            values[table, test] = gaussianity(x, draws=LEVEL_DRAWS, rng=table).p
+    return xr.Dataset({"p_value": (("table", "test"), values)})
 
 
 def power(other: str, m: int, *, tests: int) -> xr.Dataset:
@@ -97,17 +104,21 @@ def power(other: str, m: int, *, tests: int) -> xr.Dataset:
     return xr.Dataset({"found": float(np.mean(rejected))})
 
 
-def network(stage: str, *, batches: tuple[int, ...], draws: int) -> xr.Dataset:
-    """Minibatch noise of a network on digits: its normality by batch size, its tails by layer."""
+def network(stage: str, *, batches: tuple[int, ...], draws: int, sampled: int) -> xr.Dataset:
+    """Minibatch noise of a network on digits: its normality by batch size, its tails by layer.
+
+    sampled: batches for the fourth moment, of the noise in random directions.
+    """
     torch.set_num_threads(1)
     gradients, layers = _gradients(200 if stage == "trained" else 0)
     noise = gradients - gradients.mean(0)
     rng, rows, tails = np.random.default_rng(0), [], []
+    projected = noise @ rng.normal(size=(noise.shape[1], PROJECTIONS))
     for batch in batches:
         picked = rng.integers(0, len(noise), (draws, batch))
         x = np.asarray([noise[examples].mean(0) for examples in picked])
-        test = gaussianity(x, draws=DRAWS)
-        rows.append([test.p, test.mardia.value, test.mardia.stderr])
+        moment = gaussianity(_batch_noise(projected, batch, sampled, rng), draws=1).mardia
+        rows.append([gaussianity(x, draws=DRAWS).p, moment.value, moment.stderr])
         tails.append([_layer_indices(x, layers, method) for method in POOLED])
     p, kurtosis, error = np.asarray(rows).T
     return xr.Dataset(
@@ -115,11 +126,26 @@ def network(stage: str, *, batches: tuple[int, ...], draws: int) -> xr.Dataset:
             "batch_p": ("batch", p),
             "mardia": ("batch", kurtosis),
             "mardia_stderr": ("batch", error),
-            "one_example": gaussianity(noise, draws=1).mardia.value,
+            "one_example": _excess(projected),
             "layer_index": (("batch", "by", "layer"), np.asarray(tails)),
         },
         {"batch": list(batches), "by": list(POOLED), "layer": ["first", "second", "pooled"]},
     )
+
+
+def _batch_noise(noise, batch, count, rng):
+    """Means of `count` batches drawn with replacement, (count, p)."""
+    sizes = [min(CHUNK, count - start) for start in range(0, count, CHUNK)]
+    return np.concatenate(
+        [noise[rng.integers(0, len(noise), (size, batch))].mean(1) for size in sizes]
+    )
+
+
+def _excess(points):
+    """E|y|^4 / (k (k + 2)) - 1 of whitened points, over the points themselves: no sample."""
+    n, k = points.shape
+    white = np.linalg.svd(points - points.mean(0), full_matrices=False)[0] * n**0.5
+    return float(np.mean((white**2).sum(1) ** 2) / (k * (k + 2)) - 1)
 
 
 def _layer_indices(x, layers, method):
@@ -148,7 +174,7 @@ def execute(parameters: dict, session) -> xr.Dataset:
     """All experiments, each on its own grid."""
     p, seeds = parameters, list(range(parameters["seeds"]))
     settings = list(range(len(KESTEN)))
-    nets = partial(network, batches=tuple(p["batches"]), draws=p["draws"])
+    nets = {"batches": tuple(p["batches"]), "draws": p["draws"], "sampled": p["sampled"]}
     sweeps = {
         "index": (
             partial(index, repeats=p["repeats"]),
@@ -159,12 +185,15 @@ def execute(parameters: dict, session) -> xr.Dataset:
             partial(chain, chains=p["chains"]),
             {"setting": settings, "chain_seed": seeds},
         ),
-        "null": (partial(null, tests=p["tests"]), {"shape": list(SHAPES)}),
+        "null": (
+            partial(null, tables=p["tables"], tests=p["tests"]),
+            {"shape": list(SHAPES)},
+        ),
         "power": (
             partial(power, tests=p["power"]),
             {"other": list(ALTERNATIVES), "m": list(POWER_SAMPLES)},
         ),
-        "network": (nets, {"stage": ["start", "trained"]}),
+        "network": (partial(network, **nets), {"stage": ["start", "trained"]}),
     }
     return merge_sweeps(session.sweep_all(sweeps))
 
@@ -172,14 +201,16 @@ def execute(parameters: dict, session) -> xr.Dataset:
 FULL, SMALL = size_table(  # parameter: full, small
     {
         "samples": ((1000, 5000), (300,)),
-        "repeats": (24, 4),
+        "repeats": (240, 4),
         "spreads": ((0, 0.5, 1, 2), (0, 2)),
         "chains": (100_000, 5000),
-        "seeds": (6, 2),
-        "tests": (500, 20),
+        "seeds": (40, 2),
+        "tables": (40, 2),
+        "tests": (500, 10),
         "power": (40, 4),
         "batches": ((1, 4, 16, 64), (1, 16)),
         "draws": (800, 150),
+        "sampled": (200_000, 4000),
     }
 )
 
