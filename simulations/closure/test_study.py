@@ -66,8 +66,8 @@ def test_the_averages_explain_what_the_plain_closure_misses():
     measured = end.loss.mean("run")
     gaps = {how: abs(end.loss_by.sel(how=how) / measured - 1) for how in ("plain", "closure")}
     for kind in ("label", "minibatch"):
-        for rate in ("0.05", "0.1"):
-            assert float(gaps["closure"].sel(case=f"{kind}, {rate}")) < 0.01
+        for rate, most in (("0.05", 0.004), ("0.1", 0.014)):
+            assert float(gaps["closure"].sel(case=f"{kind}, {rate}")) < most
         wide = {how: float(gap.sel(case=f"{kind}, wide")) for how, gap in gaps.items()}
         assert wide["closure"] < wide["plain"] - 0.004
     assert float(gaps["plain"].sel(case="label, 0.05")) > 0.2
