@@ -20,6 +20,7 @@ SUBJECTS = [
         "langevin",
         "effective_loss",
         "label_noise_covariance",
+        "corners",
         "two_layer",
         "closure",
         "slow_flow",

@@ -67,7 +67,7 @@ def label_noise_covariance(
     """
     jacobian, residuals = _checked(jacobian, residuals)
     check_positive(label_noise=label_noise, learning_rate=learning_rate, batch_size=batch_size)
-    curvatures, basis = _curvatures(jacobian)
+    curvatures, seen, mapped = _modes(jacobian)
     n = len(jacobian)
     sums = curvatures[:, None] + curvatures
     if learning_rate * curvatures[-1] >= 2:
@@ -78,7 +78,6 @@ def label_noise_covariance(
     gain *= learning_rate / batch_size
     if time is not None:
         gain *= -np.expm1(-sums * time)
-    seen = jacobian @ basis  # J in the eigenvectors of H
     flat = seen.reshape(-1, len(curvatures))
     fixed = label_noise**2 * np.diag(curvatures)
     mean_gradient = np.einsum("iam,ia->m", seen, residuals) / n
@@ -98,7 +97,7 @@ def label_noise_covariance(
             raise ValueError(f"at rate {learning_rate:.3g} the noise of the residuals diverges")
         before = change
     values, vectors = np.linalg.eigh(covariance)
-    return Factor((basis @ (vectors * values.clip(0) ** 0.5)).T)
+    return Factor(mapped(vectors * values.clip(0) ** 0.5))
 
 
 def _checked(jacobian, residuals):
@@ -116,15 +115,25 @@ def _checked(jacobian, residuals):
     return jacobian, residuals
 
 
-def _curvatures(jacobian):
-    """The eigenvalues of H above zero, ascending, and their eigenvectors (p, m)."""
+def _modes(jacobian):
+    """Curvatures of H above zero, ascending; J in the eigenvectors U of H (n, o, m); c -> (U c)^T.
+
+    With fewer rows of J than numbers of theta, U = J^T V / (n lambda)^(1/2), with V the
+    eigenvectors of J J^T / n, and is not formed.
+    """
     n, outputs, p = jacobian.shape
     rows = jacobian.reshape(n * outputs, p) / n**0.5
     if n * outputs < p:
         values, vectors = np.linalg.eigh(rows @ rows.T)
         visible = values > VISIBLE * values[-1]
-        values = values[visible]
-        return values, rows.T @ vectors[:, visible] / values**0.5
+        values, vectors = values[visible], vectors[:, visible]
+        seen = (n * values) ** 0.5 * vectors
+        return (
+            values,
+            seen.reshape(n, outputs, -1),
+            lambda weights: (vectors / values**0.5 @ weights).T @ rows,
+        )
     values, vectors = np.linalg.eigh(rows.T @ rows)
     visible = values > VISIBLE * values[-1]
-    return values[visible], vectors[:, visible]
+    basis = vectors[:, visible]
+    return values[visible], jacobian @ basis, lambda weights: (basis @ weights).T

@@ -1,0 +1,69 @@
+"""Changes of the dimension of every block and of Tr H, predicted and measured."""
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from sgdnoise.lab import COLOURS, STYLE, settings_of
+from simulations.public_network.claims import changes, paths_of, slopes
+
+CAPTION = (
+    "Public ResNets that others trained on GPUs, under label noise on their own outputs. Top: "
+    "change of the participation ratio (PR) of the pooled output of every block, and of the "
+    "outputs, at the end. Bottom: change of Tr H against the number of steps. Points: SGD, with "
+    "two standard errors over seeds. Lines: theory without a fitted number. Dotted: the initial "
+    "slope that the gradient of Tr H by autograd gives, which does not see the corners of relus."
+)
+
+
+def figures(results) -> dict[str, tuple[str, Figure]]:
+    """The only figure of the study."""
+    return {"figure": (CAPTION, draw(results))}
+
+
+@mpl.rc_context(STYLE)
+def draw(results) -> Figure:
+    """A column a case."""
+    cases = list(settings_of(results, "case"))
+    figure = Figure(figsize=(1.95 * max(2, len(cases)), 3.9))
+    axes = figure.subplots(2, len(cases), squeeze=False)
+    for column, (name, data) in enumerate(cases):
+        _profile(axes[0, column], data)
+        _course(axes[1, column], data)
+        axes[0, column].set_title(name, fontsize=7)
+        axes[0, column].set_xlabel("block")
+        axes[1, column].set_xlabel("thousand steps")
+    axes[0, 0].set_ylabel("change of PR in %")
+    axes[1, 0].set_ylabel("change of Tr H in %")
+    axes[1, 0].legend(fontsize=6)
+    return figure
+
+
+def _profile(ax, data):
+    theory, measured = (100 * changes(paths_of(data, w))[:, :-1, -1] for w in ("theory", "sgd"))
+    places = np.arange(1, theory.shape[1] + 1)
+    ax.axhline(0, color="0.8", linewidth=0.6)
+    ax.plot(places, theory.mean(0), color=COLOURS["blue"])
+    ax.errorbar(places, measured.mean(0), _errors(measured), fmt="o", markersize=2.5, color="black")
+    last = len(places)
+    ax.set_xticks([1, (last - 1) // 2, last], ["1", str((last - 1) // 2), "out"])
+
+
+def _course(ax, data):
+    steps = data.step.isel(path=0).values / 1000
+    theory, measured = (100 * changes(paths_of(data, w))[:, -1] for w in ("theory", "sgd"))
+    line = 100 * slopes(data)[-1] * 1000 * steps
+    ax.axhline(0, color="0.8", linewidth=0.6)
+    ax.plot(steps, theory.mean(0), color=COLOURS["blue"], label="theory")
+    ax.plot(steps, line, ":", color=COLOURS["vermilion"], label="autograd")
+    errors = _errors(measured)
+    ax.errorbar(
+        steps, measured.mean(0), errors, fmt="o", markersize=2.5, color="black", label="SGD"
+    )
+
+
+def _errors(measured):
+    """Two standard errors over seeds; None for one seed."""
+    if len(measured) < 2:
+        return None
+    return 2 * measured.std(0, ddof=1) / len(measured) ** 0.5

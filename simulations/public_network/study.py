@@ -1,0 +1,226 @@
+"""Label noise on residual networks that others trained on GPUs, against theory.
+
+A public ResNet with frozen batch norm sees a few photographs and has its own outputs as targets, so
+that it starts at a minimum without residuals.  SGD with fresh label noise moves it along its
+minima.  Theory predicts the participation ratio (PR) of every block, Tr H and the loss, by the mean
+gradient under the jitter of label noise; nothing is fitted.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+
+from sgdnoise.data import cifar10, normalized, patches
+from sgdnoise.lab import Study, option
+from sgdnoise.nets import freeze_batch_norm, smooth_relus
+from sgdnoise.nets.models import pretrained_resnet, resnet
+from simulations.public_network import claims, figure
+from simulations.public_network._frozen import Frozen
+from simulations.public_network._paths import (
+    Noise,
+    amplification,
+    autograd_slopes,
+    largest_rate,
+    predicted,
+    sgd,
+)
+
+BATCH, SHARPNESS = 16, 0.2  # sharpness: rate times the largest curvature at the start
+QUENCH = 40  # steps of descent before a record
+PATHS = (
+    *(f"{what} {number}" for what, count in (("theory", 2), ("sgd", 4)) for number in range(count)),
+    *("isotropic 0", "diagonal 0"),
+)
+
+
+class Case(NamedTuple):
+    """Depth of the network, width of smoothed relus (0: relu), label noise, and its paths.
+
+    steps: of SGD, as a multiple of those of the size.  seeds: of SGD.  controls: whether isotropic
+    and diagonal noise run too.
+    """
+
+    depth: int
+    smooth: float
+    label_noise: float
+    steps: float = 1.0
+    seeds: int = 4
+    controls: bool = False
+
+    def runs(self, path: str) -> bool:
+        """Whether this case has a path."""
+        what, number = path.split()
+        if what in ("isotropic", "diagonal"):
+            return self.controls
+        return int(number) < (min(2, self.seeds) if what == "theory" else self.seeds)
+
+
+CASES = {
+    "smooth": Case(20, 0.3, 6.0, controls=True),
+    "relu": Case(20, 0.0, 3.0),
+    "relu, twice the noise": Case(20, 0.0, 6.0, seeds=2),
+    "relu, half the noise": Case(20, 0.0, 1.5, seeds=2),
+    "smooth, 32 layers": Case(32, 0.3, 6.0, steps=0.25, seeds=1),
+    "smooth, 56 layers": Case(56, 0.3, 6.0, steps=0.25, seeds=1),
+}
+
+
+def frozen(case: Case, data, *, trained: bool, depth: int, examples: int, pixels: int, device):
+    """The network of a case on its examples."""
+    if trained:
+        folder = None if data is None else Path(data)
+        images, net = cifar10(folder).inputs, pretrained_resnet(case.depth, folder)
+        chosen = np.random.default_rng(0).permutation(len(images))[:examples]
+        inputs = torch.as_tensor(normalized(images[chosen]))
+    else:
+        net = resnet(depth, seed=0).eval()
+        inputs = torch.as_tensor(normalized(patches(examples, pixels, rng=0).inputs))
+    net, inputs = freeze_batch_norm(net).to(device), inputs.to(device)
+    if case.smooth:
+        net = smooth_relus(net, inputs, case.smooth)
+    blocks = [
+        f"layer{stage}.{number}"
+        for stage in (1, 2, 3)
+        for number, _ in enumerate(net.get_submodule(f"layer{stage}").children())
+    ]
+    return Frozen(net, inputs, blocks)
+
+
+def run(
+    case: str,
+    path: str,
+    *,
+    data,
+    trained: bool,
+    depth: int,
+    examples: int,
+    pixels: int,
+    steps: int,
+    records: int,
+    jumps: int,
+    draws: int,
+    probes: int,
+    device: str,
+) -> xr.Dataset:
+    """One path of a case, recorded at equal numbers of steps; nan for a path the case has not.
+
+    jumps: of theory between two records.  draws: pairs of jitter for each.  probes: random signs
+    for the gradient of Tr H by autograd.
+    """
+    setting, (what, number) = CASES[case], path.split()
+    every = round(steps * setting.steps / records / jumps) * jumps
+    blocks = 3 * (((setting.depth if trained else depth) - 2) // 6) + 1
+    size = 1 + 3 * ((max(c.depth for c in CASES.values()) - 2) // 6) if trained else blocks
+    values = np.full((size + 3, records + 1), np.nan)  # PR of blocks and outputs, Tr H, losses
+    numbers = dict.fromkeys(("rate", "sharpness", "amplification", "slope_trace"), np.nan)
+    slopes = np.full(size, np.nan)
+    if setting.runs(path):
+        net = frozen(
+            setting,
+            data,
+            trained=trained,
+            depth=depth,
+            examples=examples,
+            pixels=pixels,
+            device=device,
+        )
+        rate, trace = largest_rate(net, SHARPNESS)
+        noise = Noise(setting.label_noise, BATCH, rate)
+        generator = torch.Generator(device).manual_seed(int(number))
+        values = _recorded(
+            net, noise, what, number, values, every, records, jumps, draws, generator
+        )
+        u = amplification(trace, noise, net.targets.shape[1])
+        numbers |= {"rate": rate, "sharpness": SHARPNESS, "amplification": u}
+        if path == "theory 0":
+            kappa = rate * setting.label_noise**2 / (4 * BATCH)
+            along, numbers["slope_trace"] = autograd_slopes(net, probes, generator)
+            slopes[:blocks] = kappa * rate * along
+            numbers["slope_trace"] *= kappa * rate
+    return xr.Dataset(
+        {
+            "ratio": (("layer", "watch"), values[:-3]),
+            "trace": ("watch", values[-3]),
+            "loss": ("watch", values[-2]),
+            "linear_loss": ("watch", values[-1]),
+            "step": ("watch", every * np.arange(records + 1)),
+            "slope_ratio": ("layer", slopes),
+        }
+        | numbers
+    )
+
+
+def _recorded(net, noise, what, number, values, every, records, jumps, draws, generator):
+    theta, rng = net.start, np.random.default_rng(int(number))
+
+    def record(watch, loss, linear=np.nan):
+        rows = net.minimum(theta, noise.rate, 0 if what == "theory" else QUENCH)
+        ratios = net.ratios(rows).detach().cpu().numpy()
+        trace = float(net.jacobian(rows).square().sum()) / len(net.inputs)
+        values[: len(ratios), watch], values[-3:, watch] = ratios, (trace, loss, linear)
+
+    record(0, 0.0)
+    for watch in range(1, records + 1):
+        if what == "theory":
+            losses = []
+            for jump in range(jumps):
+                begin = (watch - 1) * every + jump * every // jumps
+                theta, both = predicted(net, theta, noise, begin, every // jumps, draws, rng)
+                losses.append(both)
+            linear, loss = np.mean(losses, 0)
+            record(watch, loss, linear)
+        else:
+            shape = "label" if what == "sgd" else what
+            theta, loss = sgd(net, theta, noise, every, shape, generator)
+            record(watch, loss)
+    return values
+
+
+study = Study(
+    run,
+    grid={"path": [*PATHS], "case": [*CASES]},
+    sizes={
+        "full": {
+            "data": None,
+            "trained": True,
+            "depth": 20,
+            "examples": 32,
+            "pixels": 32,
+            "steps": 2400,
+            "records": 4,
+            "jumps": 2,
+            "draws": 16,
+            "probes": 40,
+        },
+        "small": {
+            "case": ["smooth", "relu"],
+            "path": ["theory 0", "theory 1", "sgd 0", "sgd 1"],
+            "trained": False,
+            "depth": 8,
+            "examples": 4,
+            "pixels": 8,
+            "steps": 200,
+            "records": 2,
+            "jumps": 2,
+            "draws": 10,
+            "probes": 4,
+        },
+        "cuda": {"examples": 128, "steps": 20_000, "draws": 20},
+    },
+    options={
+        "case": option(list, "only this case; may be repeated", choices=list(CASES)),
+        "path": option(list, "only this path; may be repeated", choices=PATHS),
+        "data": option(str, "folder with CIFAR-10 and the checkpoints; else they are fetched"),
+        "examples": option(int, "photographs that the network sees", least=4),
+        "steps": option(int, "steps of SGD of the longest cases", least=48),
+    },
+    claims=claims,
+    figure=figure,
+    device="torch",
+)
+
+if __name__ == "__main__":
+    study.main()
