@@ -1,4 +1,4 @@
-"""The study of public networks: its functions, a small run, and results that a theory would fail."""
+"""The study of public networks: its functions, a small run, and wrong results."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def test_a_smooth_network_moves_with_the_slope_of_autograd(net):
 
 def test_sgd_has_the_mean_loss_of_its_jitter(net):
     """On outputs that are linear in theta to a good approximation: little noise."""
-    rate, trace = largest_rate(net, 0.2)
+    rate, _ = largest_rate(net, 0.2)
     noise = Noise(0.01, 16, rate)
     generator = torch.Generator().manual_seed(0)
     theta, _ = sgd(net, net.start, noise, 200, "label", generator)
