@@ -17,6 +17,7 @@ from sgdnoise.dimension._spectral import centred
 COARSE = np.logspace(-6, 18, 73)  # minus twice the saddle point, over the inverse largest variance
 N_FINE = 120  # of them, where the integrand is not negligible
 EXPECTED = 1e-5, 50.0  # points within r, outside of which it is
+WIDTH = 0.1  # of a bin of log variances; an error of its square, and less
 NEAR_MEAN = 0.1  # standard deviations from the mean, within which the saddle-point formula is 0 / 0
 
 
@@ -59,7 +60,7 @@ def gaussian_surrogate(points, *, rng):
     return namespace(variances).astype(normal, variances.dtype) * variances**0.5
 
 
-def gaussian_twonn(variances, n: int, *, n_points: int = 64, rng=0) -> Estimate:
+def gaussian_twonn(variances, n: int, *, n_points: int = 256, rng=0) -> Estimate:
     r"""The `twonn` dimension that n normal points of these variances have on average.
 
     From a point x, let p(r) be the probability that another is within r.  The mean of log(r2 / r1)
@@ -83,27 +84,35 @@ def gaussian_twonn(variances, n: int, *, n_points: int = 64, rng=0) -> Estimate:
         raise ValueError("variances need one that is above 0, or all points coincide")
     if n < 3 or n_points < 2:
         raise ValueError(f"n is 3 or more and n_points 2 or more, not {n} and {n_points}")
-    variances = variances[variances > 0] / variances.max()
-    normal = as_generator(rng).standard_normal((n_points, len(variances)))
-    return 1 / mean(np.asarray([_mean_log_ratio(variances, x, n) for x in normal**2 * variances]))
+    values, counts = _binned(variances[variances > 0] / variances.max())
+    squares = values * as_generator(rng).chisquare(counts, (n_points, len(values)))
+    return 1 / mean(np.asarray([_mean_log_ratio(values, counts, x, n) for x in squares]))
 
 
-def _mean_log_ratio(variances, squares, n):
-    """The mean of log(r2 / r1) at a point, whose coordinates have these squares."""
-    expected = (n - 1) * _ball(variances, squares, COARSE)[0]
+def _binned(variances):
+    """Means of variances that differ by less than WIDTH of each other, and their numbers."""
+    bins = np.unique(np.floor(np.log(variances) / WIDTH), return_inverse=True)[1]
+    counts = np.bincount(bins)
+    return np.bincount(bins, variances) / counts, counts
+
+
+def _mean_log_ratio(variances, counts, squares, n):
+    """The mean of log(r2 / r1) at a point, with the sum of squares of its coordinates by bin."""
+    expected = (n - 1) * _ball(variances, counts, squares, COARSE)[0]
     first = max(0, np.sum(expected >= EXPECTED[1]) - 1)  # expected falls along COARSE
     last = min(len(COARSE) - 1, np.sum(expected > EXPECTED[0]))
     u = np.geomspace(COARSE[first], COARSE[last], N_FINE)
-    p, slope = _ball(variances, squares, u)
+    p, slope = _ball(variances, counts, squares, u)
     return np.trapezoid((n - 1) * p * (1 - p) ** (n - 2) * slope, np.log(u))
 
 
-def _ball(variances, squares, u):
+def _ball(variances, counts, squares, u):
     """The probability of a ball around a point, and -d log r / d log u, at saddle points -u / 2."""
     shrunk = 1 / (1 + u[:, None] * variances)
-    squared_radius = np.sum(variances * shrunk + squares * shrunk**2, axis=1)
-    curvature = np.sum(2 * (variances * shrunk) ** 2 + 4 * squares * variances * shrunk**3, axis=1)
-    log_mean = 0.5 * np.sum(np.log(shrunk), axis=1) - 0.5 * u * np.sum(squares * shrunk, axis=1)
+    small = variances * shrunk
+    squared_radius = small @ counts + shrunk**2 @ squares
+    curvature = 2 * small**2 @ counts + 4 * (small * shrunk**2) @ squares
+    log_mean = 0.5 * (np.log(shrunk) @ counts - u * (shrunk @ squares))
     v = -u / 2 * curvature**0.5
     w = -np.sqrt(np.maximum(-u * squared_radius - 2 * log_mean, 1e-300))
     density = np.exp(-(w**2) / 2) / (2 * np.pi) ** 0.5
