@@ -86,7 +86,7 @@ def bootstrap(statistic: Callable, groups, times: int = RESAMPLINGS) -> Estimate
     return Estimate(value, float(error * (g / (g - 1)) ** 0.5), g - 1)
 
 
-def permuted(statistic: Callable, x, y, times: int = 400) -> Estimate:
+def permuted(statistic: Callable, x, y, times: int = 1600) -> Estimate:
     """Mean of statistic(x, y) over random permutations of y: 0 but for its error."""
     rng, finite = np.random.default_rng(SEED), np.isfinite(x) & np.isfinite(y)
     permutation, values = np.array(y, float), []

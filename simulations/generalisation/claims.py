@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of
+from sgdnoise.lab import Table, Verdict, mean_of, rivals_of_effect
 from simulations.generalisation import _ranks as ranks
 from simulations.generalisation import _settings as settings
 
@@ -66,16 +66,28 @@ def _controls(results, task):
     }
     error = chance_error(results.sel(task=task, moment="equal steps"))
     text = f"{task}: test error, all labels shuffled"
-    true = results.sel(task=task, moment="equal steps")
-    true = ("as with true labels", float(true.error.where(true.shuffled == 0).mean()))
-    verdicts = [Verdict(text, CHANCE, error, "prediction", ERROR, (true,))]
+    at = results.sel(task=task, moment="equal steps")
+    true = float(at.error.where(at.shuffled == 0).mean())
+    rivals = rivals_of_effect(partial(_error_if, true), "shuffling")
+    verdicts = [Verdict(text, CHANCE, error, "prediction", ERROR, rivals)]
     for text, statistic in statistics.items():
         measured = ranks.permuted(statistic, rows.dimension, rows.error)
         text = f"{task}: {text}, errors dealt at random"
         paired = float(statistic(rows.dimension, rows.error))
-        rivals = (("as of the errors themselves", paired),)
+        rivals = rivals_of_effect(partial(_correlation_if, paired), "dealing")
         verdicts.append(Verdict(text, 0.0, measured, "prediction", CORRELATION, rivals))
     return verdicts
+
+
+def _error_if(true, factor):
+    """The test error if shuffling all labels added a factor of what it should; at most 1."""
+    error = true + factor * (CHANCE - true)
+    return error if error <= 1 else np.nan
+
+
+def _correlation_if(paired, factor):
+    """The correlation if dealing the errors at random removed a factor of it."""
+    return (1 - factor) * paired
 
 
 def chance_error(at) -> Estimate:
@@ -105,6 +117,8 @@ def _shuffled_labels(results, task):
         text = f"{task}: sign of the change of {label} by shuffling all labels"
         rise = mean_of(settings.log_rise(results, task, name), skip_missing=True)
         kind = "prediction" if claimed and name == "twonn" else "observation"
+        # A sign has no half.  No change, of which both signs are as likely, is excluded by the
+        # level of the test and not by the distance of a mean, so that it counts as not excluded.
         rivals = (("nothing changes", 0.0), ("the dimension collapses", -1.0))
         rows.append(Verdict(text, SIGN[0], ranks.sign(rise), kind, SIGN[1], rivals))
     return rows

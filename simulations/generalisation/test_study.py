@@ -187,8 +187,25 @@ def test_errors_dealt_at_random_have_no_rank_correlation(rng):
     x[3] = np.nan
     result = ranks.permuted(ranks.spearman, x, x**3)
     assert abs(result.z(0)) < SURE
-    deviation = result.stderr * 400**0.5  # exactly 1 / sqrt(n - 1)
-    assert abs(deviation * 58**0.5 - 1) < SURE / (2 * 400) ** 0.5
+    deviation = result.stderr * 1600**0.5  # exactly 1 / sqrt(n - 1)
+    assert abs(deviation * 58**0.5 - 1) < SURE / (2 * 1600) ** 0.5
+
+
+def test_rivals_of_a_control_are_half_and_twice_of_what_it_should_do():
+    """Committed numbers: each control excludes that nothing happens, half of it, and twice."""
+    verdicts = [v for v in study.study.judge(study.study.read()[""]) if v.kind == "prediction"]
+    controls = [v for v in verdicts if "sign" not in v.name]
+    for verdict in controls:
+        rivals = dict(verdict.rivals)
+        nothing = rivals["nothing changes"]
+        half = (verdict.predicted + nothing) / 2
+        effect = "dealing" if "dealt" in verdict.name else "shuffling"
+        assert rivals[f"{effect} x 0.5"] == pytest.approx(half)
+        twice = 2 * verdict.predicted - nothing
+        assert rivals.get(f"{effect} x 2", twice) == pytest.approx(twice)
+        assert (f"{effect} x 2" in rivals) == (twice <= 1)  # no error is above 1
+        assert all(verdict.excluded[name] for name in ("nothing changes", f"{effect} x 0.5"))
+    assert len(controls) == 16
 
 
 def test_one_group_has_no_error():
