@@ -23,6 +23,7 @@ SUBJECTS = [
         "corners",
         "two_layer",
         "closure",
+        "minibatch",
         "slow_flow",
         "deep_flow",
         "temperature",
