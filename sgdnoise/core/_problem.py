@@ -86,7 +86,8 @@ class Problem:
         """The gradient of the mean loss."""
         if self.backward is None:
             return self.autodiff.grad(self.value)(theta)
-        weights = namespace(theta).full((len(self),), 1 / len(self), dtype=theta.dtype)
+        xp, n = namespace(theta), len(self)
+        weights = xp.broadcast_to(xp.ones_like(theta[:1]) / n, (n,))  # on the device of theta
         return self.weighted_gradient(theta, weights)
 
     def weighted_gradient(
