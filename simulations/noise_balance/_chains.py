@@ -1,6 +1,5 @@
 """Networks at their minima, their noises, and the marginal law of their first layer."""
 
-from functools import partial
 from itertools import product
 
 import jax
@@ -82,6 +81,18 @@ def measures(net, problem, moment, theta):
     }
 
 
+def batch_kick(net, problem, theta):
+    """What sampling in minibatches adds to `kick`: its mean over single examples, less itself.
+
+    A minibatch of B examples drawn with replacement has the kick of the full gradient and 1/B of
+    this.
+    """
+    whole = problem.gradient(theta)
+    squares = (problem.gradients(theta) ** 2).mean(0) - whole**2
+    first, second = net.weights(squares)
+    return first.sum() - second.sum()
+
+
 def recorded(process, start, observe, steps: float, key, given=None):
     """Observations at RECORDS moments, (chain, watch), and the steps between them."""
     every = max(1, round(steps / RECORDS))
@@ -125,16 +136,23 @@ def mixed(shape, modes, tilt, level: str, rho: float, key, *, runs, relaxations,
     variances = [rho / o * (run % 2) for run in range(runs)]
     start = [factors(goal, h, moment, variance, rng) for variance in variances]
     slowest = 1 / (2 * kappa * min(o * np.diag(moment).min(), np.trace(moment)))
-    observe = partial(measures, net, problem, jnp.asarray(moment, jnp.float32))
+    second_moment = jnp.asarray(moment, jnp.float32)
+
+    def observe(theta):
+        kick = batch_kick(net, problem, theta)
+        return measures(net, problem, second_moment, theta) | {"batch_kick": kick}
+
     records, _ = recorded(process, start, observe, relaxations * slowest / rate, key)
     means = {name: stationary(values) for name, values in records.items()}
     exact = noise_balance(rho, moment, goal, h)
     gap = o * means["hidden"] - np.trace(moment) * means["readout"] - rho * (d - o) * h / 2
+    kick = BATCH / sigma**2 * (means["kick"] + means["batch_kick"] / BATCH)
     pairs = {
         "ratio": (ratio(means["hidden"], means["square"]), exact.participation_ratio),
         "hidden": (mean(means["hidden"]), exact.hidden),
         "imbalance": (mean(means["imbalance"]), exact.hidden - exact.readout),  # of white inputs
         "gap": (mean(gap / (o * exact.hidden)), 0.0),
+        "gap_exact": (mean((gap - kick) / (o * exact.hidden)), 0.0),
     }
     smallest = modes[-1] * (np.trace(moment) / o) ** 0.5
     free, distance = rho / 2 / o, abs(d - h) if d >= o else abs(h - o)
