@@ -258,7 +258,7 @@ FULL, SMALL = size_table(  # parameter: full, small
         "temperatures": ((3e-4, 1e-3, 3e-3, 1e-2, 1e-1), (1e-3,)),
         "kinds": (("label", "isotropic", "none"), ("isotropic",)),
         "laws": (tuple(LAWS), ("1, 1, 4",)),
-        "runs": (48, 16),
+        "runs": (32, 16),
         "relaxations": (6.0, 1.5),  # duration under both noises, in relaxation times
         "fraction": (1.0, 0.04),  # of the steps of all other experiments
     }
