@@ -22,6 +22,7 @@ from sgdnoise.core._operators import Isotropic as Isotropic
 from sgdnoise.core._problem import Problem as Problem
 from sgdnoise.core._ratio import Ratio as Ratio
 from sgdnoise.core._sampling import finite_population_factor as finite_population_factor
+from sgdnoise.core._series import series_mean as series_mean
 
 __all__ = _publish(__name__, globals())
 

@@ -1,33 +1,46 @@
 """Checks of arguments that many functions share; each raises ValueError in one sentence."""
 
 import math
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+
+from sgdnoise.core._arguments import number_of
 
 # Arrays, traced values and functions pass all checks: their values may not be known yet.
 
 
 def check_positive(**values) -> None:
-    """Raise ValueError unless each of the named numbers is above 0."""
-    for name, value in values.items():
-        if isinstance(value, Real) and not float(value) > 0:
+    """Raise ValueError unless each of the named numbers is above 0 and finite."""
+    for name, number, value in _scalars(values):
+        if not number > 0:
             raise ValueError(f"{name} must be positive, not {value}")
+        if not math.isfinite(number):
+            raise ValueError(f"{name} must be positive and finite, not {value}")
 
 
 def check_non_negative(**values) -> None:
     """Raise ValueError unless each of the named numbers is 0 or more and finite."""
-    for name, value in values.items():
-        if isinstance(value, Real) and not (float(value) >= 0 and math.isfinite(value)):
+    for name, number, value in _scalars(values):
+        if not (number >= 0 and math.isfinite(number)):
             raise ValueError(f"{name} must be 0 or more and finite, not {value}")
 
 
 def check_below_one(**values) -> None:
     """Raise ValueError unless each of the named numbers is at least 0 and below 1."""
-    for name, value in values.items():
-        if isinstance(value, Real) and not 0 <= float(value) < 1:
+    for name, number, value in _scalars(values):
+        if not 0 <= number < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, not {value}")
+
+
+def _scalars(values):
+    """(name, float, value) of the numbers and arrays without axes whose value is known."""
+    for name, value in values.items():
+        if value is None or callable(value) or getattr(value, "ndim", 0):
+            continue
+        if (number := number_of(name, value)) is not None:
+            yield name, number, value
 
 
 def is_integer(value) -> bool:

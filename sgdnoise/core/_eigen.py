@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 from jaxtyping import Float, Shaped
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, concrete, namespace, power_of_two, widened
 
 OFTEN = 3  # blocks from one look at the residuals to the next
 
 
+@checked
 def largest_eigenpairs(
     operator: Callable[[Array], Array],
     start: Shaped[Array, "m b"],
@@ -64,6 +66,7 @@ def largest_eigenpairs(
         basis = xp.concat([basis, block], axis=1)
 
 
+@checked
 def eigenvalue_participation_ratio(eigenvalues, axis: int = -1):
     """The participation ratio (sum_i l_i)^2 / sum_i l_i^2 of eigenvalues along an axis.
 

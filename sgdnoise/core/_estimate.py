@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, concrete, device, namespace, widened
 from sgdnoise.core._groups import Group, check_groups, evaluate, of_groups, shared_with
 
@@ -23,7 +24,7 @@ class Estimate:
     the error of the result is wrong, and the caller must compute it from the data.  The dof of a
     result is that of Welch (1947) and Satterthwaite (1946).  `<`, `>` and `float` raise TypeError,
     since they would hide the error: use `.value`, `.z` or `.interval`.  `==` compares records:
-    all three entries must be identical.
+    all three entries must be identical.  Raises ValueError for a negative stderr.
 
     Example:
         >>> length, width = Estimate(4.5, 0.3), Estimate(2.0, 0.4)
@@ -37,6 +38,11 @@ class Estimate:
     stderr: Any
     dof: Any = math.inf
     __array_ufunc__ = None  # numpy then leaves arithmetic with an Estimate to this class
+
+    def __post_init__(self):
+        known = isinstance(self.stderr, (Real, np.ndarray))
+        if known and np.any(np.asarray(self.stderr, float) < 0):
+            raise ValueError(f"a standard error is 0 or more, not {self.stderr}")
 
     def z(self, truth):
         """(value - truth) / stderr, the deviation from `truth` in standard errors, with sign."""
@@ -138,6 +144,7 @@ def check_level(level):
         raise ValueError(f"a level lies between 0 and 1, as 0.95 does, not {level}")
 
 
+@checked
 def batch_means(samples, batches: int = 200) -> np.ndarray:
     """Means of disjoint batches of samples, (n, ...) -> (at most `batches`, ...), in numpy.
 
@@ -149,6 +156,7 @@ def batch_means(samples, batches: int = 200) -> np.ndarray:
     return np.stack([batch.mean(axis=0, dtype=float) for batch in batches_of_samples])
 
 
+@checked
 def mean(samples) -> Estimate:
     """The mean over the leading axis of independent samples, (n, ...) -> (...).
 
@@ -166,6 +174,7 @@ def mean(samples) -> Estimate:
     return Estimate(xp.mean(samples, axis=0), xp.std(samples, axis=0, correction=1) / n**0.5, n - 1)
 
 
+@checked
 def nanmean(samples) -> Estimate:
     """The `mean` over those samples (leading axis) that are finite throughout.
 
@@ -181,6 +190,7 @@ def nanmean(samples) -> Estimate:
     return mean(finite)
 
 
+@checked
 def jackknife(value, values_left_out) -> Estimate:
     r"""A smooth statistic T of n samples from its values (n,) with each sample left out.
 
@@ -197,6 +207,7 @@ def jackknife(value, values_left_out) -> Estimate:
     return Estimate(float(n * value - (n - 1) * center), float(error), n - 1)
 
 
+@checked
 def with_group_error(
     statistic,
     samples,

@@ -1,6 +1,9 @@
 """What drawing minibatches without replacement does to the variance of their mean."""
 
+from sgdnoise.core._arguments import checked
 
+
+@checked
 def finite_population_factor(n: int, batch_size: int | float) -> float:
     """The variance of a mean without replacement over that with it: (n - B) / (n - 1).
 

@@ -24,6 +24,12 @@ def benchmark(name: str, n: int, *, rng) -> Data:
     It is the set of Campadelli et al. (2015), mostly from Hein & Audibert (2005) and Rozza et al.
     (2012), with the densities of scikit-dimension, which are not uniform in volume.
     rng: a numpy Generator or a seed.  Raises ValueError for another name, and for n below 1.
+
+    Example:
+        >>> name = next(iter(BENCHMARK))
+        >>> data = benchmark(name, 500, rng=0)
+        >>> name, data.inputs.shape, data.dimension
+        ('M1_Sphere', (500, 11), 10)
     """
     if name not in BENCHMARK:
         raise ValueError(f"no benchmark manifold is called {name!r}; {_similar(name)}")

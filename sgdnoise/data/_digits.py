@@ -9,6 +9,11 @@ def digits(classes: int = 10) -> Data:
     """The digits 0, ..., classes - 1: pixels in [0, 1], (n, 64), and one-hot targets (n, classes).
 
     There are 1797 scans of ten classes.  Raises ValueError unless 2 <= classes <= 10.
+
+    Example:
+        >>> data = digits(3)
+        >>> data.inputs.shape, data.targets.shape
+        ((537, 64), (537, 3))
     """
     from sklearn.datasets import load_digits
 

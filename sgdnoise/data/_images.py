@@ -32,6 +32,10 @@ def patches(
     photographs: names from `PHOTOGRAPHS`; some need scikit-image.
     rng: a numpy Generator or a seed.  Raises ValueError for n below 1, a size outside 1 to 106,
     another subset, unknown or repeated photographs, and if their library is missing.
+
+    Example:
+        >>> patches(4, 16, rng=0).inputs.shape
+        (4, 3, 16, 16)
     """
     if n < 1:
         raise ValueError(f"patches are drawn with n of 1 or more, not {n}")

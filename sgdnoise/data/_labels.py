@@ -12,6 +12,10 @@ def stripes(latents, classes: int = 10):
     / 4, which is smooth in the latents and of period 2 in each.  For z_1 uniform all classes are
     equally likely, for any law of the others.  The class depends on every latent.
     Raises ValueError for fewer than 2 classes.
+
+    Example:
+        >>> stripes(np.random.default_rng(0).uniform(size=(5, 2)), classes=3).shape
+        (5,)
     """
     if classes < 2:
         raise ValueError(f"stripes make 2 classes or more, not {classes}")
@@ -26,6 +30,11 @@ def mislabelled(data: Data, fraction: float, classes: int, *, rng) -> Data:
     classes, all equally likely; drawing from all classes would leave more of them correct.
     rng: a numpy Generator or a seed.  Raises ValueError for a fraction outside [0, 1], fewer than 2
     classes, or targets that are not integers from 0 to classes - 1.
+
+    Example:
+        >>> data = Data(np.zeros((100, 2)), np.zeros(100, int))
+        >>> int((mislabelled(data, 0.3, 5, rng=0).targets != 0).sum())
+        25
     """
     labels = np.asarray(data.targets)
     if not 0 <= fraction <= 1:

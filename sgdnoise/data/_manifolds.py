@@ -27,18 +27,34 @@ def ball(n: int, d: int, *, rng) -> Data:
 
 
 def sphere(n: int, d: int, *, rng) -> Data:
-    """Points of the unit sphere S^d in R^(d + 1), without latents, since no chart covers it."""
+    """Points of the unit sphere S^d in R^(d + 1), without latents, since no chart covers it.
+
+    Example:
+        >>> data = sphere(500, 2, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 3), 2)
+    """
     return Data(_directions(n, d + 1, _generator(rng, n=n, d=d)), None, d)
 
 
 def cube(n: int, d: int, *, rng) -> Data:
-    """Points of the unit cube [0, 1]^d, which are their latents."""
+    """Points of the unit cube [0, 1]^d, which are their latents.
+
+    Example:
+        >>> cube(500, 3, rng=0).inputs.shape
+        (500, 3)
+    """
     points = _generator(rng, n=n, d=d).uniform(size=(n, d))
     return Data(points, points, d)
 
 
 def gaussian(n: int, d: int, *, rng) -> Data:
-    """Standard normal points of R^d, which are their latents."""
+    """Standard normal points of R^d, which are their latents.
+
+    Example:
+        >>> gaussian(500, 3, rng=0).inputs.shape
+        (500, 3)
+    """
     points = _generator(rng, n=n, d=d).normal(size=(n, d))
     return Data(points, points, d)
 
@@ -47,6 +63,11 @@ def torus(n: int, d: int, *, rng) -> Data:
     """Points of the flat torus (cos a_1, ..., cos a_d, sin a_1, ..., sin a_d) in R^(2d).
 
     The latents are the angles in [0, 2 pi).
+
+    Example:
+        >>> data = torus(500, 2, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 4), 2)
     """
     angles = _generator(rng, n=n, d=d).uniform(0, 2 * np.pi, (n, d))
     return Data(np.concatenate([np.cos(angles), np.sin(angles)], axis=1), angles, d)
@@ -58,6 +79,11 @@ def swiss_roll(n: int, height: float = 21.0, *, rng) -> Data:
     The latents are t and y.  They are uniform on the rolled rectangle: t has a density proportional
     to sqrt(1 + t^2), unlike the roll of the benchmark, where t is uniform.
     Raises ValueError for a height of 0 or less.
+
+    Example:
+        >>> data = swiss_roll(500, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 3), 2)
     """
     _positive(height=height)
     generator = _generator(rng, n=n)
@@ -70,6 +96,11 @@ def spiral(n: int, turns: float = 3.0, *, rng) -> Data:
     """Points of the spiral of Archimedes (t cos t, t sin t), 0 < t < 2 pi turns, with latent t.
 
     Raises ValueError for turns of 0 or less.
+
+    Example:
+        >>> data = spiral(500, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 2), 1)
     """
     _positive(turns=turns)
     t = _archimedean(n, 0.0, 2 * np.pi * turns, _generator(rng, n=n))
@@ -80,6 +111,11 @@ def helix(n: int, turns: float = 3.0, pitch: float = 1.0, *, rng) -> Data:
     """Points of the helix (cos t, sin t, pitch t / (2 pi)), 0 < t < 2 pi turns, with latent t.
 
     Raises ValueError for turns of 0 or less.
+
+    Example:
+        >>> data = helix(500, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 3), 1)
     """
     _positive(turns=turns)
     t = _generator(rng, n=n).uniform(0, 2 * np.pi * turns, n)
@@ -92,6 +128,11 @@ def moebius(n: int, twists: int = 1, *, rng) -> Data:
     ((1 + r cos b) cos a, (1 + r cos b) sin a, r sin b) with b = twists a / 2: it is one-sided for
     odd twists.  The latents are the angle a and -1/2 < r < 1/2.
     Raises ValueError for fewer than 1 twist.
+
+    Example:
+        >>> data = moebius(500, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 3), 2)
     """
     generator = _generator(rng, n=n, twists=twists)
 
@@ -111,6 +152,11 @@ def klein_bottle(n: int, *, rng) -> Data:
     """Points of the Klein bottle in R^4, where it has no self-intersection.
 
     ((2 + cos v) cos u, (2 + cos v) sin u, sin v cos(u / 2), sin v sin(u / 2)), with latents u, v.
+
+    Example:
+        >>> data = klein_bottle(500, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 4), 2)
     """
 
     def volume(latents):
@@ -126,7 +172,13 @@ def klein_bottle(n: int, *, rng) -> Data:
 
 
 def paraboloid(n: int, d: int, *, rng) -> Data:
-    """Points of the graph (x, |x|^2) over the unit ball of R^d, in R^(d + 1), with latents x."""
+    """Points of the graph (x, |x|^2) over the unit ball of R^d, in R^(d + 1), with latents x.
+
+    Example:
+        >>> data = paraboloid(500, 3, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 4), 3)
+    """
     generator = _generator(rng, n=n, d=d)
 
     def draw():
@@ -144,6 +196,11 @@ def rotations(n: int, m: int, *, rng) -> Data:
 
     They have the Haar measure: a Gaussian matrix is orthogonalised (Mezzadri, 2007), and its first
     column changes sign if the determinant is -1.  Raises ValueError for m below 2.
+
+    Example:
+        >>> data = rotations(500, 3, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 9), 3)
     """
     generator = _generator(rng, n=n)
     if m < 2:
@@ -159,6 +216,11 @@ def stiefel(n: int, m: int, p: int, *, rng) -> Data:
     The Stiefel manifold has dimension m p - p (p + 1) / 2; points are uniform under rotations
     (Mezzadri, 2007), for p = m in two components, of determinant 1 and -1.
     Raises ValueError unless 1 <= p <= m with m of 2 or more.
+
+    Example:
+        >>> data = stiefel(500, 4, 2, rng=0)
+        >>> data.inputs.shape, data.dimension
+        ((500, 8), 5)
     """
     generator = _generator(rng, n=n, p=p)
     if not p <= m or m < 2:
@@ -171,6 +233,11 @@ def product(first: Data, second: Data) -> Data:
 
     Points are independent if the two were drawn by one Generator, or by different seeds.  Latents
     are side by side if both have them.  Raises ValueError for sets of different n.
+
+    Example:
+        >>> both = product(circle := spiral(500, rng=0), circle)
+        >>> both.inputs.shape, both.dimension
+        ((500, 4), 2)
     """
     sizes = len(first.inputs), len(second.inputs)
     if sizes[0] != sizes[1]:
@@ -187,6 +254,10 @@ def embedded(data: Data, width: int, *, rng) -> Data:
     """The same points in `width` coordinates, by a random linear isometry.
 
     Raises ValueError for a width below that of the points.
+
+    Example:
+        >>> embedded(cube(500, 3, rng=0), 20, rng=0).inputs.shape
+        (500, 20)
     """
     columns = data.inputs.shape[1]
     if width < columns:
@@ -201,6 +272,10 @@ def noisy(data: Data, level: float, *, rng) -> Data:
     Its standard deviation is level sqrt(sum_ij (x_ij - mean_j)^2 / (n D)), `level` times the root
     mean square deviation of all coordinates.  The dimension is that without noise.
     Raises ValueError for a level that is negative or not finite.
+
+    Example:
+        >>> noisy(cube(500, 3, rng=0), 0.01, rng=0).inputs.shape
+        (500, 3)
     """
     if not 0 <= level < np.inf:
         raise ValueError(f"the level of the noise is a number of 0 or more, not {level}")
@@ -216,6 +291,11 @@ def thinned(data: Data, density: Callable[[Any], Any], size: int, *, rng) -> Dat
     smaller than n it multiplies the density of the points; for size = n nothing changes.
     Raises ValueError for weights that are negative or not finite, and if fewer than `size` are
     above zero.
+
+    Example:
+        >>> data = cube(2000, 2, rng=0)
+        >>> thinned(data, lambda inputs: inputs[:, 0], 100, rng=0).inputs.shape
+        (100, 2)
     """
     n = len(data.inputs)
     weights = np.asarray(density(data.inputs if data.targets is None else data.targets), float)

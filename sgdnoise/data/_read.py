@@ -41,6 +41,14 @@ def read_points(
     Raises ValueError in one sentence for a file that is missing, of another format, damaged or
     empty, for several arrays, for another shape than (n, D), for complex numbers or text, for a
     header that names fewer columns than there are, and for nan or infinity, naming the row.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savetxt(f"{folder}/points.csv", [[1.5, 2], [3.5, 4], [5, 7]], delimiter=",")
+        ...     points = read_points(f"{folder}/points.csv")
+        >>> points.tolist()
+        [[1.5, 2.0], [3.5, 4.0], [5.0, 7.0]]
     """
     return read_table(
         file,

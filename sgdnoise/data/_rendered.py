@@ -70,6 +70,10 @@ def scenes(n: int, *, factors: Sequence[str] = tuple(FACTORS), rng) -> Float[np.
     """Latents (n, 8), uniform in [-1, 1] for the named factors, and 0 for the others.
 
     rng: a numpy Generator or a seed.  Raises ValueError for n below 1 and names not in `FACTORS`.
+
+    Example:
+        >>> scenes(10, rng=0).shape
+        (10, 8)
     """
     if n < 1:
         raise ValueError(f"scenes are drawn with n of 1 or more, not {n}")
@@ -89,6 +93,10 @@ def render(
     one kind have the dimension of the latents that vary.  The manifold curves over the shift of a
     pixel, so that few points, far apart, appear to have more dimensions.
     Raises ValueError for an unknown kind, and for a size or an edge that is not positive.
+
+    Example:
+        >>> render(np.full((2, 8), 0.5), "disc", size=16).shape
+        (2, 3, 16, 16)
     """
     xp = namespace(latents)
     _check([kind], KINDS, "kind")

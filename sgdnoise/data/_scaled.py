@@ -13,6 +13,12 @@ def principal(
     Inputs are centred on the training mean, optionally whitened to equal variances, and scaled so
     that the mean of |x|^2 over the training set is `power`.  Nothing depends on the test set.
     Raises ValueError for more axes than the training inputs have.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> train, test = (Data(rng.normal(size=(n, 5)), np.zeros(n)) for n in (50, 20))
+        >>> [data.inputs.shape for data in principal(train, test, 2, whiten=True)]
+        [(50, 2), (20, 2)]
     """
     mean = train.inputs.mean(axis=0)
     _, sizes, axes = np.linalg.svd(train.inputs - mean, full_matrices=False)

@@ -5,6 +5,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import betainc
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._neighbours import TILE
 from sgdnoise.dimension._points import Neighbours, find_neighbours, unique_points
@@ -14,6 +15,7 @@ TIE = 1e-6  # relative difference below which two distances are equal
 BINS = 1 << 12  # of cosines
 
 
+@any_scale
 def correlation(
     points,
     inner_rank: int = 10,
@@ -49,6 +51,7 @@ def correlation(
     return check_above(d, neighbours)
 
 
+@any_scale
 def full_correlation_integral(points):
     r"""The full correlation integral of Erba, Gherardi & Rotondo (2019).  (n, D) -> ()
 

@@ -7,6 +7,7 @@ from statistics import NormalDist
 from jaxtyping import Int
 
 from sgdnoise.core._arrays import Array, concrete, device, namespace
+from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._distance_ratios import pareto_exponent
 from sgdnoise.dimension._neighbours import TILE
@@ -18,6 +19,7 @@ BEST_FRACTION = 0.2031878699799799  # minimises (1 - p) / (p log^2 p), the varia
 MIN_NEIGHBOURS = 3  # below which `adaptive_neighbours` does not test
 
 
+@any_scale
 def binomial(
     points,
     k: int = 20,
@@ -49,6 +51,7 @@ def binomial(
     return check_above(value, neighbours)
 
 
+@any_scale
 def abide(
     points,
     max_k: int = 100,

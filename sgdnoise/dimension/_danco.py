@@ -9,6 +9,7 @@ from scipy.special import betainc, betaincinv, digamma, i0e, i1e
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._angles import cosines, gram_matrices
+from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._ball_caps import shared_fraction as _shared
 from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._points import Neighbours, find_neighbours
@@ -20,6 +21,7 @@ WINDOW = 5  # values of d about the minimum that have a reference
 MAX_FACTOR = 48  # d is below this factor of that from distances alone, plus 4
 
 
+@any_scale
 def danco(
     points,
     k: int = 10,

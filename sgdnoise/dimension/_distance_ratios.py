@@ -6,12 +6,14 @@ from jaxtyping import Float
 from scipy.special import exp1
 
 from sgdnoise.core._arrays import Array, as_numpy, concrete, device, namespace
+from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._points import Neighbours, find_neighbours, refuse_ties
 
 EULER = 0.5772156649015329
 
 
+@any_scale
 def twonn(
     points,
     *,
@@ -56,6 +58,7 @@ def twonn(
     return check_above(value, neighbours)
 
 
+@any_scale
 def levina_bickel(
     points, k: int = 10, *, neighbours: Neighbours | None = None, exclude: int | str = 0
 ):
@@ -82,6 +85,7 @@ def levina_bickel(
     return check_above(value, neighbours)
 
 
+@any_scale
 def l2n2(points, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     """The dimension from the mean of log log(r2 / r1), r1 and r2 those of two neighbours.
 
@@ -107,6 +111,7 @@ def l2n2(points, *, neighbours: Neighbours | None = None, exclude: int | str = 0
     return check_above(value, neighbours)
 
 
+@any_scale
 def gride(
     points,
     inner_rank: int = 1,
@@ -137,6 +142,7 @@ def gride(
     return check_above(value, neighbours)
 
 
+@any_scale
 def mind_ml(
     points,
     k: int = 10,

@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
+from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 
@@ -14,6 +15,7 @@ MAX_PATHS = 5_000_000
 ADVICE = "take more points, or another estimator, such as twonn"
 
 
+@any_scale
 def geodesic(
     points,
     k: int = 10,

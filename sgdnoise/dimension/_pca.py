@@ -4,6 +4,7 @@ import numpy as np
 
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._checks import as_generator
+from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._neighbours import TILE
 from sgdnoise.dimension._points import Neighbours, check_points, find_neighbours
 from sgdnoise.dimension._spectral import debiased, singular_values
@@ -12,6 +13,7 @@ TRACY_WIDOM = 0.9793  # the 95% quantile of its law for real data
 SHUFFLES = 19  # all of which one of 20 exchangeable values exceeds with probability 5%
 
 
+@any_scale
 def pca(points, *, level: float | str = 0.95, rng=None):
     r"""The number of principal components that explain the points, or exceed noise.  (n, D) -> ()
 
@@ -58,6 +60,7 @@ def pca(points, *, level: float | str = 0.95, rng=None):
     return namespace(points).asarray(count, dtype=values.dtype, device=device(points))
 
 
+@any_scale
 def local_pca(
     points,
     k: int = 20,

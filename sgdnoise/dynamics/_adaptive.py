@@ -1,5 +1,6 @@
 """RMSprop and Adam, and their stochastic differential equations."""
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._checks import check_below_one, check_non_negative, check_positive
 from sgdnoise.dynamics._process import Process, scheduled
@@ -7,6 +8,7 @@ from sgdnoise.dynamics._sgd import Rate, decayed
 from sgdnoise.noise._models import Noise
 
 
+@checked
 def rmsprop(
     noise: Noise,
     learning_rate: Rate,
@@ -22,6 +24,17 @@ def rmsprop(
     Hinton, 2012).  Since v starts at zero, the first steps are long: learning_rate / (1 - beta)^1/2
     in each entry.
     Raises ValueError unless learning_rate, eps > 0, 0 <= beta < 1 and weight_decay >= 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = rmsprop(noise.minibatch(problem, 1), 0.01)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     _check(learning_rate, eps, weight_decay, beta)
 
@@ -35,6 +48,7 @@ def rmsprop(
     return scheduled(move, noise.draw, learning_rate, memory=1)
 
 
+@checked
 def adam(
     noise: Noise,
     learning_rate: Rate,
@@ -50,6 +64,17 @@ def adam(
     v <- beta_2 v + (1 - beta_2) g^2 from zero, t = 1, 2, ...  It equals torch.optim.Adam (Kingma &
     Ba, 2015).  weight_decay adds weight_decay theta to g, or shrinks theta if `decoupled`.
     Raises ValueError unless learning_rate, eps > 0, 0 <= betas < 1 and weight_decay >= 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = adam(noise.minibatch(problem, 1), 0.01)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     _check(learning_rate, eps, weight_decay, *betas)
     mean_factor, square_factor = betas
@@ -66,6 +91,7 @@ def adam(
     return scheduled(move, noise.draw, learning_rate, memory=2, counted=True)
 
 
+@checked
 def adamw(
     noise: Noise,
     learning_rate: Rate,
@@ -77,10 +103,22 @@ def adamw(
     """Adam with decoupled weight decay, as torch.optim.AdamW (Loshchilov & Hutter, 2019).
 
     Raises ValueError as `adam`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = adamw(noise.minibatch(problem, 1), 0.01, weight_decay=0.1)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     return adam(noise, learning_rate, betas, eps=eps, weight_decay=weight_decay, decoupled=True)
 
 
+@checked
 def rmsprop_langevin(
     noise: Noise,
     learning_rate: float | Array,
@@ -98,6 +136,17 @@ def rmsprop_langevin(
     noise outweighs the gradient, whose square is left out of v.  With dt = learning_rate, the
     default, a step is one of RMSprop.
     Raises ValueError unless learning_rate, dt, eps > 0 and 0 <= beta < 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = rmsprop_langevin(noise.minibatch(problem, 1), 0.01)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     dt = learning_rate if dt is None else dt
     _check(learning_rate, eps, 0.0, beta)
@@ -115,6 +164,7 @@ def rmsprop_langevin(
     return Process(step, noise.normal, dt, lambda t: (t, variances(t)), lambda state: state[0])
 
 
+@checked
 def adam_langevin(
     noise: Noise,
     learning_rate: float | Array,
@@ -132,6 +182,17 @@ def adam_langevin(
     end, since the drift of theta at t = 0 is 0 / 0.  With dt = learning_rate, the default, a step
     is one of Adam.
     Raises ValueError unless learning_rate, dt, eps > 0 and 0 <= betas < 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = adam_langevin(noise.minibatch(problem, 1), 0.01)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     dt = learning_rate if dt is None else dt
     _check(learning_rate, eps, 0.0, *betas)

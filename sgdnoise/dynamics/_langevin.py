@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array
 from sgdnoise.core._checks import check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
@@ -10,6 +11,7 @@ from sgdnoise.dynamics._sgd import Rate, decayed
 from sgdnoise.noise._models import Noise, isotropic
 
 
+@checked
 def langevin(
     noise: Noise,
     learning_rate: Rate,
@@ -29,6 +31,17 @@ def langevin(
     weight_decay adds weight_decay |theta|^2 / 2 to L.  learning_rate may be a function of the step
     if order = 1.  The weak order in dt is 1; the strong order is 1/2, and 1 for constant C.
     Raises ValueError unless learning_rate, dt > 0, weight_decay >= 0 and order is 1 or 2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = langevin(noise.minibatch(problem, 1), 0.1)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     _check(learning_rate, dt, order, weight_decay)
 
@@ -45,6 +58,7 @@ def langevin(
     return scheduled(move, noise.normal, learning_rate, dt)
 
 
+@checked
 def heun(
     noise: Noise,
     learning_rate: Rate,
@@ -60,6 +74,17 @@ def heun(
     for C(theta) the weak error is O(dt^2 + learning_rate dt), as small as that of the second-order
     equation itself once dt <= learning_rate (Milstein & Tretyakov, 1997).  Arguments and errors
     are those of `langevin`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = heun(noise.minibatch(problem, 1), 0.1)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     _check(learning_rate, dt, order, weight_decay)
     drift = partial(_drift, noise.problem, order=order, weight_decay=weight_decay)
@@ -76,6 +101,7 @@ def heun(
     return scheduled(move, noise.normal, learning_rate, dt)
 
 
+@checked
 def overdamped_langevin(
     problem: Problem,
     temperature: float | Array,
@@ -88,6 +114,17 @@ def overdamped_langevin(
     stationary law is exp(-L / temperature) up to O(dt) (Welling & Teh, 2011), where L includes
     weight_decay |theta|^2 / 2.
     Raises ValueError unless dt > 0 and the other numbers are >= 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = overdamped_langevin(problem, 0.1, 0.1)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     check_positive(dt=dt)
     check_non_negative(temperature=temperature)

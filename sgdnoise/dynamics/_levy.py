@@ -4,6 +4,7 @@ import math
 
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._checks import check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
@@ -11,6 +12,7 @@ from sgdnoise.dynamics._process import Process
 from sgdnoise.noise._draws import Uniform, n_parameters
 
 
+@checked
 def levy_sgd(
     problem: Problem,
     alpha: float,
@@ -28,6 +30,17 @@ def levy_sgd(
     below alpha = 2 and no mean at alpha <= 1: a jump in a steep loss may diverge at any dt.
     weight_decay acts as in `langevin`.
     Raises ValueError unless 0 < alpha <= 2, dt > 0 and the other numbers are >= 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = levy_sgd(problem, 1.5, 0.1, 0.01)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     size = problem.size or n_parameters
     _check(alpha)
@@ -45,6 +58,7 @@ def levy_sgd(
     return Process(step, (Uniform(size), Uniform(size)), dt)
 
 
+@checked
 def stable_variates(
     first: Float[Array, " n"], second: Float[Array, " n"], alpha: float
 ) -> Float[Array, " n"]:
@@ -55,6 +69,13 @@ def stable_variates(
     (Chambers, Mallows & Stuck, 1976).  Uniform numbers within the precision of 0 or 1 are moved
     there, which cuts the tail near precision^{-1/alpha}: 10^7 for Cauchy numbers in float32.
     Raises ValueError unless 0 < alpha <= 2.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> first, second = rng.uniform(size=(2, 1000))
+        >>> stable_variates(first, second, 1.5).shape
+        (1000,)
     """
     _check(alpha)
     xp = namespace(first)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, device, namespace
 from sgdnoise.core._checks import check_positive
 from sgdnoise.dynamics._process import Process
@@ -9,6 +10,7 @@ from sgdnoise.noise._draws import Normal
 from sgdnoise.theory._transition import transition
 
 
+@checked
 def ornstein_uhlenbeck(drift: Array, diffusion: Array, dt: float) -> Process:
     """The Ornstein-Uhlenbeck process d theta = -A theta dt + D^{1/2} dW, sampled exactly.
 
@@ -17,6 +19,17 @@ def ornstein_uhlenbeck(drift: Array, diffusion: Array, dt: float) -> Process:
     computed once, in numpy.
     Raises ValueError unless dt > 0, all eigenvalues of A have positive real parts, and D is
     symmetric and positive semi-definite; both must be square and of one size.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = ornstein_uhlenbeck(jnp.eye(1), jnp.eye(1), 0.1)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     a, d = (np.asarray(as_numpy(x), float) for x in (drift, diffusion))
     check_positive(dt=dt)

@@ -38,6 +38,19 @@ def side_by_side(processes: dict[str, Process]) -> Process:
     """Several processes that advance together, for example to compare them on equal terms.
 
     State, theta and draws are dicts with the names of the processes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> from sgdnoise.dynamics import langevin, sgd, simulate
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> batches = noise.minibatch(problem, 1)
+        >>> both = side_by_side({"sgd": sgd(batches, 0.1), "langevin": langevin(batches, 0.1)})
+        >>> start = {"sgd": jnp.zeros((4, 1)), "langevin": jnp.zeros((4, 1))}
+        >>> simulate(both, 0, start, steps=20, every=20).theta["langevin"].shape
+        (4, 1, 1)
     """
 
     def step(state, drawn):
@@ -60,6 +73,17 @@ def with_weak_increments(process: Process, kind: type = Rademacher) -> Process:
     `ThreePoint` numbers have the first five and keep weak order 2 (Kloeden & Platen, 1992).  The
     mean and covariance of a step do not change; paths and tails do.
     Raises ValueError for another kind.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import langevin, simulate
+        >>> process = with_weak_increments(langevin(noise.minibatch(problem, 1), 0.1))
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     if kind not in (Rademacher, ThreePoint):
         raise ValueError(f"the kind must be Rademacher or ThreePoint, not {kind}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array
 from sgdnoise.core._checks import check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
@@ -13,6 +14,7 @@ from sgdnoise.noise._weights import Weights, svag_weights
 Rate = float | Array | Callable[[Any], Any]
 
 
+@checked
 def sgd(noise: Noise, learning_rate: Rate, weight_decay: float | Array = 0.0) -> Process:
     """SGD: theta <- theta - learning_rate (g(theta) + weight_decay theta), g the noisy gradient.
 
@@ -40,6 +42,7 @@ def sgd(noise: Noise, learning_rate: Rate, weight_decay: float | Array = 0.0) ->
     return scheduled(move, noise.draw, learning_rate)
 
 
+@checked
 def svag(problem: Problem, law: Weights, learning_rate: Rate, stretch: int) -> Process:
     """SVAG of Li, Malladi & Arora (2021): SGD with steps of learning_rate / stretch.
 
@@ -48,6 +51,17 @@ def svag(problem: Problem, law: Weights, learning_rate: Rate, stretch: int) -> P
     schedule counts steps of SGD.  If large `stretch` departs from SGD, that equation does not
     describe SGD.
     Raises ValueError for stretch below 1, or a law without a batch size.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = svag(problem, noise.with_replacement(2, 1), 0.1, stretch=4)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     noise = from_weights(problem, svag_weights(law, stretch))
     if callable(learning_rate):

@@ -2,6 +2,7 @@
 
 import math
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._checks import check_below_one, check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
@@ -10,6 +11,7 @@ from sgdnoise.noise._draws import Normal, n_parameters
 from sgdnoise.noise._models import Noise
 
 
+@checked
 def underdamped(
     noise: Noise,
     learning_rate: float | Array,
@@ -26,6 +28,17 @@ def underdamped(
     ball is this
     integrator: see `underdamped_parameters`.
     Raises ValueError unless learning_rate, dt > 0 and friction, weight_decay >= 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = underdamped(noise.minibatch(problem, 1), 0.1, 0.5, 0.1)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     check_positive(learning_rate=learning_rate)
     _check(friction, dt)
@@ -43,6 +56,7 @@ def underdamped(
     return Process(step, noise.normal, dt, _with_zero_velocity, lambda state: state[0])
 
 
+@checked
 def underdamped_parameters(learning_rate: float, momentum: float) -> dict[str, float]:
     """The learning_rate, friction and dt for which `underdamped` is exactly `heavy_ball`.
 
@@ -51,6 +65,10 @@ def underdamped_parameters(learning_rate: float, momentum: float) -> dict[str, f
     heavy ball.  Heavy ball is thus a second-order integrator of this equation, at the temperature
     c learning_rate / (2 (1 - momentum)) for C = c I, to leading order.
     Raises ValueError unless learning_rate > 0 and 0 < momentum < 1.
+
+    Example:
+        >>> {name: round(value, 3) for name, value in underdamped_parameters(0.01, 0.9).items()}
+        {'learning_rate': 0.103, 'friction': 1.026, 'dt': 0.103}
     """
     check_positive(learning_rate=learning_rate)
     check_below_one(momentum=momentum)
@@ -59,6 +77,7 @@ def underdamped_parameters(learning_rate: float, momentum: float) -> dict[str, f
     return {"learning_rate": dt, "friction": -math.log(momentum) / dt, "dt": dt}
 
 
+@checked
 def baoab(
     problem: Problem,
     temperature: float | Array,
@@ -73,6 +92,17 @@ def baoab(
     temperature / curvature for any stable dt; that of v has an error O(dt^2).  A step costs one
     gradient.  v = 0 at first.
     Raises ValueError unless dt > 0 and temperature, friction >= 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import simulate
+        >>> process = baoab(problem, 0.1, 0.5, 0.1)
+        >>> simulate(process, 0, jnp.zeros((4, 1)), steps=20, every=20).theta.shape
+        (4, 1, 1)
     """
     check_non_negative(temperature=temperature)
     _check(friction, dt)

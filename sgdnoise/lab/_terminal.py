@@ -14,6 +14,7 @@ import rich.box
 import rich.console
 import rich.progress
 import rich.table
+from rich.text import Text
 
 from sgdnoise.lab._sweep._conduct import Incomplete
 from sgdnoise.lab._verdict import HEADINGS, Verdict, row
@@ -28,14 +29,21 @@ COLOUR = {
 
 
 def say(text: str, **options) -> None:
-    """Print a text without markup."""
-    console.print(text, markup=False, **options)
+    """Print a text without markup and control characters."""
+    console.print(printable(text), markup=False, **options)
+
+
+def printable(text: str) -> str:
+    """The text with control characters and bytes that are not UTF-8 as escapes, such as \\x1b."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def fail(sentence: str) -> NoReturn:
     """Print an error in one sentence and end with status 2, for bad input."""
     rich.console.Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"error: {sentence}", markup=False
+        f"error: {printable(sentence)}", markup=False
     )
     raise SystemExit(2)
 
@@ -164,7 +172,10 @@ def show(title: str, verdicts: list[Verdict]) -> None:
     left_out = set() if console.width >= WIDE else {"deviation", "allowed", "kind"}
     shown = [place for place, heading in enumerate(HEADINGS) if heading not in left_out]
     table = rich.table.Table(
-        title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD
+        title=Text(printable(title)),
+        title_justify="left",
+        title_style="bold",
+        box=rich.box.SIMPLE_HEAD,
     )
     for heading in (HEADINGS[place] for place in shown):
         words = heading in ("claim", "verdict")
@@ -172,5 +183,6 @@ def show(title: str, verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         style, cells = COLOUR.get(verdict.outcome, "dim"), row(verdict)
         outcome = cells[-1] if verdict.outcome in COLOUR else verdict.kind
-        table.add_row(*(cells[place] for place in shown[:-1]), f"[{style}]{outcome}[/]")
+        plain = [Text(printable(cells[place])) for place in shown[:-1]]
+        table.add_row(*plain, Text(outcome, style=style))
     console.print(table)

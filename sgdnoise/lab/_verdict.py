@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Verdict:
         "observation": a measurement without a claim; the number beside it is for comparison.
     tolerance: the deviation that theory allows, in the same unit, stated before measuring.
     rivals: (name, what another theory predicts here) of each rival, for predictions.
-    Raises ValueError for another kind.
+    Raises ValueError for another kind, a negative tolerance, and what is no number or Estimate.
 
     Example:
         >>> from sgdnoise.core import Estimate
@@ -58,6 +59,13 @@ class Verdict:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        for entry, value in (("predicted", self.predicted), ("tolerance", self.tolerance)):
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ValueError(f"{entry} must be a number, not {value!r:.40}")
+        if self.tolerance < 0:
+            raise ValueError(f"tolerance must be 0 or more, not {self.tolerance}")
+        if not isinstance(self.measured, Estimate):
+            raise ValueError(f"measured must be an Estimate, not {self.measured!r:.40}")
 
     @property
     def excluded(self) -> dict[str, bool]:

@@ -1,5 +1,6 @@
 """Noise on the targets: fresh Gaussian numbers are added to them at each step."""
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._operators import Factor
 from sgdnoise.core._problem import Problem
@@ -8,6 +9,7 @@ from sgdnoise.noise._models import Noise, covariance_rows
 from sgdnoise.noise._weights import gaussian_weights, with_replacement
 
 
+@checked
 def label_noise(problem: Problem, batch_size: int, label_noise: float | Array, law=None) -> Noise:
     """Minibatches whose targets get fresh Gaussian noise of standard deviation `label_noise`.
 
@@ -17,6 +19,18 @@ def label_noise(problem: Problem, batch_size: int, label_noise: float | Array, l
     law: a law of minibatches; sampling with replacement by default.
     Raises ValueError for negative label_noise, for targets that are not real numbers, and for a
     law of another batch size.
+
+    Example:
+        >>> import numpy as np
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> y = jnp.asarray([[0.0], [1.0], [2.0]])
+        >>> problem = Problem(lambda theta, x, y: ((x @ theta - y[:, 0]) ** 2) / 2, (x, y))
+        >>> noise = label_noise(problem, batch_size=2, label_noise=0.5)
+        >>> round(float(noise.covariance(jnp.zeros(1)).trace()), 3)
+        3.903
     """
     law = with_replacement(len(problem), batch_size) if law is None else law
     targets = problem.examples[-1]

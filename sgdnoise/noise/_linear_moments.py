@@ -16,6 +16,7 @@ from operator import matmul
 import numpy as np
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, concrete, device, namespace
 from sgdnoise.core._problem import Problem
 from sgdnoise.noise import _label_noise
@@ -25,6 +26,7 @@ from sgdnoise.noise._weights import Weights
 from sgdnoise.theory._mlp import MLP
 
 
+@checked
 def linear_network_moments(
     problem: Problem,
     net: MLP | Sequence[int],
@@ -57,6 +59,7 @@ def linear_network_moments(
     return base._replace(normal=Normal(factor.shape[0]), gaussian_gradient=gaussian_gradient)
 
 
+@checked
 def moment_slopes(
     theta: Float[Array, " p"],
     widths: Sequence[int],

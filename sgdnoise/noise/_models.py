@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._covariance import Gram
 from sgdnoise.core._operators import Covariance, Diagonal, Factor, Isotropic
@@ -37,7 +38,17 @@ class Noise(NamedTuple):
 
 
 def full_batch(problem: Problem) -> Noise:
-    """The gradient of the mean loss, without noise: C = 0, and nothing is drawn."""
+    """The gradient of the mean loss, without noise: C = 0, and nothing is drawn.
+
+    Example:
+        >>> import numpy as np
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> float(full_batch(problem).covariance(jnp.zeros(1)).trace())
+        0.0
+    """
 
     def gradient(theta, drawn):  # noqa: ARG001 - nothing is drawn
         return problem.gradient(theta)
@@ -50,6 +61,17 @@ def from_weights(problem: Problem, law: Weights) -> Noise:
 
     G (n, p) holds the gradients of the examples.
     Raises ValueError for a law of another number of examples.
+
+    Example:
+        >>> import numpy as np
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.noise import bernoulli
+        >>> noise = from_weights(problem, bernoulli(3, 2))
+        >>> float(noise.covariance(jnp.zeros(1)).trace()) > 0
+        True
     """
     if law.n != len(problem):
         raise ValueError(f"a law for {law.n} examples cannot weigh the {len(problem)} of a problem")
@@ -70,6 +92,7 @@ def from_weights(problem: Problem, law: Weights) -> Noise:
     return Noise(problem, law.draw, gradient, Normal(law.n), gaussian_gradient, covariance)
 
 
+@checked
 def minibatch(problem: Problem, batch_size: int, replacement: bool = True) -> Noise:
     """The noise of minibatches: covariance f C / batch_size.
 
@@ -88,11 +111,25 @@ def minibatch(problem: Problem, batch_size: int, replacement: bool = True) -> No
     return from_weights(problem, law(len(problem), batch_size))
 
 
+@checked
 def gaussian(noise: Noise) -> Noise:
-    """The same noise made Gaussian, with the same mean and covariance at each theta."""
+    """The same noise made Gaussian, with the same mean and covariance at each theta.
+
+    Example:
+        >>> import numpy as np
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.noise import minibatch
+        >>> exact, normal = minibatch(problem, 2), gaussian(minibatch(problem, 2))
+        >>> float(exact.covariance(jnp.zeros(1)).trace() / normal.covariance(jnp.zeros(1)).trace())
+        1.0
+    """
     return noise._replace(draw=noise.normal, gradient=noise.gaussian_gradient)
 
 
+@checked
 def additive(problem: Problem, covariance: Callable[[Any], Covariance]) -> Noise:
     """The full gradient plus Gaussian noise whose covariance is a function of theta.
 
@@ -107,6 +144,15 @@ def isotropic(problem: Problem, variance: float | Array) -> Noise:
 
     A Langevin equation of temperature T has the variance 2 T / learning_rate.
     Raises ValueError for a negative variance.
+
+    Example:
+        >>> import numpy as np
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> float(isotropic(problem, 0.5).covariance(jnp.zeros(1)).trace())
+        0.5
     """
     if isinstance(variance, (int, float)) and variance < 0:
         raise ValueError(f"a variance cannot be negative, like {variance}")
@@ -117,10 +163,21 @@ def isotropic(problem: Problem, variance: float | Array) -> Noise:
     return _additive(problem, covariance, problem.size or n_parameters)
 
 
+@checked
 def same_trace(noise: Noise) -> Noise:
     """Isotropic Gaussian noise whose covariance has the trace of that of `noise` at each theta.
 
     C' = Tr(C) / p * identity: noise of the same total variance without preferred directions.
+
+    Example:
+        >>> import numpy as np
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.noise import minibatch
+        >>> round(float(same_trace(minibatch(problem, 2)).covariance(jnp.zeros(1)).trace()), 3)
+        1.333
     """
 
     def covariance(theta):
@@ -130,10 +187,21 @@ def same_trace(noise: Noise) -> Noise:
     return _additive(noise.problem, covariance, noise.problem.size or n_parameters)
 
 
+@checked
 def same_diagonal(noise: Noise) -> Noise:
     """Independent Gaussian noise in each parameter, with the variances of `noise` at each theta.
 
     C' = diag(C): the same variance of every parameter, without their correlations.
+
+    Example:
+        >>> import numpy as np
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.noise import minibatch
+        >>> round(float(same_diagonal(minibatch(problem, 2)).covariance(jnp.zeros(1)).trace()), 3)
+        1.333
     """
 
     def covariance(theta):

@@ -6,12 +6,14 @@ from typing import Any
 
 from jaxtyping import Shaped
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, concrete, namespace
 from sgdnoise.core._covariance import Gram
 from sgdnoise.core._problem import Problem
 from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
 
 
+@checked
 def gradient_covariance(
     problem: Problem,
     theta: Shaped[Array, " p"],

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import namespace
 from sgdnoise.core._operators import Factor
 from sgdnoise.core._problem import Problem
@@ -9,6 +10,7 @@ from sgdnoise.noise._draws import Normal, Uniform, WithReplacement
 from sgdnoise.noise._models import Noise
 
 
+@checked
 def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
     """Noise of labels that are drawn from the model: C = F / batch_size, F the Fisher information.
 

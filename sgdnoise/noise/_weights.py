@@ -7,6 +7,7 @@ Cov(gradient) = G^T Cov(w) G for the matrix G (n, p) of per-example gradients.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import device, namespace
 from sgdnoise.core._sampling import finite_population_factor
 from sgdnoise.noise._draws import (
@@ -36,6 +37,7 @@ class Weights(NamedTuple):
     batch_size: int | None
 
 
+@checked
 def with_replacement(n: int, batch_size: int) -> Weights:
     """Minibatches of independent examples: var_within = 1 / (n batch_size).
 
@@ -52,6 +54,7 @@ def with_replacement(n: int, batch_size: int) -> Weights:
     return Weights(n, draw, _equal(batch_size), variance, 0.0, batch_size)
 
 
+@checked
 def without_replacement(n: int, batch_size: int) -> Weights:
     """Minibatches of distinct examples: var_within = (n - batch_size) / (n - 1) / (n batch_size).
 
@@ -68,19 +71,30 @@ def without_replacement(n: int, batch_size: int) -> Weights:
     return Weights(n, draw, _equal(batch_size), variance, 0.0, batch_size)
 
 
+@checked
 def reshuffled(n: int, batch_size: int) -> Weights:
     """Random reshuffling: each epoch runs through a new permutation of the examples.
 
     A single step has the law of `without_replacement`; the steps of one epoch are anticorrelated.
     If batch_size does not divide n, the last n mod batch_size examples of a permutation are unused.
+
+    Example:
+        >>> reshuffled(12, 4).batch_size
+        4
     """
     return without_replacement(n, batch_size)._replace(draw=Permutation(batch_size, n))
 
 
+@checked
 def bernoulli(n: int, batch_size: int) -> Weights:
     """Each example independently with probability batch_size / n and weight 1 / batch_size.
 
     var_within = var_mean = (1 - batch_size / n) / (n batch_size).
+
+    Example:
+        >>> law = bernoulli(10, 4)
+        >>> law.n
+        10
     """
     _check(n, batch_size, largest=n)
     variance = (1 - batch_size / n) / (n * batch_size)
@@ -110,6 +124,7 @@ def gaussian_weights(law: Weights) -> Weights:
     return law._replace(draw=Normal(law.n), weights_of=weights_of, batch_size=None)
 
 
+@checked
 def svag_weights(law: Weights, stretch: int) -> Weights:
     """Stochastic variance-amplified gradient of Li, Malladi & Arora (2021): covariance x stretch.
 
@@ -117,6 +132,11 @@ def svag_weights(law: Weights, stretch: int) -> Weights:
     independent draws of a sparse law.  With learning_rate / stretch it follows the same stochastic
     equation more closely.
     Raises ValueError for stretch below 1 or a law without a batch size.
+
+    Example:
+        >>> from sgdnoise.noise import with_replacement
+        >>> svag_weights(with_replacement(10, 4), stretch=4).n
+        10
     """
     if stretch < 1:
         raise ValueError(f"svag can stretch a covariance by 1 or more, not by {stretch}")

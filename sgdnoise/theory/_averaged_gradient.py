@@ -14,10 +14,12 @@ their preactivations, and the work of one unit with the response of its residual
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, namespace
 from sgdnoise.core._checks import check_positive
 
 
+@checked
 def averaged_gradient(gradient, theta, covariance, white):
     r"""E grad L(theta + xi) over jitter xi of a covariance, by pairs xi and -xi.  -> (p,)
 

@@ -16,6 +16,7 @@ from scipy.integrate import fixed_quad, quad
 from scipy.special import dawsn, gammaln
 from scipy.stats import chi
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy
 from sgdnoise.core._checks import check_non_negative
 from sgdnoise.core._estimate import Estimate, mean
@@ -23,6 +24,7 @@ from sgdnoise.core._estimate import Estimate, mean
 SERIES = 12.0  # standard deviations from zero beyond which the mean logarithm is a series
 
 
+@checked
 def lyapunov_exponent(
     curvatures, learning_rate, batch_size: int = 1, *, segments: int = 20
 ) -> Estimate:
@@ -59,6 +61,7 @@ def lyapunov_exponent(
     return _top_exponent(np.eye(h.shape[1]) - learning_rate * runs)
 
 
+@checked
 def lyapunov_of_unit(slope, label_noise, learning_rate, batch_size: int) -> float:
     r"""The exact growth per step of the weights of y = w2 w1 x near zero; negative for collapse.
 
@@ -78,6 +81,7 @@ def lyapunov_of_unit(slope, label_noise, learning_rate, batch_size: int) -> floa
     return max(_unit(sign * slope, label_noise, learning_rate, batch_size) for sign in (1, -1))
 
 
+@checked
 def lyapunov_of_unit_small_rate(slope, label_noise, learning_rate, batch_size: int) -> float:
     r"""The same to second order: |s| rate - rate^2 (s^2 + (2 s^2 + label_noise^2) / B) / 2.
 
@@ -88,6 +92,7 @@ def lyapunov_of_unit_small_rate(slope, label_noise, learning_rate, batch_size: i
     return learning_rate * abs(slope) - learning_rate**2 * square / 2
 
 
+@checked
 def origin_exponent(width: int, label_noise, learning_rate, batch_size: int) -> float:
     r"""The growth per step, to second order, of small W2 W1 under label noise without a signal.
 
@@ -100,6 +105,7 @@ def origin_exponent(width: int, label_noise, learning_rate, batch_size: int) -> 
     return learning_rate**2 * label_noise**2 * (width - 2) / (2 * batch_size)
 
 
+@checked
 def lyapunov_of_layer(width: int, strength: float, batch_size: int) -> float:
     r"""The growth of a layer's small weights, with the finite-rate correction of `origin_exponent`.
 
@@ -116,6 +122,7 @@ def lyapunov_of_layer(width: int, strength: float, batch_size: int) -> float:
     return strength**2 * (n - 2 + 2 * square_imbalance) / 2 + strength**4 * fourth
 
 
+@checked
 def stationary_squared_imbalance(width: int, strength: float, batch_size: int) -> float:
     r"""The stationary E D^2 of a layer's small weights under label noise.
 

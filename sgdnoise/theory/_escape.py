@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.integrate import quad
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, namespace
 
 OVERSHOOT = 1.4603545088095868 / (2 * math.pi) ** 0.5  # -zeta(1/2) / (2 pi)^1/2
@@ -34,6 +35,7 @@ TOLERANCE = 1e-9  # relative change of a passage time with twice as many panels
 MAX_PANELS = 1 << 12
 
 
+@checked
 def passage_time(slope, diffusion, start: float, end: float, low: float) -> float:
     r"""The exact mean first-passage time from start up to end, with reflection at low.
 
@@ -62,6 +64,7 @@ def passage_time(slope, diffusion, start: float, end: float, low: float) -> floa
     )
 
 
+@checked
 def ito_density(slope, diffusion, points: Float[Array, " n"]) -> np.ndarray:
     r"""The stationary density at ascending points (n,), normalised between the first and the last.
 
@@ -81,6 +84,7 @@ def ito_density(slope, diffusion, points: Float[Array, " n"]) -> np.ndarray:
     return density / np.trapezoid(density, x)
 
 
+@checked
 def kramers_time(barrier: float, temperature: float, bottom: float, top: float) -> float:
     r"""Kramers' mean time from a well into the next one: 2 pi e^(dU/T) / (U''_a |U''_b|)^1/2.
 
@@ -97,6 +101,7 @@ def kramers_time(barrier: float, temperature: float, bottom: float, top: float) 
     return shaped_kramers_time(barrier / temperature, bottom, top, 1.0, 1.0)
 
 
+@checked
 def eyring_kramers_time(
     barrier: float, temperature: float, bottom: Float[Array, "p p"], top: Float[Array, "p p"]
 ) -> float:
@@ -121,6 +126,7 @@ def eyring_kramers_time(
     return 2 * math.pi / -highs[0] * math.exp(barrier / temperature + log_ratio)
 
 
+@checked
 def quasipotential(slope, diffusion, bottom: float, top: float) -> float:
     r"""The barrier E = int U' / D from bottom to top, which replaces dU / T if noise depends on x.
 
@@ -161,6 +167,7 @@ def shaped_kramers_time(
     return 2 * math.pi * prefactor * math.exp(height)
 
 
+@checked
 def boundary_time(height: float, curvature: float) -> float:
     r"""The mean time to leave a parabola by one end without a saddle: (pi / E)^1/2 e^E / h.
 
@@ -172,6 +179,7 @@ def boundary_time(height: float, curvature: float) -> float:
     return (math.pi / height) ** 0.5 * math.exp(height) / curvature
 
 
+@checked
 def label_noise_height(
     distance: float, learning_rate: float, label_noise: float, batch_size: int
 ) -> float:
@@ -192,6 +200,7 @@ def label_noise_height(
     return batch_size * distance**2 / (learning_rate * label_noise**2)
 
 
+@checked
 def discrete_shift(diffusion: float, dt: float) -> float:
     r"""The apparent shift of an end for steps dt: -zeta(1/2) / (2 pi)^1/2 (2 D dt)^1/2.
 
@@ -203,6 +212,7 @@ def discrete_shift(diffusion: float, dt: float) -> float:
     return OVERSHOOT * (2 * diffusion * dt) ** 0.5
 
 
+@checked
 def discrete_passage_time(
     slope, diffusion, start: float, end: float, low: float, dt: float
 ) -> float:

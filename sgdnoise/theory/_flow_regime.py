@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy
 from sgdnoise.theory._label_noise_flow import (
     _checked_layers,
@@ -80,6 +81,7 @@ class FlowRegime(NamedTuple):
         return all(bool(value <= limit) for value, limit in zip(self, limits, strict=False))
 
 
+@checked
 def flow_regime(
     task: LinearTask,
     layers,

@@ -14,6 +14,7 @@ with several outputs.
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy
 from sgdnoise.core._checks import check_positive
 from sgdnoise.core._operators import Factor
@@ -22,6 +23,7 @@ VISIBLE = 1e-9  # curvature relative to the largest, below which H sees nothing
 SETTLED, MOST_ROUNDS = 1e-8, 200
 
 
+@checked
 def label_noise_covariance(
     jacobian,
     residuals=None,

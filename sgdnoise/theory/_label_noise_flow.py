@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy
 from sgdnoise.core._eigen import eigenvalue_participation_ratio
 from sgdnoise.theory._linear_task import FLAT, LinearTask, fisher_force, jitter_force
@@ -42,6 +43,7 @@ class LabelNoiseFlow(NamedTuple):
         return moments
 
 
+@checked
 def label_noise_flow(
     task: LinearTask,
     layers: Sequence,
@@ -96,6 +98,7 @@ def label_noise_flow(
     return _integrate(force, weights, times)
 
 
+@checked
 def fisher_flow(
     curvature,
     layers: Sequence,
@@ -141,6 +144,7 @@ def products_around(layers) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
+@checked
 def hessian_trace(moment, layers) -> float:
     """The trace Tr H = sum_l |Sx^1/2 A_l|^2 |C_l|^2 for |f(x) - y|^2 / 2, at a minimum.
 
@@ -150,6 +154,7 @@ def hessian_trace(moment, layers) -> float:
     return float(sum(powers))
 
 
+@checked
 def sharpness(curvature, layers) -> float:
     """The largest eigenvalue of the Hessian at a minimum.
 
@@ -164,6 +169,7 @@ def tangent_kernel(layers) -> np.ndarray:
     return np.sum([np.kron(a @ a.T, c.T @ c) for a, c in products_around(layers)], axis=0)
 
 
+@checked
 def amplification(moment, layers, learning_rate, batch_size, population_factor=1.0) -> float:
     """The u = rate f Tr H / (2 B o) by which residuals amplify label noise, as 1 / (1 - u).
 
@@ -187,6 +193,7 @@ def imbalances(layers) -> list:
     return [first.T @ first - second @ second.T for first, second in pairwise(layers)]
 
 
+@checked
 def stationary_hidden_modes(moment, product, depth: int = 2) -> np.ndarray:
     r"""The stationary eigenvalues of each hidden second moment under label noise.
 
@@ -208,6 +215,7 @@ def stationary_hidden_modes(moment, product, depth: int = 2) -> np.ndarray:
     return scales[:, None] * singular
 
 
+@checked
 def stationary_participation_ratio(moment, product) -> float:
     """The stationary participation ratio (sum s)^2 / sum s^2 of every hidden layer.
 
@@ -217,6 +225,7 @@ def stationary_participation_ratio(moment, product) -> float:
     return float(eigenvalue_participation_ratio(_singular_values(moment, product)))
 
 
+@checked
 def stationary_hessian_trace(moment, product, depth: int = 2) -> float:
     """The least Tr H of all factors of M: L (o Tr Sx)^(1/L) (sum s)^(2 (L-1) / L).
 
@@ -227,6 +236,7 @@ def stationary_hessian_trace(moment, product, depth: int = 2) -> float:
     return float(depth * (ends * total ** (2 * (depth - 1))) ** (1 / depth))
 
 
+@checked
 def irrelevant_rate(variance, outputs, label_noise, learning_rate, batch_size) -> float:
     """The decay rate, per step, of weights from an irrelevant input to units without a readout.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy
 
 FLAT = 1e-12  # curvature, relative to the largest, below which a direction counts as flat
@@ -41,6 +42,7 @@ class LinearTask(NamedTuple):
         return len(self.noise) // len(self.moment)
 
 
+@checked
 def label_noise_task(inputs, outputs: int, label_noise: float) -> LinearTask:
     """The task of fresh label noise on inputs (n, d) that the network fits without a residual.
 
@@ -56,6 +58,7 @@ def label_noise_task(inputs, outputs: int, label_noise: float) -> LinearTask:
     return LinearTask(moment, label_noise**2 * np.kron(moment, np.eye(outputs)), _fourth_moment(x))
 
 
+@checked
 def residual_task(inputs, targets, label_noise: float = 0.0) -> tuple[LinearTask, np.ndarray]:
     """The task of sampling examples with residuals, and the least-squares product (d, o).
 
@@ -74,6 +77,7 @@ def residual_task(inputs, targets, label_noise: float = 0.0) -> tuple[LinearTask
     return task._replace(noise=task.noise + sampled, sampled=sampled), product
 
 
+@checked
 def jitter_force(
     task: LinearTask,
     kernel,

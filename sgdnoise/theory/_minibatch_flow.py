@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, device, namespace
 from sgdnoise.core._checks import as_generator, check_positive
 from sgdnoise.core._problem import Problem
@@ -41,6 +42,7 @@ class _State(NamedTuple):
     response: Any
 
 
+@checked
 def minibatch_flow(
     problem: Problem,
     theta: Float[Array, " p"],

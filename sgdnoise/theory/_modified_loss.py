@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, namespace
 from sgdnoise.core._checks import check_non_negative
 from sgdnoise.core._problem import Problem
@@ -21,6 +22,7 @@ MAX_EXAMPLES = 14  # their 2^n subsets are still few
 FLAT = 1e-12  # curvature, relative to the largest, below which rounding determines the minimum
 
 
+@checked
 def label_noise_strength(learning_rate, label_noise, batch_size):
     r"""The kappa in L + kappa Tr H, the loss that SGD with label noise minimises.
 
@@ -36,6 +38,7 @@ def label_noise_strength(learning_rate, label_noise, batch_size):
     return learning_rate * label_noise**2 / (4 * batch_size)
 
 
+@checked
 def residual_amplification(learning_rate, trace, batch_size, outputs):
     r"""The fraction u of the noise that comes from sampling the residuals it makes itself.
 
@@ -47,6 +50,7 @@ def residual_amplification(learning_rate, trace, batch_size, outputs):
     return learning_rate * trace / (2 * batch_size * outputs)
 
 
+@checked
 def label_noise_potential(curvatures, learning_rate, label_noise, batch_size):
     r"""The loss that label noise adds at finite rates: -(2 kappa / rate) Tr log(1 - rate H / 2).
 
@@ -64,6 +68,7 @@ def label_noise_potential(curvatures, learning_rate, label_noise, batch_size):
     return -2 * kappa / learning_rate * xp.sum(xp.log(1 - learning_rate / 2 * curvatures), axis=-1)
 
 
+@checked
 def label_noise_excess(curvatures, learning_rate, label_noise, batch_size):
     r"""The excess E L - L at rest under label noise: kappa Tr[H (1 - rate H / 2)^-1].
 
@@ -103,6 +108,7 @@ def excess_over_trace(amplification: float, sharpness: float) -> tuple[float, fl
     return predicted, 1 / ((1 - 2 * amplification) * (1 - sharpness / 2)) - predicted
 
 
+@checked
 def sgd_loss(problem: Problem, learning_rate: float) -> Callable[[Array], Array]:
     r"""The modified loss L + rate / 4 |grad L|^2 of gradient descent and SGD.
 
@@ -122,6 +128,7 @@ def sgd_loss(problem: Problem, learning_rate: float) -> Callable[[Array], Array]
     return loss
 
 
+@checked
 def reshuffled_loss(
     problem: Problem, learning_rate: float, batch_size: int
 ) -> Callable[[Array], Array]:
@@ -149,6 +156,7 @@ def reshuffled_loss(
     return loss
 
 
+@checked
 def gradient_flow(
     gradient, theta: Float[Array, " p"], time: float, steps: int = 16
 ) -> Float[Array, " p"]:
@@ -175,6 +183,7 @@ def gradient_flow(
     return theta
 
 
+@checked
 def reshuffled_shift(
     inputs: Float[Array, "n p"],
     targets: Float[Array, " n"],
@@ -198,6 +207,7 @@ def reshuffled_shift(
     return -(learning_rate / 2) * weight * xp.linalg.solve(hessian, force[:, None])[:, 0]
 
 
+@checked
 def reshuffled_minimum(
     inputs: Float[Array, "n p"],
     targets: Float[Array, " n"],

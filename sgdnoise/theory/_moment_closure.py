@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, device, namespace
 from sgdnoise.core._operators import Factor
 from sgdnoise.core._problem import Problem
@@ -27,6 +28,7 @@ class Cumulants(NamedTuple):
     covariance: list[Any]
 
 
+@checked
 def moment_closure(
     noise,
     theta: Float[Array, " p"],
@@ -78,6 +80,7 @@ def moment_closure(
     return Cumulants(learning_rate * every * index, xp.stack(means), covariances)
 
 
+@checked
 def second_order_mean(problem: Problem, observe, mean: Float[Array, " p"], covariance):
     r"""E f(theta) = f(m) + Tr(f''(m) S) / 2, for f = observe of one number or an array of them.
 
@@ -96,6 +99,7 @@ def second_order_mean(problem: Problem, observe, mean: Float[Array, " p"], covar
     return observe(mean) + namespace(mean).sum(curvatures, axis=0) / 2
 
 
+@checked
 def closure_error(problem: Problem, mean: Float[Array, " p"], covariance):
     r"""The relative change of the mean curvature over the covariance, which the closure neglects.
 

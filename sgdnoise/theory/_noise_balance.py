@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._checks import check_non_negative
 from sgdnoise.theory._label_noise_flow import imbalances, stationary_hidden_modes
@@ -43,6 +44,7 @@ class NoiseBalance(NamedTuple):
         return self.hidden**2 / self.square
 
 
+@checked
 def imbalance_rate(
     first, second, moment, *, temperature: float = 0.0, decay: float = 0.0, strength: float = 0.0
 ):
@@ -65,6 +67,7 @@ def imbalance_rate(
     )
 
 
+@checked
 def imbalance_after(
     first, second, gradient, learning_rate: float, *, temperature: float = 0.0, decay: float = 0.0
 ):
@@ -91,6 +94,7 @@ def imbalance_after(
     )
 
 
+@checked
 def stationary_imbalance(fan_in: int, fan_out: int, temperature: float, decay: float) -> float:
     r"""The stationary E |w_in|^2 - E |w_out|^2 of a unit: temperature (fan_in - fan_out) / decay.
 
@@ -109,6 +113,7 @@ def stationary_imbalance(fan_in: int, fan_out: int, temperature: float, decay: f
     return temperature * (fan_in - fan_out) / decay
 
 
+@checked
 def expansion_rate(fan_in: int, fan_out: int, width: int, temperature: float) -> float:
     r"""The rate of change of E Tr D under isotropic noise: 2 temperature (fan_in - fan_out) width.
 
@@ -120,6 +125,7 @@ def expansion_rate(fan_in: int, fan_out: int, width: int, temperature: float) ->
     return 2 * temperature * (fan_in - fan_out) * width
 
 
+@checked
 def noise_balance(rho: float, moment, product, width: int) -> NoiseBalance:
     r"""The stationary state of label and isotropic noise, rho = T / kappa = 4 B T / (rate sigma^2).
 
@@ -142,6 +148,7 @@ def noise_balance(rho: float, moment, product, width: int) -> NoiseBalance:
     return _balance(modes, modes * o / power, rho / 2 / o, rho / 2 / power, (d, o), width)
 
 
+@checked
 def balance_under_decay(temperature: float, decay: float, product, width: int) -> NoiseBalance:
     r"""The stationary state of isotropic noise and weight decay, for white inputs: Sx = 1.
 
@@ -162,6 +169,7 @@ def balance_under_decay(temperature: float, decay: float, product, width: int) -
     return _balance(modes, modes, c, c, product.shape, width)
 
 
+@checked
 def sum_rule(rho: float, first, second, moment):
     r"""The matrix o W^T Sx W - Tr(Sx) V V^T - rho (d - o) / 2, whose stationary mean is zero.
 
@@ -173,6 +181,7 @@ def sum_rule(rho: float, first, second, moment):
     return -imbalance_rate(first, second, moment, temperature=rho, strength=1.0) / 4
 
 
+@checked
 def soft_threshold(modes, decay: float):
     r"""The singular values of W V under decay alone, for white inputs: max(s - decay, 0).
 
@@ -187,6 +196,7 @@ def soft_threshold(modes, decay: float):
     return xp.clip(modes - decay, 0, None)
 
 
+@checked
 def log_marginal(first, moment, cross, temperature: float, decay: float):
     r"""The stationary log density of W alone under isotropic noise and decay, up to a constant.
 

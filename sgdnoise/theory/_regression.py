@@ -13,12 +13,14 @@ as we know: given examples without replacement, exactly and on the way.
 import numpy as np
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, device, namespace
 from sgdnoise.core._checks import check_non_negative
 from sgdnoise.core._sampling import finite_population_factor
 from sgdnoise.theory._stationary import symmetric_eigh
 
 
+@checked
 def noise_feedback(inputs: Float[Array, "d d"], learning_rate: float, batch_size: int) -> float:
     r"""The fraction u of the stationary noise that sampling makes from the covariance of theta.
 
@@ -41,6 +43,7 @@ def noise_feedback(inputs: Float[Array, "d d"], learning_rate: float, batch_size
     return float(learning_rate / batch_size * xp.sum(a / margins))
 
 
+@checked
 def online_covariance(
     inputs: Float[Array, "d d"],
     label_noise: float,
@@ -72,6 +75,7 @@ def online_covariance(
     return xp.full(inputs.shape, xp.inf, dtype=a.dtype, device=device(a))
 
 
+@checked
 def online_moments(
     inputs: Float[Array, "d d"],
     label_noise: float,
@@ -97,6 +101,7 @@ def online_moments(
     return _propagate(inputs, gradient_covariance, learning_rate, start, steps)
 
 
+@checked
 def finite_covariance(
     inputs: Float[Array, "n d"],
     targets: Float[Array, " n"],
@@ -133,6 +138,7 @@ def finite_covariance(
     return (covariance + covariance.T) / 2
 
 
+@checked
 def finite_moments(
     inputs: Float[Array, "n d"],
     targets: Float[Array, " n"],
@@ -163,6 +169,7 @@ def finite_moments(
     return _propagate(a, gradient_covariance, learning_rate, start, steps)
 
 
+@checked
 def excess_loss(inputs: Float[Array, "d d"], covariance: Float[Array, "d d"]) -> float:
     """The mean loss above its minimum, Tr(A S) / 2, for theta of covariance S about the minimum.
 

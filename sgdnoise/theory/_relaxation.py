@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import logm, solve_continuous_lyapunov, solve_discrete_lyapunov
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy
 from sgdnoise.core._checks import check_positive
 from sgdnoise.theory._stationary import check_covariance, symmetric_eigh
@@ -219,6 +220,7 @@ class OrnsteinUhlenbeck(_Gaussian):
         return float(2 * np.trace(flux @ np.linalg.solve(self.diffusion, omega)))
 
 
+@checked
 def sgd_recursion(hessian, noise, learning_rate: float) -> LinearRecursion:
     r"""The steps theta <- theta - rate (H theta + xi), Cov xi = C: M = 1 - rate H, Q = rate^2 C.
 
@@ -236,6 +238,7 @@ def sgd_recursion(hessian, noise, learning_rate: float) -> LinearRecursion:
     return LinearRecursion(matrix, learning_rate**2 * noise)
 
 
+@checked
 def heavy_ball_recursion(hessian, noise, learning_rate: float, momentum: float) -> LinearRecursion:
     r"""The steps of (x, previous x), (2p,), for x <- x - rate (H x + xi) + mu (x - previous x).
 
@@ -254,6 +257,7 @@ def heavy_ball_recursion(hessian, noise, learning_rate: float, momentum: float) 
     return LinearRecursion(matrix, np.block([[learning_rate**2 * noise, zero], [zero, zero]]))
 
 
+@checked
 def langevin_relaxation(hessian, noise, learning_rate: float) -> OrnsteinUhlenbeck:
     r"""The Langevin equation of SGD, d theta = -H theta dt + (rate C)^(1/2) dW.
 

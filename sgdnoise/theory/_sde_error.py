@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import expm
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy
 from sgdnoise.core._checks import check_positive
 from sgdnoise.core._sampling import finite_population_factor
@@ -32,6 +33,7 @@ class AffineGradients(NamedTuple):
     covariance: np.ndarray
 
 
+@checked
 def regression_gradients(
     inputs, targets, batch_size: int, *, replacement: bool = True
 ) -> AffineGradients:
@@ -53,6 +55,7 @@ def regression_gradients(
     return AffineGradients(mean, factor / batch_size * covariance)
 
 
+@checked
 def euler_maruyama_map(
     gradients: AffineGradients, learning_rate: float, dt: float, *, order: int = 1
 ) -> np.ndarray:
@@ -68,6 +71,7 @@ def euler_maruyama_map(
     return np.kron(step, step) + learning_rate * dt * noise
 
 
+@checked
 def sgd_map(gradients: AffineGradients, learning_rate: float) -> np.ndarray:
     r"""The map of one step of SGD, M -> E (1 - rate G_B) M (1 - rate G_B)^T, exact for any rate.
 
@@ -77,6 +81,7 @@ def sgd_map(gradients: AffineGradients, learning_rate: float) -> np.ndarray:
     return euler_maruyama_map(gradients, learning_rate, learning_rate)
 
 
+@checked
 def svag_map(gradients: AffineGradients, learning_rate: float, stretch: int) -> np.ndarray:
     r"""The map of one step of SVAG(l): rate / l with noise of l times the covariance.
 
@@ -89,6 +94,7 @@ def svag_map(gradients: AffineGradients, learning_rate: float, stretch: int) -> 
     return euler_maruyama_map(gradients, learning_rate, learning_rate / stretch)
 
 
+@checked
 def sde_map(
     gradients: AffineGradients, learning_rate: float, time: float, *, order: int = 1
 ) -> np.ndarray:
@@ -105,6 +111,7 @@ def sde_map(
     return expm(time * (learning_rate * noise - np.kron(drift, unit) - np.kron(unit, drift)))
 
 
+@checked
 def propagate_moments(step, start, steps: int) -> np.ndarray:
     """The moments E z z^T (q, q) after some steps of a map, from one start theta (p,).
 
@@ -132,6 +139,7 @@ def stationary_moments(step) -> np.ndarray:
     return np.append(moments, 1.0).reshape(q, q)
 
 
+@checked
 def weak_error(
     gradients: AffineGradients, learning_rate: float, time: float, start, *, order: int = 1
 ) -> float:
@@ -164,6 +172,7 @@ def observed_orders(errors, rates) -> np.ndarray:
     return np.diff(np.log(as_numpy(errors))) / np.diff(np.log(as_numpy(rates)))
 
 
+@checked
 def weak_error_coefficient(
     curvature, multiplicative, additive, start, time, *, order: int = 1
 ) -> float:
@@ -183,6 +192,7 @@ def weak_error_coefficient(
     return float((2 * curvature * multiplicative - 2 * curvature**3 / 3) * transient + stationary)
 
 
+@checked
 def stationary_variance_ratio(
     learning_rate: float, curvature: float, *, stretch: int = 1, order: int = 1
 ) -> float:
@@ -203,6 +213,7 @@ def stationary_variance_ratio(
     return second_order / (1 - learning_rate * curvature / (2 * stretch))
 
 
+@checked
 def linear_scaling_ratio(learning_rate: float, curvature: float, factor: float) -> float:
     r"""The stationary variance after rate and batch size are multiplied by `factor`, over before.
 

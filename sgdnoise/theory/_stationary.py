@@ -9,11 +9,13 @@ Kuehn & Rosenow (2023) for reshuffling.  New here: the same for Nesterov's metho
 
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, concrete, device, namespace
 
 ROUNDING = 1e-5  # of float32: what it may do to a symmetric matrix, relative to its largest entry
 
 
+@checked
 def stationary_covariance(
     hessian: Float[Array, "p p"], noise: Float[Array, "p p"], learning_rate: float
 ) -> Float[Array, "p p"]:
@@ -34,6 +36,7 @@ def stationary_covariance(
     return basis @ (learning_rate * rotated / decay) @ basis.T
 
 
+@checked
 def langevin_covariance(
     hessian: Float[Array, "p p"], noise: Float[Array, "p p"], learning_rate: float
 ) -> Float[Array, "p p"]:
@@ -52,6 +55,7 @@ def langevin_covariance(
     return basis @ (learning_rate * rotated / (h[:, None] + h[None, :])) @ basis.T
 
 
+@checked
 def heavy_ball_covariance(
     hessian: Float[Array, "p p"],
     noise: Float[Array, "p p"],
@@ -83,6 +87,7 @@ def heavy_ball_covariance(
     return basis @ (r * (1 - mu**2) * rotated / decay) @ basis.T
 
 
+@checked
 def nesterov_covariance(
     hessian: Float[Array, "p p"], noise: Float[Array, "p p"], learning_rate: float, momentum: float
 ) -> Float[Array, "p p"]:
@@ -106,6 +111,7 @@ def nesterov_covariance(
     return basis @ _solve_pairs(xp, steps, kick, rotated) @ basis.T
 
 
+@checked
 def reshuffled_covariance(
     hessian: Float[Array, "p p"], noise: Float[Array, "p p"], learning_rate: float, batches: int
 ) -> Float[Array, "p p"]:
@@ -132,6 +138,7 @@ def reshuffled_covariance(
     return basis @ (kicks / decay) @ basis.T
 
 
+@checked
 def effective_temperature(
     hessian: Float[Array, "p p"], covariance: Float[Array, "p p"]
 ) -> Float[Array, "p p"]:

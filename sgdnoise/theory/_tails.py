@@ -13,6 +13,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaln, lambertw, logsumexp
 
+from sgdnoise.core._arguments import checked
+
 REACH = 13  # farther than this from its peak an integrand is below exp(-REACH^2 / 2) of it
 MAX_INDEX = 32.0  # of several inputs, that the rule for chi-squared resolves
 PANEL_NODES, PANEL_WEIGHTS = np.polynomial.legendre.leggauss(60)
@@ -25,6 +27,7 @@ _NODES = 1 / (1 + np.exp(-np.pi * np.sinh(_T)))
 _WEIGHTS = np.pi * np.cosh(_T) * _NODES * (1 - _NODES) * (_T[1] - _T[0])
 
 
+@checked
 def kesten_index(learning_rate: float, batch_size: int, curvature: float = 1.0) -> float:
     r"""The tail index alpha of the stationary theta, for regression on one Gaussian input.
 
@@ -56,6 +59,7 @@ def kesten_index(learning_rate: float, batch_size: int, curvature: float = 1.0) 
     return float(brentq(lambda a: _log_moment(a, pull, batch_size) / a, low, 2 * low, rtol=1e-10))
 
 
+@checked
 def kesten_index_small(learning_rate: float, batch_size: int, curvature: float = 1.0) -> float:
     """The limit of alpha for a small learning rate: s B / (2 rate curvature), s (log s - 1) = 1.
 
@@ -64,6 +68,7 @@ def kesten_index_small(learning_rate: float, batch_size: int, curvature: float =
     return batch_size / (2 * learning_rate * curvature * lambertw(math.exp(-1)).real)
 
 
+@checked
 def radial_index(
     learning_rate: float, batch_size: int, dimension: int, curvature: float = 1.0
 ) -> float:

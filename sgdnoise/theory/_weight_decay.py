@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, namespace
 from sgdnoise.theory._linear_task import check_stable
 
@@ -26,6 +27,7 @@ class Mode(NamedTuple):
     second: float
 
 
+@checked
 def shrink_rates(
     variances,
     powers,
@@ -68,6 +70,7 @@ def shrink_rates(
     return learning_rate * decay + learning_rate**2 * noise / batch_size * variances * jitter
 
 
+@checked
 def equal_decay(variances, powers, outputs: int, label_noise, learning_rate, batch_size) -> float:
     """The decay that initially shrinks the hidden power of irrelevant inputs as label noise does.
 
@@ -79,6 +82,7 @@ def equal_decay(variances, powers, outputs: int, label_noise, learning_rate, bat
     return learning_rate * label_noise**2 * outputs * mean_variance / (2 * batch_size)
 
 
+@checked
 def variance_slope(variances, rates):
     """The slope of log rates against log variances by least squares: 0 for decay, 1 for noise.
 
@@ -98,6 +102,7 @@ def variance_slope(variances, rates):
     return xp.sum(xp.log(rates) * centred, axis=-1) / square
 
 
+@checked
 def shrinkage(variance, total_variance, outputs: int, *, decay=0.0, kappa=0.0) -> float:
     r"""The amount by which a mode of the product, read from an input of this variance, shrinks.
 
@@ -110,6 +115,7 @@ def shrinkage(variance, total_variance, outputs: int, *, decay=0.0, kappa=0.0) -
     return float((first * second) ** 0.5 / variance)
 
 
+@checked
 def mode_with_decay(
     strength, variance, total_variance, outputs: int, *, decay=0.0, kappa=0.0
 ) -> Mode:

@@ -48,7 +48,7 @@ WRONG = {
     "points that coincide": (lambda: twonn(np.ones((30, 3))), "30"),
     "points that span nothing": (lambda: participation_ratio(np.full((30, 3), 0.1)), "30"),
     "points that repeat": (lambda: unique_points(np.eye(5)[[0, 1, 2, 1]], refuse=True), "1 of 4"),
-    "a list of points": (lambda: levina_bickel([[1.0, 2.0]]), "list"),
+    "lists of unequal length": (lambda: levina_bickel([[1.0, 2.0], [1.0]]), "list"),
     "points in a row": (lambda: levina_bickel(np.ones(10)), "(10,)"),
     "complex points": (lambda: participation_ratio(1j * np.eye(3)), "complex"),
     "one sample": (lambda: mean(np.ones(1)), "1"),

@@ -151,6 +151,17 @@ def test_a_verdict_is_readable_on_a_narrow_and_on_a_wide_terminal(width, capsys,
     assert ("allowed" in "".join(lines)) == (width == 140)
 
 
+@pytest.mark.parametrize("name", ["a[/b]", "w[i] of [bold]x", "a \x1b[31m red \x07", "caf\udce9"])
+def test_names_are_printed_as_they_are_without_control_characters(name, capsys):
+    verdict = Verdict(name, 1.0, Estimate(1.0, 0.01), "prediction", 0.1)
+    cli.show(f"study {name}", [verdict])
+    cli.say(name)
+    shown = capsys.readouterr().out
+    expected = name.encode("unicode_escape").decode()
+    assert shown.count(expected) == 3
+    assert "\x1b" not in shown
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ValueError, match="cannot write to the folder"):

@@ -211,7 +211,7 @@ UNLIKE = {
     "a vector": (lambda: (VARIANCES, np.eye(8)), r"must be a matrix \(p, p\)"),
     "a function of few": (lambda: (Diagonal(VARIANCES), lambda v: v[:3]), "map 8 parameters"),
     "complex": (lambda: (Diagonal(VARIANCES), 1j * np.eye(8)), "complex"),
-    "not finite": (lambda: (Diagonal(VARIANCES), np.full((8, 8), np.nan)), "not finite"),
+    "not finite": (lambda: (Diagonal(VARIANCES), np.full((8, 8), np.nan)), "finite"),
 }
 
 

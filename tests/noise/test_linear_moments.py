@@ -201,7 +201,7 @@ def test_what_second_moments_cannot_do_is_refused():
     bent = Problem(MLP((2, 3, 2)).losses, problem.examples)
     with pytest.raises(ValueError, match=r"are not 1/2 .x M - y.\^2 of a linear network"):
         linear_network_moments(bent, (2, 3, 2), law)
-    with pytest.raises(ValueError, match=r"cannot be -0\.1"):
+    with pytest.raises(ValueError, match=r"not -0\.1"):
         linear_network_moments(problem, (2, 3, 2), law, label_noise=-0.1)
     with pytest.raises(ValueError, match="needs a law of minibatches, not one whose batch is None"):
         linear_network_moments(problem, (2, 3, 2), LAWS["bernoulli"], label_noise=0.1)

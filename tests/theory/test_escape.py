@@ -437,7 +437,10 @@ def test_bad_input_is_refused_in_a_sentence():
         (lambda: kramers_time(0.1, 0.1, 1.0, 1.0), "curves up and a barrier down, not by 1.0 and"),
         (lambda: shaped_kramers_time(0.0, 1.0, -1.0, 1.0, 1.0), "not at 0 temperatures"),
         (lambda: shaped_kramers_time(2.0, 1.0, -1.0, 0.0, 1.0), "noise must be positive, not 0.0"),
-        (lambda: eyring_kramers_time(1.0, -1.0, up, down), r"temperature must be positive, not -1"),
+        (
+            lambda: eyring_kramers_time(1.0, -1.0, up, down),
+            "temperature must be 0 or more",
+        ),
         (lambda: eyring_kramers_time(-1.0, 1.0, up, down), "must lie above the well, not by -1"),
         (lambda: eyring_kramers_time(1.0, 1.0, skewed, down), "bottom is not symmetric"),
         (lambda: eyring_kramers_time(1.0, 1.0, up, skewed), "top is not symmetric"),

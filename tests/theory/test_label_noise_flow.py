@@ -261,7 +261,7 @@ def test_simulated_descent_follows_the_refined_flow(rng):
     [
         ({"layers": [np.ones((3, 4)), np.ones((5, 2))]}, "do not chain from 3 inputs to 2 outputs"),
         ({"learning_rate": 20.0}, "not stable at a curvature of .* must stay below"),
-        ({"batch_size": 0.02}, "feeds itself without bound"),
+        ({"population_factor": 200.0}, "feeds itself without bound"),
     ],
 )
 def test_bad_input_is_answered_by_one_sentence(change, words, rng):

@@ -9,6 +9,7 @@ import numpy as np
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._estimate import Estimate, with_group_error
 from sgdnoise.core._groups import Group, current_group, shared_with, sharing
+from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above, rank_of
 from sgdnoise.dimension._points import Neighbours, check_points, find_neighbours, refuse_ties
 from sgdnoise.dimension._serial import check_window
@@ -38,6 +39,7 @@ LAST_TRAINED, FADING = math.log(90), 0.3  # log dimensions
 MAX_TRAINED = 80.0  # the dimension above which few manifolds were trained on
 
 
+@any_scale
 def estimate(
     points, *, noisy: bool | None = None, exclude: int | str = 0, stderr: bool = True
 ) -> Estimate:
@@ -119,6 +121,7 @@ def _uncapped(points, window, noisy):
     return xp.asarray(_look(near, noisy)[0], dtype=points.dtype, device=device(points))
 
 
+@any_scale
 def learned(
     points,
     *,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._files import atomic_write, load_arrays, save_arrays
 from sgdnoise.dynamics._chains._blocks import computations_in
 from sgdnoise.dynamics._chains._random import keys_for
@@ -21,6 +22,7 @@ from sgdnoise.dynamics._chains._simulate import (
 from sgdnoise.dynamics._chains._start import chains_of
 
 
+@checked
 def simulate_resumable(
     process,
     key,
@@ -44,6 +46,24 @@ def simulate_resumable(
     run continues.  A damaged chunk is run again.
     Raises ValueError unless every divides chunk and chunk divides steps, and for a folder that
     holds another run: other keys, start, process, observable, chunks or version of jax.
+
+    Example:
+        >>> import numpy as np
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> import tempfile
+        >>> from sgdnoise.dynamics import sgd
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ends = simulate_resumable(
+        ...         process, 0, jnp.zeros((4, 1)), steps=20, every=10, chunk=10, folder=folder,
+        ...         observe=lambda theta: theta,
+        ...     )
+        >>> np.shape(ends[1])
+        (4, 2, 1)
     """
     if steps % chunk or chunk % every:
         raise ValueError(

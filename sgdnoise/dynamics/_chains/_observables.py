@@ -58,7 +58,22 @@ class Histogram(NamedTuple):
 
 
 def combine(observables: dict[str, Observable]) -> Observable:
-    """Several observables of the same chains; the result is a dict of their results."""
+    """Several observables of the same chains; the result is a dict of their results.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import autocorrelation, moments, sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> start = jnp.zeros((500, 1))
+        >>> both = combine({"moments": moments(), "autocorrelation": autocorrelation(3)})
+        >>> found = simulate(process, 0, start, steps=100, every=1, observe=both)
+        >>> sorted(found)
+        ['autocorrelation', 'moments']
+    """
 
     def start(theta):
         return {name: observable.start(theta) for name, observable in observables.items()}
@@ -81,6 +96,20 @@ def moments(of=None) -> Observable:
     The updates are those of Welford (1962), with sums compensated as by Kahan (1965): a million
     additions in float32 lose no digit.  The covariance of one chain is about its own mean, and so
     too small by the variance times correlation time / steps; `pool` corrects this.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import pool, sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> start = jnp.zeros((500, 1))
+        >>> found = simulate(process, 0, start, steps=200, every=10, observe=moments())
+        >>> mean, covariance = pool(found)
+        >>> covariance.value.shape
+        (1, 1)
     """
 
     def start(theta):
@@ -108,6 +137,20 @@ def pool(moments: Moments) -> tuple[Estimate, Estimate]:
     within chains.  The sum is unbiased for stationary chains, whatever their correlation time.
     The errors are those between chains, which must be independent.
     Raises ValueError for fewer than 2 chains.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import moments, sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> start = jnp.zeros((500, 1))
+        >>> found = simulate(process, 0, start, steps=200, every=10, observe=moments())
+        >>> mean, covariance = pool(found)
+        >>> mean.value.shape, covariance.value.shape
+        ((1,), (1, 1))
     """
     chain_means, within = (as_numpy(array).astype(float) for array in moments[1:])
     overall, chains = mean(chain_means), len(chain_means)
@@ -123,6 +166,19 @@ def autocorrelation(lags: int | Sequence[int], of=None) -> Observable:
     autocovariances are about the mean of each chain, which lowers all of them by the variance
     times correlation time / steps; `correlations` and `correlation_time` use the common mean.
     Raises ValueError for no lags, or one below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import correlations, sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> start = jnp.zeros((500, 1))
+        >>> found = simulate(process, 0, start, steps=100, every=1, observe=autocorrelation(3))
+        >>> correlations(found).value.shape
+        (3,)
     """
     lags = list(range(1, lags + 1)) if isinstance(lags, int) else sorted(map(int, lags))
     if not lags or lags[0] < 1:
@@ -160,6 +216,19 @@ def correlations(autocovariance: Autocovariance) -> Estimate:
     It is defined as in `noise.autocorrelation`, about the common mean of the chains.  Errors are
     those of a ratio, from the differences between chains, which must be independent.
     Raises ValueError for fewer than 2 chains.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import autocorrelation, sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> start = jnp.zeros((500, 1))
+        >>> found = simulate(process, 0, start, steps=100, every=1, observe=autocorrelation(3))
+        >>> correlations(found).value.shape
+        (3,)
     """
     return _ratio(_about_common(autocovariance)[:, 1:], autocovariance)
 
@@ -171,6 +240,19 @@ def correlation_time(autocovariance: Autocovariance, window: int | None = None) 
     of t steps has the variance of a mean of t / tau independent steps.  The part beyond the window
     is left out, about exp(-5) of the sum for exponential correlations.
     Raises ValueError unless the lags are 1, 2, ... and reach the window.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import autocorrelation, sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.5)
+        >>> start = jnp.zeros((500, 1))
+        >>> found = simulate(process, 0, start, steps=500, every=1, observe=autocorrelation(20))
+        >>> bool(2 < correlation_time(found).value < 4)
+        True
     """
     lags, rho = as_numpy(autocovariance.lags)[0], as_numpy(correlations(autocovariance).value)
     if window is None:
@@ -189,6 +271,20 @@ def first_passage(condition) -> Observable:
     condition: theta (p,) -> boolean ().  The result is a Passage of each chain: the step, and
     whether the chain has passed.  A chain that has not passed counts all its steps.  A start that
     meets the condition is not a passage before the first record.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import passage_rate, sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> start = jnp.zeros((500, 1))
+        >>> leaving = first_passage(lambda theta: theta[0] > 0.3)
+        >>> passage = simulate(process, 0, start, steps=50, every=1, observe=leaving)
+        >>> bool(0 < passage_rate(passage).value < 1)
+        True
     """
 
     def start(theta):  # noqa: ARG001 - a start that meets the condition is not a passage yet
@@ -206,6 +302,20 @@ def passage_rate(passage: Passage) -> Estimate:
 
     The error is the rate over the square root of the number of passages.  Chains that have not
     passed count with the steps they waited.  Raises ValueError if no chain has passed.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import first_passage, sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> start = jnp.zeros((500, 1))
+        >>> leaving = first_passage(lambda theta: theta[0] > 0.3)
+        >>> passage = simulate(process, 0, start, steps=50, every=1, observe=leaving)
+        >>> bool(0 < passage_rate(passage).value < 1)
+        True
     """
     count, waited = int(as_numpy(passage.passed).sum()), float(as_numpy(passage.step).sum())
     if not count:
@@ -218,6 +328,19 @@ def histogram(edges, of) -> Observable:
 
     A nan is counted in no bin.  Raises ValueError unless there are 2 edges or more,
     ascending.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import sgd, simulate
+        >>> process = sgd(noise.minibatch(problem, 1), 0.1)
+        >>> counted = histogram(jnp.linspace(-2, 2, 9), of=lambda theta: theta[0])
+        >>> start = jnp.zeros((50, 1))
+        >>> simulate(process, 0, start, steps=100, every=10, observe=counted)._fields
+        ('counts', 'below', 'above')
     """
     edges = np.asarray(edges, float)
     if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0):

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.dynamics._chains._blocks import (
     block_size,
     dtype_of,
@@ -46,8 +47,15 @@ class State(NamedTuple):
     accumulator: Any = None
 
 
+@checked
 def start_state(start, process=None, given=None, observe=None) -> State:
-    """The State of chains before their first step, from theta (chain, ...)."""
+    """The State of chains before their first step, from theta (chain, ...).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> start_state(jnp.zeros((4, 2))).theta.shape
+        (4, 2)
+    """
 
     def start_one(theta, row):
         chain_process, observable = of_chain(process, observe, row)
@@ -59,6 +67,7 @@ def start_state(start, process=None, given=None, observe=None) -> State:
     return jax.vmap(start_one, (0, _axis(given)))(start, given)
 
 
+@checked
 def step_many(
     process,
     keys,
@@ -79,6 +88,23 @@ def step_many(
     `observe(row)` make the process and observable of that chain: chains may differ in data, rate
     or anything else and still run together.  `every` must divide `steps`; `simulate` and
     `simulate_resumable` check this.  See `simulate` for `block` and `devices`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise import noise
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[-1.0], [1.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> from sgdnoise.dynamics import sgd, start_state
+        >>> process, start = sgd(noise.minibatch(problem, 1), 0.1), jnp.zeros((4, 1))
+        >>> keys = jax.random.split(jax.random.key(0), 4)
+        >>> state = start_state(start, process)
+        >>> state, records = step_many(
+        ...     process, keys, state, steps=20, every=10, observe=lambda theta: theta
+        ... )
+        >>> records.shape
+        (4, 2, 1)
     """
     devices = None if devices is None else tuple(devices)
     settings = {"records": steps // every, "observe": observe, "block": block, "devices": devices}
@@ -120,6 +146,7 @@ def _run(process, keys, state, given, first, every, *, records, observe, block, 
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:chains], outcome)
 
 
+@checked
 def simulate(
     process: Process | Callable[[Any], Process],
     key,

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, power_of_two, same_library, widened
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._eigen import largest_eigenpairs
@@ -28,6 +29,7 @@ class Alignment(NamedTuple):
     exponent: Estimate
 
 
+@checked
 def alignment(covariance, curvature, k: int = 10, *, n_probes=None, rng=None) -> Alignment:
     r"""The alignment of a noise covariance C (p, p) with a symmetric curvature H (p, p).
 
@@ -75,6 +77,7 @@ def alignment(covariance, curvature, k: int = 10, *, n_probes=None, rng=None) ->
     )
 
 
+@checked
 def alignment_exponent(curvatures, variances) -> Estimate:
     r"""The exponent gamma of variance ~ curvature^gamma over m directions.  (m,), (m,) -> ()
 
@@ -86,6 +89,13 @@ def alignment_exponent(curvatures, variances) -> Estimate:
     Thomas et al. (2020) find a slope near 1 in networks.
     Raises ValueError for fewer than 4 such directions, curvatures that are all equal, or arrays of
     different lengths.
+
+    Example:
+        >>> import numpy as np
+        >>> curvatures = np.asarray([1.0, 2.0, 4.0, 8.0, 16.0])
+        >>> variances = curvatures**2 * np.asarray([1.0, 1.1, 0.9, 1.0, 1.1])
+        >>> print(alignment_exponent(curvatures, variances))
+        2.014 ± 0.041
     """
     x = as_numpy(widened(curvatures, "curvatures")).astype(float)
     y = as_numpy(widened(variances, "variances")).astype(float)

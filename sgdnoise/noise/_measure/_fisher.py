@@ -2,19 +2,28 @@
 
 from jaxtyping import Shaped
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, namespace, same_library, widened
 
 
+@checked
 def fisher_trace(gram: Shaped[Array, "N N"], weights: Shaped[Array, " N"]) -> Shaped[Array, ""]:
     """The trace of sum_a w_a g_a g_a^T, from the Gram matrix (N, N) of the gradients g_a.
 
     It equals sum_a w_a |g_a|^2.  weights (N,): see `fisher_inner_product`.
+
+    Example:
+        >>> import numpy as np
+        >>> gram = np.diag([1.0, 2.0, 3.0])
+        >>> float(fisher_trace(gram, np.full(3, 1 / 3)))
+        2.0
     """
     gram, weights = _checked(gram, weights=weights)
     xp = namespace(gram)
     return xp.sum(weights * xp.linalg.diagonal(gram))
 
 
+@checked
 def fisher_inner_product(
     gram: Shaped[Array, "N N"], weights: Shaped[Array, " N"], other_weights: Shaped[Array, " N"]
 ) -> Shaped[Array, ""]:
@@ -25,11 +34,18 @@ def fisher_inner_product(
     and cross-entropy is the Gauss-Newton matrix.  Weights 1 / n for the labels of the data give the
     second moment of their gradients, the "empirical Fisher", which is another matrix (Kunstner,
     Balles & Hennig, 2019).
+
+    Example:
+        >>> import numpy as np
+        >>> gram = np.diag([1.0, 2.0, 3.0])
+        >>> float(fisher_inner_product(gram, np.full(3, 1 / 3), np.full(3, 1 / 3)))
+        1.5555555555555554
     """
     gram, weights, other_weights = _checked(gram, weights=weights, other_weights=other_weights)
     return weights @ (gram**2 @ other_weights)
 
 
+@checked
 def fisher_scatter(gram: Shaped[Array, "N N"], laws: Shaped[Array, "n y"]) -> Shaped[Array, ""]:
     """E |A - F|^2 for the second moment A of gradients with labels drawn from the laws p_i.
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Shaped
 from scipy.special import ndtr
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, device, namespace, power_of_two, widened
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._covariance import Gram
@@ -38,6 +39,7 @@ class Gaussianity(NamedTuple):
     projection_p: np.ndarray
 
 
+@checked
 def gaussianity(
     samples: Shaped[Array, "m p"] | Gram, *, projections: int = 8, draws: int = 499, rng=0
 ) -> Gaussianity:

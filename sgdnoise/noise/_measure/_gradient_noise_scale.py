@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, same_library, widened
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._covariance import n_gradients_in
@@ -14,6 +15,7 @@ from sgdnoise.noise._measure._moments import moments
 from sgdnoise.noise._measure._scale_limits import batch_limits, scale_limits
 
 
+@checked
 def gradient_noise_scale(
     rows, *, curvature=None, n_probes=None, rng=None, population=False
 ) -> Ratio:
@@ -59,6 +61,7 @@ def gradient_noise_scale(
     return Ratio(estimate.value, error, estimate.dof, limits)
 
 
+@checked
 def signal_to_noise(rows) -> Estimate:
     r"""The signal-to-noise ratio |g|^2 / Tr C, the inverse of the gradient-noise scale.
 
@@ -66,6 +69,12 @@ def signal_to_noise(rows) -> Estimate:
     Bias and error come from a jackknife over examples.  The error is too large, by up to a factor
     2^1/2, if |g|^2 is not resolved from zero.
     Raises ValueError for fewer than 3 examples, and gradients that are not finite or not real.
+
+    Example:
+        >>> import numpy as np
+        >>> rows = np.random.default_rng(0).normal(size=(200, 5)) + 0.3
+        >>> print(signal_to_noise(rows))
+        0.074 ± 0.019
     """
     rows = n_gradients_in(rows)
     _check(rows.n, None, None, None)
@@ -93,6 +102,14 @@ def gradient_noise_scale_from_batches(
     if this is so at 95%, value and error are inf.
     Raises ValueError unless 0 < small < big, for fewer than 2 norms, norms that are negative or not
     finite, and for unequal numbers of paired norms.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> small, big = (rng.normal(1.0, b**-0.5, (500, 20)) for b in (4, 64))
+        >>> squares = (small**2).sum(1), (big**2).sum(1)
+        >>> print(gradient_noise_scale_from_batches(*squares, 4, 64))
+        1.020 ± 0.049
     """
     if not 0 < small < big:
         raise ValueError(f"two batches are a small and a big one, not {small} and {big}")
@@ -133,6 +150,7 @@ def _norms(squares, size):
     return squares
 
 
+@checked
 def batch_efficiency(batch_size, scale):
     r"""The fraction of the best one-step gain that a batch achieves: 1 / (1 + scale / batch_size).
 
@@ -140,6 +158,11 @@ def batch_efficiency(batch_size, scale):
     best learning rate |g|^2 / g^T H g and its gain |g|^4 / (2 g^T H g) are both multiplied by it.
     At batch_size = scale it is one half.  Sampling without replacement multiplies the scale by
     (n - B) / (n - 1).
+
+    Example:
+        >>> import numpy as np
+        >>> batch_efficiency(np.asarray([10, 100, 1000]), 100.0)
+        array([0.09090909, 0.5       , 0.90909091])
     """
     return 1 / (1 + scale / batch_size)
 

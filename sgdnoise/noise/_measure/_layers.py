@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import namespace, power_of_two
 from sgdnoise.core._covariance import n_gradients_in
 from sgdnoise.core._estimate import Estimate, mean
@@ -9,11 +10,18 @@ from sgdnoise.core._gradients import GradientMatrix
 from sgdnoise.noise._measure._gradient_noise_scale import signal_to_noise
 
 
+@checked
 def gradient_norm(rows) -> Estimate:
     """The mean norm |g_i| of per-example gradients, with its error over examples.
 
     The mean of the norms is not the norm of the mean: it stays large if gradients cancel.
     Raises ValueError for fewer than 2 examples.
+
+    Example:
+        >>> import numpy as np
+        >>> rows = np.random.default_rng(0).normal(size=(200, 5)) + 0.3
+        >>> print(gradient_norm(rows))
+        2.137 ± 0.051
     """
     rows = n_gradients_in(rows)
     if not isinstance(rows, GradientMatrix):
@@ -24,6 +32,7 @@ def gradient_norm(rows) -> Estimate:
     return mean(unit * namespace(squares).sqrt(squares))
 
 
+@checked
 def by_layer(rows, measure: Callable[..., Estimate] = signal_to_noise) -> dict[str, Estimate]:
     """A measure of the gradients of each parameter, by name.
 

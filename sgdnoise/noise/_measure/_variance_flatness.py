@@ -87,6 +87,12 @@ def loss_width(loss: Callable[..., Any], centre, direction, *, factor=math.e) ->
     missed.
     Raises ValueError for a loss that is not positive, for factor <= 1, and if the loss stays below
     on one side.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = lambda theta: 1 + (theta**2).sum()
+        >>> round(loss_width(loss, np.zeros(2), np.asarray([1.0, 0.0])), 3)
+        2.622
     """
     value = float(loss(centre))
     if not value > 0:
