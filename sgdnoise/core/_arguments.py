@@ -77,7 +77,7 @@ def _taker(name) -> Callable[[str, Any], Any] | None:
 
 def as_number(name: str, value):
     """A finite number, positive or not negative as its name asks; arrays and functions pass."""
-    if callable(value) or _has_axes(value) or isinstance(value, (tuple, list, dict)):
+    if callable(value) or has_axes(value) or isinstance(value, (tuple, list, dict)):
         if isinstance(value, (tuple, list, dict)):
             raise ValueError(f"{name} must be a number, not a {type(value).__name__}")
         return value
@@ -95,7 +95,7 @@ def as_number(name: str, value):
 
 def as_whole(name: str, value):
     """A whole number as an int, also if it is given as a float; arrays and functions pass."""
-    if type(value) is int or callable(value) or _has_axes(value):
+    if type(value) is int or callable(value) or has_axes(value):
         return value
     number = number_of(name, value)
     if number is None:
@@ -174,7 +174,7 @@ def number_of(name, value) -> float | None:
         return None
 
 
-def _has_axes(value):
+def has_axes(value):
     return getattr(value, "ndim", 0) not in (0, None)
 
 

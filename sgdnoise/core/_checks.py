@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdnoise.core._arguments import number_of
+from sgdnoise.core._arguments import has_axes, number_of
 
 # Arrays, traced values and functions pass all checks: their values may not be known yet.
 
@@ -37,7 +37,7 @@ def check_below_one(**values) -> None:
 def _scalars(values):
     """(name, float, value) of the numbers and arrays without axes whose value is known."""
     for name, value in values.items():
-        if value is None or callable(value) or getattr(value, "ndim", 0):
+        if value is None or callable(value) or has_axes(value):
             continue
         if (number := number_of(name, value)) is not None:
             yield name, number, value

@@ -50,10 +50,10 @@ class Verdict:
     """
 
     name: str
-    predicted: float | int
+    predicted: Any
     measured: Estimate
     kind: str
-    tolerance: float | int = 0.0
+    tolerance: Any = 0.0
     rivals: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self):

@@ -344,9 +344,7 @@ def test_descent_rests_in_the_predicted_tail(rate, batch, rng):
 
 def test_rates_and_batches_that_are_none_are_refused():
     for rate, batch in ((0.0, 1), (-1.0, 1), (math.inf, 1), (0.1, 0)):
-        with pytest.raises(
-            ValueError, match="rate x curvature > 0 and a batch >= 1|learning_rate must"
-        ):
+        with pytest.raises(ValueError, match=r"rate x curvature > 0|learning_rate must be"):
             kesten_index(rate, batch)
 
 
