@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import norm
+from scipy.stats import t as student
 from witnesses import SURE
 
 from sgdnoise.core import mean, with_group_error
@@ -60,20 +61,41 @@ def test_repeats_that_were_not_run_count_for_nothing(rng):
     assert np.isnan(summed.covered.values[1])
 
 
-def test_the_share_of_an_estimator_counts_every_interval_once():
-    """90 of 100 and 8 of 20: 98 of 120, with the error of a share of so many."""
+def shares(name, repeats, covered):
+    """A result of one estimator on some clouds."""
     axes = ("estimator", "cloud")
-    results = xr.Dataset(
-        {"repeats": (axes, [[100, 20, 0]]), "covered": (axes, [[0.9, 0.4, np.nan]])},
-        {"estimator": ["twonn"]},
-    )
-    result = claims.coverage(results, "twonn")
-    fraction = 98 / 120
-    np.testing.assert_allclose(result.measured.value, 100 * fraction, rtol=1e-12)
-    np.testing.assert_allclose(
-        result.measured.stderr, 100 * (fraction * (1 - fraction) / 120) ** 0.5
-    )
-    assert (result.predicted, result.tolerance, result.kind) == (95.0, 1.5, "prediction")
+    columns = {"repeats": (axes, [repeats]), "covered": (axes, [covered])}
+    return xr.Dataset(columns, {"estimator": [name]})
+
+
+def test_the_share_of_an_estimator_counts_every_interval_once():
+    """90 of 100 and 8 of 20: 98 of 120, whose width is a quantile of Student's law."""
+    result = claims.coverage(shares("twonn", [100, 20, 0], [0.9, 0.4, np.nan]), "twonn")
+    fraction, law = 98 / 120, student(claims.degrees_of_freedom("twonn"))
+    width = law.ppf((1 + fraction) / 2) / law.ppf(0.975)
+    np.testing.assert_allclose(result.measured.value, width, rtol=1e-12)
+    error = (fraction * (1 - fraction) / 120) ** 0.5
+    expected = error / (2 * law.ppf(0.975) * law.pdf(width * law.ppf(0.975)))
+    np.testing.assert_allclose(result.measured.stderr, expected, rtol=1e-9)
+    held = 2 * law.cdf((1 - result.tolerance) * law.ppf(0.975)) - 1
+    assert held == pytest.approx(0.95 - 0.015, abs=3e-3)  # the slope is that at a width of 1
+    assert (result.predicted, result.kind) == (1.0, "prediction")
+
+
+@pytest.mark.parametrize(
+    ("repeats", "covered", "half", "twice"),
+    [(135, 0.95, True, True), (135, 0.7, False, True), (2160, 0.9985, True, False)],
+)
+def test_a_hundred_intervals_tell_half_and_twice_the_width(repeats, covered, half, twice):
+    """As the percentage does not: 3 standard errors below 95% of 135 intervals are 89%."""
+    result = claims.coverage(shares("danco", [repeats], [covered]), "danco")
+    assert (result.excluded["width x 0.5"], result.excluded["width x 2"]) == (half, twice)
+
+
+def test_the_degrees_of_freedom_are_those_of_the_groups():
+    default, smooth = (claims.degrees_of_freedom(name) for name in ("twonn", "stable_rank"))
+    assert default == pytest.approx(10.8, abs=0.1)
+    assert smooth > 2 * default
 
 
 def test_sharing_neighbours_changes_no_value_and_no_error(rng):
