@@ -72,6 +72,13 @@ def ito_density(slope, diffusion, points: Float[Array, " n"]) -> np.ndarray:
     it is small, by 1 / D, even without a gradient.  (In the Stratonovich sense it is D^-1/2.)
     It is normalised by the trapezoidal rule, which needs a fine grid.  Raises ValueError unless
     D > 0 and the points ascend.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.linspace(-3, 3, 301)
+        >>> density = ito_density(lambda x: x, 0.5, points)
+        >>> round(float(density.sum() * 0.02), 3)
+        1.0
     """
     x = np.asarray(points, dtype=float)
     if len(x) < 2 or not (np.diff(x) > 0).all():
@@ -112,6 +119,12 @@ def eyring_kramers_time(
     isotropic noise.  A wide saddle is crossed sooner: the flatness of both matters, not only the
     height.  Raises ValueError unless both are symmetric, H_a is positive definite and H_b has
     exactly one negative eigenvalue.
+
+    Example:
+        >>> import numpy as np
+        >>> bottom, top = np.diag([1.0, 2.0]), np.diag([-1.0, 2.0])
+        >>> round(eyring_kramers_time(1.0, 0.2, bottom, top), 1)
+        932.5
     """
     _barrier(barrier, temperature)
     lows, highs = (_curvatures(name, m) for name, m in (("bottom", bottom), ("top", top)))
@@ -133,6 +146,11 @@ def quasipotential(slope, diffusion, bottom: float, top: float) -> float:
     Times grow as e^E; if D is proportional to the rate, d log time / d log rate = -E over a saddle,
     and 1/2 - E over a boundary (see `boundary_time`).  Raises ValueError unless D > 0 at both ends
     and E > 0.
+
+    Example:
+        >>> double_well = lambda x: x**3 - x
+        >>> round(quasipotential(double_well, 0.1, -1.0, 0.0), 3)
+        2.5
     """
     _noise(diffusion, np.asarray([bottom, top]))
 
@@ -156,6 +174,10 @@ def shaped_kramers_time(
     height: E of `quasipotential`; noise_bottom, noise_top: D at minimum and barrier, Ito.  The
     relative error is of order 1 / E.  Raises ValueError as `kramers_time`, and unless both D are
     positive.
+
+    Example:
+        >>> round(shaped_kramers_time(1.0, 1.0, -1.0, 0.2, 0.2), 1)
+        17.1
     """
     if not height > 0:
         raise ValueError(f"the barrier must lie above the well, not at {height:.3g} temperatures")
@@ -191,6 +213,10 @@ def label_noise_height(
     2 B dU / (rate label_noise^2 h), and sharp wells are left exponentially sooner (Xie, Sato &
     Sugiyama, 2021).  If the residual makes the noise, C grows with L and times grow as a power
     (Mori et al., 2022).  Raises ValueError unless all are positive.
+
+    Example:
+        >>> round(label_noise_height(1.0, 0.1, 0.5, 4), 3)
+        160.0
     """
     if not (distance > 0 and learning_rate > 0 and label_noise > 0 and batch_size > 0):
         raise ValueError(
@@ -206,6 +232,10 @@ def discrete_shift(diffusion: float, dt: float) -> float:
 
     It is 0.5826 standard deviations of a step, the mean overshoot of a walk (Chernoff, 1965;
     Broadie, Glasserman & Kou, 1997).  Raises ValueError unless D > 0 and dt >= 0.
+
+    Example:
+        >>> round(discrete_shift(0.1, 0.01), 4)
+        0.0261
     """
     if not (diffusion > 0 and dt >= 0):
         raise ValueError(f"a shift needs diffusion > 0 and dt >= 0, not {diffusion} and {dt}")
@@ -222,6 +252,11 @@ def discrete_passage_time(
     without the shift the error is of order dt^1/2.  It holds if U' times the shift is small against
     D at the end.  Raises ValueError as
     `passage_time` and `discrete_shift`.
+
+    Example:
+        >>> double_well = lambda x: x**3 - x
+        >>> round(discrete_passage_time(double_well, 0.2, -1.0, 1.0, -3.0, 0.1), 0)
+        20.0
     """
     at_end = float(_noise(diffusion, np.asarray([float(end)]))[0])
     return passage_time(slope, diffusion, start, end + discrete_shift(at_end, dt), low)
@@ -232,6 +267,10 @@ def jump_constant(alpha: float) -> float:
 
     Gamma(1 + alpha) sin(pi alpha / 2) / pi for E e^(ikL) = e^(-|k|^alpha); 0 for Gaussian motion.
     Raises ValueError unless 0 < alpha < 2.
+
+    Example:
+        >>> round(jump_constant(1.5), 4)
+        0.2992
     """
     if not 0 < alpha < 2:
         raise ValueError(f"stable motion that jumps has a tail index in (0, 2), not {alpha}")
@@ -248,6 +287,10 @@ def stable_exit_time(alpha: float, strength: float, left: float, right: float) -
     steps rate (U' + scale xi) with xi standard symmetric stable have
     eps = scale rate^(1 - 1/alpha).
     Raises ValueError unless 0 < alpha < 2, and strength, left and right are positive.
+
+    Example:
+        >>> round(stable_exit_time(1.5, 0.1, 1.0, 1.0), 3)
+        79.267
     """
     if not (strength > 0 and left > 0 and right > 0):
         raise ValueError(

@@ -136,6 +136,12 @@ def products_around(layers) -> list[tuple[np.ndarray, np.ndarray]]:
 
     layers: weights (in, out) from the first to the last.  The first A and the last C are the
     identity.
+
+    Example:
+        >>> import numpy as np
+        >>> layers = [np.eye(2), np.asarray([[1.0], [0.5]])]
+        >>> [left.shape + right.shape for left, right in products_around(layers)]
+        [(2, 2, 2, 1), (2, 2, 1, 1)]
     """
     ends = np.eye(layers[0].shape[0]), np.eye(layers[-1].shape[1])
     return [
@@ -149,6 +155,12 @@ def hessian_trace(moment, layers) -> float:
     """The trace Tr H = sum_l |Sx^1/2 A_l|^2 |C_l|^2 for |f(x) - y|^2 / 2, at a minimum.
 
     For two layers it is o Tr(W^T Sx W) + Tr(Sx) |V|^2, at any weights.
+
+    Example:
+        >>> import numpy as np
+        >>> layers = [np.eye(2), np.asarray([[1.0], [0.5]])]
+        >>> hessian_trace(np.eye(2), layers)
+        4.5
     """
     powers = [np.trace(a.T @ moment @ a) * np.sum(c**2) for a, c in products_around(layers)]
     return float(sum(powers))
@@ -159,6 +171,12 @@ def sharpness(curvature, layers) -> float:
     """The largest eigenvalue of the Hessian at a minimum.
 
     curvature: (d o, d o), that of the mean loss in the product: Sx (x) 1 for squared loss.
+
+    Example:
+        >>> import numpy as np
+        >>> layers = [np.eye(2), np.asarray([[1.0], [0.5]])]
+        >>> float(round(sharpness(np.eye(2), layers), 3))
+        2.25
     """
     root = _square_root(curvature)
     return float(np.linalg.eigvalsh(root @ tangent_kernel(layers) @ root)[-1])
@@ -176,6 +194,12 @@ def amplification(moment, layers, learning_rate, batch_size, population_factor=1
     population_factor: f, 1 with replacement and (n - B) / (n - 1) without.
     moment: the second moment Sx (d, d) of inputs; layers: weights from the first to the last;
     H: the Hessian of the loss at a minimum; B: batch_size; o: the number of outputs.
+
+    Example:
+        >>> import numpy as np
+        >>> layers = [np.eye(2), np.asarray([[1.0], [0.5]])]
+        >>> round(amplification(np.eye(2), layers, 0.1, 4), 4)
+        0.0563
     """
     outputs, trace = layers[-1].shape[1], hessian_trace(moment, layers)
     return population_factor * residual_amplification(learning_rate, trace, batch_size, outputs)
@@ -189,6 +213,12 @@ def imbalances(layers) -> list:
     layer l + 1: noise of first order cancels at any depth (Ziyin, Li & Ueda, 2023, for two layers).
     Label noise moves it at rate label_noise^2 / B times |Sx^1/2 A_l|^2 C_l C_l^T
     - |C'|^2 A'^T Sx A'.
+
+    Example:
+        >>> import numpy as np
+        >>> layers = [np.eye(2), np.asarray([[1.0], [0.5]])]
+        >>> [matrix.shape for matrix in imbalances(layers)]
+        [(2, 2)]
     """
     return [first.T @ first - second @ second.T for first, second in pairwise(layers)]
 

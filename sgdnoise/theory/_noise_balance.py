@@ -54,6 +54,12 @@ def imbalance_rate(
     terms are exact for any temperature, loss of the product and data; the first, which has no
     variance, if the covariance of gradients is label_noise^2 H (Ziyin, Li & Ueda, 2023).
     Raises ValueError if sizes do not chain, the moment is indefinite, or a strength is negative.
+
+    Example:
+        >>> import numpy as np
+        >>> first, second = np.eye(2), np.asarray([[1.0], [0.5]])
+        >>> imbalance_rate(first, second, np.eye(2), temperature=0.1).shape
+        (2, 2)
     """
     check_non_negative(temperature=temperature, decay=decay, strength=strength)
     _check_inputs(first, moment)
@@ -188,6 +194,11 @@ def soft_threshold(modes, decay: float):
     decay (|W|^2 + |V|^2) / 2 is at least decay times the nuclear norm of the product, and equals
     it for balanced factors (Srebro, Rennie & Jaakkola, 2005).  Raises ValueError for negative
     modes or decay.
+
+    Example:
+        >>> import numpy as np
+        >>> soft_threshold(np.asarray([2.0, 0.5, 0.1]), 0.2)
+        array([1.8, 0.3, 0. ])
     """
     check_non_negative(decay=decay)
     xp = namespace(modes)

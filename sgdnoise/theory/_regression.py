@@ -59,6 +59,12 @@ def online_covariance(
     `noise_feedback`: exact, for normal inputs alone (Ziyin, Liu, Mori & Ueda, 2022).  Without label
     noise theta converges to theta*.  Raises ValueError as `noise_feedback`, for negative label
     noise, and for u >= 1, unless `diverging` asks for infinite variances there.
+
+    Example:
+        >>> import numpy as np
+        >>> online_covariance(np.diag([1.0, 2.0]), 0.5, 0.05, 4).round(4)
+        array([[0.0016, 0.    ],
+               [0.    , 0.0017]])
     """
     a, basis = _spectrum(inputs, learning_rate, batch_size)
     xp, u = namespace(a), noise_feedback(inputs, learning_rate, batch_size)
@@ -89,6 +95,12 @@ def online_moments(
     The second moment becomes (1 - rate A) S (1 - rate A) + (rate^2 / B) (A S A + Tr(A S) A +
     label_noise^2 A) in each step of B fresh normal inputs of covariance A, stable or not.
     Raises ValueError for a bad covariance, rate, batch size or label noise, or negative steps.
+
+    Example:
+        >>> import numpy as np
+        >>> mean, covariance = online_moments(np.diag([1.0, 2.0]), 0.5, 0.05, 4, np.ones(2), 10)
+        >>> covariance.shape
+        (2, 2)
     """
     _spectrum(inputs, learning_rate, batch_size)
     check_non_negative(label_noise=label_noise)
@@ -119,6 +131,13 @@ def finite_covariance(
     each use is not reduced by drawing without replacement.  Raises ValueError for a batch size
     outside 1 ... n, fewer than 2 examples, negative label noise, inputs that do not span all
     directions, and if there is no finite variance, naming the factor by which it grows.
+
+    Example:
+        >>> import numpy as np
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> targets = inputs @ np.asarray([1.0, -1.0]) + 0.1
+        >>> finite_covariance(inputs, targets, 0.05, 2).shape
+        (2, 2)
     """
     a, residual = _least_squares(inputs, targets, learning_rate, batch_size, replacement)
     check_non_negative(label_noise=label_noise)
@@ -154,6 +173,13 @@ def finite_moments(
     As `finite_covariance` but at any time, from one start, stable or not; while the mean m is not
     stationary it contributes to the noise through 2 mean_i r_i (x_i . m) x_i x_i^T.
     Raises ValueError as there, but not for variances that grow, and for negative steps.
+
+    Example:
+        >>> import numpy as np
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> targets = inputs @ np.asarray([1.0, -1.0]) + 0.1
+        >>> [array.shape for array in finite_moments(inputs, targets, 0.05, 2, np.zeros(2), 10)]
+        [(2,), (2, 2)]
     """
     a, residual = _least_squares(inputs, targets, learning_rate, batch_size, replacement)
     check_non_negative(label_noise=label_noise)

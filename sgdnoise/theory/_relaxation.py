@@ -243,6 +243,11 @@ def heavy_ball_recursion(hessian, noise, learning_rate: float, momentum: float) 
     r"""The steps of (x, previous x), (2p,), for x <- x - rate (H x + xi) + mu (x - previous x).
 
     Raises ValueError as `sgd_recursion`, or unless 0 <= momentum < 1.
+
+    Example:
+        >>> import numpy as np
+        >>> heavy_ball_recursion(np.diag([1.0, 2.0]), np.eye(2), 0.05, 0.5).matrix.shape
+        (4, 4)
     """
     hessian, noise = _quadratic(hessian, noise, learning_rate)
     if not 0 <= momentum < 1:
@@ -262,6 +267,11 @@ def langevin_relaxation(hessian, noise, learning_rate: float) -> OrnsteinUhlenbe
     r"""The Langevin equation of SGD, d theta = -H theta dt + (rate C)^(1/2) dW.
 
     Time is rate x steps (Mandt, Hoffman & Blei, 2017).  Raises ValueError as `sgd_recursion`.
+
+    Example:
+        >>> import numpy as np
+        >>> langevin_relaxation(np.diag([1.0, 2.0]), np.eye(2), 0.05).drift.tolist()
+        [[1.0, 0.0], [0.0, 2.0]]
     """
     hessian, noise = _quadratic(hessian, noise, learning_rate)
     return OrnsteinUhlenbeck(hessian, learning_rate * noise)

@@ -41,6 +41,13 @@ def regression_gradients(
 
     covariance = f / B mean_i (g_i - g) x (g_i - g), f = 1 or (n - B) / (n - 1) without replacement.
     Raises ValueError unless 1 <= batch_size, and batch_size <= n without replacement.
+
+    Example:
+        >>> import numpy as np
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> targets = inputs @ np.asarray([1.0, -1.0]) + 0.1
+        >>> regression_gradients(inputs, targets, 2)._fields
+        ('mean', 'covariance')
     """
     x, y = as_numpy(inputs).astype(float), as_numpy(targets).astype(float)
     n, p = x.shape
@@ -64,6 +71,14 @@ def euler_maruyama_map(
     M -> (1 - dt G) M (1 - dt G)^T + rate dt Cov, of weak order 1 in dt (Li, Tai & E, 2017).  With
     order = 1 and dt = rate it is `sgd_map`: a more exact solution of the equation is farther from
     SGD.  Raises ValueError unless rate > 0, dt > 0 and order is 0, 1 or 2.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import regression_gradients
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> gradients = regression_gradients(inputs, inputs @ np.asarray([1.0, -1.0]) + 0.1, 2)
+        >>> euler_maruyama_map(gradients, 0.1, 0.1).shape
+        (9, 9)
     """
     check_positive(learning_rate=learning_rate, dt=dt)
     drift, noise = _coefficients(gradients, learning_rate, order)
@@ -77,6 +92,14 @@ def sgd_map(gradients: AffineGradients, learning_rate: float) -> np.ndarray:
 
     Its mean part is (1 - rate G) M (1 - rate G)^T and its covariance rate^2 Cov, as in no other
     step than Euler's.  Raises ValueError unless rate > 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import regression_gradients
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> gradients = regression_gradients(inputs, inputs @ np.asarray([1.0, -1.0]) + 0.1, 2)
+        >>> sgd_map(gradients, 0.1).shape
+        (9, 9)
     """
     return euler_maruyama_map(gradients, learning_rate, learning_rate)
 
@@ -88,6 +111,14 @@ def svag_map(gradients: AffineGradients, learning_rate: float, stretch: int) -> 
     The weights (1 +- (2 l - 1)^1/2) / 2 of two minibatches (Li, Malladi & Arora, 2021) have the
     moments of Euler's step dt = rate / l; l steps make one of SGD.
     Raises ValueError unless rate > 0 and l >= 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import regression_gradients
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> gradients = regression_gradients(inputs, inputs @ np.asarray([1.0, -1.0]) + 0.1, 2)
+        >>> svag_map(gradients, 0.1, 2).shape
+        (9, 9)
     """
     if not stretch >= 1:
         raise ValueError(f"SVAG stretches the noise by l >= 1, not {stretch}")
@@ -104,6 +135,14 @@ def sde_map(
     2017); dM/dt is linear in M, and the map its exponential.  Order 2 is closer in transients and,
     when stationary, about twice as far: see `stationary_variance_ratio`.
     Raises ValueError unless rate > 0, time > 0 and order is 0, 1 or 2.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import regression_gradients
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> gradients = regression_gradients(inputs, inputs @ np.asarray([1.0, -1.0]) + 0.1, 2)
+        >>> sde_map(gradients, 0.1, 0.1).shape
+        (9, 9)
     """
     check_positive(learning_rate=learning_rate, time=time)
     drift, noise = _coefficients(gradients, learning_rate, order)
@@ -116,6 +155,15 @@ def propagate_moments(step, start, steps: int) -> np.ndarray:
     """The moments E z z^T (q, q) after some steps of a map, from one start theta (p,).
 
     step: the map (q^2, q^2) of the moments of z = (theta, 1), with q = p + 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import regression_gradients
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> gradients = regression_gradients(inputs, inputs @ np.asarray([1.0, -1.0]) + 0.1, 2)
+        >>> from sgdnoise.theory import sgd_map
+        >>> propagate_moments(sgd_map(gradients, 0.1), np.zeros(2), 5).shape
+        (3, 3)
     """
     z = np.append(as_numpy(start).astype(float), 1.0)
     moments = np.linalg.matrix_power(step, steps) @ np.outer(z, z).ravel()
@@ -127,6 +175,15 @@ def stationary_moments(step) -> np.ndarray:
 
     Raises ValueError if there is none: the rate is unstable, or the inputs do not span all
     directions.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import regression_gradients
+        >>> inputs = np.random.default_rng(0).normal(size=(6, 2))
+        >>> gradients = regression_gradients(inputs, inputs @ np.asarray([1.0, -1.0]) + 0.1, 2)
+        >>> from sgdnoise.theory import sgd_map
+        >>> stationary_moments(sgd_map(gradients, 0.1)).shape
+        (3, 3)
     """
     q = math.isqrt(len(step))
     growth = np.abs(np.linalg.eigvals(step[:-1, :-1])).max()
@@ -182,6 +239,10 @@ def weak_error_coefficient(
     theta = s and at time t, order 1 has -h^2 t s^2 e^(-2ht), and order 2
     (2 h v - 2 h^3 / 3) t s^2 e^(-2ht) + w (1 - e^(-2ht)) / 2.  The next order is a factor
     1 + O(rate h).  Raises ValueError unless order is 1 or 2.
+
+    Example:
+        >>> round(weak_error_coefficient(1.0, 0.5, 0.1, 1.0, 2.0), 3)
+        -0.037
     """
     if order not in (1, 2):
         raise ValueError(f"equations of weak order 1 and 2 are known, not {order}")
@@ -222,6 +283,10 @@ def linear_scaling_ratio(learning_rate: float, curvature: float, factor: float) 
     is the penalty rate / 4 |grad L|^2 of order 2, `factor` times as strong, and the discreteness of
     the steps.  Without replacement (n - B) / (n - 1) changes too.
     Raises ValueError unless both rates are stable, 0 < rate h < 2.
+
+    Example:
+        >>> round(linear_scaling_ratio(0.1, 1.0, 4.0), 3)
+        1.187
     """
     check_positive(factor=factor)
     _check_stable(learning_rate, curvature, 2)

@@ -100,6 +100,12 @@ def nesterov_covariance(
     (h (1 - mu + rate h mu) (2 (1 + mu) - rate h (1 + 2 mu))).
     Raises ValueError unless 0 <= momentum < 1, C is a covariance, H is positive definite and
     rate h < 2 (1 + mu) / (1 + 2 mu), which is less than 2, for its eigenvalues.
+
+    Example:
+        >>> import numpy as np
+        >>> nesterov_covariance(np.diag([1.0, 2.0]), np.eye(2), 0.05, 0.5).round(4)
+        array([[0.0509, 0.    ],
+               [0.    , 0.026 ]])
     """
     mu = _fraction("momentum", momentum)
     h, basis, rotated = _quadratic(hessian, noise, learning_rate, 2 * (1 + mu) / (1 + 2 * mu))
@@ -124,6 +130,12 @@ def reshuffled_covariance(
     curvature, as in regression, S is too small, by 5 to 40% in simulations, and the order of
     batches also moves the mean by O(rate), whose square exceeds S at small rates.
     Raises ValueError for fewer than 2 batches and as `stationary_covariance`.
+
+    Example:
+        >>> import numpy as np
+        >>> reshuffled_covariance(np.diag([1.0, 2.0]), np.eye(2), 0.05, 4).round(4)
+        array([[0.0001, 0.    ],
+               [0.    , 0.0002]])
     """
     if batches < 2:
         raise ValueError(f"an order needs at least 2 batches, not {batches}")
@@ -150,6 +162,12 @@ def effective_temperature(
     C = (2 T / rate) (1 - rate H / 2).  Label noise, C = c H, gives each mode the temperature
     rate c h / 2 (Mandt, Hoffman & Blei, 2017).
     Raises ValueError unless H is positive definite and S a covariance.
+
+    Example:
+        >>> import numpy as np
+        >>> effective_temperature(np.diag([1.0, 2.0]), np.diag([0.1, 0.2])).round(3)
+        array([[0.1, 0. ],
+               [0. , 0.4]])
     """
     h, basis, rotated = _quadratic(hessian, covariance, 1.0, float("inf"), "covariance")
     root = namespace(h).sqrt(h)

@@ -76,6 +76,12 @@ def equal_decay(variances, powers, outputs: int, label_noise, learning_rate, bat
 
     rate label_noise^2 o / (2 B) sum s_j^2 |w_j|^2 / sum s_j |w_j|^2, with s_j and |w_j|^2 those of
     `shrink_rates`.
+
+    Example:
+        >>> import numpy as np
+        >>> variances, powers = np.asarray([1.0, 0.5]), np.asarray([1.0, 1.0])
+        >>> round(equal_decay(variances, powers, 2, 0.5, 0.1, 4), 5)
+        0.00521
     """
     xp, hidden = namespace(variances), variances * powers
     mean_variance = float(xp.sum(variances * hidden) / xp.sum(hidden))
@@ -124,6 +130,10 @@ def mode_with_decay(
     product = max(strength - `shrinkage`, 0), and the squares w^2 and v^2 of its weights obey
     (decay + 2 kappa o s) w^2 = (decay + 2 kappa Tr Sx) v^2: they are equal under decay, and those
     of `stationary_hidden_modes` under noise.  Raises ValueError if neither acts.
+
+    Example:
+        >>> mode_with_decay(1.0, 1.0, 3.0, 2, decay=0.01)._fields
+        ('product', 'first', 'second')
     """
     first, second = _penalties(variance, total_variance, outputs, decay, kappa)
     if not (first > 0 and second > 0):
