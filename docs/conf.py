@@ -1,13 +1,18 @@
 """Sphinx builds the pages of this folder and the API of every public name."""
 
 import re
+import sys
+from pathlib import Path
 
 import sgdnoise
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from pages import write_pages  # noqa: E402 - found on the path above
 
 project = "sgdnoise"
 author = "The sgdnoise authors"
 version = release = sgdnoise.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode", "myst_parser"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["README.md"]
 html_theme = "furo"
@@ -32,5 +37,6 @@ def _as_literal_block(app, what, name, obj, options, lines):  # noqa: ARG001 - s
 
 
 def setup(app):
-    """Connect the rule for docstrings."""
+    """Write the generated pages, and connect the rule for docstrings."""
+    write_pages(Path(__file__).parent)
     app.connect("autodoc-process-docstring", _as_literal_block)
