@@ -61,7 +61,7 @@ types: $(VENV)/.ready
 	$(PY) -m mypy
 
 derive: $(VENV)/.ready
-	$(PY) -m derivations $(CHECK)
+	$(PY) -m derivations $(or $(CHECK),--write)
 
 # Speed against other packages, one table after another; missing packages are left out.
 bench: $(VENV)/.ready

@@ -1,4 +1,4 @@
-"""Prove every derived equation and write them for the paper: `python -m derivations`."""
+"""Prove every derived equation: `python -m derivations`; or print one: `... eq:stationary`."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ try:
     from rich.table import Table
 
     from derivations import latex
-    from derivations.catalogue import entries, prove
+    from derivations.catalogue import entries, entry_of, prove
 except ModuleNotFoundError as error:
     extra = {"sympy": "derivations", "rich": "lab"}.get(error.name or "")
     if extra is None:  # it is a mistake
@@ -21,12 +21,24 @@ __all__ = ["main"]
 
 
 def main(arguments=None) -> int:
-    """Return 0 if all laws hold (and with --check the committed file is up to date), else 1."""
+    """Return 0 if all laws hold (and with --check the committed file is up to date), else 1.
+
+    2 for an equation that does not exist.
+    """
     parser = argparse.ArgumentParser(prog="python -m derivations", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if out of date")
+    parser.add_argument("equation", nargs="?", help="print this one, such as eq:stationary")
+    parser.add_argument("--write", action="store_true", help="write the equations of the paper")
+    parser.add_argument("--check", action="store_true", help="fail if those are out of date")
     parser.add_argument("--list", action="store_true", help="list the equations, prove nothing")
     options = parser.parse_args(arguments)
     console = Console(emoji=False, markup=False)
+    if options.equation:
+        try:
+            console.print(_described(entry_of(options.equation)), soft_wrap=True)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
     if options.list:
         console.print(_list())
         return 0
@@ -35,7 +47,30 @@ def main(arguments=None) -> int:
     failures = [f"{p.equation.label}: {name}" for p in proofs for name in p.failed]
     for line in failures:
         console.print(f"does not hold: {line}")
-    return 1 if failures else _write(console, options.check)
+    if failures:
+        return 1
+    return _write(console, options.check) if options.check or options.write else 0
+
+
+def _described(entry):
+    """An equation in LaTeX and as sympy prints it, its symbols, its function, and its laws."""
+    derived = entry.derive()
+    symbols = ", ".join(sorted(str(s) for s in derived.rhs.free_symbols))
+    laws = ", ".join(law.__name__.strip("_").replace("_", " ") for law in entry.laws)
+    return "\n".join(
+        [
+            entry.derive.__doc__.strip(),
+            "",
+            f"{derived.lhs} = {derived.rhs}",
+            "",
+            f"LaTeX: {latex.body(derived)}",
+            f"symbols: {symbols}",
+            f"computed by: {entry.computed_by}",
+            f"derived in: {entry.derive.__module__}.{entry.derive.__name__}",
+            f"laws: {laws}",
+            f'compare yours: from derivations import same; same(expression, "{entry.label}")',
+        ]
+    )
 
 
 def _list():

@@ -42,7 +42,7 @@ def _without_temperature_it_is_the_fixed_point():
     laws=(_its_pull_is_that_of_noisy_steps, _without_temperature_it_is_the_fixed_point),
 )
 def sum_rule():
-    """Trace of the imbalance's speed under both noises, at rest: hidden power and readout."""
+    """Trace of the drift of the imbalance under both noises, which is zero when stationary."""
     force = 2 * rho * kappa * (inputs - outputs) * width  # as in `temperature`, T = rho kappa
     (stationary,) = sp.solve(_pull(HIDDEN, READOUT) + force, HIDDEN)
     return sp.Eq(outputs * HIDDEN, sp.expand(outputs * stationary))
@@ -63,7 +63,7 @@ def _the_law_of_readouts_obeys_the_sum_rule():
 )
 @cache
 def readout_law():
-    """Law of the readout's squared length on the minima, up to a constant: one output.
+    """Density of the squared length of the readout on the minima, up to a constant: one output.
 
     q = |V|^2, where p ~ exp(-Tr H / rho).
 

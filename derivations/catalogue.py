@@ -1,12 +1,13 @@
 """All derived equations with their laws, in the order of the paper."""
 
+from difflib import get_close_matches
 from importlib import import_module
 from time import perf_counter
 from typing import NamedTuple
 
 from derivations.equation import EQUATIONS, Equation
 
-__all__ = ["SUBJECTS", "Proof", "entries", "prove"]
+__all__ = ["SUBJECTS", "Proof", "entries", "entry_of", "prove"]
 
 SUBJECTS = [
     import_module(f"derivations.{name}")
@@ -57,6 +58,15 @@ class Proof(NamedTuple):
 def entries(subjects=SUBJECTS) -> list[Equation]:
     """The equations of these subjects, by default of all."""
     return [entry for subject in subjects for entry in EQUATIONS[subject.__name__]]
+
+
+def entry_of(label: str) -> Equation:
+    """The equation with a label, such as "eq:stationary".  Raises ValueError for another one."""
+    known = {entry.label: entry for entry in entries()}
+    if label not in known:
+        near = get_close_matches(label, known, 3) or ["python -m derivations --list"]
+        raise ValueError(f"there is no equation {label!r}; see {', '.join(near)}")
+    return known[label]
 
 
 def prove(entry: Equation) -> Proof:

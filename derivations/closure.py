@@ -1,4 +1,4 @@
-"""Mean and variance of a noisy step in any loss, to second order in the spread of theta.
+"""Mean and variance after a noisy step in any loss, to second order in the displacement.
 
 Theta is a middle and a small displacement; losses and observables are their Taylor series there,
 whose coefficients are letters.
@@ -63,7 +63,7 @@ def _exact_for_quadratic_losses():
     laws=(_mean_descends_the_trace, _exact_for_quadratic_losses),
 )
 def closure_mean():
-    """Mean after a step of descent from displacements of variance s."""
+    """Mean after a step of SGD from displacements of variance s."""
     moved, numbers = _line()
     return sp.Eq(sp.Symbol("m'"), sp.collect(_second(mean(moved, numbers)), rate))
 
@@ -143,7 +143,7 @@ def _flow_rests_as_langevin_does():
     laws=(_flow_rests_as_langevin_does,),
 )
 def closure_flow():
-    """The same a unit of time, where steps are small and their noise as large as rate C."""
+    """The same in continuous time, for small steps with noise of covariance rate C."""
     change = (closure_spread().rhs - s) / rate
     heat = sp.Symbol("tau", positive=True)  # rate c, which is kept
     flow = sp.limit(sp.expand(change).subs(c, heat / rate), rate, 0).subs(heat, rate * c)
@@ -201,7 +201,7 @@ def _strain_is_what_the_first_neglected_term_of_the_loss_is():
     ),
 )
 def closure_strain():
-    """Share by which the mean curvature differs from that of the middle."""
+    """Relative difference of the mean curvature and the curvature at the mean."""
     x, (z,) = sp.Symbol("x"), white(1)
     curvature = sp.diff(_series("L", x), x, 2)
     felt = mean(curvature.subs(x, sp.sqrt(s) * z), (z,))

@@ -1,4 +1,4 @@
-"""When noise draws weights to zero: growth of their logarithm, a step, to second order in the rate.
+"""Stochastic collapse: growth of the logarithm of weights in a step, to second order in the rate.
 
 Near zero the weights of a product of layers follow linear steps, the same for all hidden units.
 """
@@ -66,7 +66,7 @@ def _signal_alone_may_collapse():
     ),
 )
 def collapse_border():
-    """Noise below which such a unit is not drawn to zero."""
+    """Noise below which such a unit does not collapse to zero."""
     (border,) = sp.solve(unit_growth().rhs.subs(sigma**2, _noise), _noise)
     return sp.Eq(sigma**2, sp.expand(border))
 
@@ -140,7 +140,7 @@ def _balance_is_reached_before_weights_grow():
     ),
 )
 def balance_decay():
-    """Share of the difference of the squared norms, in and out, that a step of noise leaves."""
+    """Factor of the difference of squared norms, in and out, after a step of noise."""
     left = sp.simplify(_any_width(_difference) / (inward**2 - outward**2))
     name = sp.Symbol(r"\mathbb{E}\,\Delta' / \Delta")
     return sp.Eq(name, sp.expand(left).subs(_kick, _strength()))

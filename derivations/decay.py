@@ -1,4 +1,4 @@
-"""Weight decay and label noise in a linear network f = x W V: what each shrinks, and how fast."""
+"""Weight decay and label noise in a linear network f = x W V: decay rates and stationary modes."""
 
 from functools import cache
 
@@ -55,7 +55,7 @@ def _decay_weakens_noise_by_its_share_of_the_curvature():
     ),
 )
 def shrink_rate():
-    """Decay, a step, of a weight from a useless input to a useless unit, under both.
+    """Decay in one step of a weight from an irrelevant input to an irrelevant unit, under both.
 
     The mean force on it of the jitter about the point, and decay; s_x has one output here.
     """
@@ -75,7 +75,7 @@ def _without_decay_it_is_the_rate_of_noise():
     laws=(_without_decay_it_is_the_rate_of_noise,),
 )
 def shrink_rate_small():
-    """The same at small rate and decay: both add, and only noise asks for the variance."""
+    """The same at small rate and decay: the two add, and only noise depends on the variance."""
     slow = _rate().subs(sp.Symbol("h"), variance * (first**2 + useless**2))
     share_of_noise = (slow - rate * decay) / rate**2
     small = sp.limit(sp.limit(share_of_noise, rate, 0), decay, 0)
@@ -154,7 +154,7 @@ def _balance_is_where_the_effective_loss_rests():
     ),
 )
 def balance():
-    """Squares of the weights of a mode at rest, from the mean change of its imbalance in a step.
+    """Stationary squared weights of a mode, from the mean change of its imbalance in a step.
 
     To first order in decay and with the gradients of label noise in the product.
     """
@@ -203,7 +203,7 @@ def _noise_thresholds_by_the_slope_of_the_least_trace():
     ),
 )
 def threshold():
-    """How much a mode falls short of what the data want.
+    """Difference of a mode from its least-squares value.
 
     Where the slopes of L + decay |theta|^2 / 2 + kappa Tr H vanish in both of its weights.
     """

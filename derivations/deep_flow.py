@@ -1,4 +1,4 @@
-"""How noise moves linear networks of three and more layers along their minima, from gradients."""
+"""The drift of linear networks of three and more layers along their minima under noise."""
 
 from functools import reduce
 
@@ -131,7 +131,7 @@ def _rest_is_where_the_imbalance_stays():
     laws=(_powers_at_rest_are_proportional_to_the_modes, _rest_is_where_the_imbalance_stays),
 )
 def deep_mode_at_rest():
-    """Power of a mode s in a hidden layer that no imbalance moves, between its neighbours' sums.
+    """Stationary power of a mode s in a hidden layer, from the sums of its neighbouring layers.
 
     P_(l-1) is the power of the layer before, Q_(l+1) what the layers after the next one weigh:
     where the mode has power p, all layers after weigh s^2 / p, and Tr H has P s^2 / p + p Q.
@@ -164,7 +164,7 @@ def _two_layers_are_the_known_ones():
     laws=(_product_of_terms_does_not_depend_on_scales, _two_layers_are_the_known_ones),
 )
 def deep_trace_at_rest():
-    """The least trace, of any depth: all of its L terms are alike, and their product is given."""
+    """Minimum of the trace for any depth: its L terms are equal and their product is given."""
     return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), depth * _term())
 
 
@@ -195,7 +195,7 @@ def _one_mode_is_least_at_the_claimed_powers():
     laws=(_all_terms_are_alike, _one_mode_is_least_at_the_claimed_powers),
 )
 def deep_scale_at_rest():
-    """Power of a mode in hidden layer l at rest, over the mode."""
+    """Stationary power of a mode in hidden layer l, over the mode."""
     first = trace_moment * total  # over T, of the first term Tr Sigma S / c_1 = T
     ratio = total**2  # over T, of each term between, S^2 c_(l-1) / c_l = T
     scale = first * ratio ** (place - 1) / _term(place)

@@ -1,4 +1,4 @@
-"""Angles and distances between directions that are all alike in a space of dimension d."""
+"""Angles and distances between uniformly distributed directions in dimension d."""
 
 from functools import cache
 
@@ -28,7 +28,7 @@ def _angles_in_a_plane_are_uniform():
 )
 @cache
 def angle_law():
-    """Law of the angle between two directions."""
+    """Distribution of the angle between two directions."""
     return sp.Eq(_law(theta), _ring(theta, d) / _over_angles(sp.Integer(1)))
 
 
@@ -124,7 +124,7 @@ def _distances_on_a_circle_are_alike():
 )
 @cache
 def geodesic_law():
-    """How common distances along a sphere of dimension d are, next to the commonest."""
+    """Density of distances along a sphere of dimension d, over its maximum."""
     radius, ring = sp.symbols("R", positive=True), _ring(theta, d + 1)  # in a space of d + 1
     (angle,) = sp.solveset(sp.diff(sp.log(ring), theta), theta, sp.Interval.open(0, sp.pi))
     (needed,) = sp.solve(radius * angle - r_max, radius)
@@ -174,7 +174,7 @@ def _close_pairs_have_the_dimension_of_the_sphere():
 )
 @cache
 def correlation_integral():
-    """Share of pairs of directions that are no farther apart than r, as straight lines go."""
+    """Share of pairs of directions with a chord of at most r."""
     before = sp.integrate(_cosine_law(t), t).replace(sp.exp_polar, sp.exp)  # cosines from 0 to t
     cosine = 1 - r**2 / 2  # of directions at distance r
     return sp.Eq(sp.Symbol(r"\rho(r)"), sp.Rational(1, 2) - before.subs(t, cosine))

@@ -1,4 +1,4 @@
-"""The loss that descent with label noise follows on average."""
+"""The effective loss of SGD with label noise."""
 
 import sympy as sp
 
@@ -47,7 +47,7 @@ def _still_parameters_feel_the_plain_slope():
     ),
 )
 def mean_force():
-    """Mean slope of the loss where the parameters jitter with a small covariance."""
+    """Mean gradient of the loss for parameters with a small covariance."""
     name = sp.Symbol(r"\mathbb{E}\,\partial_1 L(\theta + \delta)")
     return sp.Eq(name, _jittered(sp.diff(_loss(), x)))
 
@@ -84,7 +84,7 @@ def _curvature_at_large_rates_is_a_logarithm():
     ),
 )
 def label_noise_strength():
-    """The jitter of label noise pushes against the trace of the Hessian."""
+    """Label noise adds kappa times the gradient of the trace of the Hessian."""
     force = _isotropic(mean_force().rhs) - _here(sp.diff(_loss(), x))
     return sp.Eq(kappa, sp.simplify(force / _here(sp.diff(_hessian().trace(), x))))
 
@@ -110,7 +110,7 @@ def _without_curvature_nothing_is_amplified():
     laws=(_regression_on_gaussian_inputs_agrees, _without_curvature_nothing_is_amplified),
 )
 def amplification():
-    """Share of the noise, for each output, that comes from residuals the noise made."""
+    """Share of the noise, for each output, that comes from residuals made by the noise."""
     noise = sp.Symbol("tau", positive=True)  # label noise and residual together
     jitter = label_noise_rest_small().rhs.subs(sigma, noise)
     residual = _power_per_trace() * jitter * trace / outputs
@@ -133,7 +133,7 @@ def _feedback_runs_away_at_one():
     laws=(_rounds_of_feedback_add_up, _feedback_runs_away_at_one),
 )
 def amplified_noise():
-    """Noise and residual that feed each other until they agree."""
+    """Stationary noise, which amplifies itself through the residuals."""
     (residual,) = sp.solve(sp.Eq(q, u * (sigma**2 + q)), q)
     return sp.Eq(sp.Symbol("sigma") ** 2 + sp.Symbol("q"), upright(sigma**2 + residual))
 

@@ -1,4 +1,4 @@
-"""How long noise takes to leave a well by small kicks, over its barrier.
+"""Mean times to leave a well over its barrier under Gaussian noise.
 
 Along d x = -U' dt + sqrt(2 D) dW, Ito; Phi is the integral of U' / D.
 """
@@ -86,7 +86,7 @@ def _one_temperature_is_boltzmann():
     laws=(_density_stands_still, _stratonovich_would_have_another, _one_temperature_is_boltzmann),
 )
 def ito_density():
-    """Density at rest where noise depends on the place."""
+    """Stationary density where the noise depends on theta."""
     flow = sp.Function("q")  # D p, which obeys q' = -Phi' q where nothing flows
     level = sp.Symbol("c_0")
     solved = sp.dsolve(sp.diff(flow(x), x) + sp.diff(phi(x), x) * flow(x), flow(x)).rhs
@@ -123,7 +123,7 @@ def _log_slope_in_the_rate_is_the_height():
     ),
 )
 def shaped_kramers():
-    """Mean time over a high barrier where noise depends on the place."""
+    """Mean time over a high barrier where the noise depends on theta."""
     inside = _gauss(bottom / quiet) / quiet  # near the minimum, of exp(-Phi) / D
     across = _gauss(top / loud)  # near the barrier, of exp(Phi - height)
     return sp.Eq(tau, sp.exp(height) * sp.simplify(inside * across))
@@ -168,7 +168,7 @@ def _wider_saddles_are_found_sooner():
     laws=(_equal_width_across_is_one_dimension, _wider_saddles_are_found_sooner),
 )
 def eyring_kramers():
-    """The same in two dimensions, one of them across the way over the saddle."""
+    """The same in two dimensions, one of them orthogonal to the path over the saddle."""
     inside, across = sp.symbols("a_2 b_2", positive=True)
     people = _gauss(bottom / temperature) * _gauss(inside / temperature)
     pass_ = _gauss(across / temperature)  # how wide the saddle is
@@ -195,7 +195,7 @@ def _boundary_adds_half_to_the_log_slope():
     laws=(_boundary_is_the_passage_of_a_parabola, _boundary_adds_half_to_the_log_slope),
 )
 def boundary_time():
-    """Mean time out of a parabola by an end at its flank, where noise is the same."""
+    """Mean time to reach a given height of a parabola, for constant noise."""
     flat = curvature * width**2 / (2 * height)  # the noise of which the end is so high
     inside = _gauss(curvature / flat) / flat
     steep = sp.Symbol("s", positive=True)
@@ -213,7 +213,7 @@ def _curvature_drops_out():
     laws=(_curvature_drops_out,),
 )
 def label_noise_height():
-    """Height of the flank of a parabola in units of label noise."""
+    """Height of a point of a parabola in units of label noise."""
     diffusion = rate * sigma**2 * curvature / (2 * batch)
     return sp.Eq(height, sp.integrate(curvature * x / diffusion, (x, 0, width)))
 

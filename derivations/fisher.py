@@ -1,4 +1,4 @@
-"""How far the second moment of gradients lies from the Fisher information, under drawn labels."""
+"""Distance of the second moment of gradients from the Fisher information, under drawn labels."""
 
 import sympy as sp
 

@@ -1,4 +1,4 @@
-"""Variance of a statistic of n samples, from what it is on disjoint groups of them.
+"""Variance of a statistic of n samples, from its values on disjoint groups of them.
 
 The statistic is linear and quadratic in a mean of normal numbers, as any smooth one nearly is.
 """
@@ -62,7 +62,7 @@ def _groups_are_right_of_means_and_too_large_by_their_number_of_squares():
 )
 @cache
 def between_groups():
-    """What its variance between groups claims: half a mean squared difference, over g."""
+    """Its estimate from the variance between groups: half a mean squared difference over g."""
     first, second = (_statistic(z, n / groups) for z in white(2))
     half = mean(sp.expand((first - second) ** 2 / 2), white(2))
     return sp.Eq(claim("g"), sp.expand(half / groups))
@@ -112,7 +112,7 @@ def _four_samples_know_the_variance_of_a_square():
 )
 @cache
 def exact():
-    """The combination of two numbers of groups that is right for linear and quadratic parts."""
+    """The combination of two numbers of groups that is unbiased for linear and quadratic parts."""
     fraction = sp.Symbol("w")  # of the groups; the rest is of the fewer
     both = (1 - fraction) * _in_parts(fewer) + fraction * _in_parts(groups) - _in_parts(1)
     (solution,) = sp.solve(sp.diff(both, quadratic), fraction)
@@ -169,7 +169,7 @@ def _four_are_the_fewest_whose_interval_holds_the_mean_from_a_corner():
 )
 @cache
 def at_a_corner():
-    """What groups claim of the size of the mean of all, on average where that is zero.
+    """Mean estimate by groups for the size of the mean, if the mean is zero.
 
     The means of g groups are normal then, of variance (g - 1) / n and correlation -1 / (g - 1).
     With x = cos p, y = cos(p + q) on a circle of random radius, q their angle, cos q = rho:

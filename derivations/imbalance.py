@@ -1,4 +1,4 @@
-"""How noise unbalances the weights in and out of a hidden unit near zero, and what that adds.
+"""The imbalance of weights in and out of a hidden unit near zero under noise.
 
 Inputs, outputs and label noise are white; a step adds K^T out to the weights in and K in to those
 out, with K, in units of c = eta sigma / B^1/2, the mean of B products eps x^T times B^1/2.
@@ -44,7 +44,7 @@ def _weights_of_one_layer_alone_feed_the_other():
 )
 @cache
 def unbalanced_growth():
-    """Mean growth of the logarithm of the weights of a unit, to second order in the kicks."""
+    """Mean growth of the logarithm of the weights of a unit, to second order in the noise."""
     second = _parabola(lambda size: _over_batches(lambda k: _log_norm(k, 2), size))
     return sp.Eq(growth, sp.factor(c**2 * _by_imbalance(second)))
 
@@ -65,7 +65,7 @@ def _four_dimensions_have_the_fourth_order():
 )
 @cache
 def fourth_order():
-    """What the fourth order in the kicks adds for balanced weights, over the fourth power of c."""
+    """Fourth order in the noise for balanced weights, over the fourth power of c."""
     return sp.Eq(sp.Symbol("k"), sp.collect(sp.expand(_parabola(_fourth)), batch))
 
 
@@ -83,7 +83,7 @@ def _both_directions_are_alike():
 )
 @cache
 def imbalance_drift():
-    """By how much a step moves the imbalance in the mean, to second order in the kicks."""
+    """Mean change of the imbalance in a step, to second order in the noise."""
     second = _parabola(lambda size: _over_batches(lambda k: _difference(k, 2), size))
     return sp.Eq(_of_step(r"\mathbb{E}"), sp.factor(c**2 * _by_imbalance(second)))
 
@@ -109,7 +109,7 @@ def _four_dimensions_scatter_as_said():
 )
 @cache
 def imbalance_spread():
-    """How it scatters: to second order, and to fourth about zero, where the second vanishes."""
+    """Its variance: to second order, and to fourth about zero, where the second vanishes."""
     second = sp.factor(c**2 * _by_imbalance(_over_batches(lambda k: _difference(k, 1) ** 2, 1)))
     return sp.Eq(_of_step(r"\operatorname{Var}"), second + c**4 * sp.factor(_parabola(_scatter)))
 
@@ -134,7 +134,7 @@ def _it_falls_as_the_power_of_the_width():
 )
 @cache
 def imbalance_law():
-    """Density of the imbalance at rest over that of zero, where its spread is e times c squared.
+    """Stationary density of the imbalance over that at zero, where its width is e times c squared.
 
     log p = int 2 drift / spread dD - log spread, by partial fractions of u = D^2.
     """

@@ -1,4 +1,4 @@
-"""How stable motion leaves a well by one jump, and how a walk overshoots its end."""
+"""Exit times under stable noise, which leaves by one jump, and overshoot of a random walk."""
 
 import math
 from functools import cache
@@ -42,7 +42,7 @@ def _gaussian_motion_does_not_jump():
 )
 @cache
 def jump_constant():
-    """How often stable motion jumps, from its characteristic exponent."""
+    """Rate of jumps of stable motion, from its characteristic exponent."""
     s = sp.Symbol("s", positive=True)
     of_sine = sp.mellin_transform(sp.sin(y), y, s)[0].subs(s, 1 - alpha)
     both = 2 * jumps * of_sine / alpha  # (1 - cos y) |y|^(-1 - alpha), once by parts
@@ -77,7 +77,7 @@ def _unit_jumps_are_those_of_the_theorem():
     ),
 )
 def stable_exit():
-    """Mean time until the one jump that leaves a well."""
+    """Mean time until the jump that leaves a well."""
     beyond = sum(_beyond(distance) for distance in (left, right))
     return sp.Eq(tau, sp.factor(1 / sp.simplify(beyond)))
 
@@ -104,7 +104,7 @@ def _sums_of_roots_are_zeta():
     laws=(_spitzer_is_right_for_two_steps, _sums_of_roots_are_zeta),
 )
 def discrete_shift():
-    """How much farther an end seems to a walk, in standard deviations of a step."""
+    """Mean overshoot of a random walk, in standard deviations of a step."""
     k, s = sp.symbols("k s", positive=True)
     height_of_walk = _positive_part(k) / k  # Spitzer: the mean maximum is their sum
     (scale,) = sp.solve(sp.Eq(height_of_walk, sp.Symbol("C") / sp.sqrt(k)), sp.Symbol("C"))

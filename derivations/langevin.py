@@ -1,4 +1,4 @@
-"""One step of the Langevin equation against one step of descent."""
+"""One step of the Langevin equation compared with one step of SGD."""
 
 import sympy as sp
 
@@ -83,7 +83,7 @@ def _rests_between_equation_and_descent():
     ),
 )
 def white_scale():
-    """How strongly the white numbers of a noisy gradient are scaled in a step of time."""
+    """Factor of the standard normal numbers of a noisy gradient in a time step."""
     a = sp.Symbol("a", positive=True)
     z = sp.Matrix(white(2))
     coded = theta - dt * (g + k * (a * z))

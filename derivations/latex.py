@@ -24,12 +24,12 @@ def _section(subject):
 
 
 def _display(entry):
-    body, label = _body(entry.derive()), f"\\label{{{entry.label}}}"
-    display = f"\\begin{{equation}}{label}\n  {body}\n\\end{{equation}}\n"
+    formula, label = body(entry.derive()), f"\\label{{{entry.label}}}"
+    display = f"\\begin{{equation}}{label}\n  {formula}\n\\end{{equation}}\n"
     return f"{_caption(entry.derive)}\n{display}"
 
 
-def _body(equation):
+def body(equation):
     """An equation on one line, or a long sum on several."""
     display = sp.latex(equation, order=ORDER)
     if len(display) < MAX_DISPLAY or not equation.rhs.is_Add:

@@ -1,4 +1,4 @@
-"""How long descent in a bowl remembers its noise."""
+"""Autocorrelation times of SGD on a quadratic loss."""
 
 import sympy as sp
 
@@ -42,7 +42,7 @@ def _newton_steps_are_independent():
     laws=(_descent_remembers_one_step_less, _newton_steps_are_independent),
 )
 def correlation_time_steps():
-    """Integrated autocorrelation time of one mode of descent, in steps."""
+    """Integrated autocorrelation time of one mode of SGD, in steps."""
     retained = sp.Symbol("a", real=True)
     total = sp.Symbol("g")  # kept + kept^2 + ... without end, which kept shifts by one term
     (tail,) = sp.solve(sp.Eq(retained * total, total - retained), total)
@@ -68,7 +68,7 @@ def _flow_has_the_same_sum():
     laws=(_mean_forgets_the_rate, _flow_has_the_same_sum),
 )
 def long_run():
-    """Sum over all lags of the autocovariance of one mode of descent."""
+    """Sum over all lags of the autocovariance of one mode of SGD."""
     along = {h_i: curvature, h_j: curvature, c: kick}
     stationary = stationary_entry().rhs.subs(along)
     return sp.Eq(sp.Symbol("L"), sp.simplify(stationary * correlation_time_steps().rhs))

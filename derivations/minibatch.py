@@ -97,5 +97,5 @@ def _over_a_short_epoch_it_is_that_of_the_trace():
     laws=(_orders_move_the_mean_so, _over_a_short_epoch_it_is_that_of_the_trace),
 )
 def epoch_force():
-    """Mean gradient of the batch after t steps of an epoch; g is the covariance of h_i and e_i."""
+    """Mean gradient of the batch after t steps of an epoch; g is a covariance over examples."""
     return sp.Eq(sp.Symbol("F_t"), sp.Symbol("g") * (1 - kept**t) / ((n - 1) * curvature))

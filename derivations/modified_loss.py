@@ -1,4 +1,4 @@
-"""The loss whose gradient flow the steps of descent follow, one order better than the loss itself.
+"""Modified losses, whose gradient flow SGD follows to one order more in the rate.
 
 Steps are expanded to second order in the learning rate, where only slopes g and Hessians H count.
 """
@@ -50,7 +50,7 @@ def _two_steps_end_where_the_flow_does():
     ),
 )
 def descent_loss():
-    """The loss that descent follows."""
+    """The modified loss of gradient descent."""
     return _modified(_matched(second_order=0, count=1))
 
 
@@ -88,7 +88,7 @@ def _reshuffling_adds_a_trace_of_the_covariance():
     ),
 )
 def reshuffled_loss():
-    """The loss that epochs of steps follow, in the mean over all orders of their batches."""
+    """The modified loss of reshuffled epochs, the mean over all orders of their batches."""
     pairs = steps * (steps - 1)  # ordered pairs of different batches, alike over all orders
     of_pair = (steps * steps * met - correlated) / pairs  # mean of H_k g_j over them
     return _modified(_matched(pairs / 2 * of_pair, steps))
@@ -113,7 +113,7 @@ def _replacing_is_as_if_there_were_no_noise():
     laws=(_all_sequences_end_where_the_flow_does, _replacing_is_as_if_there_were_no_noise),
 )
 def replaced_loss():
-    """The loss that as many steps follow in the mean if they draw with replacement."""
+    """The modified loss of as many steps with replacement."""
     return _modified(_matched(steps * (steps - 1) / 2 * met, steps))
 
 

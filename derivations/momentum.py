@@ -1,4 +1,4 @@
-"""Where descent with momentum comes to rest, and the largest rate at which it does."""
+"""The stationary covariance of SGD with momentum, and its largest stable rate."""
 
 import sympy as sp
 
@@ -37,7 +37,7 @@ def _the_coded_denominator_is_this_one():
     laws=(_without_momentum_it_is_descent, _modes_are_alike, _the_coded_denominator_is_this_one),
 )
 def heavy_ball_entry():
-    """Resting covariance with heavy-ball momentum, an entry in the eigenbasis of the Hessian."""
+    """Stationary covariance with heavy-ball momentum, in the eigenbasis of the Hessian."""
     stationary = _rest(_heavy_ball, _heavy_ball_kick())
     return sp.Eq(sp.Symbol(r"S_{ij}^{\mathrm{ball}}"), _tidy(stationary))
 
@@ -115,7 +115,7 @@ def _lookahead_is_the_same_point():
     laws=(_lookahead_is_the_same_point,),
 )
 def nesterov_rest():
-    """Resting variance along one mode with the momentum of Nesterov, where gradients are taken."""
+    """Stationary variance with Nesterov momentum, of the point where gradients are taken."""
     along = _rest(_nesterov, _nesterov_kick()).subs(two_modes)
     return sp.Eq(sp.Symbol(r"S^{\mathrm{Nesterov}}"), _tidy(sp.factor(along)))
 
@@ -140,7 +140,7 @@ def _momentum_widens_the_range_of_the_ball_and_narrows_that_of_nesterov():
     ),
 )
 def nesterov_limit():
-    """Largest stable rate with the momentum of Nesterov."""
+    """Largest stable rate with Nesterov momentum."""
     return sp.Eq(sp.Symbol(r"\eta^{\mathrm{Nesterov}}"), _turning(_nesterov(curvature)))
 
 

@@ -1,4 +1,4 @@
-"""Distances to the nearest of points that are scattered evenly in a space of dimension d.
+"""Distances to the nearest neighbours of uniformly distributed points in dimension d.
 
 The number of points in a volume has Poisson's law, whatever its shape; the volume of a ball grows
 as its radius to the power d.  Volumes are in units of one point each.
@@ -35,7 +35,7 @@ def _logarithms_are_exponential():
 )
 @cache
 def pareto_law():
-    """Law of the distance to the second neighbour over that to the first."""
+    """Distribution of the distance to the second neighbour over that to the first."""
     empty_beyond = _shells(1, volume) * _none(more * volume)
     longer = sp.integrate(sp.powsimp(empty_beyond), (volume, 0, sp.oo)).subs(more, mu**d - 1)
     return sp.Eq(_law(r"r_2 / r_1 = \mu"), sp.powsimp(-sp.diff(longer, mu)))
@@ -57,7 +57,7 @@ def _one_logarithm_leaves_no_estimate():
     laws=(_unbiased_by_the_law_of_the_sum, _one_logarithm_leaves_no_estimate),
 )
 def pareto_exponent():
-    """Likeliest exponent of n such ratios with logarithms of sum s, made unbiased."""
+    """Maximum-likelihood exponent of n such ratios with logarithms of sum s, without bias."""
     likelihood = n * sp.log(d) - (d + 1) * s
     (likeliest,) = sp.solve(sp.diff(likelihood, d), d)
     mean = sp.gammasimp(likeliest * s * _mean_inverse_of_logarithms())
@@ -104,7 +104,7 @@ def _steps_of_one_rank_are_steeper():
 )
 @cache
 def rank_ratio_law():
-    """Law of the distance to a neighbour of one rank over that to one of a lower rank."""
+    """Distribution of the distance to a neighbour of one rank over that to one of a lower rank."""
     between = sp.Symbol("b", integer=True, positive=True)
     both = _shells(near, volume) * _shells(between, more * volume) * volume
     by_volume = sp.integrate(sp.powsimp(sp.expand_power_base(both)), (volume, 0, sp.oo))
@@ -129,7 +129,7 @@ def _nearest_over_farthest_is_a_rank_ratio():
     laws=(_nearest_over_farthest_is_normalised, _nearest_over_farthest_is_a_rank_ratio),
 )
 def nearest_over_farthest():
-    """Law of the distance to the first neighbour over that to neighbour k + 1."""
+    """Distribution of the distance to the first neighbour over that to neighbour k + 1."""
     none_nearer = (1 - _volume_share(rho)) ** k
     return sp.Eq(_law(r"r_1 / r_{k + 1} = \rho"), sp.powsimp(-sp.diff(none_nearer, rho)))
 
@@ -153,7 +153,7 @@ def _log_sums_are_those_of_steps():
 )
 @cache
 def log_sum_law():
-    """Law of the summed logarithms of the distance to neighbour k over those before it."""
+    """Distribution of the summed logarithms of the distance to neighbour k over those before it."""
     transform = _slowed(-sp.diff(_volume_share(sp.exp(-s)), s)) ** (k - 1)
     law = sp.inverse_laplace_transform(transform, speed, s, noconds=True)
     return sp.Eq(_law(r"\sum_{j < k}\log(r_k / r_j) = s"), sp.simplify(law))
@@ -231,7 +231,7 @@ def _best_share_is_a_fifth():
 )
 @cache
 def best_share():
-    """The share from which the dimension is known best."""
+    """The share that gives the smallest variance of the dimension."""
     slope = sp.diff(_variance_of_dimension(), chance) / d**2
     flat = sp.solve(sp.expand(slope * chance**2 * sp.log(chance) ** 3), chance)
     (best,) = (value for value in flat if value < 1)

@@ -1,4 +1,4 @@
-"""Where descent comes to rest in linear regression, whose noise depends on where it is."""
+"""The stationary covariance of SGD in linear regression, whose noise depends on theta."""
 
 from itertools import combinations, product
 
@@ -68,7 +68,7 @@ def _large_batches_leave_full_descent():
     laws=(_one_step_leaves_the_rest, _no_label_noise_no_rest, _large_batches_leave_full_descent),
 )
 def online_rest():
-    """Resting variance along one input, for a mean squared residual q of its own making."""
+    """Stationary variance along one input, for a mean squared residual q with its own part."""
     with_feedback = _one_step().subs(s_j, (q - a_i * s_i) / a_j)
     (stationary,) = sp.solve(sp.Eq(s_i, with_feedback), s_i)
     return sp.Eq(s_i, _by_rate(stationary))
@@ -93,7 +93,7 @@ def _one_input_diverges_with_its_fourth_moment():
     laws=(_share_is_that_of_small_rates, _one_input_diverges_with_its_fourth_moment),
 )
 def feedback():
-    """Share of the noise that the spread makes, for inputs along two directions."""
+    """Share of the noise that comes from the covariance of theta, for two input directions."""
     built = [a * online_rest().rhs.subs(a_i, a) for a in (a_i, a_j)]
     return sp.Eq(u, sum(_by_rate(sp.cancel(term / (q + sigma**2))) for term in built))
 
@@ -108,7 +108,7 @@ def _residual_diverges_at_one():
     laws=(_residual_diverges_at_one,),
 )
 def online_residual():
-    """Squared residual of the spread at rest, from the share that it makes of itself."""
+    """Stationary squared residual from the covariance of theta, which amplifies itself."""
     (stationary,) = sp.solve(sp.Eq(q, u * (q + sigma**2)), q)
     return sp.Eq(q, upright(stationary))
 
@@ -145,7 +145,7 @@ def _many_normal_examples_are_online():
     ),
 )
 def finite_rest():
-    """Resting variance of one parameter for minibatches of given examples."""
+    """Stationary variance of one parameter for minibatches of given examples."""
     theta, x, r = sp.symbols("theta x r", real=True)
     gradient = sp.Poly(sp.expand(x * (x * theta - r)) ** 2, theta, x, r)
     power = sum(
@@ -172,7 +172,7 @@ def _one_example_is_drawn_as_it_is():
     laws=(_all_examples_make_no_noise, _one_example_is_drawn_as_it_is),
 )
 def share_without_replacement():
-    """What drawing without replacement leaves of the noise."""
+    """Factor by which sampling without replacement reduces the noise."""
     left = own_without_replacement().rhs / own_with_replacement().rhs
     return sp.Eq(sampling_factor, sp.factor(sp.simplify(left)))
 

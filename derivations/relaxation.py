@@ -1,4 +1,4 @@
-"""How descent in a bowl forgets its start and circulates."""
+"""Relaxation and probability currents of SGD on a quadratic loss."""
 
 import sympy as sp
 
@@ -66,7 +66,7 @@ def _small_steps_flow():
     laws=(_each_step_is_one_step, _steps_begin_at_the_start_and_stay_at_rest, _small_steps_flow),
 )
 def transient_steps():
-    """The same some steps after the start of descent."""
+    """The same some steps after the start of SGD."""
     retained, total = sp.symbols(
         "a g"
     )  # total of kept^l for l below k, shifted by kept by one term
@@ -95,7 +95,7 @@ def _no_flow_changes_sign_in_a_step():
     laws=(_matched_samples_step_as_descent, _no_flow_changes_sign_in_a_step),
 )
 def matched_drift():
-    """Pull of the Ornstein-Uhlenbeck process that forgets as descent does."""
+    """Drift of the Ornstein-Uhlenbeck process that relaxes as SGD does."""
     logarithm = sp.expand_log(sp.log(sp.exp(-drift * rate)))
     (pull,) = sp.solve(sp.Eq(logarithm, sp.log(1 - rate * curvature)), drift)
     return sp.Eq(drift, pull)
@@ -126,7 +126,7 @@ def _one_kick_across_two_modes_fits_no_flow():
     laws=(_small_rates_need_no_matching, _one_kick_across_two_modes_fits_no_flow),
 )
 def matched_diffusion():
-    """Its diffusion between two modes, so that it comes to rest where descent does."""
+    """Its diffusion for two modes, which gives the stationary covariance of SGD."""
     pulls = sum(matched_drift().rhs.subs(curvature, h) for h in (h_i, h_j))
     (covariance,) = sp.solve(sp.Eq(diffusion / pulls, stationary_entry().rhs), diffusion)
     return sp.Eq(sp.Symbol("D_ij"), covariance)
@@ -170,7 +170,7 @@ def _modes_swapped_turn_the_other_way():
     ),
 )
 def area_rate():
-    """Area that two modes of the Langevin equation sweep a unit of time at rest."""
+    """Area that two modes of the Langevin equation sweep in a unit of time when stationary."""
     turned = sp.diag(h_1, h_2) * _rest() - rate * _noise() / 2
     return sp.Eq(swept, sp.factor(turned[0, 1]))
 
@@ -216,7 +216,7 @@ def _entropy_is_the_irreversibility_of_small_steps():
     ),
 )
 def entropy_production():
-    """Entropy made a unit of time by two modes of the Langevin equation at rest."""
+    """Entropy production of two stationary modes of the Langevin equation."""
     velocity = -_turning() * _rest().inv() * x
     heat = (velocity.T * (rate * _noise() / 2).inv() * velocity)[0]
     return sp.Eq(sp.Symbol(r"\dot{s}"), sp.factor(_over_rest(heat)))

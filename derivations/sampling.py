@@ -1,4 +1,4 @@
-"""How the laws of drawing examples scatter their weights."""
+"""The covariance of example weights for each way of drawing a minibatch."""
 
 from itertools import combinations, product
 
@@ -39,7 +39,7 @@ def _weights_have_mean_one_over_n():
     ),
 )
 def own_with_replacement():
-    """Drawing with replacement, variance of the weights across the mean direction."""
+    """With replacement: variance of the weights orthogonal to their mean."""
     return sp.Eq(_named("perp", "with"), _across(*_pair(_counts_with_replacement())))
 
 
@@ -74,7 +74,7 @@ def _replacement_does_not_matter_for_many_examples():
     ),
 )
 def own_without_replacement():
-    """Drawing without replacement, variance of the weights across the mean direction."""
+    """Without replacement: variance of the weights orthogonal to their mean."""
     return sp.Eq(_named("perp", "without"), _across(*_pair(_counts_without_replacement())))
 
 
@@ -96,7 +96,7 @@ def _all_coins_agree():
     laws=(_all_coins_agree, _the_whole_set_has_no_noise),
 )
 def own_bernoulli():
-    """Drawing each example by itself, variance of the weights across the mean direction."""
+    """Bernoulli sampling: variance of the weights orthogonal to their mean."""
     return sp.Eq(_named("perp", "Bernoulli"), _across(*_pair(_counts_bernoulli())))
 
 
@@ -110,7 +110,7 @@ def _independent_weights_scatter_alike_in_all_directions():
     laws=(_all_coins_agree, _independent_weights_scatter_alike_in_all_directions),
 )
 def shared_bernoulli():
-    """Drawing each example by itself, variance of the weights along the mean direction."""
+    """Bernoulli sampling: variance of the weights along their mean."""
     return sp.Eq(_named("parallel", "Bernoulli"), _along(*_pair(_counts_bernoulli())))
 
 
@@ -125,7 +125,7 @@ def _both_fixed_batches_have_no_shared_part():
     laws=(_both_fixed_batches_have_no_shared_part,),
 )
 def shared_of_a_fixed_batch():
-    """Weights that always sum to one do not vary along the mean direction."""
+    """Weights that always sum to one have no variance along their mean."""
     variance, covariance = sp.symbols("v c")
     of_the_sum = n * variance + n * (n - 1) * covariance
     (needed,) = sp.solve(of_the_sum, covariance)
@@ -149,7 +149,7 @@ def _the_mix_is_the_only_one():
     laws=(_stretch_one_changes_nothing, _the_mix_is_the_only_one),
 )
 def own_svag():
-    """Two draws mixed so that the mean stays multiply the variance by the stretch."""
+    """SVAG, a mix of two draws with the same mean, multiplies the variance by the stretch."""
     s = sp.sqrt(2 * stretch - 1)
     first, second = (1 + s) / 2, (1 - s) / 2
     return sp.Eq(_named("perp", "SVAG"), sp.simplify((first**2 + second**2) * within))
@@ -168,7 +168,7 @@ def _three_white_numbers_agree():
     "eq:own-twin", computed_by="sgdnoise.noise.gaussian_weights", laws=(_three_white_numbers_agree,)
 )
 def own_twin():
-    """The Gaussian twin keeps the variance across the mean direction."""
+    """Gaussian weights of the same covariance: variance orthogonal to their mean."""
     return sp.Eq(_named("perp", "twin"), _across(*_twin_pair()))
 
 
@@ -178,7 +178,7 @@ def own_twin():
     laws=(_three_white_numbers_agree,),
 )
 def shared_twin():
-    """The Gaussian twin keeps the variance along the mean direction."""
+    """Gaussian weights of the same covariance: variance along their mean."""
     return sp.Eq(_named("parallel", "twin"), _along(*_twin_pair()))
 
 

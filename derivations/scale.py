@@ -1,4 +1,4 @@
-"""How much a batch can gain in one step, and how its size is found from norms of gradients.
+"""The largest gain of a batch in one step, and the noise scale from norms of gradients.
 
 The loss is quadratic near theta: g its gradient, H its curvature, C the covariance of one example.
 """
@@ -89,7 +89,7 @@ def _half_is_left_at_the_scale():
     laws=(_rate_and_gain_have_the_same_share, _half_is_left_at_the_scale),
 )
 def share_left():
-    """Share of the gain, and of the rate, that a batch leaves of those of the exact gradient."""
+    """Gain and best rate of a batch, as a share of those of the exact gradient."""
     fraction = best_gain().rhs / sp.limit(best_gain().rhs, batch, sp.oo)
     return sp.Eq(sp.Symbol(r"\Delta^{*} / \Delta^{*}_{\infty}"), sp.simplify(fraction))
 
@@ -160,7 +160,7 @@ def _sizes_do_not_matter_for_distinct_batches():
     ),
 )
 def trace_from_distinct():
-    """What batches of distinct examples give in place of the trace: the unbiased one."""
+    """Expectation of that trace for batches of distinct examples: the unbiased trace."""
     name = sp.Symbol(r"\operatorname{Tr}\hat{C}")
     return sp.Eq(name, sp.factor(trace_from_batches().rhs.subs(_distinct())))
 
@@ -178,7 +178,7 @@ def _distinct_square_is_the_mean_over_pairs():
     laws=(_all_distinct_pairs_agree, _distinct_square_is_the_mean_over_pairs),
 )
 def square_from_distinct():
-    """What they give in place of the squared norm: its unbiased value too, as of a sample."""
+    """Expectation of that squared norm for batches of distinct examples."""
     name = sp.Symbol(r"\widehat{|g|^2}")
     solution = sp.expand(square_from_batches().rhs.subs(_distinct()))
     return sp.Eq(name, sp.collect(solution, [square, trace], sp.factor))

@@ -1,4 +1,4 @@
-"""How noise moves a two-layer linear network f = x W V along its minima, from its gradients."""
+"""The drift of a two-layer linear network f = x W V along its minima under noise."""
 
 from typing import Any, NamedTuple
 
@@ -124,7 +124,7 @@ def _multiplier_only_takes_what_lies_across():
     laws=(_right_side_is_that_of_the_product, _multiplier_only_takes_what_lies_across),
 )
 def multiplier():
-    """The part across the minima that the flow down Tr H gives up: a Sylvester equation.
+    """Component of grad Tr H orthogonal to the minima, which solves a Sylvester equation.
 
     dW = -grad_W - Lambda V^T and dV = -grad_V - W^T Lambda leave W V as it is.
     """
@@ -148,7 +148,7 @@ def _at_rest_both_layers_weigh_alike():
     laws=(_rest_is_a_minimum, _at_rest_both_layers_weigh_alike),
 )
 def mode_at_rest():
-    """The share a of a mode s of the product in the hidden layer where Tr H is least."""
+    """Share a of a mode s of the product in the hidden layer at the minimum of Tr H."""
     (smallest,) = sp.solve(sp.diff(_trace_of_mode(), a), a)
     return sp.Eq(a, smallest)
 
@@ -163,7 +163,7 @@ def _least_trace_is_linear_in_the_mode():
     laws=(_least_trace_is_linear_in_the_mode,),
 )
 def trace_at_rest():
-    """That least trace, of one mode."""
+    """The minimum of the trace, for one mode."""
     smallest = sp.simplify(_trace_of_mode().subs(a, mode_at_rest().rhs))
     return sp.Eq(sp.Symbol(r"\operatorname{Tr} H"), smallest)
 
@@ -185,7 +185,7 @@ def _weight_decays_exponentially():
     laws=(_decay_is_of_second_order_in_the_rate, _weight_decays_exponentially),
 )
 def irrelevant_rate():
-    """Decay, a step, of a weight from a useless input to a useless unit.
+    """Decay in one step of a weight from an irrelevant input to an irrelevant unit.
 
     The input has variance s_x; no multiplier is met: dw/dt = -kappa d(o s_x w^2)/dw, with
     t = rate x steps.
@@ -211,7 +211,7 @@ def _it_is_the_slope_of_the_logarithm():
     laws=(_small_steps_feel_no_correction, _it_is_the_slope_of_the_logarithm),
 )
 def discrete_force():
-    """How a discrete step's wider jitter strengthens the force along a mode of curvature h."""
+    """Factor of the force along a mode of curvature h that comes from the finite step."""
     force = label_noise_rest().rhs / 2
     small = sp.limit(force / rate, rate, 0) * rate
     return sp.Eq(sp.Symbol(r"f / f_{0}"), upright(sp.simplify(force / small)))

@@ -1,4 +1,4 @@
-"""Covariances of even balls, and of samples of normal rows."""
+"""Covariances of uniform balls and of samples of normal rows."""
 
 from functools import cache
 from itertools import product
@@ -37,7 +37,7 @@ def _all_lie_at_the_edge_in_high_dimension():
 )
 @cache
 def ball_variance():
-    """Variance along any axis of an even ball of radius r."""
+    """Variance along any axis of a uniform ball of radius r."""
     law = sp.diff((u / r) ** d, u)  # of the distance from the centre, by volumes
     return sp.Eq(sp.Symbol("l"), sp.factor(sp.integrate(u**2 * law, (u, 0, r)) / d))
 
@@ -115,7 +115,7 @@ def _large_samples_need_no_debiasing():
     laws=(_debiased_means_are_the_truth, _large_samples_need_no_debiasing),
 )
 def debiased_square():
-    """The squared trace that the covariance must have had."""
+    """Unbiased estimate of the squared trace of the covariance."""
     return sp.Eq(square, _solved()[square])
 
 
@@ -125,7 +125,7 @@ def debiased_square():
     laws=(_debiased_means_are_the_truth, _large_samples_need_no_debiasing),
 )
 def debiased_spread():
-    """The trace of its square that the covariance must have had."""
+    """Unbiased estimate of the trace of the squared covariance."""
     return sp.Eq(trace_of_square, _solved()[trace_of_square])
 
 
@@ -146,7 +146,7 @@ def _naive_ratio_is_true_of_many_rows():
     laws=(_more_axes_than_rows_leave_the_rows, _naive_ratio_is_true_of_many_rows),
 )
 def naive_ratio():
-    """Inverse participation ratio of a large sample, where both are large alike."""
+    """Inverse participation ratio of a sample, for many rows and many columns."""
     few = sp.Symbol("epsilon", positive=True)
     inverse = mean_spread().rhs / mean_square().rhs
     large = inverse.subs(trace_of_square, square * few / ratio).subs(m, n / few - 1)

@@ -1,4 +1,4 @@
-"""Where descent in a quadratic bowl comes to rest, mode by mode."""
+"""The stationary covariance of SGD on a quadratic loss."""
 
 from functools import cache
 from itertools import permutations
@@ -40,7 +40,7 @@ def _newton_steps_forget_the_past():
     laws=(_one_step_changes_nothing, _modes_are_alike, _newton_steps_forget_the_past),
 )
 def stationary_entry():
-    """Resting covariance of descent, an entry in the eigenbasis of the Hessian."""
+    """Stationary covariance of SGD, an entry in the eigenbasis of the Hessian."""
     return sp.Eq(s, _rest(_one_step()))
 
 
@@ -59,7 +59,7 @@ def _small_steps_follow_the_equation():
     laws=(_flow_changes_nothing, _small_steps_follow_the_equation),
 )
 def continuous_entry():
-    """The same for the Langevin equation, whose diffusion stays as its steps shrink."""
+    """The same for the Langevin equation in continuous time."""
     diffusion = sp.Symbol("D_ij", real=True)  # rate C
     speed = sp.limit((_one_step().subs(c, diffusion / rate) - s) / rate, rate, 0)
     (solution,) = sp.solve(speed, s)
@@ -90,7 +90,7 @@ def _ratio_exceeds_one_where_stable():
     ),
 )
 def discretisation_ratio():
-    """How much wider descent rests than its Langevin equation, along one mode."""
+    """Stationary variance of SGD over that of its Langevin equation, along one eigenvector."""
     one_mode = {h_i: curvature, h_j: curvature}
     ratio = (stationary_entry().rhs / continuous_entry().rhs).subs(one_mode)
     name = sp.Symbol("S") / sp.Symbol(r"S^{\mathrm{cont}}")
@@ -114,7 +114,7 @@ def _sharp_modes_spread_wider():
     laws=(_label_noise_changes_nothing_more, _sharp_modes_spread_wider),
 )
 def label_noise_rest():
-    """Resting variance along one mode where label noise alone kicks."""
+    """Stationary variance along one eigenvector under label noise."""
     along = {h_i: curvature, h_j: curvature, c: sigma**2 * curvature / batch}
     return sp.Eq(variance, upright(stationary_entry().rhs.subs(along)))
 
@@ -133,7 +133,7 @@ def _no_curvature_is_left():
     laws=(_small_is_the_limit, _no_curvature_is_left),
 )
 def label_noise_rest_small():
-    """At small learning rate label noise spreads alike in all directions."""
+    """At a small learning rate the variance under label noise is equal in all directions."""
     exact = label_noise_rest().rhs
     return sp.Eq(sp.Symbol(r"S^{\mathrm{small}}"), sp.series(exact, rate, 0, 2).removeO())
 
@@ -172,7 +172,7 @@ def _newton_steps_leave_the_last_noise():
 )
 @cache
 def reshuffled_rest():
-    """Resting variance along one mode after epochs of batches in random order."""
+    """Stationary variance along one eigenvector after reshuffled epochs."""
     retained = sp.Symbol("a", positive=True)
     with_another = _covariance_that_sums_to_zero()
     alone = (kick - with_another) * _geometric(retained**2, epoch)
@@ -206,7 +206,7 @@ def _epochs_rest_far_below_independent_batches():
     laws=(_small_epochs_are_the_limit, _epochs_rest_far_below_independent_batches),
 )
 def reshuffled_rest_small():
-    """The same where an epoch moves theta little: the noises of an epoch cancel."""
+    """The same for a small learning rate, where the noise of an epoch cancels."""
     leading = _leading_in_rate(reshuffled_rest().rhs)
     return sp.Eq(sp.Symbol(r"S^{\mathrm{epoch,small}}"), sp.factor(leading))
 
@@ -221,7 +221,7 @@ def _temperature_knows_no_curvature():
     laws=(_temperature_knows_no_curvature,),
 )
 def langevin_temperature():
-    """Temperature of one mode of the Langevin equation, twice the energy in it."""
+    """Temperature of one mode of the Langevin equation, which is twice its mean energy."""
     along = {h_i: curvature, h_j: curvature, c: kick}
     return sp.Eq(temperature, sp.simplify(curvature * continuous_entry().rhs.subs(along)))
 
@@ -243,7 +243,7 @@ def _gibbs_noise_of_small_steps_is_that_of_the_equation():
     laws=(_gibbs_noise_makes_gibbs_rest, _gibbs_noise_of_small_steps_is_that_of_the_equation),
 )
 def gibbs_noise():
-    """Noise with which descent rests in the law of Gibbs, along each mode of the Hessian."""
+    """Noise for which the stationary distribution of SGD is a Gibbs distribution."""
     along = {h_i: curvature, h_j: curvature, c: kick}
     gibbs = temperature / curvature
     (needed,) = sp.solve(sp.Eq(gibbs, stationary_entry().rhs.subs(along)), kick)

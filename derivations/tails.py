@@ -1,4 +1,4 @@
-"""Tails that multiplicative noise makes, and the memory that reshuffling leaves.
+"""Power-law tails from multiplicative noise, and correlations from reshuffling.
 
 Regression on one Gaussian input of variance h: a step multiplies theta by 1 - eta h q / B, with q
 the sum of the B squared inputs over their variance, whose law is chi-squared, and adds a kick.
@@ -46,7 +46,7 @@ def _gaussian_steps_of_order_one():
     laws=(_the_law_is_normalised, _order_two_is_the_variance, _gaussian_steps_of_order_one),
 )
 def kesten():
-    """A power law of the size of theta that one step leaves as it is."""
+    """Condition for a power law of the norm of theta that a step keeps."""
     size, tail = sp.Symbol("a", positive=True), t**-alpha  # chance to be larger than t, far out
     stretched = sp.expand_power_base(tail.subs(t, t / size))  # a kick changes nothing far out
     ratio = sp.simplify(stretched / tail).subs(size, sp.Abs(FACTOR))
@@ -74,7 +74,7 @@ def _small_steps_come_to_rest():
     laws=(_growth_is_the_slope_at_order_zero, _small_steps_come_to_rest),
 )
 def growth():
-    """By how much the logarithm of the size of theta grows in a step, far out, batch of two."""
+    """Mean growth of the log norm of theta in a step, far from zero, batch of two."""
     x = batch / (rate * curvature)  # where the factor vanishes, in units of q; q / 2 is exponential
     point = sp.Symbol("x", positive=True)
     from_zero = -sp.exp(-point) * sp.Ei(point)  # by parts: principal value of e^-g / (g - x)
@@ -154,7 +154,7 @@ def _another_direction_has_the_same_law():
     ),
 )
 def radial():
-    """A power law of the length of theta that one step leaves as it is, d inputs alike."""
+    """Condition for a power law of the norm of theta that a step keeps, d equal inputs."""
     along, across = _moved()
     length = (along**2 + across) ** (alpha / 2)  # its tail is stretched as that of one input
     law = _chi_squared() * _chi_squared(w, d - 1)
@@ -182,7 +182,7 @@ def _second_moments_of_regression_grow_as_known():
     ),
 )
 def radial_variance():
-    """Learning rate from which the variance of d inputs alike is infinite."""
+    """Learning rate from which the variance of d equal inputs is infinite."""
     along, across = _moved()
     second = _mean(sp.expand((along**2 + across).subs(w, d - 1)))  # w has this mean, whatever q
     roots = sp.solve(sp.Eq(second, 1), rate)

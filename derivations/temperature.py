@@ -1,4 +1,4 @@
-"""What isotropic noise does to the layers of a linear network, and to one unit."""
+"""Isotropic noise in the layers of a linear network and in one unit."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -89,7 +89,7 @@ def _the_path_to_rest_is_exponential():
     laws=(_rest_is_where_the_step_leaves_the_mean, _the_path_to_rest_is_exponential),
 )
 def imbalance_at_rest():
-    """Where the mean imbalance of a unit stays as it is, from its speed at small steps."""
+    """Stationary mean imbalance of a unit, for small steps."""
     mean = sp.Symbol("D")
     speed = -2 * decay * mean + 2 * T * (inputs - outputs)
     (stationary,) = sp.solve(speed, mean)
@@ -114,7 +114,7 @@ def _units_of_any_fans_balance_likewise():
     laws=(_units_of_any_fans_balance_likewise,),
 )
 def homogeneous_speed():
-    """Speed of the weights into a ReLU unit, squared, less those out: one input and its bias.
+    """Drift of the squared weights into a ReLU unit less those out: one input and its bias.
 
     Of w^2 + b^2 - v^2, with z phi'(z) = phi(z).
     """
@@ -144,7 +144,7 @@ def _two_units_pay_the_determinant():
 )
 @cache
 def marginal():
-    """Law of the first layer once the readout is integrated out: one unit, one output.
+    """Marginal distribution of the first layer: one unit, one output.
 
     K = W^T Sigma W.
     """

@@ -1,4 +1,4 @@
-"""Which equation descent follows: its second moment against that of stochastic equations.
+"""Weak errors: the second moment of SGD and of its stochastic differential equations.
 
 One parameter, slope h theta, gradients of variance v theta^2 + w, started at s; time t is rate
 times steps.  Second moments obey linear laws, in steps and in time.
@@ -52,7 +52,7 @@ def _short_steps_follow_the_equation():
     ),
 )
 def euler_step():
-    """Second moment after a step tau of Euler along the equation of first order."""
+    """Second moment after an Euler step tau of the equation of first order."""
     z, q = white(1), sp.Symbol("q", positive=True)  # the root of the gradient's variance
     x = sp.Symbol("theta", real=True)
     after = mean(((1 - dt * h) * x - sp.sqrt(rate * dt) * q * z[0]) ** 2, z)
@@ -92,7 +92,7 @@ def _nothing_is_wrong_at_the_start():
     ),
 )
 def first_error():
-    """Second moment of descent minus that of the equation of first order, to that order."""
+    """Second moment of SGD minus that of the equation of first order, to that order."""
     return sp.Eq(sp.Symbol(r"\Delta_1"), _error(_speed(1), 2))
 
 
@@ -109,7 +109,7 @@ def _at_rest_only_the_second_error_stays():
     laws=(_at_rest_only_the_second_error_stays,),
 )
 def second_error():
-    """Second moment of descent minus that of the equation of second order, to that order."""
+    """Second moment of SGD minus that of the equation of second order, to that order."""
     return sp.Eq(sp.Symbol(r"\Delta_2"), _error(_speed(2), 3))
 
 
@@ -139,7 +139,7 @@ def _svag_steps_scatter_as_said():
     ),
 )
 def svag_ratio():
-    """Variance at rest of SVAG over that of the equation of first order, constant noise."""
+    """Stationary variance of SVAG over that of the equation of first order, constant noise."""
     ratio = _rest_of_steps(rate / stretch) / _rest_in_time(1)
     return sp.Eq(_over("SVAG", 1), 1 / sp.expand(sp.simplify(1 / ratio)))
 
@@ -162,7 +162,7 @@ def _the_second_order_rests_twice_as_far():
     laws=(_a_second_order_ratio_is_at_rest, _the_second_order_rests_twice_as_far),
 )
 def second_order_ratio():
-    """Variance at rest of descent over that of the equation of second order, constant noise."""
+    """Stationary variance of SGD over that of the equation of second order, constant noise."""
     return sp.Eq(_over("SGD", 2), upright(_rest_of_steps(rate) / _rest_in_time(2)))
 
 
@@ -198,7 +198,7 @@ def _small_rates_scale_freely():
     ),
 )
 def scaling_ratio():
-    """Variance at rest of descent, rate and batch times k, over that before, constant noise."""
+    """Stationary variance of SGD with rate and batch times k, over that before, constant noise."""
     scaled = {rate: factor * rate, w: w / factor}
     after = _rest_of_steps(rate).subs(scaled, simultaneous=True)
     name = sp.Symbol(r"S^{(k \eta, k B)}") / sp.Symbol(r"S^{(\eta, B)}")
@@ -216,7 +216,7 @@ def _the_first_order_cancels():
     "eq:extrapolation", computed_by="sgdnoise.theory.talay_tubaro", laws=(_the_first_order_cancels,)
 )
 def extrapolation():
-    """What results at a step and at half of it say of none, where the error is a power series."""
+    """Richardson extrapolation from a step and half of it to none."""
     truth, slope, step = sp.symbols("x c tau")
     lines = [truth + slope * step - coarse, truth + slope * step / 2 - fine]
     return sp.Eq(sp.Symbol(r"\hat{x}"), sp.solve(lines, [truth, slope], dict=True)[0][truth])

@@ -10,7 +10,7 @@ import pytest
 import sympy as sp
 
 from derivations import __main__ as command
-from derivations import algebra, latex
+from derivations import algebra, latex, same
 from derivations.catalogue import SUBJECTS, entries
 from derivations.equation import EQUATIONS, Equation
 
@@ -106,13 +106,15 @@ def committed(tmp_path, monkeypatch):
 def test_the_command_writes_what_it_proved(committed, monkeypatch, capsys):
     monkeypatch.setattr(command, "entries", one(holds=True))
     assert command.main([]) == 0
+    assert not committed.exists()
+    assert command.main(["--write"]) == 0
     assert committed.read_text() == "fresh"
     assert "1 of 1" in capsys.readouterr().out
 
 
 def test_the_command_fails_and_writes_nothing_where_a_law_fails(committed, monkeypatch, capsys):
     monkeypatch.setattr(command, "entries", one(holds=False))
-    assert command.main([]) == 1
+    assert command.main(["--write"]) == 1
     assert not committed.exists()
     assert "does not hold: eq:one" in capsys.readouterr().out
 
@@ -130,7 +132,7 @@ def test_the_check_fails_where_the_paper_is_stale(stale, committed, monkeypatch)
 @pytest.mark.usefixtures("committed")
 def test_the_check_passes_where_the_paper_is_fresh(monkeypatch):
     monkeypatch.setattr(command, "entries", one(holds=True))
-    command.main([])
+    command.main(["--write"])
     assert command.main(["--check"]) == 0
 
 
@@ -144,3 +146,23 @@ def test_the_list_names_every_equation_and_proves_nothing(committed, monkeypatch
 @pytest.mark.parametrize("described", [*SUBJECTS, *(e.derive for e in ENTRIES)], ids=latex._caption)
 def test_captions_are_words_that_latex_prints(described):
     assert not set(latex._caption(described)) & set("_^$&%#{}~|\\")
+
+
+def test_one_equation_is_printed_with_its_symbols_and_its_function(capsys):
+    assert command.main(["eq:stationary-ratio"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("symbols: eta, h", "sgdnoise.theory.langevin_covariance", "same(expression"):
+        assert word in shown
+
+
+def test_an_equation_that_does_not_exist_is_a_sentence(capsys):
+    assert command.main(["eq:stationery"]) == 2
+    assert "there is no equation 'eq:stationery'; see eq:stationary" in capsys.readouterr().err
+
+
+def test_an_expression_of_a_reader_is_compared_by_names_of_symbols():
+    eta, h = sp.symbols("eta h")
+    assert same(1 / (1 - eta * h / 2), "eq:stationary-ratio")
+    assert not same(1 / (1 - eta * h), "eq:stationary-ratio")
+    with pytest.raises(ValueError, match="there is no equation"):
+        same(eta, "eq:nothing")
