@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sgdnoise.dynamics._chains._observables import moments as moments
     from sgdnoise.dynamics._chains._observables import passage_rate as passage_rate
     from sgdnoise.dynamics._chains._observables import pool as pool
+    from sgdnoise.dynamics._chains._simulate import Diverged as Diverged
     from sgdnoise.dynamics._chains._simulate import State as State
     from sgdnoise.dynamics._chains._simulate import Trajectory as Trajectory
     from sgdnoise.dynamics._chains._simulate import simulate as simulate
@@ -69,6 +70,7 @@ _NEEDS_JAX = {
         "pool",
     ),
     "_chains._simulate": (
+        "Diverged",
         "State",
         "Trajectory",
         "simulate",

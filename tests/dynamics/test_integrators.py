@@ -437,7 +437,7 @@ QUIET = noise.full_batch(curved()[0])
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"learning_rate": -1.0}, "learning_rate must be positive, not -1.0"),
+        ({"learning_rate": -1.0}, "learning_rate must be 0 or more and finite, not -1.0"),
         ({"learning_rate": 0.1, "dt": 0.0}, "dt must be positive, not 0.0"),
         ({"learning_rate": 0.1, "order": 3}, "order 1 or 2, not 3"),
         ({"learning_rate": 0.1, "weight_decay": -0.2}, "weight_decay must be .* not -0.2"),

@@ -206,12 +206,12 @@ def test_the_usual_schedule_doubles():
 @pytest.mark.parametrize(
     ("every", "expected"),
     [
-        (None, [0, 1, 2, 4, 8]),
-        (4, [0, 4, 8]),
+        (None, [0, 1, 2, 4, 8, 10]),
+        (4, [0, 4, 8, 10]),
         (np.int64(5), [0, 5, 10]),
-        ([2, 3], [0, 2, 3]),
+        ([2, 3], [0, 2, 3, 10]),
         (range(9, 20), [0, 9, 10]),
-        (lambda step: step == 7, [0, 7]),
+        (lambda step: step == 7, [0, 7, 10]),
     ],
 )
 def test_looks_come_at_the_start_and_when_the_schedule_says(every, expected):
@@ -219,6 +219,20 @@ def test_looks_come_at_the_start_and_when_the_schedule_says(every, expected):
     for _ in range(10):
         recorded.step()
     assert recorded.results().step.values.tolist() == expected
+    assert recorded.results().step.values.tolist() == expected  # the last state is measured once
+
+
+def test_the_last_state_is_measured_at_the_end_of_a_with_block_unless_it_fails():
+    with watch(mlp(4, 3), some(4)[0], every=4, estimators=SPREAD) as recorded:
+        for _ in range(6):
+            recorded.step()
+    recorded.step()
+    assert recorded.results().step.values.tolist() == [0, 4, 6]
+    with pytest.raises(KeyError), watch(mlp(4, 3), some(4)[0], estimators=SPREAD) as failed:
+        for _ in range(3):
+            failed.step()
+        raise KeyError
+    assert failed.results().step.values.tolist() == [0, 1, 2]
 
 
 def test_who_counts_steps_may_say_so_and_nothing_is_seen_twice():

@@ -18,6 +18,7 @@ from sgdnoise.dynamics._chains._simulate import (
     result,
     start_state,
     step_many,
+    warn_of_divergence,
 )
 from sgdnoise.dynamics._chains._start import chains_of
 
@@ -89,6 +90,7 @@ def simulate_resumable(
         state, records = loaded
         blocks.append(records)
         done()
+    warn_of_divergence(state.n_finite, steps)
     if state.accumulator is not None:
         return state, result(observe, state, given)
     return state, jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=1), *blocks)

@@ -1,5 +1,6 @@
 """Thousands of chains at once, in jax."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,6 +27,10 @@ from sgdnoise.dynamics._process import Process
 
 MAX_STEPS = 2**31  # steps that an integer of 32 bits can count
 SMALL_THETA = 256  # numbers in theta, measured between 100 and 1500
+
+
+class Diverged(UserWarning):
+    """Some chains are no longer finite."""
 
 
 class Trajectory(NamedTuple):
@@ -171,6 +176,7 @@ def simulate(
     otherwise only the rounding of matrix products.
     block: the number of chains computed together; by default as many as a cache holds.
     devices: the jax devices over which blocks are spread.  given: see `step_many`.
+    Warns `Diverged` of chains that are no longer finite, and names the first.
     Raises ValueError unless every divides steps, steps < 2^31 and block >= 1, for a start without
     vectors, for keys or rows of `given` of another number than the chains, and for another key.
 
@@ -204,10 +210,29 @@ def simulate(
         block=block,
         devices=devices,
     )
+    warn_of_divergence(state.n_finite, steps)
     if observe is not None or not isinstance(process, Process):
         return recorded if state.accumulator is None else result(observe, state, given)
     n_steps = every * (1 + jnp.arange(steps // every))
     return Trajectory(jax.tree.map(partial(_time, n_steps), process.dt), recorded)
+
+
+def warn_of_divergence(n_finite, steps: int) -> None:
+    """Warn `Diverged` of the chains that were not finite after each step: which, and since when."""
+    leaves = jax.tree.leaves(n_finite)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return
+    finite = np.min([np.asarray(leaf) for leaf in leaves], axis=0)
+    lost = np.flatnonzero(finite < steps)
+    if lost.size:
+        first = lost[np.argmin(finite[lost])]
+        warnings.warn(
+            Diverged(
+                f"{lost.size} of {finite.size} chains are not finite, the first chain {first}, "
+                f"after {finite[first] + 1} of {steps} steps; a smaller rate may help"
+            ),
+            stacklevel=3,
+        )
 
 
 def result(observe, state: State, given=None):

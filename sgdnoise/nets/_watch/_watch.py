@@ -59,7 +59,7 @@ def watch(
     the Hessian are measured too; the last from `n_probes` random signs with the seed `rng`.
     layers: names of net.named_modules(); by default all with a weight of two axes or more.
     every: a number of steps, a collection of steps, or step -> bool; by default steps 1, 2, 4, 8,
-    ...
+    ...  The last state is measured too, by `results()` or at the end of a `with` block.
     log: called at each measurement with (numbers by "layer/name" or by name, step).
     pooled: means over the positions of images and sequences, which otherwise form one row.
     training: measure in the present modes of the network (dropout, batch statistics), else in eval.
@@ -98,6 +98,7 @@ class Watch:
         self.count = self._last = start
         self._probe, self._training, self._is_due, self._log = probe, training, is_due, log
         self._records: dict[int, dict] = {}
+        self._ended = False
         self._store(first_record)
 
     def step(self, at: int | None = None) -> None:
@@ -119,18 +120,27 @@ class Watch:
     def results(self):
         """All measurements, an xarray Dataset along step and layer, with errors as NAME_stderr.
 
-        step: the number of steps made before a measurement.  It is empty on ranks that do not
-        measure.
+        step: the number of steps made before a measurement.  The present state is measured first if
+        it has not been, so that the end of a training is in the record; with several ranks at the
+        end of a `with` block alone.  The Dataset is empty on ranks that do not measure.
         """
         from sgdnoise.core._dataset import as_dataset
 
+        if self._probe.ranks == 1:
+            self._measure_last()
         return as_dataset(self._records)
 
     def __enter__(self) -> "Watch":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._is_due = _never
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self._measure_last()
+        self._is_due, self._ended = _never, True
+
+    def _measure_last(self):
+        if self.count != self._last and not self._ended:
+            self.measure()
 
     def _store(self, record):
         if record is None:
