@@ -169,7 +169,7 @@ def test_rmsprops_equation_starts_with_the_variance_of_its_noise():
 
 REFUSED = {
     "no rate": (lambda of: rmsprop(of, 0.0), "learning_rate must be positive, not 0.0"),
-    "no rate of adam": (lambda of: adam(of, -1.0), "learning_rate must be 0 or more and finite, not -1.0"),
+    "no rate of adam": (lambda of: adam(of, -1.0), "learning_rate must be .* not -1.0"),
     "beta of one": (lambda of: rmsprop(of, 0.1, 1.0), "beta must be .* not 1.0"),
     "a beta below 0": (lambda of: adam(of, 0.1, (-0.1, 0.9)), "beta must be .* not -0.1"),
     "second beta of one": (lambda of: adamw(of, 0.1, (0.9, 1.0)), "beta must be .* not 1.0"),
