@@ -114,8 +114,9 @@ def _mix(results):
         yield _absolute(
             f"{text}: gap in the sum rule", data, "mix_gap", small, sharpness / 2, rivals
         )
-        name = f"{text}: gap, of discrete steps"
-        yield _absolute(name, data, "mix_gap_exact", True, STEPS, rivals)
+        if "mix_gap_exact" in data:
+            name = f"{text}: gap, of discrete steps"
+            yield _absolute(name, data, "mix_gap_exact", True, STEPS, rivals)
 
 
 def _balance_of_mix(rho, factor=1.0):

@@ -74,13 +74,10 @@ def collapse(level: str, rho: float, *, seed: int, **length) -> xr.Dataset:
 
 
 def plane(fan: int, rho: float, *, seed: int, **length) -> xr.Dataset:
-    """Networks of 8 inputs and outputs together, white inputs, at a small rate.
-
-    Half of the rate halves the error of theory, the order rate lambda_max that it neglects.
-    """
+    """Networks of 8 inputs and outputs together, white inputs."""
     modes, shape = np.linspace(1.5, 1.0, min(fan, 8 - fan)), (fan, WIDTH, 8 - fan)
     key = key_of(seed, 2, fan, rho)
-    return prefixed("plane", mixed(shape, modes, 0.0, "slow", rho, key, seed=seed, **length))
+    return prefixed("plane", mixed(shape, modes, 0.0, "strong", rho, key, seed=seed, **length))
 
 
 def units(unit: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
