@@ -40,6 +40,8 @@ def draw(results) -> Figure:
         row[0].set_ylabel(label)
         for ax in row:
             ax.set_yscale("log")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("")
     for ax, title in zip(axes[0], ("outputs", "means over positions"), strict=True):
         ax.set_title(title, fontsize=8)
     for ax in axes[1]:
