@@ -8,7 +8,7 @@ STUDY := $(PY) -m simulations
 export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
-.PHONY: demo small full study judge new figures gpu model test slow lint types derive bench docs \
+.PHONY: demo small full study judge new figures gpu model test slow monitoring lint types derive bench docs \
 	release lock clean
 
 demo: $(VENV)/.ready
@@ -53,6 +53,11 @@ test: $(VENV)/.ready
 # What takes long: real schedulers, killed processes, whole runs repeated.
 slow: $(VENV)/.ready
 	$(PY) -m pytest -q -n 2 -m slow
+
+# The callbacks of Lightning and Hugging Face in trainings with these packages.
+monitoring: $(VENV)/.ready
+	$(PIP) $(PIPFLAGS) -c constraints.txt -e '.[monitoring]'
+	$(PY) -m pytest -q tests/monitoring
 
 lint: $(VENV)/.ready
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -10,7 +10,7 @@ import sys
 import weakref
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -613,31 +613,21 @@ class Told:
         self.scalars[name, step] = value
 
 
-def loop(net, x, y):
-    """Two batches to a step; says after which batches there was one."""
-    optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    for batch in range(8):
-        F.cross_entropy(net(x), y).backward()
-        if batch % 2:
-            optimizer.step()
-            optimizer.zero_grad()
-        yield batch % 2
-
-
 @pytest.fixture(scope="module")
 def shown():
     """What the document defines, where its packages are stand-ins of ours."""
-    there = {
-        "lightning": SimpleNamespace(Callback=object),
-        "transformers": SimpleNamespace(TrainerCallback=object),
-    }
+    there = {name: ModuleType(name) for name in ("lightning", "transformers")}
+    there["lightning"].Callback = there["transformers"].TrainerCallback = object
     text = Path("docs/watching.md").read_text(encoding="utf-8")
     space = {"writer": Told()}
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
         for name, package in there.items():
             patch.setitem(sys.modules, name, package)
+            patch.delitem(sys.modules, f"sgdnoise.nets.{name}", raising=False)
         for code in re.findall(r"```python\n(.*?)```", text, flags=re.S):
             exec(code, space)
+        for name in there:  # made with the stand-in
+            patch.delitem(sys.modules, f"sgdnoise.nets.{name}")
     return space
 
 
@@ -646,34 +636,6 @@ def test_the_code_of_the_document_runs_and_sees(shown):
     assert result.sizes["step"] > 8
     assert all(np.isfinite(value).all() for value in result.values())
     assert {name for name, _ in shown["writer"].scalars} >= {"loss", "1/twonn", "3/twonn"}
-
-
-def test_the_lightning_recipe_looks_once_after_each_step(shown):
-    """In the order in which its Trainer calls: hooks by batch, global_step by step."""
-    net, (x, y) = mlp(64, 8, 3), some(64)
-    trainer = SimpleNamespace(global_step=0, logger=Told())
-    callback = shown["LightningWatch"](x, every=1)
-    callback.on_train_start(trainer, net)
-    for batch, stepped in enumerate(loop(net, x, y)):
-        trainer.global_step += stepped
-        callback.on_train_batch_end(trainer, net, None, (x, y), batch)
-    assert list(trainer.logger.metrics) == [0, 1, 2, 3, 4]
-    assert callback.watcher.results().step.values.tolist() == [0, 1, 2, 3, 4]
-
-
-def test_the_hugging_face_recipe_looks_once_after_each_step(shown):
-    """In the order in which its Trainer calls: state counted before `on_step_end`."""
-    net, (x, y) = mlp(64, 8, 3), some(64)
-    state = SimpleNamespace(global_step=0)
-    callback = shown["TrainerWatch"](x, every=2)
-    callback.on_train_begin(None, state, None, model=net, optimizer=None)
-    for stepped in loop(net, x, y):
-        if stepped:
-            state.global_step += 1
-            callback.on_step_end(None, state, None, model=net)
-        else:
-            assert not hasattr(callback, "on_substep_end")
-    assert callback.watcher.results().step.values.tolist() == [0, 2, 4]
 
 
 SETUP = """

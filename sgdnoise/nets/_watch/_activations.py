@@ -2,7 +2,7 @@
 
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -67,7 +67,7 @@ def with_weights(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
     }
 
 
-def activations(net: nn.Module, inputs: tuple, layers: dict[str, nn.Module], keep: Callable):
+def activations(net: nn.Module, inputs, layers: dict[str, nn.Module], keep: Callable):
     """The outputs of the network, and layer -> keep(name, module, output) of its last call.
 
     One forward pass without autograd, on copies of inputs and buffers.  The hooks are then removed.
@@ -83,10 +83,23 @@ def activations(net: nn.Module, inputs: tuple, layers: dict[str, nn.Module], kee
         return call_network(net, inputs), kept_outputs
 
 
-def call_network(net: nn.Module, inputs: tuple, tensors: dict | None = None):
-    """The outputs for copies of the inputs, with copies of the buffers, and with these tensors."""
-    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    return functional_call(net, {**buffers, **(tensors or {})}, tuple(x.clone() for x in inputs))
+def call_network(net: nn.Module, inputs, tensors: dict | None = None):
+    """The outputs for copies of the inputs, with copies of the buffers, and with these tensors.
+
+    inputs: a tuple of tensors, or a dictionary by the arguments of the network.
+    """
+    state = {name: buffer.clone() for name, buffer in net.named_buffers()} | (tensors or {})
+    copies = mapped_inputs(torch.clone, inputs)
+    if isinstance(copies, Mapping):
+        return functional_call(net, state, (), dict(copies))
+    return functional_call(net, state, copies)
+
+
+def mapped_inputs(function: Callable, inputs):
+    """A function of each tensor of a tuple or a dictionary."""
+    if isinstance(inputs, Mapping):
+        return {name: function(tensor) for name, tensor in inputs.items()}
+    return tuple(function(tensor) for tensor in inputs)
 
 
 def points_of(name: str, module: nn.Module, output, n: int, pooled: bool = False) -> np.ndarray:

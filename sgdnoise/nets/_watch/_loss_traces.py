@@ -39,7 +39,8 @@ def losses_of(loss: Callable, outputs, targets) -> torch.Tensor:
 def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
     """The mean loss, `noise_trace` of all and of each layer, the gradient-noise scale, and Tr H.
 
-    examples: the inputs, a tuple, and targets.  Tr H is `hessian_trace`, left out if n_probes is 0.
+    examples: the inputs, a tuple or a dictionary, and targets.  Tr H is `hessian_trace`, left out
+    if n_probes is 0.
     Raises ValueError as `per_example_gradients` does.
     """
     inputs, targets = examples
@@ -70,14 +71,14 @@ def noise_trace(rows) -> Estimate:
     return _as_floats(mean(squares * rows.n / (rows.n - 1)))
 
 
-def hessian_trace(net: nn.Module, loss: Callable, inputs: tuple, targets, n_probes: int, rng):
+def hessian_trace(net: nn.Module, loss: Callable, inputs, targets, n_probes: int, rng):
     """Tr H of the mean loss over trained parameters, by Hutchinson (1990): the mean of z^T H z.
 
     z are `n_probes` vectors of random signs.  The error is over these, not over the examples.
     The corners of activations such as relu have no part in the Hessian.
     Raises ValueError for a network without second derivatives.
     """
-    network = Network.of(net, loss, Examples(inputs, {}, targets), smallest=1)
+    network = Network.of(net, loss, Examples.of(inputs, targets), smallest=1)
     leaves = network.leaves()
     signs = [_signs(leaves, rng) for _ in range(n_probes)]
     # The fused kernels of attention have no second derivative; the plain formula has.

@@ -1,7 +1,7 @@
 """Noise and dimension of the layers of a network during training."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
@@ -23,6 +23,7 @@ from sgdnoise.nets._watch._activations import (
     UnmeasuredWarning,
     activations,
     dimensions,
+    mapped_inputs,
     points_of,
     preserved,
     with_weights,
@@ -52,11 +53,12 @@ def watch(
     """Measure a network now, and at chosen steps of its training, without changing the training.
 
     Call `step()` on the result after each step of the training loop.
-    inputs: held-out examples, one tensor or a tuple of them, not copied.  The activations (n, d) of
-    each layer give the participation ratio, `twonn` and `levina_bickel`, or the `estimators` given
-    instead, name -> function of a numpy array (n, d).  With targets and a loss, (outputs, targets)
-    -> (n,), the loss, the trace of the noise covariance, the gradient-noise scale and the trace of
-    the Hessian are measured too; the last from `n_probes` random signs with the seed `rng`.
+    inputs: held-out examples, a tensor, a tuple of tensors, or a dictionary by arguments, not
+    copied.  The activations (n, d) of each layer give the participation ratio, `twonn` and
+    `levina_bickel`, or the `estimators` given instead, name -> function of a numpy array (n, d).
+    With targets and a loss, (outputs, targets) -> (n,), the loss, the trace of the noise
+    covariance, the gradient-noise scale and the trace of the Hessian are measured too; the last
+    from `n_probes` random signs with the seed `rng`.
     layers: names of net.named_modules(); by default all with a weight of two axes or more.
     every: a number of steps, a collection of steps, or step -> bool; by default steps 1, 2, 4, 8,
     ...  The last state is measured too, by `results()` or at the end of a `with` block.
@@ -92,13 +94,16 @@ def doubling(step: int) -> bool:
 
 
 class Watch:
-    """The measurements of a network, at the start and at chosen steps of its training."""
+    """The measurements of a network, at the start and at chosen steps of its training.
+
+    log: the function that is called at each measurement, or None; it can be replaced.
+    """
 
     def __init__(self, probe, training, is_due, log, start, first_record):
         self.count = self._last = start
-        self._probe, self._training, self._is_due, self._log = probe, training, is_due, log
+        self._probe, self._training, self._is_due, self.log = probe, training, is_due, log
         self._records: dict[int, dict] = {}
-        self._ended = False
+        self._ended, self._at_end = False, None
         self._store(first_record)
 
     def step(self, at: int | None = None) -> None:
@@ -127,31 +132,61 @@ class Watch:
         from sgdnoise.core._dataset import as_dataset
 
         if self._probe.ranks == 1:
-            self._measure_last()
+            self.measure_last()
         return as_dataset(self._records)
+
+    def state_dict(self) -> dict:
+        """The record in numbers and text, to be stored with a checkpoint of the training.
+
+        A measurement that was made only because the training ended is left out, so that a training
+        that goes on has the record of one that was not broken.
+        """
+        from sgdnoise.core._dataset import as_numbers
+
+        kept = {step: r for step, r in self._records.items() if step != self._at_end}
+        records = [
+            [step, [[name, layer, number] for (name, layer), number in as_numbers(record).items()]]
+            for step, record in kept.items()
+        ]
+        return {"count": self.count, "records": records}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue the record of `state_dict`, in place of what was measured since."""
+        self.count, self._records, self._at_end = state["count"], {}, None
+        for step, numbers in state["records"]:
+            record: dict = {}
+            for name, layer, number in numbers:
+                if layer is None:
+                    record[name] = number
+                else:
+                    record.setdefault(name, {})[layer] = number
+            self._records[step] = record
+        self._last = max(self._records, default=self.count)
 
     def __enter__(self) -> "Watch":
         return self
 
     def __exit__(self, kind, *_) -> None:
         if kind is None:
-            self._measure_last()
+            self.measure_last()
         self._is_due, self._ended = _never, True
 
-    def _measure_last(self):
+    def measure_last(self) -> None:
+        """Measure the present state if it has not been measured, as at the end of a training."""
         if self.count != self._last and not self._ended:
             self.measure()
+            self._at_end = self.count
 
     def _store(self, record):
         if record is None:
             return
         self._records[self.count] = record
-        if self._log is not None:
+        if self.log is not None:
             from sgdnoise.core._dataset import as_numbers
 
             numbers = as_numbers(record)
             named = {n if layer is None else f"{layer}/{n}": x for (n, layer), x in numbers.items()}
-            self._log(named, self.count)
+            self.log(named, self.count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +194,7 @@ class Probe:
     """How to measure a network: examples, layers, estimators and ranks."""
 
     net: nn.Module
-    inputs: tuple
+    inputs: Any  # a tuple of tensors, or a dictionary of them
     targets: Any
     loss: Callable | None
     layers: dict
@@ -187,18 +222,19 @@ class Probe:
 
     def check(self) -> None:
         """Raises ValueError for examples or settings that cannot be used."""
-        if not self.inputs:
-            raise ValueError("the inputs are an empty tuple; a network is measured on examples")
-        first = next(self.net.parameters(), self.inputs[0])
+        if not len(self.inputs):
+            kind = type(self.inputs).__name__
+            raise ValueError(f"the inputs are an empty {kind}; a network is measured on examples")
+        first = next(self.net.parameters(), self._tensors()[0])
         if any(is_lazy(parameter) for parameter in self.net.parameters()):
             raise ValueError("some layers have no size before a first batch: run one through them")
         if (self.targets is None) != (self.loss is None):
             raise ValueError("targets and a loss are given both, or neither of them")
         if self.n_probes == 1 or self.n_probes < 0:
             raise ValueError(f"Tr H takes 2 probes or more, or 0 for none, not {self.n_probes}")
-        targets = self.inputs[0] if self.targets is None else self.targets
-        check_examples(Examples(self.inputs, {}, targets), first.device)
-        for array in self.inputs:
+        targets = self._tensors()[0] if self.targets is None else self.targets
+        check_examples(Examples.of(self.inputs, targets), first.device)
+        for array in self._tensors():
             check_finite_inputs(array)
 
     def at_layers(self, names) -> "Probe":
@@ -208,7 +244,7 @@ class Probe:
         if unknown := [name for name in names or () if name not in modules]:
             names_there = listed(name for name in modules if name)
             raise ValueError(f"no layer is called {unknown[0]!r}; there are {names_there}")
-        first_examples = tuple(array[:N_TRIED] for array in self.inputs)
+        first_examples = mapped_inputs(lambda array: array[:N_TRIED], self.inputs)
         candidates = (
             with_weights(modules) if names is None else {name: modules[name] for name in names}
         )
@@ -229,22 +265,31 @@ class Probe:
             return self
         if self.ranks == 1:
             return replace(self, examples=(self.inputs, self.targets))
-        of_ranks = _gathered([tensor.cpu() for tensor in (*self.inputs, self.targets)], self.ranks)
+        own = [tensor.cpu() for tensor in (*self._tensors(), self.targets)]
+        of_ranks = _gathered(own, self.ranks)
         if of_ranks is None:
             return self
         device = self.targets.device
-        *inputs, targets = (torch.cat(tensor).to(device) for tensor in zip(*of_ranks, strict=True))
-        return replace(self, examples=(tuple(inputs), targets))
+        *tensors, targets = (torch.cat(tensor).to(device) for tensor in zip(*of_ranks, strict=True))
+        remaining = iter(tensors)
+        inputs = mapped_inputs(lambda _: next(remaining), self.inputs)
+        return replace(self, examples=(inputs, targets))
+
+    def _tensors(self):
+        """The input tensors, in order."""
+        return [*(self.inputs.values() if isinstance(self.inputs, Mapping) else self.inputs)]
 
     def _has_points(self, leave_out, name, module, output):
         try:
-            return points_of(name, module, output, min(N_TRIED, len(self.inputs[0]))) is not None
+            return (
+                points_of(name, module, output, min(N_TRIED, len(self._tensors()[0]))) is not None
+            )
         except ValueError:
             if not leave_out:
                 raise
 
     def _rows(self, name, module, output):
-        return points_of(name, module, output, len(self.inputs[0]), self.pooled)
+        return points_of(name, module, output, len(self._tensors()[0]), self.pooled)
 
     def _noise(self, rng, tolerant):
         with warnings.catch_warnings():
@@ -281,7 +326,13 @@ def _never(_):
 
 
 def _as_tuple(inputs):
-    return inputs if isinstance(inputs, tuple) else (inputs,)
+    return (
+        inputs
+        if isinstance(inputs, tuple)
+        else dict(inputs)
+        if isinstance(inputs, Mapping)
+        else (inputs,)
+    )
 
 
 def _on_all_ranks(task, ranks):
