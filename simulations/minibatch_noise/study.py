@@ -60,6 +60,8 @@ CASES = {
     "reshuffled, long epochs": Case(sampling="reshuffled"),
 }
 
+PUBLISHED = ["shuffled labels", "from the start", "cross-entropy", "four layers"]
+
 
 def task(case: Case, seed: int = 0):
     """A network with its data, and the weights from which SGD starts."""
@@ -187,7 +189,7 @@ study = Study(
     run,
     grid={"case": [*CASES]},
     sizes={
-        "full": {"runs": 512, "duration": 1.0},
+        "full": {"case": PUBLISHED, "runs": 512, "duration": 1.0},
         "small": {"case": ["shuffled labels", "reshuffled"], "runs": 64, "duration": 0.01},
     },
     options={
