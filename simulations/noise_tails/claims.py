@@ -5,6 +5,7 @@ import math
 import numpy as np
 import xarray as xr
 
+from sgdnoise.core import Estimate
 from sgdnoise.lab import (
     Table,
     Verdict,
@@ -132,12 +133,24 @@ def _chains(results):
 
 
 def _tests(results):
-    """The level of the test of normality; its error is that of tables, which tests share."""
+    """The level of the test of normality."""
     for shape, data in settings_of(results, "shape"):
         name = f"Gaussian noise {shape}: rejected at 5% (%)"
-        measured = mean_of(100 * (data.p_value.values <= 0.05).mean(1))
+        measured = rejected(data.p_value.values)
         rivals = rivals_of_effect(lambda factor: 5 * factor, "rate")
         yield Verdict(name, 5.0, measured, "prediction", LEVEL, rivals)
+
+
+def rejected(p_values) -> Estimate:
+    """Percentage of tests that reject at 5%, (table, test) -> one; tests of a table are dependent.
+
+    The error is that of the means of tables, and at least that of as many independent tests, since
+    two tables may agree by chance.
+    """
+    tables = mean_of((p_values <= 0.05).mean(1))
+    fraction, count = float(tables.value), p_values.size
+    least = (max(fraction * (1 - fraction), 1 / count) / count) ** 0.5
+    return Estimate(100 * fraction, 100 * max(float(tables.stderr), least), tables.dof)
 
 
 def _network(results):

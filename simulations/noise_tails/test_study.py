@@ -91,6 +91,17 @@ def test_the_level_of_a_test_is_told_from_half_and_twice_of_it(level, outcome, h
     )
 
 
+def test_two_tables_that_agree_have_the_error_of_their_tests():
+    """None of 20 tests rejects; the error of the two means would be 0, and 5% excluded."""
+    estimate = claims.rejected(np.full((2, 10), 0.5))
+    assert (estimate.value, estimate.stderr) == (0.0, pytest.approx(5.0))
+
+
+def test_tables_that_differ_have_the_error_of_their_means():
+    estimate = claims.rejected(np.repeat([[0.01], [0.5], [0.5], [0.5]], 100, axis=1))
+    assert (estimate.value, estimate.stderr) == (25.0, pytest.approx(25.0))
+
+
 @pytest.mark.parametrize(("factor", "outcome"), [(1, "holds"), (0.5, "fails"), (2, "fails")])
 def test_a_moment_that_falls_otherwise_than_one_over_the_batch_fails(factor, outcome):
     columns = {"one_example": (("stage",), [8.0]), "mardia": (("stage", "batch"), [[factor]])}
