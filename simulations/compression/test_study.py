@@ -175,6 +175,19 @@ def test_the_end_is_claimed_where_half_of_kappa_is_told_from_it(steepness, kind,
     assert names["three: label noise, PR after 400 steps"] == kind
 
 
+@pytest.mark.parametrize(("change", "kind"), [(0.19, "outside"), (0.21, "prediction")])
+def test_a_path_is_claimed_once_it_has_moved(change, kind, rng):
+    """By 2% of 10, at the record where it is most sensitive to its speed."""
+    results = made_up(rng)
+    for mode in ("label", "prediction", "gaussian"):
+        results.dimension.loc[{"mode": mode}] = 10 + change * results.step.values[0] / 200
+    kinds = {v.name: v.kind for v in claims.verdicts(results)}
+    assert kinds["three: label noise, PR after 200 steps"] == kind
+    text = "three: Gaussian of same covariance, PR after 200 steps as label noise"
+    assert kinds[text] == kind
+    assert kinds["three: label noise, PR after 400 steps"] == "prediction"
+
+
 @pytest.mark.parametrize(("factor", "outcome"), [(1.0, "holds"), (0.5, "fails"), (2.0, "fails")])
 def test_a_path_of_another_speed_fails_where_it_is_sensitive(factor, outcome):
     """Committed numbers, of which the label noise follows the prediction at this speed."""
