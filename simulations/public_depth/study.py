@@ -1,6 +1,6 @@
 """Dimension through the depth of residual networks that others trained on GPUs.
 
-Public ResNet-20, 32 and 56 see photographs.  The participation ratio (PR) and TwoNN of the
+Public ResNet-20, 32, 44 and 56 see photographs.  The participation ratio (PR) and TwoNN of the
 input, of every block and of the logits are measured, also of means over positions, and compared
 with untrained networks and with Gaussian points of equal covariance.
 """
@@ -30,7 +30,7 @@ from simulations.public_depth._layers import (
     variances_of,
 )
 
-DEPTHS = (20, 32, 56)
+DEPTHS = (20, 32, 44, 56)
 COUNTS = {"test": 4, "training": 2, "untrained": 16}  # samples of photographs, or initialisations
 SAMPLES = tuple(f"{what} {number}" for what, count in COUNTS.items() for number in range(count))
 TEST_PHOTOGRAPHS = 10_000
