@@ -67,10 +67,8 @@ def coverage(results, name) -> Verdict:
     It is that of the fraction over all samples of intervals that contain the estimator's own mean.
     """
     data, dof = results.sel(estimator=name), degrees_of_freedom(name)
-    count, text = (
-        float(data.repeats.sum()),
-        f"{name}: width of 95% intervals over what it should be",
-    )
+    count = int(data.repeats.sum())
+    text = f"{name}: width of 95% intervals over what it should be"
     tolerance, kind = COVERAGE / slope(1.0, dof), prediction_if(name not in INTEGER_VALUED)
     if not count:
         return Verdict(text, 1.0, Estimate(np.nan, np.nan), "outside", tolerance)
