@@ -328,7 +328,7 @@ BAD = {
     "three axes": (CLOUD[None], r"\(1, 60, 4\)"),
     "one axis": (CLOUD[:, 0], r"\(60,\)"),
     "no axis": (np.asarray(3.0), r"\(\)"),
-    "a list": (CLOUD.tolist(), "list"),
+    "lists of unequal length": ([[1.0], [1.0, 2.0]], "list"),
     "a dict": ({"points": CLOUD}, "dict"),
     "a word": ("points.npy", "str"),
     "a number": (3.0, "float"),
