@@ -16,7 +16,8 @@ LEAD = (
     "The regime: the feedback, the fraction by which the jitter increases the noise, is at most "
     "0.3, and rate lambda_max times the steps of a reshuffled epoch at most 1.  Separable data "
     "under cross-entropy, whose loss has no minimum, are outside.  What is neglected is of the "
-    "order of the squares: values are claimed to 10% of the gap, with four layers to 30%.",
+    "order of the squares: values are claimed to 10% of the gap, with four layers to 30%.  Where "
+    "the predicted gap changes its sign, a share of it means nothing, and rows are observations.",
 )
 MAX_FEEDBACK, MAX_EPOCH = 0.3, 1.0
 FRACTION, DEEP_FRACTION = 0.1, 0.3  # of the gap
@@ -58,6 +59,13 @@ def in_regime(data: xr.Dataset, watch: int) -> bool:
     return feedback <= MAX_FEEDBACK and float(data.epoch * data.sharpness) <= MAX_EPOCH
 
 
+def crosses(predicted) -> bool:
+    """Whether the predicted gap changes its sign after the start."""
+    gap = predicted.sel(how="flow") - predicted.sel(how="descent")
+    later = gap.values[1:]
+    return bool(later.min() < 0 < later.max())
+
+
 def share(predicted, runs, watch: int, how: str) -> Estimate:
     """The part of the gap that a prediction explains: its own gap over that of the runs."""
     descent = float(predicted.sel(how="descent")[watch])
@@ -75,7 +83,9 @@ def _claim(text, data, numbers, watch, claimed):
     rivals = rivals_of_effect(
         lambda factor: descent + factor * (flow - descent), "noise", (DRIFT, drift)
     )
-    kind = prediction_if(claimed and in_regime(data, watch))
+    kind = (
+        "observation" if crosses(predicted) else prediction_if(claimed and in_regime(data, watch))
+    )
     return Verdict(
         text, flow, mean_of(runs[:, watch]), kind, fraction * abs(flow - descent), rivals
     )

@@ -111,6 +111,20 @@ def test_nothing_is_claimed_where_the_feedback_is_large(results):
     assert not any(row.kind == "prediction" for row in rows)
 
 
+def test_a_gap_that_changes_its_sign_is_observed_alone(results):
+    data = made_up(results, 1.0)
+    assert not claims.crosses(data.ratio.isel(case=0, layer=0))
+    sign = np.where(np.arange(data.sizes["watch"]) < 2, 1.0, -1.0)
+    flipped = data.copy(deep=True)
+    shape = [1] * flipped.ratio.ndim
+    shape[flipped.ratio.dims.index("watch")] = -1
+    descent = flipped.ratio.sel(how="descent")
+    flipped["ratio"] = descent + (flipped.ratio - descent) * sign.reshape(shape)
+    assert claims.crosses(flipped.ratio.isel(case=0, layer=0))
+    kinds = {row.kind for row in claims.verdicts(flipped) if "PR" in row.name}
+    assert kinds == {"observation"}
+
+
 def test_unknown_cases_are_refused():
     with pytest.raises(ValueError, match="there is no case 'nothing'"):
         study.study.simulate("small", case=["nothing"])
