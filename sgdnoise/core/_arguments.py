@@ -123,7 +123,9 @@ def as_plain(name: str, value):
         try:
             value = np.asarray(value)
         except ValueError:
-            raise ValueError(f"{name} must be an array, and these lists differ in length") from None
+            raise ValueError(
+                f"{name} must be an array, and these are lists of unequal length"
+            ) from None
     if not isinstance(value, np.ndarray):
         return value
     return _real(name, np.asarray(value))

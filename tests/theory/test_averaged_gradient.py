@@ -6,9 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.stats import norm
 
-from derivations.corners import corner_work as derived_work
-from derivations.corners import h_a, h_r, s, v
-from derivations.corners import smoothed_relu as derived_relu
+from derivations import corners
 from sgdnoise.core import Factor, Isotropic
 from sgdnoise.theory import (
     averaged_gradient,
@@ -20,10 +18,12 @@ from sgdnoise.theory import (
 
 
 def test_the_derived_formulas_are_those_of_the_code():
-    work = derived_work().rhs.subs({v: 0.7, s: 0.3, h_a: 2.0, h_r: 0.5})
+    work = corners.corner_work().rhs.subs(
+        {corners.v: 0.7, corners.s: 0.3, corners.h_a: 2.0, corners.h_r: 0.5}
+    )
     coded = corner_work(0.3, 0.7, jitter_rate=2.0, residual_rate=0.5)
     assert_allclose(coded, float(work), rtol=1e-12)
-    formula = derived_relu().rhs
+    formula = corners.smoothed_relu().rhs
     for a in (-0.8, 0.1, 1.3):
         numbers = dict(zip(sorted(formula.free_symbols, key=str), (a, 0.4), strict=True))
         claimed = float(formula.subs(numbers).evalf())
