@@ -58,7 +58,7 @@ class Net(NamedTuple):
         if self.entropy:
             q = torch.softmax(outputs, -1)
             vectors = q.sqrt()[..., None] * (vectors - q[..., None, :])
-        total = 0.0
+        total = torch.zeros(())
         layers = list(zip(self.layers(theta), [self.x, *hidden], strict=True))
         for (weights, _), inputs in reversed(layers):
             total = total + (inputs.square().sum(-1) + 1) * vectors.square().sum((-2, -1))

@@ -6,7 +6,7 @@ and with gradient descent on L + rate Tr C / (4 batch).
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -171,7 +171,7 @@ def _feedback(problem, mean, cloud):
 def _dataset(predictions, measured, every) -> xr.Dataset:
     """Arrays (how, watch), and (run, watch) of means of groups of runs; missing layers are nan."""
     groups = batch_means(measured, min(GROUPS, len(measured))).astype(np.float32)
-    variables = {}
+    variables: dict[str, Any] = {}
     for name, axes, values in (
         ("", ("how", "watch"), predictions),
         ("_runs", ("run", "watch"), groups),

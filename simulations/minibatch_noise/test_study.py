@@ -78,7 +78,7 @@ def test_a_step_of_sgd_on_all_examples_is_descent(theta):
 
 def test_a_small_run_is_judged_and_drawn(results):
     rows = claims.verdicts(results)
-    assert {row.kind for row in rows} <= {"prediction", "outside"}
+    assert {row.kind for row in rows} <= {"prediction", "outside", "observation"}
     assert all(isinstance(f, Figure) for _, f in drawing.figures(results).values())
     assert not any(len(row) != len(t.headings) for t in claims.tables(results) for row in t.rows)
 

@@ -13,7 +13,8 @@ CAPTION = (
     "every block, and of the outputs, at the end. Bottom: change of Tr H against the number of "
     "steps. Points: SGD, with two standard errors over seeds of noise. Lines: theory, without a "
     "fitted number. Dotted: the initial slope by autograd, which does not see the corners of "
-    "relus. Label noise is 3 for relu and 6 for smooth. Smooth: every relu replaced by its mean over Gaussian jitter of its input."
+    "relus. Label noise is 3 for relu and 6 for smooth. Smooth: every relu replaced by its mean "
+    "over Gaussian jitter of its input."
 )
 DEEPER = (
     "Public ResNet-32 and ResNet-56 with smoothed relus under label noise on their own outputs. "
