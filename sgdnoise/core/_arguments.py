@@ -177,6 +177,7 @@ def number_of(name, value) -> float | None:
 
 
 def has_axes(value):
+    """Whether a value is an array with one axis or more."""
     return getattr(value, "ndim", 0) not in (0, None)
 
 

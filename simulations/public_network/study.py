@@ -179,6 +179,12 @@ def _recorded(net, noise, what, number, values, every, records, jumps, draws, ge
     return values
 
 
+def check(parameters: dict) -> None:
+    """Raise ValueError for a folder of data that does not exist."""
+    if parameters["data"] is not None and not Path(parameters["data"]).is_dir():
+        raise ValueError(f"there is no folder {parameters['data']} with CIFAR-10 and checkpoints")
+
+
 study = Study(
     run,
     grid={"path": [*PATHS], "case": [*CASES]},
@@ -198,6 +204,7 @@ study = Study(
         "small": {
             "case": ["smooth", "relu"],
             "path": ["theory 0", "theory 1", "sgd 0", "sgd 1"],
+            "data": None,
             "trained": False,
             "depth": 8,
             "examples": 4,
@@ -217,6 +224,7 @@ study = Study(
         "examples": option(int, "photographs that the network sees", least=4),
         "steps": option(int, "steps of SGD of the longest cases", least=48),
     },
+    check=check,
     claims=claims,
     figure=figure,
     device="torch",

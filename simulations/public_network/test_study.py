@@ -151,3 +151,8 @@ def test_nothing_is_claimed_where_the_loss_is_far_from_quadratic(results):
 def test_unknown_cases_are_refused():
     with pytest.raises(ValueError, match="there is no case 'nothing'"):
         study.study.simulate("small", case=["nothing"])
+
+
+def test_a_folder_without_data_is_refused():
+    with pytest.raises(ValueError, match="there is no folder nowhere"):
+        study.study.simulate("small", data="nowhere")
