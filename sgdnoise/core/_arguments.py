@@ -30,6 +30,7 @@ ARRAYS = {
     *("residuals", "powers", "readout", "modes", "cross", "drift", "diffusion", "product", "noise"),
     *("start", "first", "second", "curvature", "theta", "values_left_out", "eigenvalues"),
 }
+NAMES = {"curvature": ("hessian", "gauss_newton")}  # texts that stand for an array
 FINITE = ARRAYS - {"samples", "eigenvalues", "values_left_out", "rows", "theta", "start", "weights"}
 
 
@@ -110,7 +111,12 @@ def as_plain(name: str, value):
     if is_torch_array(value) or is_jax_array(value):
         return value
     if isinstance(value, (str, bytes)):
-        raise ValueError(f"{name} must be an array of numbers, not the text {value[:20]!r}")
+        if value in (names := NAMES.get(name, ())):
+            return value
+        choices = "".join(f", {choice!r}" for choice in names)
+        raise ValueError(
+            f"{name} must be an array of numbers{choices}, not the text {value[:20]!r}"
+        )
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
             raise ValueError(f"{name} has masked entries; fill or remove them first")

@@ -180,6 +180,8 @@ def _check_fit(network: Network) -> None:
     highest = targets.ndim == 1 and not targets.is_complex()
     second = int(targets.double().argmax()) if highest else n - 1  # of the highest class
     network.losses(torch.tensor([0, second]))
+    network = network.away_from_zero()
+    examples = network.examples
     index = torch.linspace(0, n - 1, min(n, MAX_COMPARED), dtype=torch.float64).round().long()
     recording = record(network, index)
     losses, buffers = recording.losses.detach(), dict(network.state.others)

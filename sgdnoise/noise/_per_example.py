@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from jaxtyping import Shaped
@@ -113,6 +114,17 @@ class Implicit:
             for block_rows in self._blocks()
         ]
         return xp.concat(columns, axis=1)
+
+    def curvature(self, kind):
+        """v -> Hv for the Hessian of the mean loss: see `NetworkGradients.curvature`."""
+        if kind == "gauss_newton":
+            raise ValueError(
+                "a Problem has losses and no outputs, so no Gauss-Newton matrix: "
+                "use curvature='hessian', or a function v -> Gv"
+            )
+        if kind != "hessian":
+            raise ValueError(f"the curvature is 'hessian' or a function, not {kind!r}")
+        return partial(self.problem.hvp, self.theta)
 
     def layer(self, name):
         raise ValueError(f"this theta comes without names, so there is no {name!r} in it")

@@ -14,6 +14,7 @@ from sgdnoise.nets._batches import Batches
 from sgdnoise.nets._checks import check_block, listed
 from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network, device_of, plain_torch, unwrapped
+from sgdnoise.nets._per_example._curvature import curvature_product
 from sgdnoise.nets._per_example._gram import gram, layers, mirrored
 from sgdnoise.nets._per_example._plan import Block, Plan
 from sgdnoise.nets._per_example._stored import as_double
@@ -44,6 +45,7 @@ class NetworkGradients:
     routes: name -> the kind of layer from which the gradient of that parameter is computed, or
     "torch.func".
     blocks: () -> the gradients, block by block of examples, stored or recomputed each time.
+    networks: () -> the network, block by block of examples.
     like: a number of the type and on the device of the gradients.
     """
 
@@ -51,6 +53,7 @@ class NetworkGradients:
     shapes: dict
     routes: dict
     blocks: Callable[[], Iterable[Block]]
+    networks: Callable[[], Iterable[Network]]
     like: Any
 
     @property
@@ -123,6 +126,14 @@ class NetworkGradients:
         if float(mean @ mean) <= HIDING * float(plain.squares().mean()):
             return plain
         return GradientsAboutMean(self, mean)
+
+    def curvature(self, kind: str) -> Callable:
+        """v -> Hv for the mean loss, with kind "hessian" or "gauss_newton", at these parameters.
+
+        Of some of the parameters it is the block of the matrix that belongs to them.
+        Raises ValueError for another kind, and for a network without second derivatives.
+        """
+        return curvature_product(self.networks, self.n, [*self.shapes], kind)
 
     def double(self) -> "NetworkGradients":
         """The same gradients, with sums and products in double precision."""
@@ -270,14 +281,18 @@ def gradients_by_plan(plan: Plan, block: int | None = None) -> NetworkGradients:
     def blocks():
         return (plan.block(span) for span in spans(n, step))
 
+    def networks():
+        examples = plan.network.examples
+        return (replace(plan.network, examples=examples.at(span)) for span in spans(n, step))
+
     if block:
-        return _gradients(plan, n, blocks)
+        return _gradients(plan, n, blocks, networks)
     # Even if all is stored, passes are limited: each holds the graph of all layers for autograd.
     routes, stored = None, None
     while routes != plan.routes:  # a route that turns out wrong is left in the blocks before it too
         routes = {**plan.routes}
         stored = list(blocks())
-    return _gradients(plan, n, lambda: stored)
+    return _gradients(plan, n, lambda: stored, networks)
 
 
 def spans(n: int, step: int) -> list[slice]:
@@ -301,11 +316,14 @@ def _streamed(net, losses, batches: Batches, block) -> NetworkGradients:
             for span in spans(len(examples), block):
                 yield local.block(span)
 
-    return _gradients(plan, batches.n, blocks)
+    def networks():
+        return (replace(network, examples=examples) for examples in batches)
+
+    return _gradients(plan, batches.n, blocks, networks)
 
 
-def _gradients(plan, n, blocks):
+def _gradients(plan, n, blocks, networks):
     tensors = plan.network.tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     like = next(iter(tensors.values())).new_zeros(())
-    return NetworkGradients(n, shapes, plan.routes, blocks, like)
+    return NetworkGradients(n, shapes, plan.routes, blocks, networks, like)

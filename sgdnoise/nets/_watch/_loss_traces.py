@@ -37,10 +37,11 @@ def losses_of(loss: Callable, outputs, targets) -> torch.Tensor:
 
 
 def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
-    """The mean loss, `noise_trace` of all and of each layer, the gradient-noise scale, and Tr H.
+    """The mean loss, `noise_trace` of all and of each layer, two noise scales, and Tr H.
 
-    examples: the inputs, a tuple or a dictionary, and targets.  Tr H is `hessian_trace`, left out
-    if n_probes is 0.
+    examples: the inputs, a tuple or a dictionary, and targets.  `noise_scale` is Tr C / |g|^2, and
+    `critical_batch` is Tr(GC) / g^T G g with the Gauss-Newton matrix G.  The latter and Tr H,
+    `hessian_trace`, need n_probes random signs, and are left out if that is 0.
     Raises ValueError as `per_example_gradients` does.
     """
     inputs, targets = examples
@@ -59,6 +60,9 @@ def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
     }
     if n_probes:
         record["hessian_trace"] = hessian_trace(net, loss, inputs, targets, n_probes, rng)
+        record["critical_batch"] = gradient_noise_scale(
+            rows, curvature="gauss_newton", n_probes=n_probes, rng=rng
+        )
     return record
 
 

@@ -9,7 +9,7 @@ from sgdnoise.core._arrays import as_numpy, power_of_two, same_library, widened
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._eigen import largest_eigenpairs
 from sgdnoise.core._estimate import Estimate, jackknife, mean
-from sgdnoise.noise._measure._gradient_noise_scale import matrix_product
+from sgdnoise.noise._measure._gradient_noise_scale import curvature_product, matrix_product
 
 CLOSE = 1e-6  # residual of an eigenvector, over the largest eigenvalue
 
@@ -33,8 +33,9 @@ class Alignment(NamedTuple):
 def alignment(covariance, curvature, k: int = 10, *, n_probes=None, rng=None) -> Alignment:
     r"""The alignment of a noise covariance C (p, p) with a symmetric curvature H (p, p).
 
-    covariance: an operator with @ and `diagonal()`, or a matrix.  curvature: v -> Hv, or an
-    operator with @.  Each may be of another library, type or device.  rng: an int or a Generator.
+    covariance: an operator with @ and `diagonal()`, or a matrix.  curvature: v -> Hv, an operator
+    with @, or "hessian" or "gauss_newton" as in `gradient_noise_scale`.  Each may be of another
+    library, type or device.  rng: an int or a Generator.
     n_probes: the number of vectors z of random signs that estimate Tr(HC) = E (Cz)^T Hz,
     |H|_F^2 = E |Hz|^2 and |C|_F^2 = E |Cz|^2 (Hutchinson, 1990).  The cosine is jackknifed over
     probes, and the eigenvectors come from block Lanczos.  With None both matrices are computed
@@ -54,6 +55,8 @@ def alignment(covariance, curvature, k: int = 10, *, n_probes=None, rng=None) ->
         2.00 ± 0.00
     """
     noise_product, p, example = _covariance_of(covariance)
+    if isinstance(curvature, str):
+        curvature = curvature_product(getattr(covariance, "rows", covariance), curvature)
     _check(k, p, n_probes, rng)
     operators = (
         _on_arrays(_curvature_of(curvature, p), p, example, "curvature"),

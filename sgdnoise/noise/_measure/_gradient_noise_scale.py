@@ -30,14 +30,17 @@ def gradient_noise_scale(
     so at 95%, value and error are inf.  Of intervals of 95%, at least 93% hold the truth for normal
     gradients with n from 12 to 1000.  It is at least 90% for skew ones, and 84% where these are few
     and the scale is far below n (docs/noise.md).
-    curvature: v -> Hv, or an operator with @; its own error is not included.
+    curvature: "hessian" or "gauss_newton" of the mean loss, where the rows know their network or
+    problem, as those of `gradient_covariance` do; v -> Hv; or an operator with @.  Its own error is
+    not included.
     rng: an int or a numpy Generator.
     n_probes: the number of random signs that estimate Tr(HC) (Hutchinson, 1990), whose error is
     included.  With None all n products H g_i are computed.
     population: the examples are the whole population.  C then has the divisor n, |g|^2 is that of
     their mean, and only probes leave an error.
-    Raises ValueError for fewer than 3 examples, gradients that are not finite or not real, and for
-    n_probes below 2, or without curvature or rng.
+    Raises ValueError for fewer than 3 examples, gradients that are not finite or not real, for
+    n_probes below 2, or without curvature or rng, and for the name of a curvature that the rows do
+    not know.
 
     Example:
         >>> gradients = np.random.default_rng(0).normal([0.5, 0.0], size=(4000, 2))
@@ -46,7 +49,7 @@ def gradient_noise_scale(
     """
     rows = n_gradients_in(rows)
     rng = _check(rows.n, curvature, n_probes, rng)
-    product = None if curvature is None else matrix_product(curvature)
+    product = None if curvature is None else curvature_product(rows, curvature)
     parts = moments(rows, product, n_probes, rng)
     if population:
         return _of_all(parts)
@@ -165,6 +168,21 @@ def batch_efficiency(batch_size, scale):
         array([0.09090909, 0.5       , 0.90909091])
     """
     return 1 / (1 + scale / batch_size)
+
+
+def curvature_product(rows, curvature):
+    """v -> Hv of a curvature that is named, or given as a function or an operator.
+
+    Raises ValueError for a name where the rows do not know their network.
+    """
+    if not isinstance(curvature, str):
+        return matrix_product(curvature)
+    if not hasattr(rows, "curvature"):
+        raise ValueError(
+            f"rows that are an array do not know their {curvature}: pass a function v -> Hv, or "
+            "the covariance that gradient_covariance returns"
+        )
+    return rows.curvature(curvature)
 
 
 def matrix_product(operator):
