@@ -72,14 +72,25 @@ def descend(loss, theta, rate: float, steps: int):
 
 
 def sgd(net: Net, theta, rate, steps, *, batch, label_noise, generator):
-    """Minibatch steps with fresh label noise for rows of parameters (r, p)."""
-    gradient = torch.func.grad(lambda t, x, y: 0.5 * (net.outputs(t, x) - y).square().sum() / batch)
+    """Minibatch steps with fresh label noise for rows of parameters (r, p): their end, and E L.
+
+    E L (r,) is the mean over the steps of the loss without label noise, of the batch of each step
+    at the weights before it: on average the loss of all examples along the run.
+    """
+
+    def noisy_loss(t, x, y):
+        outputs = net.outputs(t, x)
+        return 0.5 * (outputs - y).square().sum() / batch, outputs.detach()
+
+    gradient, total = torch.func.grad(noisy_loss, has_aux=True), torch.zeros(len(theta))
     for _ in range(steps):
         index = torch.randint(len(net.x), (len(theta), batch), generator=generator)
-        x, y = net.x[index], net.y[index]
-        y = y + label_noise * torch.randn(y.shape, generator=generator, dtype=y.dtype)
-        theta = theta - rate * gradient(theta, x, y)
-    return theta
+        x, targets = net.x[index], net.y[index]
+        noise = torch.randn(targets.shape, generator=generator, dtype=targets.dtype)
+        slope, outputs = gradient(theta, x, targets + label_noise * noise)
+        total = total + 0.5 * (outputs - targets).square().sum((1, 2)).double() / batch
+        theta = theta - rate * slope
+    return theta, total / steps
 
 
 class Flow:
@@ -109,6 +120,11 @@ class Flow:
             vectors = (2.0 * signs - 1).to(self.rows) @ self.rows
             theta = theta - rate * self.gradient(theta, vectors)
         return theta
+
+    def excess(self, theta, time):
+        """Tr(H S) / 2 at theta for a jitter that began at zero, with H the Hessian of the loss."""
+        rows = self.covariance(theta, time)
+        return len(rows) * self.net.energy(theta, rows)
 
     def covariance(self, theta, time):
         """The rows of S at theta, for a jitter that began at zero."""

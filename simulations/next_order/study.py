@@ -17,6 +17,7 @@ from sgdnoise.data import digits, principal, split
 from sgdnoise.dimension import participation_ratio
 from sgdnoise.lab import Study, option
 from sgdnoise.nets.models import mlp
+from sgdnoise.theory import label_noise_strength, network_regime
 from simulations.next_order import claims, figure
 from simulations.next_order._network import Flow, Net, descend, sgd
 
@@ -24,6 +25,7 @@ HIDDEN, INPUTS, EXAMPLES, BATCH = 40, 20, 128, 8
 RECORDS, SPEEDUP = 8, 4  # recorded moments; rate of descent over that of SGD
 LEARNING = 0.1, 20_000  # rate and steps of gradient descent before noise is switched on
 QUENCH = 100  # steps of descent without noise before a record
+SMALL = ("sharpness", "haste", "jitter")  # parameters of `network_regime` that are stored
 HOW = ("sgd", "first order", "next order")
 
 
@@ -58,6 +60,8 @@ def network_of(case: Case, seed: int) -> tuple[Net, torch.Tensor]:
 def run(case: str, network: int, *, replicas: int, steps: int, learning: int) -> xr.Dataset:
     """SGD and both flows of one network from the same weights, recorded at the same moments.
 
+    mean_loss: E L of SGD since the previous record, before any quench.  flow_loss and excess: L and
+    Tr(H S) / 2 on each flow at the records, before any quench.
     replicas: runs of SGD with different noise.  learning: steps of descent before it.
     """
     setting = CASES[case]
@@ -68,37 +72,73 @@ def run(case: str, network: int, *, replicas: int, steps: int, learning: int) ->
     every = max(1, round(steps / RECORDS / SPEEDUP)) * SPEEDUP
     fast = SPEEDUP * setting.rate
 
-    def recorded(advance, rows):
-        records = [observe(net, rows, fast)]
-        for _ in range(RECORDS):
-            rows = advance(rows)
-            records.append(observe(net, rows, fast))
-        return np.stack(records, -1)  # (observable, replica, watch)
-
-    def noisy(rows):
-        return sgd(net, rows, setting.rate, every, **noise)
-
-    paths = [recorded(noisy, theta.repeat(replicas, 1))]
-    for order in (1, 2):
-        flow = Flow(net, order, rate=setting.rate, **noise)
-
-        def advance(rows, flow=flow):
-            return flow.advance(rows[0], fast, every // SPEEDUP)[None]
-
-        paths.append(np.repeat(recorded(advance, theta[None]), replicas, axis=1))
+    paths, mean_loss = recorded(
+        net,
+        lambda rows: sgd(net, rows, setting.rate, every, **noise),
+        *(theta.repeat(replicas, 1), fast),
+    )
+    flows = [flow_path(net, order, theta, setting.rate, every, noise) for order in (1, 2)]
+    followed, losses, excess = zip(*flows, strict=True)
+    paths = [paths, *(np.repeat(path, replicas, axis=1) for path in followed)]
     values = np.stack(paths, 1)  # (observable, how, replica, watch)
-    curvature = np.linalg.norm(net.jacobian(theta).flatten(0, 1), 2) ** 2 / EXAMPLES
+    steps_at = every * np.arange(RECORDS + 1)
+    regime = regime_of(net, theta, setting, setting.rate * steps_at, values[:2, 2, 0])
     dims = ("how", "replica", "watch")
     return xr.Dataset(
         {name: (dims, values[k]) for k, name in enumerate(("ratio", "trace", "loss"))}
         | {
-            "step": ("watch", every * np.arange(RECORDS + 1)),
+            "mean_loss": (("replica", "watch"), mean_loss),
+            "flow_loss": (("flow", "watch"), np.stack(losses)),
+            "excess": (("flow", "watch"), np.asarray(excess)),
+            "kappa": label_noise_strength(setting.rate, setting.label_noise, BATCH),
+            "step": ("watch", steps_at),
             "rate": setting.rate,
-            "sharpness": setting.rate * curvature,
             "amplification": setting.rate * values[1, 0, 0, 0] / (2 * BATCH * net.widths[2]),
-        },
-        {"how": list(HOW)},
+        }
+        | regime,
+        {"how": list(HOW), "flow": list(HOW[1:])},
     )
+
+
+def recorded(net: Net, advance, rows, fast: float):
+    """Observables (observable, replica, watch) and losses (replica, watch) at all records.
+
+    advance: the rows of parameters at one record -> those at the next, and a loss of each.
+    """
+    records, losses = [observe(net, rows, fast)], [net.loss(rows).numpy()]
+    for _ in range(RECORDS):
+        rows, loss = advance(rows)
+        records.append(observe(net, rows, fast))
+        losses.append(np.asarray(loss))
+    return np.stack(records, -1), np.stack(losses, -1)
+
+
+def flow_path(net: Net, order: int, theta, rate: float, every: int, noise: dict):
+    """Observables of a flow as in `recorded`; its L and Tr(H S) / 2 at the records, (watch,)."""
+    flow, energies, fast = Flow(net, order, rate=rate, **noise), [0.0], SPEEDUP * rate
+
+    def advance(rows):
+        end = flow.advance(rows[0], fast, every // SPEEDUP)
+        energies.append(float(flow.excess(end, fast * flow.steps)))
+        return end[None], net.loss(end)[None]
+
+    path, losses = recorded(net, advance, theta[None], fast)
+    return path, losses[0], energies
+
+
+def regime_of(net: Net, theta, setting: Case, times, paths) -> dict[str, float]:
+    """The small parameters at the start, by their names, for predicted paths (observable, t)."""
+    regime = network_regime(
+        net.jacobian(theta),
+        [(net.hidden(theta, net.x), torch.func.jacrev(net.hidden)(theta, net.x))],
+        times,
+        paths,
+        label_noise=setting.label_noise,
+        learning_rate=setting.rate,
+        batch_size=BATCH,
+        residuals=net.outputs(theta, net.x) - net.y,
+    )
+    return {name: value for name, value in regime._asdict().items() if name in SMALL}
 
 
 def observe(net: Net, rows, rate: float):

@@ -52,7 +52,7 @@ def test_a_step_of_sgd_has_the_mean_of_descent_and_the_noise_of_labels(net, thet
     chains, rate, sigma = 20_000, 0.1, 0.5
     generator = torch.Generator().manual_seed(3)
     options = {"batch": 2, "label_noise": sigma, "generator": generator}
-    ends = sgd(alone, theta.repeat(chains, 1), rate, 1, **options)
+    ends, _ = sgd(alone, theta.repeat(chains, 1), rate, 1, **options)
     steps = (theta - ends) / rate
     gradient = torch.func.grad(alone.loss)(theta)
     jacobian = alone.jacobian(theta).flatten(0, 1)
@@ -93,8 +93,11 @@ def test_a_small_run_is_judged_and_drawn(results):
     assert not any(len(row) != len(t.headings) for t in claims.tables(results) for row in t.rows)
 
 
-def made_up(results, speed, *, noise=0.001, rates=(0.1, 0.1)):
-    """Paths that relax exponentially; SGD `speed` times as fast as the flow of the next order."""
+def made_up(results, speed, *, excess=1.0, rates=(0.1, 0.1), slow=(0.01, 0.01), noise=0.001):
+    """Paths that relax exponentially; SGD `speed` times as fast as the flow of the next order.
+
+    excess: the excess loss of SGD over that of the flow of the next order.  slow: haste and jitter.
+    """
     watch = np.arange(9.0)
     paths = {"sgd": speed, "first order": 0.85, "next order": 1.0}
     rng = np.random.default_rng(0)
@@ -105,10 +108,17 @@ def made_up(results, speed, *, noise=0.001, rates=(0.1, 0.1)):
     dims = ("case", "network", "how", "replica", "watch")
     data = {name: (dims, 5 + 3 * values) for name in ("ratio", "trace", "loss")}
     data["step"] = (("case", "network", "watch"), np.broadcast_to(1000 * watch, (*shape[:2], 9)))
-    small = dict(zip(("amplification", "sharpness"), rates, strict=True)) | {"rate": 0.03}
-    for name, value in small.items():
+    names = "amplification", "sharpness", "haste", "jitter", "kappa"
+    for name, value in zip(names, (*rates, *slow, 0.001), strict=True):
         data[name] = (("case", "network"), np.full(shape[:2], value))
+    data["flow_loss"] = (("case", "network", "flow", "watch"), np.full((*shape[:2], 2, 9), 0.02))
+    trace = 0.001 * data["trace"][1][:, :, 1:, 0] * np.asarray([[1.0], [1.1]])
+    data["excess"] = (("case", "network", "flow", "watch"), trace)
+    ends = 0.001 * 1.1 * excess * data["trace"][1][:, :, 0]
+    ends[..., 1:] = (ends[..., 1:] + ends[..., :-1]) / 2  # the mean of each interval
+    data["mean_loss"] = (("case", "network", "replica", "watch"), 0.02 + ends)
     coordinates = {"case": ["three"], "how": list(paths), "network": results.network.values}
+    coordinates["flow"] = list(paths)[1:]
     return type(results)(data, coordinates)
 
 
@@ -117,9 +127,47 @@ def test_another_speed_than_predicted_fails(results, speed, status):
     assert exit_status(claims.verdicts(made_up(results, speed))) == status
 
 
-def test_nothing_is_claimed_where_the_correction_is_large(results):
-    rows = claims.verdicts(made_up(results, 1.0, rates=(0.1, 0.3)))
+@pytest.mark.parametrize(
+    ("excess", "outcome"), [(1.0, "holds"), (0.5, "fails"), (1.25, "fails"), (0.8, "fails")]
+)
+def test_another_excess_loss_than_predicted_fails(results, excess, outcome):
+    rows = claims.verdicts(made_up(results, 1.0, excess=excess))
+    [row] = [row for row in rows if "excess" in row.name]
+    assert (row.kind, row.outcome) == ("prediction", outcome)
+    assert row.predicted == pytest.approx(1.1, rel=1e-3)
+    assert row.measured.value == pytest.approx(1.1 * excess, rel=5e-3)
+    assert row.excluded[claims.BASE]
+
+
+@pytest.mark.parametrize(
+    "small", [{"rates": (0.1, 0.3)}, {"slow": (0.11, 0.01)}, {"slow": (0.01, 0.051)}]
+)
+def test_nothing_is_claimed_beyond_a_limit(results, small):
+    rows = claims.verdicts(made_up(results, 1.0, **small))
     assert not any(row.kind == "prediction" for row in rows)
+
+
+def test_all_is_claimed_just_within_the_limits(results):
+    rows = claims.verdicts(made_up(results, 1.0, rates=(0.1, 0.19), slow=(0.099, 0.049)))
+    assert any(row.kind == "prediction" for row in rows)
+
+
+def test_the_mean_loss_is_that_of_the_weights_before_each_step(net, theta):
+    """One example, without label noise: the mean of the losses along descent."""
+    alone = Net(WIDTHS, net.x[:1], net.y[:1])
+    options = {"batch": 1, "label_noise": 0.0, "generator": torch.Generator().manual_seed(0)}
+    _, mean_loss = sgd(alone, theta[None], 0.01, 3, **options)
+    path = [theta, *(descend(alone.loss, theta, 0.01, k) for k in (1, 2))]
+    assert_allclose(mean_loss[0], np.mean([float(alone.loss(t)) for t in path]), rtol=1e-9)
+
+
+def test_the_excess_is_half_the_trace_of_hessian_and_covariance(net, theta):
+    options = {"rate": 0.01, "batch": 4, "label_noise": 0.3}
+    flow = Flow(net, 2, generator=torch.Generator().manual_seed(0), **options)
+    rows = flow.covariance(theta, 30.0)
+    hessian = torch.func.hessian(net.loss)(theta)
+    expected = (hessian * (rows.T @ rows)).sum() / 2
+    assert_allclose(flow.excess(theta, 30.0), expected, rtol=1e-10)
 
 
 def test_unknown_cases_are_refused():
