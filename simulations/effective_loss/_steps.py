@@ -46,8 +46,12 @@ class Training:
         trace = self.nets.square(theta, self.x, self.y) - gradient
         return loss + rate / (4 * self.batch) * trace
 
-    def noisy_step(self, theta: Theta, shapes, rate: float) -> Theta:
-        """A minibatch step; theta holds the networks of each shape of noise in turn."""
+    def noisy_step(self, theta: Theta, shapes, rate: float) -> tuple[Theta, torch.Tensor]:
+        """A minibatch step, and the loss of its batch before it without label noise, (k,).
+
+        theta holds the networks of each shape of noise in turn.  On average the loss of the batch
+        is that of all examples.
+        """
         on = {"generator": self.generator, "device": self.x.device}
         times, (k, n) = len(shapes), self.x.shape[:2]
         index = torch.randint(n, (times * k, self.batch), **on)
@@ -56,14 +60,14 @@ class Training:
         outputs = self.nets.layers(leaves, self.x[owner, index])[-1]
         residual = (outputs.detach() - self.y[owner, index]) / self.batch
         gradients = torch.autograd.grad(outputs, leaves, residual, retain_graph=True)
-        moved = step(theta, gradients, rate)
+        moved, loss = step(theta, gradients, rate), self.batch * residual.square().sum((1, 2)) / 2
         if not self.label_noise:
-            return moved
+            return moved, loss
         white = torch.randn(residual.shape, **on) * (self.label_noise / self.batch)
         noise = torch.autograd.grad(outputs, leaves, white)
         chunks = zip(*(v.chunk(times) for v in noise), strict=True)
         shaped = [reshaped(s, v, self.generator) for s, v in zip(shapes, chunks, strict=True)]
-        return step(moved, [torch.cat(t) for t in zip(*shaped, strict=True)], rate)
+        return step(moved, [torch.cat(t) for t in zip(*shaped, strict=True)], rate), loss
 
 
 def differentiable(theta: Theta) -> Theta:
@@ -87,16 +91,25 @@ def descend(objective: Callable[[Theta], Any], theta: Theta, rate: float, steps:
 def updates(training: Training, shapes, rate: float, every: int, speedup: int) -> dict:
     """The modes that run together -> the function from one recorded moment to the next.
 
+    It returns the weights and a loss of each network: the mean since the last moment under noise,
+    and else that of the weights.
     Without noise, steps are `speedup` times as long and as many times fewer.
     """
 
     def noisy(theta):
+        total = 0.0
         for _ in range(every):
-            theta = training.noisy_step(theta, shapes, rate)
-        return theta
+            theta, loss = training.noisy_step(theta, shapes, rate)
+            total = total + loss.double()
+        return theta, total / every
 
     def noiseless(objective):
-        return lambda theta: descend(objective, theta, speedup * rate, every // speedup)
+        def update(theta):
+            theta = descend(objective, theta, speedup * rate, every // speedup)
+            with torch.no_grad():
+                return theta, training.loss(theta)
+
+        return update
 
     return {
         shapes: noisy,
@@ -106,15 +119,20 @@ def updates(training: Training, shapes, rate: float, every: int, speedup: int) -
 
 
 def recorded(updates: dict, theta: Theta, observe, records: int) -> dict:
-    """Observations of each mode at all moments, from the same start."""
+    """Observations of each mode at all moments from the same start, with the losses of `updates`.
+
+    observe: the weights of the networks, and the number of the moment from 1 on -> observations.
+    """
     observations: dict[str, list] = {}
     for modes, update in updates.items():
         state = tuple(t.repeat(len(modes), *[1] * (t.ndim - 1)) for t in theta)
-        for _ in range(records):
-            state = update(state)
+        for moment in range(1, records + 1):
+            state, losses = update(state)
             chunks = zip(*(t.chunk(len(modes)) for t in state), strict=True)
-            for mode, chunk in zip(modes, chunks, strict=True):
-                observations.setdefault(mode, []).append(observe(chunk))
+            of_modes = zip(modes, chunks, losses.chunk(len(modes)), strict=True)
+            for mode, chunk, loss in of_modes:
+                record = observe(chunk, moment) | {"running_loss": loss.numpy(force=True)}
+                observations.setdefault(mode, []).append(record)
     return observations
 
 

@@ -16,8 +16,9 @@ import xarray as xr
 from sgdnoise.data import digits, principal, split
 from sgdnoise.lab import Study, option
 from sgdnoise.nets.models import mlp, preactivation_resnet, vgg
-from sgdnoise.theory import residual_amplification
+from sgdnoise.theory import label_noise_strength, residual_amplification
 from simulations import _vision as vision
+from simulations.effective_loss import _next_order as theory
 from simulations.effective_loss import _steps as training_steps
 from simulations.effective_loss import claims, figure
 from simulations.effective_loss._nets import convolutional, participation, perceptrons
@@ -112,6 +113,9 @@ def run(
 ) -> xr.Dataset:
     """All networks of a task in every mode, recorded at the same moments.
 
+    running_loss: the mean loss of a noisy mode since the previous moment, before any quench, and
+    else that of its weights.  excess: what theory adds to the loss of the prediction.
+
     The prediction is followed for twice the time, so that it is known with twice κ as well.
     share: fraction of the steps; channels, images, data, pixels: of the convolutional networks.
     """
@@ -122,27 +126,69 @@ def run(
     curvature = training_steps.largest_curvature(training, theta)
     signs = [training.signs() for _ in range(PROBES)]
     first = measures(training, signs, theta, setting.learning[0], setting.quench)
+    first["running_loss"] = training.loss(theta).numpy(force=True)
     trace, outputs = first["trace"], training.y.shape[2]
     rate = rate_in_regime(setting, float(trace.max()), float(curvature.max()), outputs)
     speedup = setting.speedup
     every = max(1, round(setting.steps / RECORDS / speedup)) * speedup
     shapes = SHAPES if setting.label_noise else SHAPES[:1]
-    observe = partial(measures, training, signs, rate=speedup * rate, quench=setting.quench)
+
+    def observe(theta, _):
+        return measures(training, signs, theta, speedup * rate, setting.quench)
+
+    def observe_prediction(theta, moment):
+        return observe(theta, moment) | {"excess": excess(training, theta, rate, every, moment)}
+
     modes = training_steps.updates(training, shapes, rate, every, speedup)
     predicted = {("prediction",): modes.pop(("prediction",))}
     records = training_steps.recorded(modes, theta, observe, RECORDS)
-    path = training_steps.recorded(predicted, theta, observe, 2 * RECORDS)["prediction"]
+    path = training_steps.recorded(predicted, theta, observe_prediction, 2 * RECORDS)["prediction"]
     records["prediction"], later = path[:RECORDS], path[RECORDS:]
     u = residual_amplification(rate, trace, training.batch, outputs)
+    kappa = label_noise_strength(rate, setting.label_noise, training.batch)
+    small = small_parameters(training, theta, rate, every, [first, *path[:RECORDS]])
     return dataset(records, first, every).assign(
         ratio_later=(("seed", "later", "layer"), np.stack([at["ratio"] for at in later], 1)),
         trace_later=(("seed", "later"), np.stack([at["trace"] for at in later], 1)),
+        excess=(
+            ("seed", "watch"),
+            np.stack([np.nan * u, *(at["excess"] for at in path[:RECORDS])], 1),
+        ),
+        kappa=kappa,
         rate=rate,
         amplification=("seed", u),
         sharpness=("seed", (rate * curvature).numpy(force=True)),
         layers=int(np.isfinite(first["ratio"][0]).sum()),
         noisy=int(setting.label_noise > 0),
+        **small,
     )
+
+
+def excess(training: training_steps.Training, theta, rate: float, every: int, moment: int):
+    """The predicted excess loss of perceptrons in the second half of the run, else missing.  (k,)
+
+    moment: the number of the record, each `every` steps.
+    """
+    if not RECORDS // 2 <= moment <= RECORDS or not has_exact_theory(training):
+        return np.full(len(training.y), np.nan)
+    return theory.excess(training, theta, rate, rate * every * moment)
+
+
+def has_exact_theory(training: training_steps.Training) -> bool:
+    """Whether the next order is computed: of perceptrons under label noise."""
+    return training.nets.square is not None and training.label_noise > 0
+
+
+def small_parameters(training, theta, rate: float, every: int, records: list) -> dict:
+    """Haste and jitter of each network at the start, from its predicted path; or missing."""
+    if not has_exact_theory(training):
+        return {name: ("seed", np.full(len(training.y), np.nan)) for name in theory.SMALL}
+    layers = np.isfinite(records[0]["ratio"][0])
+    ratio, trace = (np.stack([at[key] for at in records], -1) for key in ("ratio", "trace"))
+    paths = np.concatenate([ratio[:, layers], trace[:, None]], 1)
+    times = rate * every * np.arange(len(records))
+    values = theory.regime(training, theta, rate, times, paths)
+    return {name: ("seed", array) for name, array in values.items()}
 
 
 def measures(training: training_steps.Training, signs, theta, rate: float, quench: int) -> dict:

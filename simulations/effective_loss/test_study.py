@@ -17,7 +17,9 @@ from sgdnoise.core import mean
 from sgdnoise.dimension import participation_ratio
 from sgdnoise.lab import Session, exit_status
 from sgdnoise.nets.models import convnet, mlp
+from sgdnoise.theory import label_noise_covariance
 from simulations.effective_loss import _nets as nets
+from simulations.effective_loss import _next_order as next_order
 from simulations.effective_loss import _steps as steps
 from simulations.effective_loss import claims, study
 from simulations.effective_loss import figure as drawing
@@ -175,7 +177,7 @@ def test_noisy_steps_have_the_mean_and_trace_of_theory_whatever_their_shape(labe
     net, setup = training("tanh", copies, label_noise)
     shapes = study.SHAPES if label_noise else study.SHAPES[:1]
     many = tuple(array.repeat(len(shapes), 1, 1) for array in setup.nets.start)
-    moved = flat(setup.noisy_step(many, shapes, RATE)) - flat(many)
+    moved = flat(setup.noisy_step(many, shapes, RATE)[0]) - flat(many)
     trace, squares = noise_traces(net, setup.x[0], setup.y[0])
     expected = RATE**2 * float(squares + label_noise**2 * trace) / BATCH
     descent = flat(steps.descend(setup.loss, setup.nets.start, RATE, 1)) - flat(setup.nets.start)
@@ -191,9 +193,10 @@ def test_every_shape_of_noise_runs_on_the_examples_of_its_own_seed():
     x, y = (torch.stack([made("tanh", seed=s)[at][:1] for s in (0, 1)]) for at in (2, 3))
     setup = steps.Training(both, x, y, BATCH, 1e-9, torch.Generator().manual_seed(0))
     expected = flat(steps.descend(setup.loss, both.start, RATE, 1))
-    result = setup.noisy_step(
+    result, losses = setup.noisy_step(
         tuple(array.repeat(2, 1, 1) for array in both.start), study.SHAPES[:2], RATE
     )
+    assert_allclose(losses, setup.loss(both.start).repeat(2), rtol=1e-12)
     assert_allclose(flat(result), torch.cat([expected, expected]), atol=1e-7)  # of noise 1e-9
 
 
@@ -283,6 +286,74 @@ def test_nothing_is_claimed_of_relu_nor_of_four_layers_at_the_end(small):
     assert claims.moments(array, "resnet") == [(2, "observation"), (4, "observation")]
     sharp = array.assign(sharpness=array.sharpness + 1)
     assert claims.moments(sharp, "tanh") == [(2, "outside"), (4, "outside")]
+
+
+@pytest.mark.parametrize("name", claims.SMALL)
+def test_nothing_is_claimed_beyond_a_limit(small, name):
+    array, limit = small.sel(task="tanh"), getattr(claims.LIMITS, name)
+    for factor, claimed in ((0.99, True), (1.01, False), (np.nan, False)):
+        changed = array.assign({name: 0 * array[name] + factor * limit})
+        assert claims.in_regime(changed) is claimed
+
+
+@pytest.mark.parametrize(
+    ("factor", "outcome"),
+    [(1.0, "holds"), (0.0, "fails"), (0.5, "fails"), (0.8, "fails"), (1.25, "fails")],
+)
+def test_another_excess_loss_than_predicted_fails(small, factor, outcome):
+    """Losses whose excess is the predicted one times a factor."""
+    data = small.sel(task="tanh").copy(deep=True)
+    first = data.sizes["watch"] // 2
+    trace = data.trace.sel(mode="prediction")
+    data.trace.loc[{"mode": "label"}] = trace
+    data["excess"] = 1.1 * data.kappa * trace
+    mean_loss = [claims.between(data.running_loss.sel(mode="prediction"), first)] * 5
+    excess = claims.between(data.excess, first)
+    values = np.stack(mean_loss, 1) + factor * excess.values[:, None]
+    data.running_loss.loc[{"mode": "label"}] = values
+    [row] = claims._excess(data, "tanh")
+    assert (row.kind, row.outcome) == ("prediction", outcome)
+    assert_allclose((row.predicted, row.measured.value), (1.1, 1.1 * factor), rtol=1e-5)
+    assert claims._excess(data, "relu")[0].kind == "observation"
+
+
+def test_the_mean_between_records_is_that_of_straight_lines():
+    path = xr.DataArray([5.0, 1.0, 3.0, 9.0], dims="watch")
+    assert float(claims.between(path, 1)) == pytest.approx((2.0 + 6.0) / 2)
+
+
+def test_derivatives_are_those_of_one_output_at_a_time():
+    net, setup = training("relu", 2)
+    *hidden, (outputs, slopes) = next_order.derivatives(setup, setup.nets.start, 1)
+    rows = jacobian(net, setup.x[1]).reshape(EXAMPLES, OUTPUTS, -1)
+    # The weights of all layers come first and are transposed; squares are the same.
+    assert_allclose(slopes.square().sum(2), rows.square().sum(2), rtol=1e-10)
+    assert_allclose(outputs, net(setup.x[1]).detach(), rtol=1e-12)
+    assert [a.shape for a, _ in hidden] == [(EXAMPLES, 4), (EXAMPLES, 5)]
+
+
+def test_the_excess_of_a_long_run_is_that_of_drawn_weights():
+    """Gaussian weights of the covariance of theory, in a network that is nearly linear in them."""
+    _, setup = training("tanh", 1, 1e-3)
+    start = setup.nets.start
+    setup.y[:] = setup.nets.layers(start, setup.x)[-1]
+    [value] = next_order.excess(setup, start, RATE, 1e9)
+    [(outputs, slopes)] = next_order.derivatives(setup, start, 0, first=-1)
+    rows = label_noise_covariance(slopes, **next_order.noise_of(setup, RATE)).rows
+    draws = torch.as_tensor(np.random.default_rng(0).normal(size=(4000, len(rows))) @ rows)
+    pieces = draws.split([t[0].numel() for t in start], 1)
+    moved = [t + d.reshape(-1, *t.shape[1:]) for t, d in zip(start, pieces, strict=True)]
+    many = setup.nets.layers(moved, setup.x.expand(4000, -1, -1))[-1]
+    losses = 0.5 * (many - outputs).square().sum(2).mean(1)
+    assert abs(mean(losses.numpy()).z(value)) < SURE
+
+
+def test_convolutional_networks_have_no_exact_theory(small):
+    assert np.isnan(small.excess.sel(task="resnet")).all()
+    assert np.isnan(small.jitter.sel(task=["resnet", "minibatch"])).all()
+    [row] = claims._excess(small.sel(task="resnet"), "resnet")
+    assert row.kind == "observation"
+    assert row.predicted == pytest.approx(1 / (1 - small.amplification.sel(task="resnet").mean()))
 
 
 def test_a_row_that_does_not_depend_on_kappa_is_an_observation(small):

@@ -28,9 +28,10 @@ LEAD = (
     "The speed of the next order is claimed to 5%: the relative size e of the correction is at "
     "most about a fifth (u = rate Tr H / (2 batch outputs), plus half of rate lambda_max), and "
     "what is neglected is of the order e^2. Values are claimed to 5% of the predicted change.",
-    "The excess loss (E L - L) / (kappa Tr H) is claimed to e^2: E L is the mean loss of SGD over "
-    "the second half of the steps, before any quench, L that of the flow, and Tr H is measured. "
-    "The prediction is Tr(H S) / 2 over kappa Tr H on the flow.",
+    "The excess loss (E L - L) / (kappa Tr H): E L is the mean loss of SGD over the second half of "
+    "the steps, before any quench, L that of the flow, and Tr H is measured. The prediction is "
+    "Tr(H S) / 2 over kappa Tr H on the flow. It is claimed to what the flow leaves out: e^2, half "
+    "the ratio of time scales, and the share of the jitter.",
     "In regime: e at most 0.2, slow rate over the weighted curvature (time scales) at most 0.1, "
     "share of the jitter in the hidden layer at most 0.05.",
 )
