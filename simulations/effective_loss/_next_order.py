@@ -1,5 +1,7 @@
 """What theory says of perceptrons beyond kappa Tr H: their excess loss, and small parameters."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -27,7 +29,7 @@ def derivatives(training: Training, theta: Theta, network: int, first: int = 0):
     return [(a[0], slope) for a, slope in zip(layers(*weights), flat, strict=True)]
 
 
-def noise_of(training: Training, rate: float) -> dict[str, float]:
+def noise_of(training: Training, rate: float) -> dict[str, Any]:
     """The noise of a training, by the names of `label_noise_covariance`."""
     return {
         "learning_rate": rate,

@@ -97,7 +97,7 @@ def updates(training: Training, shapes, rate: float, every: int, speedup: int) -
     """
 
     def noisy(theta):
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64)
         for _ in range(every):
             theta, loss = training.noisy_step(theta, shapes, rate)
             total = total + loss.double()
