@@ -1,0 +1,95 @@
+"""Rank correlations over the settings of a crossed design, with errors from resampled settings."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.special import stdtr
+from scipy.stats import rankdata
+
+from sgdnoise.core import Estimate, mean
+
+RESAMPLINGS, PERMUTATIONS, SEED = 1000, 1600, 7
+
+
+def spearman(x, y) -> float:
+    """Spearman's (1904) rank correlation, with ties at their mean."""
+    return _correlation(rankdata(x), rankdata(y))
+
+
+def partial_spearman(x, y, z) -> float:
+    """The rank correlation given z: (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2)).
+
+    It removes only what is monotone in z.
+    """
+    xy, xz, yz = spearman(x, y), spearman(x, z), spearman(y, z)
+    unexplained = (1 - xz**2) * (1 - yz**2)
+    return (xy - xz * yz) / unexplained**0.5 if unexplained > 0 else np.nan
+
+
+def resampled(statistic: Callable, *columns) -> Estimate:
+    """statistic(*columns) of settings (n,), its error from settings drawn with replacement."""
+    rng, n = np.random.default_rng(SEED), len(columns[0])
+    indices = rng.integers(0, n, (RESAMPLINGS, n))
+    values = [statistic(*(column[index] for column in columns)) for index in indices]
+    return Estimate(float(statistic(*columns)), float(np.nanstd(values, ddof=1)), n - 1)
+
+
+def permuted(statistic: Callable, x, y, within=None) -> np.ndarray:
+    """statistic(x, y) of random permutations of y, only among equal values of `within` if given."""
+    rng, groups = np.random.default_rng(SEED), np.zeros(len(x)) if within is None else within
+    members = [np.flatnonzero(groups == value) for value in np.unique(groups)]
+    values = []
+    for _ in range(PERMUTATIONS):
+        dealt = np.array(y, float)
+        for index in members:
+            dealt[index] = rng.permutation(dealt[index])
+        values.append(statistic(x, dealt))
+    return np.asarray(values)
+
+
+def no_correlation(statistic: Callable, x, y, within=None) -> Estimate:
+    """The mean of `permuted`: 0 but for its error."""
+    return mean(permuted(statistic, x, y, within))
+
+
+def chance(statistic: Callable, x, y, within=None) -> float:
+    """The fraction of permutations whose |statistic| is as large: a test at that level."""
+    as_large = np.abs(permuted(statistic, x, y, within)) >= abs(statistic(x, y)) - 1e-12
+    return float((1 + as_large.sum()) / (1 + PERMUTATIONS))
+
+
+def agreement(x, y, blocks) -> Estimate:
+    """Pairs of a block in the same order less pairs in opposite order, over both.  (n,) each
+
+    That of Goodman & Kruskal (1954).  Blocks are resampled; where all agree the error is the
+    influence of one of them.
+    """
+    order = np.sign(np.subtract.outer(x, x)) * np.sign(np.subtract.outer(y, y))
+    names = np.unique(blocks)
+    each = [order[np.ix_(blocks == name, blocks == name)] for name in names]
+    net, total = np.asarray([(b.sum(), abs(b).sum()) for b in each]).T
+    g = len(names)
+    counts = np.random.default_rng(SEED).multinomial(g, [1 / g] * g, size=RESAMPLINGS)
+    values = (counts @ net) / np.maximum(counts @ total, 1)
+    error = values.std(ddof=1) * (g / (g - 1)) ** 0.5
+    return Estimate(float(net.sum() / total.sum()), float(max(error, 1 / g)), g - 1)
+
+
+def sign(estimate: Estimate) -> Estimate:
+    """The sign of an estimate, +1 or -1, on average, and the standard deviation of the sign.
+
+    With p the probability of +1 by Student's law (one-sided, without prior knowledge): 2 p - 1, and
+    (1 - (2 p - 1)^2)^1/2.  A verdict that predicts +1 with a tolerance of 38/37 holds for
+    p > 36/37 and fails for p < 1/41: one-sided tests at 2.7% and 2.4%.
+    """
+    if not estimate.stderr > 0:
+        error = 0.0 if np.isfinite(estimate.value) else np.nan
+        return Estimate(float(np.sign(estimate.value)), error)
+    value = 2 * float(stdtr(estimate.dof, estimate.value / estimate.stderr)) - 1
+    return Estimate(value, (1 - value**2) ** 0.5, estimate.dof)
+
+
+def _correlation(a, b):
+    a, b = a - a.mean(), b - b.mean()
+    variance = (a @ a) * (b @ b)
+    return float(a @ b / variance**0.5) if variance > 0 else np.nan
