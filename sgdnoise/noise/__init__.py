@@ -35,6 +35,7 @@ from sgdnoise.noise._measure._gradient_noise_scale import (
 from sgdnoise.noise._measure._gradient_noise_scale import signal_to_noise as signal_to_noise
 from sgdnoise.noise._measure._layers import by_layer as by_layer
 from sgdnoise.noise._measure._layers import gradient_norm as gradient_norm
+from sgdnoise.noise._measure._minibatch_kurtosis import minibatch_kurtosis as minibatch_kurtosis
 from sgdnoise.noise._measure._tail_index import METHODS as METHODS
 from sgdnoise.noise._measure._tail_index import extreme_value_index as extreme_value_index
 from sgdnoise.noise._measure._tail_index import tail_index as tail_index
