@@ -9,6 +9,8 @@ from sgdnoise.nets import models as models
 from sgdnoise.nets._as_problem import as_problem as as_problem
 from sgdnoise.nets._batch_norm import freeze_batch_norm as freeze_batch_norm
 from sgdnoise.nets._distributed import shared as shared
+from sgdnoise.nets._live._live_noise_scale import LiveNoiseScale as LiveNoiseScale
+from sgdnoise.nets._live._live_noise_scale import live_noise_scale as live_noise_scale
 from sgdnoise.nets._per_example._network_covariance import (
     gradient_covariance as gradient_covariance,
 )
