@@ -5,9 +5,16 @@ import numpy as np
 
 from sgdnoise.core import Problem
 from sgdnoise.dynamics import simulate
-from sgdnoise.theory import MLP, FlowLimits, FlowRegime, flow_regime, products_around
+from sgdnoise.theory import (
+    MLP,
+    FlowLimits,
+    FlowRegime,
+    flow_excess,
+    flow_regime,
+    products_around,
+)
 
-RECORDS = 40  # of each chain
+RECORDS, SUBRECORDS = 40, 25  # of each chain; of the loss for each record
 PARAMETERS = ("u", "rate λ_max", "time scales", "jitter", "own error %")  # headings of tables
 
 
@@ -75,6 +82,38 @@ def run_chains(process, key, theta, *, runs: int, every: int, observe, records: 
 def steps_between_records(steps: float) -> int:
     """The number of steps between the records of a run of about so many steps."""
     return max(1, round(steps / RECORDS))
+
+
+def records_and_mean_loss(process, key, theta, *, runs: int, every: int, observe, loss):
+    """Records of `run_chains`, and the mean loss (run, watch) since the previous record.
+
+    The loss is observed SUBRECORDS times for each record, or after each step where there are less.
+    """
+    often = max(k for k in range(1, SUBRECORDS + 1) if every % k == 0)
+    records = run_chains(
+        process,
+        key,
+        theta,
+        runs=runs,
+        every=every // often,
+        records=RECORDS * often,
+        observe=lambda theta: observe(theta) | {"loss": loss(theta)},
+    )
+    losses = np.asarray(records.pop("loss"), float).reshape(runs, RECORDS, often)
+    return {name: value[:, often - 1 :: often] for name, value in records.items()}, losses.mean(2)
+
+
+def excess_variables(task, layers, minimum: float, refined: dict, base: dict) -> dict:
+    """What theory says of the mean loss since the previous record, by the names that results store.
+
+    layers: the weights on the refined flow, (t, in, out) each, from the start on.
+    minimum: L, the loss without jitter.  refined, base: arguments of `flow_excess`; the second
+    gives kappa Tr H.
+    """
+    paths = {"excess": refined, "kappa_trace": base}
+    numbers = {name: flow_excess(task, layers, **terms) for name, terms in paths.items()}
+    means = {name: ("watch", (v[1:] + v[:-1]) / 2) for name, v in numbers.items()}
+    return means | {"loss_minimum": minimum}
 
 
 def regime_variables(task, layers, **strength) -> dict[str, float]:

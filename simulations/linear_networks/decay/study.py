@@ -97,17 +97,23 @@ def stationary_modes(setting: Setting, u: float = 0.0):
     return [mode_with_decay(m, 1.0, VARIANCES.sum(), OUTPUTS, **prices) for m in STRENGTHS]
 
 
+def problem_of(setting: Setting, x, y, w, v):
+    """The problem, its start theta, and theta -> (W, V)."""
+    return shared.two_layer_problem(x, y, w, v, frozen=setting.frozen)
+
+
 def process_of(setting: Setting, x, y, w, v):
     """The process, its start theta, and theta -> (W, V)."""
-    problem, theta, weights = shared.two_layer_problem(x, y, w, v, frozen=setting.frozen)
+    problem, theta, weights = problem_of(setting, x, y, w, v)
     model = noise.label_noise(problem, setting.batch, setting.label_noise)
     return sgd(model, setting.rate, setting.weight_decay), theta, weights
 
 
-def observe(weights, theta):
-    """The records of one theta."""
+def observe(loss, weights, theta):
+    """The records of one theta, with its loss (theta) on all examples."""
     w, v = weights(theta)
     return {
+        "loss": loss(theta),
         "ratio": shared.participation_ratio(
             w.T @ (jnp.asarray(VARIANCES, jnp.float32)[:, None] * w)
         ),
@@ -130,10 +136,12 @@ def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
         runs=runs,
         every=every,
         records=shared.RECORDS * SUBRECORDS,
-        observe=partial(observe, weights),
+        observe=partial(observe, problem_of(chosen, x, y, w, v)[0].value, weights),
     )
     time_means = {name: ("part", "mode") for name in ("modes", "product")}
     axes = {"ratio": ("part", "watch"), "useless": ("part", "watch", "input")} | time_means
+    mean_loss = np.asarray(records.pop("loss"), float)
+    mean_loss = mean_loss.reshape(runs, shared.RECORDS, SUBRECORDS).mean(2)
     strength = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
     u = amplification(np.diag(VARIANCES), [w, v], **strength)
     modes = stationary_modes(chosen, u)
@@ -141,7 +149,9 @@ def run(setting: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
     return xr.Dataset(
         {name: (axes[name], _group_means(value, axes[name])) for name, value in records.items()}
         | regime_of(chosen, x, w, v, rate * steps[-1])
+        | excess_of(chosen, x, modes, np.outer([0.0, *steps], rate))
         | {
+            "loss": (("part", "watch"), batch_means(mean_loss, GROUPS).astype(np.float32)),
             "rate": ("input", rate),
             "start": ("input", POWERS**0.5),
             "variance": ("input", IRRELEVANT),
@@ -165,6 +175,31 @@ def regime_of(chosen: Setting, x, w, v, shrunk) -> dict[str, float]:
     task = label_noise_task(x, OUTPUTS, chosen.label_noise)
     path, strength = [np.stack([w, end]), np.stack([v, v])], (chosen.rate, chosen.batch)
     return shared.regime_variables(task, path, learning_rate=strength[0], batch_size=strength[1])
+
+
+def excess_of(chosen: Setting, x, modes, shrunk) -> dict:
+    """The excess loss where modes rest and irrelevant weights shrink, and kappa Tr H.
+
+    shrunk: (t, input), the logarithm by which the irrelevant weights have shrunk at the records.
+    decay_effect: the relative size of what decay changes in the jitter, which relaxes along a
+    curvature h at the rate h + decay.  It is included, to first order.
+    """
+    first = np.sqrt([[mode.first for mode in modes]] * len(shrunk))
+    powers = np.concatenate([first, POWERS**0.5 * np.exp(-shrunk)], 1)
+    second = np.zeros((len(shrunk), HIDDEN, OUTPUTS))
+    second[:, range(OUTPUTS), range(OUTPUTS)] = [mode.second**0.5 for mode in modes]
+    layers = [powers[:, :, None] * np.eye(HIDDEN), second]
+    task = label_noise_task(x, OUTPUTS, chosen.label_noise)
+    refined = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
+    base = refined | {"discrete_steps": 0.0, "with_feedback": False}
+    missing = [m - mode.product for m, mode in zip(STRENGTHS, modes, strict=True)]
+    excess = shared.excess_variables(task, layers, np.sum(np.square(missing)) / 2, refined, base)
+    h = shared.curvatures_across(np.diag(VARIANCES), [layers[0][0], second[0]])
+    slower = h + chosen.weight_decay
+    with_decay = np.sum(h**2 / slower / (2 - chosen.rate * slower))
+    factor = with_decay / np.sum(h / (2 - chosen.rate * h))
+    excess["excess"] = ("watch", factor * excess["excess"][1])
+    return excess | {"decay_effect": 1 - factor}
 
 
 def _group_means(value, axes):

@@ -171,15 +171,35 @@ def flows(setting: Setting, x, y, layers, times):
     }
 
 
-def regime_of(setting: Setting, x, y, flow) -> dict[str, float]:
-    """The small parameters of the refined flow of a setting."""
+def strength_of(setting: Setting, x, y) -> dict[str, Any]:
+    """The noise and steps of the refined flow of a setting, by the names of `flow_regime`."""
     strength: dict[str, Any] = {"learning_rate": setting.rate, "batch_size": setting.batch}
     if setting.variant in FULL_GRADIENT:
-        strength["curvature"] = curvature(setting, x, y)
-    else:
-        strength["discrete_steps"] = (1 - setting.momentum) / (1 + setting.momentum)
+        return strength | {"curvature": curvature(setting, x, y)}
+    return strength | {"discrete_steps": (1 - setting.momentum) / (1 + setting.momentum)}
+
+
+def regime_of(setting: Setting, x, y, flow) -> dict[str, float]:
+    """The small parameters of the refined flow of a setting."""
     task = label_noise_task(x, y.shape[1], setting.label_noise)
-    return shared.regime_variables(task, flow.layers, **strength)
+    return shared.regime_variables(task, flow.layers, **strength_of(setting, x, y))
+
+
+def excess_of(setting: Setting, x, y, flow, minimum: float) -> dict:
+    """The excess loss on the refined flow of a setting, and kappa Tr H."""
+    task, refined = label_noise_task(x, y.shape[1], setting.label_noise), strength_of(setting, x, y)
+    base = refined | {"discrete_steps": 0.0, "with_feedback": False}
+    return shared.excess_variables(task, flow.layers, minimum, refined, base)
+
+
+def loss_of(setting: Setting, x, y, layers, weights):
+    """The loss of all examples, of theta as `process_of` has it."""
+    _, problem, _ = problem_of(setting, x, y, layers)
+
+    def loss(theta):
+        return problem.value(jnp.concatenate([w.ravel() for w in weights(theta)]))
+
+    return loss
 
 
 def observe(weights, moment, theta):
@@ -200,13 +220,15 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
     moment = x.T @ x / EXAMPLES
     process, theta, weights = process_of(chosen, x, y, layers)
     every = shared.steps_between_records(chosen.steps * fraction)
-    records = shared.run_chains(
+    loss = loss_of(chosen, x, y, layers, weights)
+    records, mean_loss = shared.records_and_mean_loss(
         process,
         jax.random.key([*SETTINGS].index(setting)),
         theta,
         runs=runs,
         every=every,
         observe=partial(observe, weights, jnp.asarray(moment, jnp.float32)),
+        loss=loss,
     )
     steps = every * np.arange(shared.RECORDS + 1)
     followed = flows(chosen, x, y, layers, chosen.rate * steps)
@@ -221,7 +243,9 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
     return xr.Dataset(
         variables
         | regime_of(chosen, x, y, followed["refined"])
+        | excess_of(chosen, x, y, followed["refined"], float(loss(theta)))
         | {
+            "loss": (("run", "watch"), np.asarray(mean_loss, np.float32)),
             "ratio_rest": stationary_participation_ratio(moment, product) if squared else np.nan,
             "depth": chosen.depth,
             "step": ("watch", steps[1:].astype(float)),

@@ -85,6 +85,20 @@ def test_a_control_that_moves_fails(results):
 
 
 @pytest.mark.parametrize(
+    ("factor", "outcome"), [(1.0, "holds"), (0.0, "fails"), (0.8, "fails"), (1.25, "fails")]
+)
+def test_another_excess_loss_than_predicted_fails(results, factor, outcome):
+    """Losses of all runs whose excess is the predicted one times a factor."""
+    setting = results.sel(setting="three layers")
+    loss = setting.loss_minimum + factor * setting.excess + 0 * setting.loss
+    [row] = [v for v in claims._claims(setting.assign(loss=loss), "") if "excess" in v.name]
+    assert (row.kind, row.outcome) == ("prediction", outcome)
+    assert row.excluded["kappa x 0.5"]
+    assert row.excluded["kappa x 2"]
+    assert row.excluded["kappa Tr H alone"]
+
+
+@pytest.mark.parametrize(
     ("u", "sharp", "haste", "jitter", "expected"),
     [
         (0.119, 0.29, 0.099, 0.049, (True, True)),

@@ -119,17 +119,19 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
     substeps = 4 if chosen.variant == "equation" else 1
     every = shared.steps_between_records(chosen.steps * fraction)
     constants = jnp.asarray(moment, jnp.float32), jnp.asarray(direction, jnp.float32), o
-    records = shared.run_chains(
+    loss = shared.two_layer_problem(x, y, w, v, frozen=chosen.variant == "frozen")[0].value
+    records, mean_loss = shared.records_and_mean_loss(
         process,
         jax.random.key([*SETTINGS].index(setting)),
         theta,
         runs=runs,
         every=every * substeps,
         observe=partial(observe, weights, *constants),
+        loss=loss,
     )
     steps = every * np.arange(shared.RECORDS + 1)
     task = label_noise_task(x, o, chosen.label_noise)
-    strength: dict[str, Any] = {"learning_rate": chosen.rate, "batch_size": chosen.batch}
+    strength = strength_of(chosen)
     paths = {
         name: label_noise_flow(task, [w, v], chosen.rate * steps, **strength, **terms)
         for name, terms in FLOWS.items()
@@ -144,7 +146,9 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
         | {f"{name}_flow": values for name, values in predicted.items()}
         | {f"{name}_start": _variable(flows["base"][name][:1])[0] for name in records}
         | regime_of(chosen, task, paths)
+        | excess_of(chosen, task, paths, float(loss(theta)))
         | {
+            "loss": _variable(mean_loss, "run"),
             "ratio_rest": stationary_participation_ratio(moment, w @ v),
             "linear_rate": irrelevant_rate(moment[-1, -1], o, chosen.label_noise, **strength),
             "moving": int(chosen.variant in ("descent", "equation")),
@@ -154,11 +158,27 @@ def run(setting: str, *, runs: int, fraction: float) -> xr.Dataset:
     )
 
 
+def flow_of(setting: Setting) -> str:
+    """The flow that is to describe a setting."""
+    return "equation" if setting.variant == "equation" else "refined"
+
+
+def strength_of(setting: Setting) -> dict[str, Any]:
+    """Learning rate and batch size, by the names of `label_noise_flow`."""
+    return {"learning_rate": setting.rate, "batch_size": setting.batch}
+
+
 def regime_of(setting: Setting, task, paths) -> dict[str, float]:
     """The small parameters of the flow that is to describe a setting."""
-    name = "equation" if setting.variant == "equation" else "refined"
-    strength = {"learning_rate": setting.rate, "batch_size": setting.batch}
+    name, strength = flow_of(setting), strength_of(setting)
     return shared.regime_variables(task, paths[name].layers, **strength, **FLOWS[name])
+
+
+def excess_of(setting: Setting, task, paths, minimum: float) -> dict:
+    """The excess loss on the flow that is to describe a setting, and kappa Tr H."""
+    name, strength = flow_of(setting), strength_of(setting)
+    terms = strength | FLOWS[name], strength | FLOWS["base"]
+    return shared.excess_variables(task, paths[name].layers, minimum, *terms)
 
 
 def _variable(values, *first):

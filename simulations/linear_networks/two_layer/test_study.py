@@ -1,11 +1,13 @@
 """The study of two-layer networks: its tasks, a small run, and wrong results."""
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
 
 from sgdnoise.lab import exit_status, read_parts
 from sgdnoise.theory import label_noise_flow, label_noise_task
+from simulations import _linear_networks as shared
 from simulations.linear_networks.two_layer import claims, study
 
 TINY = {"setting": ["plain", "no label noise"], "runs": 4, "fraction": 0.05}
@@ -52,6 +54,41 @@ def test_what_moves_otherwise_than_predicted_fails(name, factor):
     start = results[f"{name}_start"] if name == "imbalance" else 0
     wrong = results.assign({name: start + factor * (results[name] - start)})
     assert exit_status(claims.verdicts(wrong.sel(setting=["plain"]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("factor", "outcome"), [(1.0, "holds"), (0.0, "fails"), (0.8, "fails"), (1.25, "fails")]
+)
+def test_another_excess_loss_than_predicted_fails(results, factor, outcome):
+    """Losses of all runs whose excess is the predicted one times a factor."""
+    setting = results.sel(setting="plain")
+    loss = setting.loss_minimum + factor * setting.excess + 0 * setting.loss
+    [row] = [v for v in claims._claims(setting.assign(loss=loss), "") if "excess" in v.name]
+    assert (row.kind, row.outcome) == ("prediction", outcome)
+    assert row.excluded["kappa x 0.5"]
+    assert row.excluded["kappa x 2"]
+    assert row.excluded["kappa Tr H alone"]
+
+
+def test_the_loss_is_observed_between_records_and_the_rest_is_unchanged(results):
+    """The records are those of a run that observes nothing else; the loss is a mean of many."""
+    chosen = study.SETTINGS["plain"]
+    x, y, w, v = study.task_and_start(chosen)
+    process, theta, _ = study.process_of(chosen, x, y, w, v)
+    every = shared.steps_between_records(chosen.steps * TINY["fraction"])
+    key, loss = jax.random.key(0), shared.two_layer_problem(x, y, w, v)[0].value
+    run = {"runs": TINY["runs"], "every": every}
+    ends = shared.run_chains(process, key, theta, observe=loss, **run)
+    all_losses = shared.run_chains(
+        process, key, theta, observe=loss, runs=TINY["runs"], every=2, records=1000
+    )
+    records, mean_loss = shared.records_and_mean_loss(
+        process, key, theta, observe=lambda theta: {"end": loss(theta)}, loss=loss, **run
+    )
+    np.testing.assert_array_equal(records["end"], ends)
+    between = np.asarray(all_losses, float).reshape(TINY["runs"], shared.RECORDS, -1).mean(2)
+    np.testing.assert_allclose(mean_loss, between, rtol=1e-6)
+    np.testing.assert_allclose(results.loss.sel(setting="plain"), mean_loss, rtol=1e-6)
 
 
 INNER, OUTER = (True, claims.TOLERANCE), (True, claims.OUTER_TOLERANCE)
