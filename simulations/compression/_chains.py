@@ -1,5 +1,6 @@
 """Chains of a two-layer network on digits, under noises that are matched to label noise."""
 
+from contextlib import suppress
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -13,7 +14,12 @@ from sgdnoise.core import Diagonal, Isotropic, Problem
 from sgdnoise.data import digits, principal, split
 from sgdnoise.dimension import participation_ratio, twonn
 from sgdnoise.dynamics import sgd, side_by_side, simulate_resumable
-from sgdnoise.theory import MLP, label_noise_strength, residual_amplification
+from sgdnoise.theory import (
+    MLP,
+    label_noise_strength,
+    network_regime,
+    residual_amplification,
+)
 
 LEARNING = 4  # chunks of the noiseless training that comes first
 MODES = ("none", "label", "gaussian", "diagonal", "isotropic", "prediction")
@@ -205,7 +211,45 @@ def run(setting: Setting, seeds, *, folder) -> xr.Dataset:
         given=data,
     )
     first = jax.jit(jax.vmap(partial(probe, setting)))(data, theta)
-    return _dataset(setting, seeds, first, records, state.n_finite, sharpness)
+    result = _dataset(setting, seeds, first, records, state.n_finite, sharpness)
+    return result.assign(small_parameters(setting, data, theta, result))
+
+
+def small_parameters(setting: Setting, data: Row, theta, result: xr.Dataset) -> dict:
+    """Slow rate over curvature, and share of the jitter, of each seed at the start; see claims.
+
+    theta: (seed, p), the weights at the start.  result: with the predicted paths.  Both numbers are
+    missing where no prediction was run, and where the rate is unstable.
+    """
+    rows = np.full((2, len(theta)), np.nan)
+    for seed, weights in enumerate(theta if "prediction" in result.mode else ()):
+        path = result.isel(seed=seed).sel(mode="prediction")
+        paths = np.stack([path.dimension.values, path.trace.values])
+        row = Row(*(array[seed] for array in data))
+        times = setting.learning_rate * path.step.values
+        with suppress(ValueError):
+            regime = regime_of(setting, row, weights, times, paths)
+            rows[:, seed] = regime.haste, regime.jitter
+    return {name: ("seed", values) for name, values in zip(("haste", "jitter"), rows, strict=True)}
+
+
+def regime_of(setting: Setting, row: Row, theta, times, paths):
+    """The FlowRegime of one chain for the paths (observable, t) that theory predicts."""
+    net = network(setting)
+
+    def slopes(function):
+        return np.asarray(jax.jit(jax.jacobian(function))(theta, row.inputs))
+
+    return network_regime(
+        slopes(net.outputs),
+        [(np.asarray(net.hidden(theta, row.inputs)), slopes(net.hidden))],
+        times,
+        paths,
+        label_noise=setting.label_noise,
+        learning_rate=setting.learning_rate,
+        batch_size=setting.batch_size,
+        residuals=np.asarray(net.outputs(theta, row.inputs) - row.targets),
+    )
 
 
 def _dataset(setting, seeds, first, records, lasted, sharpness) -> xr.Dataset:

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.interpolate import PchipInterpolator
+from witnesses import SURE
 
+from sgdnoise.core import mean
 from sgdnoise.lab import Session, exit_status
+from sgdnoise.theory import label_noise_covariance
 from simulations.compression import _chains as chains
 from simulations.compression import claims
 from simulations.compression import figure as picture
@@ -91,6 +94,28 @@ def test_the_prediction_is_descent_on_the_loss_plus_kappa_times_the_trace(row):
     np.testing.assert_allclose(gradient, jax.grad(loss)(theta), rtol=1e-9, atol=1e-12)
 
 
+def test_small_parameters_are_those_of_the_weights_at_the_start(tiny, row):
+    """The share of the jitter against weights drawn from the covariance of theory."""
+    data, _ = row
+    assert np.all((tiny.haste > 0) & (tiny.jitter > 0))
+    theta = chains.initial_weights(TINY, jax.random.key(1))
+    data = chains.Row(*(jnp.asarray(array, jnp.float32) for array in data))
+    times, paths = [0.0, 1e6], np.asarray([[2.0, 1.0]])
+    regime = chains.regime_of(TINY, data, theta, times, paths)
+    net = chains.network(TINY)
+    jacobian = np.asarray(jax.jacobian(net.outputs)(theta, data.inputs), float)
+    noise = {"label_noise": 1.0, "learning_rate": TINY.learning_rate, "batch_size": 8}
+    residuals = np.asarray(net.outputs(theta, data.inputs) - data.targets)
+    rows = label_noise_covariance(jacobian, residuals, time=1e6, **noise).rows
+    draws = 0.01 * np.random.default_rng(0).normal(size=(2000, len(rows))) @ rows
+    hidden = net.hidden(theta, data.inputs)
+    pairs = np.stack([draws, -draws], 1)
+    moved = jax.vmap(jax.vmap(lambda d: net.hidden(theta + d, data.inputs)))(pairs) - hidden
+    added = np.asarray(moved, float).var(2).sum(2).mean(1) / np.asarray(hidden).var(0).sum()
+    share = mean(added / 0.01**2)
+    assert abs(share.z(regime.jitter)) < SURE
+
+
 def test_the_largest_curvature_is_that_of_the_dense_hessian(row):
     data, theta = row
     plain = chains.problem(TINY, data)
@@ -113,7 +138,7 @@ def test_a_chain_that_diverges_is_named_and_left_out_of_no_average_silently(tmp_
     assert not any(v.holds for v in claims.verdicts(results) if "label" in v.name)
 
 
-def made_up(rng, *, u=0.1, sharpness=0.2):
+def made_up(rng, *, u=0.1, sharpness=0.2, haste=0.05, jitter=0.03):
     """Results of one setting, whose numbers are drawn and not computed."""
     modes, shape = list(chains.MODES), (1, 6, 8, 5)
     axes = ("setting", "mode", "seed", "watch")
@@ -127,6 +152,8 @@ def made_up(rng, *, u=0.1, sharpness=0.2):
             "step": (("setting", "watch"), [[0, 100, 200, 300, 400]]),
             "amplification": (("setting", "seed"), np.full((1, 8), u)),
             "sharpness": (("setting", "seed"), np.full((1, 8), sharpness / 0.5)),
+            "haste": (("setting", "seed"), np.full((1, 8), haste)),
+            "jitter": (("setting", "seed"), np.full((1, 8), jitter)),
         },
         {"setting": ["three"], "mode": modes, "seed": range(8)},
     )
@@ -201,10 +228,18 @@ def test_a_path_of_another_speed_fails_where_it_is_sensitive(factor, outcome):
 
 
 @pytest.mark.parametrize(
-    ("u", "sharpness", "inside"), [(0.119, 0.299, True), (0.121, 0.2, False), (0.1, 0.301, False)]
+    ("changes", "inside"),
+    [
+        ({"u": 0.119, "sharpness": 0.299, "haste": 0.099, "jitter": 0.049}, True),
+        ({"u": 0.121}, False),
+        ({"sharpness": 0.301}, False),
+        ({"haste": 0.101}, False),
+        ({"haste": np.nan}, False),
+        ({"jitter": 0.051}, False),
+    ],
 )
-def test_the_regime_has_two_borders(rng, u, sharpness, inside):
-    results = made_up(rng, u=u, sharpness=sharpness)
+def test_the_regime_has_a_border_for_each_parameter(rng, changes, inside):
+    results = made_up(rng, **changes)
     assert claims.in_regime(results.sel(setting="three")) == inside
     claimed = [
         v.kind == "prediction" for v in claims.verdicts(results) if "label noise, PR" in v.name
