@@ -122,7 +122,7 @@ study = Study(
             "data": None,
             "real": True,
             "epochs": 5.0,
-            "width": 500,
+            "width": 200,
             "channels": (8, 16, 64),
             "looked": 2000,
             "centres": 64,

@@ -104,7 +104,7 @@ def _gaussian(data, net):
 
 def _collapse(data, net):
     """PR of the last hidden layer, of the logits and of their class means, at the end."""
-    rows, expected = [], CLASSES - 1
+    rows, expected = [], CLASSES - 1.0
     for where in data.images.values.tolist():
         for layer in ("last hidden", "logits"):
             at = data.sel(images=where, layer=layer)
@@ -114,7 +114,7 @@ def _collapse(data, net):
             allowed = COLLAPSE * expected
             for measure, name in (("pr", "PR"), ("pr_means", "PR of the class means")):
                 effect = _effect(expected, float(at[measure].isel(step=0).mean()))
-                rivals = rivals_of_effect(effect, "PR", ("one for each class", CLASSES))
+                rivals = rivals_of_effect(effect, "PR", ("one for each class", float(CLASSES)))
                 value = mean_of(end[measure])
                 rows.append(Verdict(f"{text} {name}", expected, value, kind, allowed, rivals))
             rows.append(Verdict(f"{text} variance within classes", 0.0, within, "observation"))
