@@ -121,7 +121,7 @@ study = Study(
         "full": {
             "data": None,
             "real": True,
-            "epochs": 5.0,
+            "epochs": 4.0,
             "width": 200,
             "channels": (8, 16, 64),
             "looked": 2000,

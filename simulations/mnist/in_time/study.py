@@ -33,6 +33,7 @@ from simulations.mnist._training import (
 from simulations.mnist._wide import ratios
 from simulations.mnist.in_time import claims, figure
 
+FEWER_CENTRES = 8  # times, of seeds other than 0, whose Gaussian points are not drawn
 SUBSETS = ("test", "training")
 MEASURES = ("pr", "twonn", "theory", "theory_stderr", "within", "pr_means")
 
@@ -65,6 +66,7 @@ def run(
     pixels = train.inputs.shape[1]
     module = network(net, pixels, width, channels, seed=seed).to(device)
     names = layers_of(module)
+    centres = centres if seed == 0 else centres // FEWER_CENTRES
     samples = dict(
         zip(SUBSETS, (block(test, seed, looked), block(train, seed, looked)), strict=True)
     )
@@ -154,7 +156,7 @@ def check(parameters: dict) -> None:
 
 study = Study(
     run,
-    grid={"net": [*NETS, DECAYED], "seed": [0, 1, 2, 3]},
+    grid={"net": [*NETS, DECAYED], "seed": [0, 1, 2]},
     sizes={
         "full": {
             "data": None,
