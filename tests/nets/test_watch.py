@@ -10,6 +10,7 @@ import sys
 import weakref
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter, sleep
 from types import ModuleType
 
 import numpy as np
@@ -717,3 +718,43 @@ def test_two_ranks_see_what_one_process_sees_and_rank_0_alone_tells(tmp_path):
 def test_a_watch_of_one_process_asks_no_other():
     assert not torch.distributed.is_initialized()
     assert watch(mlp(4, 3), X, estimators=SPREAD).results().sizes["step"] == 1
+
+
+def test_a_budget_bounds_the_share_of_time_and_is_told():
+    net, (x, y) = mlp(4, 32, 3), some(4)
+    watcher = watch(net, x, y, ENTROPY, budget=0.3)
+    began = perf_counter()
+    while perf_counter() - began < 3.0:
+        net(x).sum().backward()
+        watcher.step()
+    measured = [step for step in watcher._records if step]
+    record = watcher.results()
+    assert len(measured) > 2
+    assert float(record.time_share[-2]) <= 0.31
+    assert len(measured) < watcher.count / 2
+    assert int(record.n_probes[0]) == 10
+    assert 2 <= int(record.n_probes[-1]) <= 10
+    assert record.hessian_trace.notnull().all()
+    with pytest.raises(ValueError, match="share of the time"):
+        watch(net, x, budget=3.0)
+
+
+def test_a_budget_takes_the_steps_that_are_due():
+    net, (x, _) = mlp(4, 8), some(4)
+    watcher = watch(net, x, every=[3, 5], budget=0.999999)
+    for _ in range(6):
+        sleep(0.05)
+        watcher.step()
+    assert [*watcher._records] == [0, 3, 5]
+
+
+def test_convolutions_are_pooled_by_default_and_it_is_told():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    x = torch.randn(20, 1, 4, 4)
+    columns = {"columns": lambda rows: rows.shape[1]}
+    for pooled, expected in ((None, 3), (True, 3), (False, 12)):
+        record = watch(net, x, estimators=columns, pooled=pooled).results()
+        assert record["columns"].sel(layer="0").item() == expected
+        assert record["columns"].sel(layer="3").item() == 2
+        assert record.attrs["pooled"] == ("0, 3" if pooled else "0" if pooled is None else "")

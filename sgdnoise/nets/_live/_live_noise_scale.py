@@ -80,7 +80,7 @@ class LiveNoiseScale:
         self._parts, self._size, self._every, self._budget = parts, size, every, budget
         self._ratio, self.count = MovingRatio(horizon), 0
         self._measured: list[nn.Parameter] = []
-        self._closed = False
+        self._closed, self._open = False, False
         self._begin()
 
     def step(self, grad_scale: float | int = 1.0) -> None:
@@ -92,7 +92,8 @@ class LiveNoiseScale:
         if self._open:
             self._open = False
             with self._budget.measuring():
-                self._store(*self._parts.close(), grad_scale)
+                n, parameters, total = self._parts.close()
+                self._store(n, parameters, total, grad_scale)
         self.count += 1
         if not self._closed and self._is_due():
             self._begin()
@@ -185,7 +186,11 @@ def _chosen(net, names):
 
 
 def _examples(net, modules):
-    layers = {n: m for n, m in modules.items() if isinstance(m, LAYERS) and trained(m)}
+    layers: dict[str, nn.Module] = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, LAYERS) and trained(module)
+    }
     if not layers:
         raise ValueError(
             "no layer shows the gradients of single examples cheaply: linear layers and norms do; "

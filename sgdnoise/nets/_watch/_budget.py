@@ -15,7 +15,7 @@ class Budget:
         if not 0 < share < 1:
             raise ValueError(f"a budget is a share of the time between 0 and 1, not {share}")
         self.share, self._began = share, perf_counter()
-        self.spent = self.last = 0.0
+        self.spent = self.last = self.probing = 0.0
 
     @property
     def used(self) -> float:
@@ -32,10 +32,17 @@ class Budget:
             self.last += perf_counter() - began
             self.spent += perf_counter() - began
 
+    @contextmanager
+    def probe_time(self):
+        """A context within `measuring` whose time is that of the probes of this measurement."""
+        began = perf_counter()
+        yield
+        self.probing = perf_counter() - began
+
     def allows_another(self) -> bool:
         """Whether a measurement as long as the last one keeps within the share; then it begins."""
         allowed = self.share * (perf_counter() - self._began)
         if self.spent + self.last > allowed:
             return False
-        self.last = 0.0
+        self.last = self.probing = 0.0
         return True

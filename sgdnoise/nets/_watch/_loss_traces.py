@@ -36,12 +36,11 @@ def losses_of(loss: Callable, outputs, targets) -> torch.Tensor:
     return losses
 
 
-def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
-    """The mean loss, `noise_trace` of all and of each layer, two noise scales, and Tr H.
+def loss_and_noise(net, loss, examples, layers):
+    """The gradients of the examples, and a record of the mean loss and the gradient noise.
 
-    examples: the inputs, a tuple or a dictionary, and targets.  `noise_scale` is Tr C / |g|^2, and
-    `critical_batch` is Tr(GC) / g^T G g with the Gauss-Newton matrix G.  The latter and Tr H,
-    `hessian_trace`, need n_probes random signs, and are left out if that is 0.
+    The record has `noise_trace` of all and of each layer, and the noise scale Tr C / |g|^2.
+    examples: the inputs, a tuple or a dictionary, and targets.
     Raises ValueError as `per_example_gradients` does.
     """
     inputs, targets = examples
@@ -52,18 +51,26 @@ def loss_and_noise(net, loss, examples, layers, n_probes: int, rng) -> dict:
     with_parameters = [
         layer for layer in layers if any(key.startswith(f"{layer}.") for key in rows.shapes)
     ]
-    record = {
+    return rows, {
         "loss": _as_floats(mean(losses.double().numpy(force=True))),
         "noise_trace": noise_trace(rows),
         "noise_scale": gradient_noise_scale(rows),
         "layer_noise_trace": {layer: noise_trace(rows.layer(layer)) for layer in with_parameters},
     }
-    if n_probes:
-        record["hessian_trace"] = hessian_trace(net, loss, inputs, targets, n_probes, rng)
-        record["critical_batch"] = gradient_noise_scale(
+
+
+def traces(net, loss, examples, rows, n_probes: int, rng) -> dict:
+    """Tr H, and the critical batch Tr(GC) / g^T G g with the Gauss-Newton matrix G.
+
+    Both are from n_probes random signs.
+    """
+    inputs, targets = examples
+    return {
+        "hessian_trace": hessian_trace(net, loss, inputs, targets, n_probes, rng),
+        "critical_batch": gradient_noise_scale(
             rows, curvature="gauss_newton", n_probes=n_probes, rng=rng
-        )
-    return record
+        ),
+    }
 
 
 def noise_trace(rows) -> Estimate:
