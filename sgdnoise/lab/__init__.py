@@ -16,6 +16,8 @@ from sgdnoise.lab._plot import band as band
 from sgdnoise.lab._plot import figure_svg as figure_svg
 from sgdnoise.lab._plot import plot_scale_profile as plot_scale_profile
 from sgdnoise.lab._plot import save_figure as save_figure
+from sgdnoise.lab._plot_networks import plot_depth as plot_depth
+from sgdnoise.lab._plot_networks import plot_ensembles as plot_ensembles
 from sgdnoise.lab._power import most_sensitive as most_sensitive
 from sgdnoise.lab._power import power as power
 from sgdnoise.lab._power import rivals_of_effect as rivals_of_effect
@@ -49,6 +51,7 @@ from sgdnoise.lab._terminal import progress as progress
 from sgdnoise.lab._time_scaling import speed_rows as speed_rows
 from sgdnoise.lab._time_scaling import time_scaling as time_scaling
 from sgdnoise.lab._verdict import Verdict as Verdict
+from sgdnoise.lab._verdict import compare as compare
 from sgdnoise.lab._verdict import exit_status as exit_status
 from sgdnoise.lab._verdict import prediction_if as prediction_if
 from sgdnoise.lab._verdict import verdicts_in as verdicts_in

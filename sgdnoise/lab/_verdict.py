@@ -124,6 +124,26 @@ def prediction_if(in_regime: bool) -> str:
     return PREDICTION if in_regime else OUTSIDE
 
 
+def compare(name: str, first: Estimate, second: Estimate, tolerance: float) -> Verdict:
+    """Whether two independent Estimates are equal within a tolerance, as a Verdict.
+
+    The row shows the value of the second as predicted, and the first as measured with the errors
+    of both.  tolerance: the difference that does not matter, in the unit of both, stated before.
+    Raises ValueError for a negative tolerance, and what is no Estimate of one number.
+
+    Example:
+        >>> sgd, equation = Estimate(1.02, 0.01), Estimate(1.00, 0.01)
+        >>> verdict = compare("variance", sgd, equation, tolerance=0.1)
+        >>> verdict.outcome, round(verdict.z, 1)
+        ('holds', 1.4)
+    """
+    for estimate in (first, second):
+        if not isinstance(estimate, Estimate) or np.ndim(estimate.value):
+            raise ValueError(f"compare takes two Estimates of one number, not {estimate!r:.40}")
+    value = float(second.value)
+    return Verdict(name, value, first - second + value, PREDICTION, tolerance)
+
+
 def row(verdict: Verdict) -> tuple[str, ...]:
     """The verdict as cells of text, in the order of HEADINGS."""
     value, error = float(verdict.measured.value), float(verdict.measured.stderr)

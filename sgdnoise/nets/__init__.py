@@ -18,6 +18,9 @@ from sgdnoise.nets._per_example._operator import NetworkGradients as NetworkGrad
 from sgdnoise.nets._per_example._operator import per_example_gradients as per_example_gradients
 from sgdnoise.nets._per_example._plan import FallbackWarning as FallbackWarning
 from sgdnoise.nets._per_example._plan import UnusedWarning as UnusedWarning
+from sgdnoise.nets._representations import (
+    representation_dimensions as representation_dimensions,
+)
 from sgdnoise.nets._smooth import smooth_relus as smooth_relus
 from sgdnoise.nets._walk import walk as walk
 from sgdnoise.nets._watch._activations import UnmeasuredWarning as UnmeasuredWarning

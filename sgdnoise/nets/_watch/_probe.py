@@ -55,7 +55,7 @@ class Probe:
 
         clock: a Budget, which is told of the time of the probes, or None.
         """
-        _, rows = activations(self.net, self.inputs, self.layers, self._rows)
+        _, rows = activations(self.net, self.inputs, self.layers, self.rows_of)
         rows_of_ranks = _gathered(rows, self.ranks)
         if rows_of_ranks is None:
             return None
@@ -147,7 +147,8 @@ class Probe:
             if not leave_out:
                 raise
 
-    def _rows(self, name, module, output):
+    def rows_of(self, name, module, output):
+        """The output of a layer as rows, one for each example of the inputs."""
         return points_of(name, module, output, len(self._tensors()[0]), self.pools(module))
 
     def _noise(self, rng, tolerant, clock):
