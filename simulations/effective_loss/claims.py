@@ -65,7 +65,8 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def in_regime(data: xr.Dataset) -> bool:
     """Whether theory is claimed, from what is known at the start."""
-    return all(float(data[name].max(skipna=False)) <= getattr(LIMITS, name) for name in SMALL)
+    known = [name for name in SMALL if name in data]
+    return all(float(data[name].max(skipna=False)) <= getattr(LIMITS, name) for name in known)
 
 
 def moments(data: xr.Dataset, name: str) -> list[tuple[int, str]]:
@@ -107,6 +108,8 @@ def _excess(data, name) -> list[Verdict]:
 
     Where the next order is not computed the number beside it is 1 / (1 - u), an observation.
     """
+    if "running_loss" not in data:
+        return []
     first = data.sizes["watch"] // 2
     trace, loss, kappa = data.trace, data.running_loss, float(data.kappa)
     plain = between(loss.sel(mode="prediction"), first)
@@ -117,6 +120,8 @@ def _excess(data, name) -> list[Verdict]:
         u, sharpness = float(data.amplification.mean()), float(data.sharpness.max())
         predicted = excess_over_trace(u, sharpness)[0] + 0 * measured
     both = np.isfinite(measured - predicted)
+    if not both.any():
+        return []
     value = float(predicted[both].mean())
     gap = mean_of(measured[both] - predicted[both])
     e = float(data.amplification.max() + data.sharpness.max() / 2)
@@ -214,7 +219,7 @@ def tables(results: xr.Dataset) -> list[Table]:
         loss, start = data.loss.mean("seed"), data.loss.mean("seed").isel(watch=0)
         numbers = (
             *(data.rate, data.step[-1], data.amplification.mean(), data.sharpness.max()),
-            *(data.haste.max(), data.jitter.max()),
+            *(data[name].max() if name in data else math.nan for name in ("haste", "jitter")),
             start.sel(mode="label"),
             *(loss.sel(mode=mode).isel(watch=-1) for mode in ("label", "prediction")),
         )

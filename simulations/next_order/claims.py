@@ -50,12 +50,14 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     for name, data in settings_of(results, "case"):
         for label, key in OBSERVABLES.items():
             rows += _speeds(data, name, label, key) + _values(data, name, label, key)
-        rows.append(_excess(data, name))
+        rows += [_excess(data, name)] if "excess" in data else []
     return rows
 
 
 def in_regime(data: xr.Dataset) -> bool:
     """Whether theory is claimed: all small parameters within their limits."""
+    if "haste" not in data:
+        return correction(data) <= MAX_CORRECTION
     haste, jitter = float(data.haste.max()), float(data.jitter.max())
     slow = haste <= LIMITS.haste and jitter <= LIMITS.jitter
     return correction(data) <= MAX_CORRECTION and slow
@@ -137,7 +139,7 @@ def tables(results: xr.Dataset) -> list[Table]:
     for name, data in settings_of(results, "case"):
         times = steps_of(data)
         row = [name, f"{float(data.amplification.max()):.3f}", f"{float(data.sharpness.max()):.2f}"]
-        row += [f"{float(data.haste.max()):.4f}", f"{float(data.jitter.max()):.4f}"]
+        row += [f"{float(data[k].max()):.4f}" if k in data else "-" for k in ("haste", "jitter")]
         for key in OBSERVABLES.values():
             for how in FLOWS:
                 speeds = time_scaling(times, paths(data, key, "sgd"), paths(data, key, how))
