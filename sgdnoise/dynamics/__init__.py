@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from sgdnoise.dynamics._chains._simulate import start_state as start_state
     from sgdnoise.dynamics._chains._simulate import step_many as step_many
     from sgdnoise.dynamics._mlp import mlp_problem as mlp_problem
+    from sgdnoise.dynamics._pytree import pytree_problem as pytree_problem
 
 # What needs jax is loaded when it is first asked for: a process alone does not need it.
 _NEEDS_JAX = {
@@ -78,6 +79,7 @@ _NEEDS_JAX = {
         "step_many",
     ),
     "_mlp": ("mlp_problem",),
+    "_pytree": ("pytree_problem",),
 }
 _HOME = {name: module for module, names in _NEEDS_JAX.items() for name in names}
 

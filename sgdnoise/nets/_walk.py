@@ -10,6 +10,7 @@ from sgdnoise.noise._draws import (
     Normal,
     Permutation,
     Rademacher,
+    Sampled,
     StepNumber,
     ThreePoint,
     Uniform,
@@ -62,6 +63,8 @@ def _stream(kind, generator, dtype):
                 yield torch.randn(size, dtype=dtype, **on)
             case Uniform(int(size)):
                 yield torch.rand(size, dtype=dtype, **on)
+            case Sampled(int(size), sample):
+                yield sample(generator, (size,), dtype)
             case WithReplacement(size, below):
                 yield torch.randint(below, (size,), **on)
             case WithoutReplacement(size, below):

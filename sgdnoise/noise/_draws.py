@@ -61,6 +61,19 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """Numbers from a function of yours: how a step gets noise of any law.
+
+    sample: (key, shape, dtype) -> numbers of that shape in jax, as those of jax.random; for a walk
+    in torch (generator, shape, dtype) -> numbers.  It is called with shape (size,), and must be
+    the same object each time, or programs are compiled again.
+    """
+
+    size: Size
+    sample: Callable[..., Any]
+
+
+@dataclass(frozen=True)
 class WithReplacement:
     """Independent uniform indices 0, ..., below - 1: drawing with replacement."""
 

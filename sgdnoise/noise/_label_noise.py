@@ -5,8 +5,13 @@ from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._operators import Factor
 from sgdnoise.core._problem import Problem
 from sgdnoise.noise._draws import Normal
-from sgdnoise.noise._models import Noise, covariance_rows
-from sgdnoise.noise._weights import gaussian_weights, with_replacement
+from sgdnoise.noise._models import Noise
+from sgdnoise.noise._weights import (
+    check_exchangeable,
+    gaussian_weights,
+    spread_rows,
+    with_replacement,
+)
 
 
 @checked
@@ -33,6 +38,7 @@ def label_noise(problem: Problem, batch_size: int, label_noise: float | Array, l
         3.903
     """
     law = with_replacement(len(problem), batch_size) if law is None else law
+    check_exchangeable(law)
     targets = problem.examples[-1]
     _check(label_noise, targets, law, batch_size)
     width = targets[0].reshape(-1).shape[0]
@@ -50,7 +56,7 @@ def label_noise(problem: Problem, batch_size: int, label_noise: float | Array, l
         return problem.weighted_gradient(theta, weights, shift)
 
     def covariance(theta):
-        from_sampling = covariance_rows(problem.gradients(theta), law)
+        from_sampling = spread_rows(problem.gradients(theta), law)
         from_labels = strength * _target_derivatives(problem, theta)
         return Factor(namespace(theta).concat([from_sampling, from_labels]))
 

@@ -22,7 +22,7 @@ from sgdnoise.core._problem import Problem
 from sgdnoise.noise import _label_noise
 from sgdnoise.noise._draws import Normal
 from sgdnoise.noise._models import Noise, from_weights
-from sgdnoise.noise._weights import Weights
+from sgdnoise.noise._weights import Weights, spread_rows
 from sgdnoise.theory._mlp import MLP
 
 
@@ -97,7 +97,7 @@ def _moments(inputs, targets, law, label_noise):
     crossed = inputs[:, :, None] * targets[:, None, :]
     products = xp.concat([squares, crossed.reshape(len(inputs), -1)], axis=1)
     mean = xp.mean(products, axis=0)
-    factor = law.var_within**0.5 * (products - mean) + law.var_mean**0.5 * mean
+    factor = spread_rows(products, law)
     if label_noise is not None:
         scale = label_noise / (law.n * law.batch_size) ** 0.5
         factor = xp.concat([factor, scale * _relabelled(inputs, targets, squares.shape[1])])

@@ -8,10 +8,11 @@ from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._covariance import Gram
 from sgdnoise.core._operators import Covariance, Diagonal, Factor, Isotropic
 from sgdnoise.core._problem import Problem
-from sgdnoise.noise._draws import Normal, n_parameters
+from sgdnoise.noise._draws import Normal, Sampled, n_parameters
 from sgdnoise.noise._weights import (
     Weights,
     gaussian_weights,
+    spread_rows,
     with_replacement,
     without_replacement,
 )
@@ -84,12 +85,12 @@ def from_weights(problem: Problem, law: Weights) -> Noise:
         return weighted_gradient(problem, theta, *normal.weights_of(white, theta.dtype))
 
     def covariance(theta):
-        if problem.rows is not None:
+        if problem.rows is not None and law.factor is None:
             rows = problem.rows(theta, *problem.examples)
             return Gram(rows, law.var_within, law.var_mean)
-        return Factor(covariance_rows(problem.gradients(theta), law))
+        return Factor(spread_rows(problem.gradients(theta), law))
 
-    return Noise(problem, law.draw, gradient, Normal(law.n), gaussian_gradient, covariance)
+    return Noise(problem, law.draw, gradient, normal.draw, gaussian_gradient, covariance)
 
 
 @checked
@@ -127,6 +128,58 @@ def gaussian(noise: Noise) -> Noise:
         1.0
     """
     return noise._replace(draw=noise.normal, gradient=noise.gaussian_gradient)
+
+
+def non_gaussian(noise: Noise, sample: Callable) -> Noise:
+    """The same noise from numbers of another law than the normal one.
+
+    The gradient is linear in independent numbers, `noise.gaussian_gradient`, so that mean and
+    covariance stay those of `noise` if the numbers have mean 0 and variance 1.
+    sample: (key, shape, dtype) -> numbers of jax, or (generator, shape, dtype) -> numbers of torch.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (jnp.eye(3),))
+        >>> def student(key, shape, dtype):  # of 5 degrees of freedom, with variance 1
+        ...     return (3 / 5) ** 0.5 * jax.random.t(key, 5.0, shape, dtype)
+        >>> heavy = non_gaussian(minibatch(problem, 2), student)
+        >>> type(heavy.draw).__name__
+        'Sampled'
+    """
+    draw = Sampled(noise.normal.size, sample)
+    return noise._replace(draw=draw, gradient=noise.gaussian_gradient)
+
+
+def clipped(noise: Noise, norm: float) -> Noise:
+    """The same noise with gradients shortened to a norm at most: g min(1, norm / |g|).
+
+    Such a gradient is biased: its mean is not the gradient of the loss.  It has no Gaussian twin
+    and no covariance here, and equations that need these raise ValueError; `sgd` runs.
+    Raises ValueError unless norm > 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (jnp.eye(3),))
+        >>> short = clipped(full_batch(problem), 0.1)
+        >>> round(float(jnp.linalg.norm(short.gradient(jnp.ones(3), ()))), 3)
+        0.1
+    """
+    if not norm > 0:
+        raise ValueError(f"norm must be positive, not {norm}")
+
+    def gradient(theta, drawn):
+        value = noise.gradient(theta, drawn)
+        xp = namespace(value)
+        length = xp.linalg.vector_norm(value)
+        return value * xp.where(length > norm, norm / xp.where(length > 0, length, 1.0), 1.0)
+
+    def refused(*_):
+        raise ValueError("clipped gradients are biased: they have no Gaussian twin, no covariance")
+
+    return noise._replace(gradient=gradient, gaussian_gradient=refused, covariance=refused)
 
 
 @checked
@@ -214,12 +267,6 @@ def weighted_gradient(problem: Problem, theta, index, weights):
     """The gradient of sum_i w_i l_i over the examples at `index`, or over all if it is None."""
     subset = problem if index is None else problem.subset(index)
     return subset.weighted_gradient(theta, weights)
-
-
-def covariance_rows(gradients, law: Weights):
-    """Rows (n, p) with rows^T rows = G^T Cov(w) G, from the gradients G (n, p)."""
-    mean = namespace(gradients).mean(gradients, axis=0)
-    return law.var_within**0.5 * (gradients - mean) + law.var_mean**0.5 * mean
 
 
 def _additive(problem, covariance, size):

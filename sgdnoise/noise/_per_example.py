@@ -11,7 +11,12 @@ from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, concrete, namespace
 from sgdnoise.core._covariance import Gram
 from sgdnoise.core._problem import Problem
-from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
+from sgdnoise.noise._weights import (
+    Weights,
+    check_exchangeable,
+    with_replacement,
+    without_replacement,
+)
 
 
 @checked
@@ -45,6 +50,7 @@ def gradient_covariance(
         law = laws(n, batch_size)
     if law.n != n:
         raise ValueError(f"a law for {law.n} examples cannot weigh {n}")
+    check_exchangeable(law)
     return Gram(Implicit(problem, theta, block), law.var_within, law.var_mean)
 
 

@@ -1,14 +1,17 @@
 r"""Laws of example weights w with E w_i = 1/n, by which a step's gradient is sum_i w_i grad l_i.
 
-Every law here is exchangeable, so Cov(w) = var_within (I - J) + var_mean J with J = 11^T / n, and
-Cov(gradient) = G^T Cov(w) G for the matrix G (n, p) of per-example gradients.
+Most laws here are exchangeable, so Cov(w) = var_within (I - J) + var_mean J with J = 11^T / n, and
+Cov(gradient) = G^T Cov(w) G for the matrix G (n, p) of per-example gradients.  Laws that treat
+examples differently have a factor R with R^T R = Cov(w) instead.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from sgdnoise.core._arguments import checked
-from sgdnoise.core._arrays import device, namespace
+from sgdnoise.core._arrays import as_numpy, device, namespace, same_library, widened
 from sgdnoise.core._sampling import finite_population_factor
 from sgdnoise.noise._draws import (
     Normal,
@@ -27,6 +30,8 @@ class Weights(NamedTuple):
     examples that it uses; a dense law returns None for the index and n weights.
     var_within, var_mean: the two eigenvalues of Cov(w), across and along (1, ..., 1).
     batch_size: None if the number of examples of a step is not fixed.
+    factor: (m, n) with factor^T factor = Cov(w), for a law that is not exchangeable; the two
+    eigenvalues are then not used.
     """
 
     n: int
@@ -35,6 +40,7 @@ class Weights(NamedTuple):
     var_within: float
     var_mean: float
     batch_size: int | None
+    factor: Any = None
 
 
 @checked
@@ -105,6 +111,84 @@ def bernoulli(n: int, batch_size: int) -> Weights:
     return Weights(n, Uniform(n), weights_of, variance, variance, None)
 
 
+@checked
+def importance(probabilities, batch_size: int) -> Weights:
+    """Minibatches of independent examples, of which i is drawn with probability p_i.
+
+    The weight of an example is 1 / (n p_i batch_size) each time that it is drawn, so that the
+    gradient is unbiased, and Cov(w) = (diag(1 / p_i) - 11^T) / (n^2 batch_size).
+    For class-balanced batches multiply the losses by n p_i: the gradient is then that of the
+    balanced loss, with equal weights 1 / batch_size.
+    probabilities (n,): positive, and scaled to the sum 1.
+    Raises ValueError for a batch_size below 1, and for probabilities that are not positive.
+
+    Example:
+        >>> law = importance([0.1, 0.2, 0.3, 0.4], 2)
+        >>> (law.factor.T @ law.factor).round(3)[0, :2].tolist()
+        [0.281, -0.031]
+    """
+    p = np.asarray(as_numpy(probabilities), float)
+    if p.ndim != 1 or not len(p) or not (np.isfinite(p) & (p > 0)).all():
+        raise ValueError("probabilities must be an array (n,) of positive numbers")
+    n, p = len(p), p / p.sum()
+    _check(n, batch_size, largest=None)
+    ends, each = np.cumsum(p)[:-1], 1 / (n * p * batch_size)
+    factor = (np.diag(p**-0.5) - p[:, None] ** 0.5) / (n * batch_size**0.5)
+
+    def weights_of(drawn, dtype):
+        xp = namespace(drawn)
+        index = xp.searchsorted(xp.astype(same_library(ends, drawn), drawn.dtype), drawn)
+        return index, xp.astype(same_library(each, drawn), dtype)[index]
+
+    return Weights(n, Uniform(batch_size), weights_of, 0.0, 0.0, batch_size, factor)
+
+
+def custom_weights(draw, weights_of: Callable, covariance) -> Weights:
+    """A law of example weights of your own, from its random numbers and its covariance.
+
+    draw: the random numbers of a step, such as `noise.Uniform(8)` or a `noise.Sampled`.
+    weights_of: (drawn, dtype) -> (index, weights of that dtype), or (None, all n weights); their
+    mean must be 1 / n for every example, which is not checked.
+    covariance (n, n): Cov(w), symmetric and without negative eigenvalues.
+    Raises ValueError for another covariance.
+
+    Example:
+        >>> from sgdnoise.noise import Uniform
+        >>> def weights_of(drawn, dtype):  # each example by itself, with another scatter
+        ...     return None, (1 + (drawn - 0.5) * np.asarray([0.5, 1.0])) / 2
+        >>> law = custom_weights(Uniform(2), weights_of, np.diag([0.25, 1.0]) / 48)
+        >>> law.n, law.batch_size
+        (2, None)
+    """
+    matrix = np.asarray(as_numpy(widened(covariance, "the covariance")), float)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
+        raise ValueError(f"the covariance must be a matrix (n, n), not of shape {matrix.shape}")
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    small = len(matrix) * np.finfo(float).eps * max(np.abs(values).max(), 0.0)
+    if not np.allclose(matrix, matrix.T) or values.min() < -small:
+        raise ValueError("the covariance must be symmetric, without negative eigenvalues")
+    factor = np.maximum(values, 0)[:, None] ** 0.5 * vectors.T
+    return Weights(len(matrix), draw, weights_of, 0.0, 0.0, None, factor)
+
+
+def spread_rows(gradients, law: Weights):
+    """Rows R with R^T R = G^T Cov(w) G, from the gradients G (n, ...)."""
+    if law.factor is not None:
+        factor = same_library(law.factor, gradients)
+        return namespace(gradients).astype(factor, gradients.dtype) @ gradients
+    mean = namespace(gradients).mean(gradients, axis=0)
+    return law.var_within**0.5 * (gradients - mean) + law.var_mean**0.5 * mean
+
+
+def check_exchangeable(law: Weights) -> None:
+    """Raise ValueError for a law that treats examples differently."""
+    if law.factor is not None:
+        raise ValueError(
+            "this needs a law that treats all examples alike; for others use "
+            "noise.from_weights(problem, law).covariance(theta)"
+        )
+
+
 def gaussian_weights(law: Weights) -> Weights:
     """The Gaussian law with the mean and covariance of another law.
 
@@ -114,6 +198,9 @@ def gaussian_weights(law: Weights) -> Weights:
         >>> gaussian_weights(with_replacement(5, 4)).var_within
         0.05
     """
+
+    if law.factor is not None:
+        return _gaussian_of_factor(law)
 
     def weights_of(drawn, dtype):
         white = namespace(drawn).astype(drawn, dtype)
@@ -155,7 +242,17 @@ def svag_weights(law: Weights, stretch: int) -> Weights:
         var_within=stretch * law.var_within,
         var_mean=stretch * law.var_mean,
         batch_size=None,
+        factor=None if law.factor is None else stretch**0.5 * law.factor,
     )
+
+
+def _gaussian_of_factor(law):
+    def weights_of(drawn, dtype):
+        xp = namespace(drawn)
+        factor = xp.astype(same_library(law.factor, drawn), dtype)
+        return None, 1 / law.n + factor.T @ xp.astype(drawn, dtype)
+
+    return law._replace(draw=Normal(len(law.factor)), weights_of=weights_of, batch_size=None)
 
 
 def _equal(batch_size):

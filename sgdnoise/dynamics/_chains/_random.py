@@ -24,6 +24,7 @@ from sgdnoise.noise._draws import (
     Normal,
     Permutation,
     Rademacher,
+    Sampled,
     StepNumber,
     ThreePoint,
     Uniform,
@@ -144,6 +145,8 @@ def _numbers(kind, stream, order, step, dtype):
             words = _words(stream, step, size)
             sixth = np.uint32(2**32 // 6)  # off by 2e-10
             return 3**0.5 * ((words < sixth).astype(dtype) - (words >= ~sixth).astype(dtype))
+        case Sampled(size, sample):
+            return _sampled(stream, step, size, dtype, sample)
         case WithReplacement(size, below):
             return _below(_words(stream, step, size), np.uint32(below)).astype(int)
         case WithoutReplacement(size, below):
@@ -224,6 +227,15 @@ def _circle(x):
         sine = sine * square + (-1) ** (k // 2) / math.factorial(k)
         cosine = cosine * square + (-1) ** (k // 2) / math.factorial(k - 1)
     return cosine, x * sine
+
+
+def _sampled(stream, step, size, dtype, sample):
+    """Numbers of a function of a key, which is one for each chain and step."""
+    words = threefry(stream, (jnp.asarray(step).astype("uint32"), np.uint32(0)))
+    keys = jax.random.wrap_key_data(jnp.stack(words, axis=-1), impl="threefry2x32")
+    if not keys.ndim:
+        return sample(keys, (size,), dtype)
+    return jax.vmap(lambda key: sample(key, (size,), dtype), out_axes=1)(keys)
 
 
 def _uniform(stream, step, size, dtype):

@@ -13,7 +13,12 @@ from sgdnoise.nets._per_example._operator import (
     NetworkGradients,
     per_example_gradients,
 )
-from sgdnoise.noise._weights import Weights, with_replacement, without_replacement
+from sgdnoise.noise._weights import (
+    Weights,
+    check_exchangeable,
+    with_replacement,
+    without_replacement,
+)
 
 
 class NetworkCovariance(Gram):
@@ -101,4 +106,5 @@ def gradient_covariance(
         law = laws(rows.n, batch_size)
     if law.n != rows.n:
         raise ValueError(f"a law for {law.n} examples cannot weigh {rows.n}")
+    check_exchangeable(law)
     return NetworkCovariance(rows, law.var_within, law.var_mean)
