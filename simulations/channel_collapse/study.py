@@ -225,7 +225,7 @@ study = Study(
             "photographs": 96,
             "training": 2048,
             "pixels": 32,
-            "groups": 2,
+            "groups": 1,
             "steps": 120,
             "near_steps": 60,
             "linear_steps": 60,
