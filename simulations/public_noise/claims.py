@@ -1,5 +1,7 @@
 """What is claimed of the gradient noise of public networks, where, and with which tolerance."""
 
+import json
+
 import numpy as np
 import xarray as xr
 
@@ -35,25 +37,28 @@ STAGE_BATCH = 16  # at which the kurtosis of each stage is claimed
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """The rows of each network: labels, steps, kurtosis, and what is observed."""
-    rows = []
+    rows, draws = [], json.loads(results.attrs.get("arguments", "{}")).get("draws")
     for depth, data in settings_of(results, "depth"):
         name = f"ResNet-{depth}"
-        rows += [*_labels(data, name), *_steps(data, name), *_kurtosis(data, name)]
+        rows += [*_labels(data, name), *_given(data, name, draws)]
+        rows += [*_steps(data, name), *_kurtosis(data, name)]
         rows += _observed(data, name)
     return rows
 
 
+TEXTS = {
+    "trace": "Tr A / Tr F",
+    "product": "<A, F> / |F|²",
+    "distance": "|A − F|² / predicted",
+    "along": "A along five directions / Gauss-Newton",
+}
+
+
 def _labels(data, name):
-    """Second moments A of gradients under drawn labels, and under those of the photographs."""
-    texts = {
-        "trace": "Tr A / Tr F",
-        "product": "<A, F> / |F|²",
-        "distance": "|A − F|² / predicted",
-        "along": "A along five directions / Gauss-Newton",
-    }
+    """Second moments A of gradients under labels that the network draws."""
     rows = []
     others = {key: ("the labels", float(data[f"given_{key}"])) for key in ("trace", "product")}
-    for key, text in texts.items():
+    for key, text in TEXTS.items():
         rivals = rivals_of_effect(1.0, "noise", *[others[key]] if key in others else [])
         claim = f"{name}, drawn labels: {text}"
         measured = estimate_in(data, f"drawn_{key}")
@@ -63,9 +68,16 @@ def _labels(data, name):
         rivals = rivals_of_effect(1.0, "noise")
         measured = estimate_in(at, "drawn_stage")
         rows.append(Verdict(claim, 1.0, measured, "prediction", FISHER, rivals))
+    return rows
+
+
+def _given(data, name, draws):
+    """The labels of the photographs; the error is the scatter of a draw from the network."""
+    rows = []
     for key in ("trace", "product"):
-        claim = f"{name}, the labels: {texts[key]}"
-        measured = estimate_in(data, f"given_{key}")
+        claim = f"{name}, the labels: {TEXTS[key]}"
+        scatter = float(data[f"drawn_{key}_stderr"]) * draws**0.5 if draws else np.nan
+        measured = Estimate(float(data[f"given_{key}"]), scatter)
         rows.append(Verdict(claim, 1.0, measured, "contrast", FISHER))
     return rows
 
