@@ -54,10 +54,15 @@ test: $(VENV)/.ready
 slow: $(VENV)/.ready
 	$(PY) -m pytest -q -n 2 -m slow
 
-# The callbacks of Lightning and Hugging Face in trainings with these packages.
+# The callbacks of Lightning and Hugging Face in trainings with these packages.  REQUIRED= passes
+# where the package index does not have them.
+REQUIRED ?= yes
 monitoring: $(VENV)/.ready
-	$(PIP) $(PIPFLAGS) -c constraints.txt -e '.[monitoring]'
-	$(PY) -m pytest -q tests/monitoring
+	if $(PIP) $(PIPFLAGS) -c constraints.txt -e '.[monitoring]'; then \
+		$(PY) -m pytest -q tests/monitoring; \
+	else \
+		echo "Lightning, transformers or tensorboard cannot be installed here"; test -z "$(REQUIRED)"; \
+	fi
 
 lint: $(VENV)/.ready
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sgdnoise.nets._watch._activations import is_measuring
+
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 LAYERS = (nn.Linear, *NORMS)
 
@@ -15,13 +17,14 @@ class ExampleSquares:
     """Sums of the squared norms of what each example adds to the gradients of some layers.
 
     layers: name -> Linear, LayerNorm, RMSNorm or GroupNorm with a trained parameter.
-    Hooks are there between `open` and `close`, which gives the sums.  A layer that is called twice
-    before a backward pass, or whose input is not (n, d) for a Linear, has no sum.
+    Hooks are there between `open` and `close`, which gives the sums.  A layer that was called twice
+    before a backward pass, or whose input is not (n, d) for a Linear, has no sum.  Calls of a watch
+    do not count.
     """
 
     def __init__(self, layers: dict[str, nn.Module]):
         self.layers = layers
-        self.left_out: set[str] = set()
+        self._left_out: set[str] = set()
         self._hooks: list = []
         self._sums: dict[str, list] = {}
         self._waiting: set[str] = set()
@@ -30,11 +33,10 @@ class ExampleSquares:
     def open(self, budget) -> None:
         """Set the hooks, whose time the budget counts, and begin new sums."""
         self._budget = budget
-        self._sums, self._waiting = {name: [] for name in self.layers}, set()
+        self._sums = {name: [] for name in self.layers}
+        self._waiting, self._left_out = set(), set()
         for name, layer in self.layers.items():
-            if name not in self.left_out:
-                hook = partial(self._forward, name)
-                self._hooks.append(layer.register_forward_hook(hook))
+            self._hooks.append(layer.register_forward_hook(partial(self._forward, name)))
 
     def close(self) -> tuple[int, list[nn.Parameter], torch.Tensor | None]:
         """Remove the hooks; the number of parts, their parameters, and the sum of the squares.
@@ -47,7 +49,7 @@ class ExampleSquares:
         counts = {
             name: sum(n for n, _ in sums)
             for name, sums in self._sums.items()
-            if name not in self.left_out
+            if name not in self._left_out
         }
         n = max(counts.values(), default=0)
         names = [name for name in counts if counts[name] == n]
@@ -58,10 +60,10 @@ class ExampleSquares:
         return n, [*parameters.values()], total
 
     def _forward(self, name, layer, inputs, output):
-        if not torch.is_grad_enabled() or not output.requires_grad:
+        if is_measuring() or not torch.is_grad_enabled() or not output.requires_grad:
             return
         if name in self._waiting or (isinstance(layer, nn.Linear) and inputs[0].ndim != 2):
-            self.left_out.add(name)
+            self._left_out.add(name)
             return
         self._waiting.add(name)
         output.register_hook(partial(self._backward, name, layer, inputs[0].detach()))

@@ -30,6 +30,14 @@ class UnmeasuredWarning(UserWarning):
     """Something could not be measured at a step, and is nan in the record."""
 
 
+_MEASURING = [0]  # how many measurements are under way
+
+
+def is_measuring() -> bool:
+    """Whether a network is run for a measurement, and not for its training."""
+    return _MEASURING[0] > 0
+
+
 @contextmanager
 def preserved(net: nn.Module, training: bool):
     """A context in which the network is in eval, or in its present modes if `training`.
@@ -44,12 +52,14 @@ def preserved(net: nn.Module, training: bool):
     random_states = random.getstate(), np.random.get_state()  # noqa: NPY002 - what others draw from
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices), torch.inference_mode(False), uncompiled():
+        _MEASURING[0] += 1
         try:
             torch.set_autocast_cache_enabled(False)
             for module in modes:
                 module.training = module.training and training
             yield
         finally:
+            _MEASURING[0] -= 1
             for module, mode in modes.items():
                 module.training = mode
             torch.set_autocast_cache_enabled(cached)
