@@ -27,13 +27,11 @@ def speed(setting, name: str, flow: str, in_regime: bool, layer=None) -> list[Ve
     return speed_rows(text, steps, measured, predicted, tolerance=error, in_regime=in_regime)
 
 
-def excess(setting, name: str, in_regime: bool, more: float = 0.0) -> list[Verdict]:
+def excess(setting, name: str, in_regime: bool, more: float = 0.0) -> Verdict:
     """(E L - L) / (kappa Tr H) after a quarter of the time, to theory's own error and `more`.
 
     kappa Tr H is that on the flow; the prediction has the finite step and the feedback.
     """
-    if "excess" not in setting:
-        return []
     later = setting.isel(watch=slice(setting.sizes["watch"] // 4, None))
     unit = float(later.kappa_trace.mean())
     measured = mean_of((later.loss.mean("watch") - float(setting.loss_minimum)) / unit)
@@ -41,7 +39,7 @@ def excess(setting, name: str, in_regime: bool, more: float = 0.0) -> list[Verdi
     allowed = (float(setting.own_error) + more) * predicted
     rivals = rivals_of_effect(predicted, "kappa", ("kappa Tr H alone", 1.0))
     text, kind = f"{name}: excess loss / κ Tr H", prediction_if(in_regime)
-    return [Verdict(text, predicted, measured, kind, allowed, rivals)]
+    return Verdict(text, predicted, measured, kind, allowed, rivals)
 
 
 def at_fraction(results, fraction: float):

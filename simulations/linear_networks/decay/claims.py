@@ -96,8 +96,8 @@ def _claims(setting, name):
     ]
     if float(setting.trained):
         judged += _stationary(setting, regime(setting))
-    if float(setting.trained) and "excess" in setting and float(setting.excess.min()) > 0:
-        judged += _excess(setting)
+    if float(setting.trained) and float(setting.excess.min()) > 0:
+        judged.append(_excess(setting))
     return [replace(verdict, name=f"{name}: {verdict.name}") for verdict in judged]
 
 
@@ -105,8 +105,8 @@ def _excess(setting):
     """The excess loss, with the errors of decay in the jitter, and of the loss at rest."""
     loss = float(setting.loss_minimum) / float(setting.kappa_trace.mean())
     more = float(setting.decay_effect) + 2 * SHORT * loss
-    rows = excess(setting, "", regime(setting), more)
-    return [replace(row, name=row.name.removeprefix(": ")) for row in rows]
+    row = excess(setting, "", regime(setting), more)
+    return replace(row, name=row.name.removeprefix(": "))
 
 
 def _other_rates(setting):

@@ -98,7 +98,7 @@ def _claims(setting, name):
         *_imbalances(setting, end, name, claimed),
         *_last_over_first(setting, end, name, claimed),
         *(row for k in layers for row in speed(setting, name, "refined", claimed, k)),
-        *excess(setting, name, claimed, _reshuffled(setting, name)),
+        excess(setting, name, claimed, _reshuffled(setting, name)),
     ]
 
 

@@ -87,7 +87,7 @@ def _claims(setting, name):
         _imbalance(setting, quarter, name, flow, claimed, 2 * tolerance),
         _decay(setting, quarter, name, flow, claimed),
         *speed(setting, name, flow, claimed),
-        *excess(setting, name, claimed),
+        excess(setting, name, claimed),
     ]
 
 
