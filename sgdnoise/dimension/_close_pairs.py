@@ -1,7 +1,7 @@
 """More close pairs than one dimension allows, where single pairs are not improbable."""
 
 import numpy as np
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from sgdnoise.dimension._assumptions import MIN_POINTS, RANK, median_dimension
 from sgdnoise.dimension._warnings import ClosePairs
@@ -56,7 +56,7 @@ def _warning(gap, d, level):
     n = len(gap)
     is_close = gap[:, None] > -np.log(LEVELS)
     pairs = np.ceil(np.count_nonzero(is_close, axis=0) / 2)
-    chance = poisson.sf(pairs - 1, n * LEVELS / 2)
+    chance = np.where(pairs > 0, pdtrc(np.maximum(pairs - 1, 0), n * LEVELS / 2), 1.0)  # Poisson
     most = int(np.argmin(chance))
     if not chance[most] < level:
         return None

@@ -13,8 +13,7 @@ import math
 
 import numpy as np
 from scipy.integrate import fixed_quad, quad
-from scipy.special import dawsn, gammaln
-from scipy.stats import chi
+from scipy.special import dawsn, gammainccinv, gammaincinv, gammaln
 
 from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy
@@ -201,7 +200,10 @@ def _unit(slope, label_noise, learning_rate, batch_size):
         return density * mean_log_growth(center, learning_rate * label_noise * r / batch_size)
 
     constant = (batch_size / 2 - 1) * math.log(2) + float(gammaln(batch_size / 2))
-    low, high = chi.ppf(1e-18, batch_size), chi.isf(1e-18, batch_size)
+    low, high = (
+        float((2 * inverse(batch_size / 2, 1e-18)) ** 0.5)  # quantiles of chi
+        for inverse in (gammaincinv, gammainccinv)
+    )
     zero = (-batch_size / (learning_rate * slope)) ** 0.5 if slope < 0 else 0.0
     breaks = [zero] if low < zero < high else None
     return quad(integrand, max(low, 1e-200), high, points=breaks, limit=400, epsabs=1e-12)[0]
