@@ -27,7 +27,7 @@ WAYS = (
 GROWTH, FRACTION = 0.1, 0.02
 LOSS = math.log(10)  # of equal probabilities
 CHANCE, RANK = 0.5, 0.1  # AUC of a score that knows nothing, and what counts as more than that
-FEWEST = 3  # channels that die, in each seed, for a rank
+FEWEST = 3  # channels that die in a seed, for its rank
 
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
@@ -79,8 +79,14 @@ def newly_dead(data: xr.Dataset) -> xr.DataArray:
     return data.dead.where(live(data))
 
 
+def finite(data: xr.Dataset) -> xr.Dataset:
+    """The seeds whose SGD did not diverge."""
+    return data.isel(seed=np.flatnonzero(np.isfinite(data.loss.values)))
+
+
 def _deaths(data, name):
-    if not np.isfinite(data.loss.values).all():
+    data = finite(data)
+    if data.sizes["seed"] < 2:
         return []
     dead = newly_dead(data).mean("channel")
     negative, own = (
@@ -93,12 +99,19 @@ def _deaths(data, name):
     text = f"{name}: fraction of channels that die"
     rows = [Verdict(text, predicted, measured, kind, FRACTION, rivals)]
     change = data.norm_after / data.norm
-    gone = newly_dead(data) == 1
-    if int(gone.sum("channel").min()) >= FEWEST:
-        left = mean_of(change.where(gone).mean("channel").values)
+    data = with_deaths(data)
+    if data.sizes["seed"] >= 2:
+        left = mean_of(change.where(newly_dead(data) == 1).mean("channel").values)
         text = f"{name}: |(v, w, b)| of those that die / before"
         rows.append(Verdict(text, 0.0, left, "contrast", GROWTH))
     return rows
+
+
+def with_deaths(data: xr.Dataset) -> xr.Dataset:
+    """The seeds in which some channels die, and SGD does not diverge."""
+    data = finite(data)
+    count = (newly_dead(data) == 1).sum("channel").values
+    return data.isel(seed=np.flatnonzero(count >= FEWEST))
 
 
 SCORES = {
@@ -121,14 +134,19 @@ def rank(data: xr.Dataset, score: str) -> list[float]:
 
 
 def _ranks(data, name):
-    if int((newly_dead(data) == 1).sum("channel").min()) < FEWEST:
+    data = with_deaths(data)
+    if data.sizes["seed"] < 2:
         return []
     rows = []
     for score, text in SCORES.items():
         kind = "contrast" if score == "exponent" else "observation"
-        claim = f"{name}: AUC of those that die, by {text}"
+        claim = f"{name}: AUC of channels that die, by {text}"
         rows.append(Verdict(claim, CHANCE, mean_of(rank(data, score)), kind, RANK))
     return rows
+
+
+def _loss(value):
+    return f"{value:.2f}" if np.isfinite(value) else "diverged"
 
 
 def tables(results: xr.Dataset) -> list[Table]:
@@ -143,7 +161,7 @@ def tables(results: xr.Dataset) -> list[Table]:
             (
                 name,
                 *(f"{number:.5f}" for number in quantiles),
-                f"{float(data.loss.mean()):.3g}",
+                ", ".join(_loss(value) for value in data.loss.values),
                 ", ".join(f"{float(count):.0f}" for count in dead.sum("channel")),
                 f"{float(moved.min()):.2f} to {float(moved.max()):.2f}",
             )
@@ -151,7 +169,7 @@ def tables(results: xr.Dataset) -> list[Table]:
         shares = [float(dead.where(data.block == block).mean()) for block in range(9)]
         blocks.append((name, *(f"{100 * share:.0f}%" for share in shares)))
     headings = (
-        *("setting", "smallest exponent", "median", "largest", "last loss"),
+        *("setting", "smallest exponent", "median", "largest", "last loss, each seed"),
         *("channels that die, each seed", "|(v, w, b)| after / before"),
     )
     counts = [("ResNet-20", f"{100 * float((results.active <= DEAD).isel(seed=0).mean()):.1f}%")]

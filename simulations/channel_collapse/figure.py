@@ -27,7 +27,7 @@ def draw(results) -> Figure:
     """Three panels."""
     figure = Figure(figsize=(7.4, 2.7))
     near, order, blocks = figure.subplots(1, 3)
-    colours = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple")]
+    colours = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange")]
     for (name, data), colour in zip(settings_of(results, "setting"), colours, strict=False):
         _near(near, data, colour)
         values = data.exponent.where(live(data)).mean("seed").values

@@ -39,18 +39,23 @@ RUNS = 5  # of the linear steps, averaged
 
 
 class Setting(NamedTuple):
-    """Rate and batch of SGD, and its steps as a multiple of those of the size."""
+    """Rate and batch of SGD, and its steps as a multiple of those of the size.
+
+    near: whether channels are put close to the set.  random: whether labels are random.
+    """
 
     rate: float
     batch: int
     steps: float = 1.0
-    near: bool = False  # whether channels are put close to the set
+    near: bool = False
+    random: bool = False
 
 
 SETTINGS = {
-    "low": Setting(0.003, 16, near=True),
+    "low": Setting(0.003, 16, steps=0.25, near=True),
     "raised": Setting(0.01, 16, near=True),
-    "raised, one example": Setting(0.004, 1, steps=6.0, near=True),
+    "one example": Setting(0.004, 1, steps=12.0, near=True),
+    "random labels": Setting(0.004, 1, steps=8.0, random=True),
     "unstable": Setting(0.02, 16),
 }
 
@@ -80,20 +85,30 @@ def run(
     at = torch.as_tensor(rng.permutation(len(inputs))[:photographs], device=device)
     sample = inputs[at], labels[at]
     every = channels_of(net)
-    pairs: dict = {}
-    for group in groups_of(net):
-        pairs |= dict(zip(group, statistics(net, *sample, group), strict=True))
+    classes = int(labels.max()) + 1
+    random = torch.as_tensor(rng.integers(0, classes, len(inputs)), device=device)
+    pairs, pairs_random = (
+        _pairs(net, sample[0], at_labels) for at_labels in (sample[1], random[at])
+    )
     active, size = contributions(net, sample[0])
     values = {"active": active, "size": size, "norm": norms(net, every)}
     variables = {name: ("channel", _padded(number)) for name, number in values.items()}
-    variables |= _exponents(net, every, pairs, linear_steps, rng)
-    variables |= _free(net, every, inputs, labels, sample[0], steps, rng)
+    variables |= _exponents(net, every, pairs, pairs_random, linear_steps, rng)
+    variables |= _free(net, every, inputs, (labels, random), sample[0], steps, rng)
     variables |= _near(net, pairs, sample, groups, near_steps, rng)
     blocks = {name: k for k, name in enumerate(dict.fromkeys(c.block for c in every))}
     variables["block"] = ("channel", _padded(np.asarray([blocks[c.block] for c in every])))
     variables["dead_in"] = ("other", _dead_elsewhere(data, trained and seed == 0, sample[0]))
     coordinates = {"setting": [*SETTINGS], "other": [*OTHERS], "way": [*claims.WAYS]}
     return xr.Dataset(variables | {"trained": trained}, coordinates)
+
+
+def _pairs(net, inputs, labels) -> dict:
+    """Channel -> its statistics, with some labels of the photographs."""
+    pairs: dict = {}
+    for group in groups_of(net):
+        pairs |= dict(zip(group, statistics(net, inputs, labels, group), strict=True))
+    return pairs
 
 
 def _network(data, trained, training, pixels, device):
@@ -109,10 +124,11 @@ def _padded(values):
     return np.pad(np.asarray(values, float), (0, CHANNELS - len(values)), constant_values=np.nan)
 
 
-def _exponents(net, every, pairs, steps, rng) -> dict:
+def _exponents(net, every, of_labels, of_random, steps, rng) -> dict:
     """Growth per step close to the set, of each channel at each setting."""
     values = np.full((2, len(SETTINGS), CHANNELS), np.nan)
     for row, setting in enumerate(SETTINGS.values()):
+        pairs = of_random if setting.random else of_labels
         for column, channel in enumerate(every):
             v, s = weights_of(net, channel)
             rate, batch = setting.rate, setting.batch
@@ -127,14 +143,17 @@ def _exponents(net, every, pairs, steps, rng) -> dict:
 
 
 def _free(net, every, inputs, labels, seen, steps, rng) -> dict:
-    """SGD of all weights: which channels are dead after it, and what is left of the others."""
+    """SGD of all weights: which channels are dead after it, and what is left of the others.
+
+    labels: those of the photographs, and random ones.
+    """
     shape = len(SETTINGS), CHANNELS
     values = {name: np.full(shape, np.nan) for name in ("dead", "size_after", "norm_after")}
     losses = np.full(len(SETTINGS), np.nan)
     for row, setting in enumerate(SETTINGS.values()):
         moving, count = copy.deepcopy(net), round(steps * setting.steps)
         order = rng.integers(0, len(inputs), (count, setting.batch))
-        loss = sgd(moving, inputs, labels, setting.rate, order)
+        loss = sgd(moving, inputs, labels[setting.random], setting.rate, order)
         losses[row] = loss
         if not np.isfinite(loss):
             continue
@@ -222,13 +241,13 @@ study = Study(
             "seeds": 4,
             "data": None,
             "trained": True,
-            "photographs": 96,
+            "photographs": 64,
             "training": 2048,
             "pixels": 32,
             "groups": 1,
             "steps": 120,
             "near_steps": 60,
-            "linear_steps": 60,
+            "linear_steps": 40,
         },
         "small": {
             "seeds": 2,
