@@ -4,6 +4,9 @@ from contextlib import contextmanager
 from time import perf_counter
 
 
+LATER = 0.25  # of the time of a first measurement, which loads and compiles
+
+
 class Budget:
     """Counts the time since it was made, and that spent in measurements.
 
@@ -38,6 +41,14 @@ class Budget:
         began = perf_counter()
         yield
         self.probing = perf_counter() - began
+
+    def start(self) -> None:
+        """Begin to count after a first measurement, which is not counted.
+
+        It loads and compiles, so that the next one is expected to take a quarter of its time.
+        """
+        self._began, self.spent, self.probing = perf_counter(), 0.0, 0.0
+        self.last *= LATER
 
     def allows_another(self) -> bool:
         """Whether a measurement as long as the last one keeps within the share; then it begins."""

@@ -45,7 +45,7 @@ def watch(
     layers: names of net.named_modules(); by default all with a weight of two axes or more.
     every: a number of steps, a collection of steps, or step -> bool; by default steps 1, 2, 4, 8,
     ...  The last state is measured too, by `results()` or at the end of a `with` block.
-    budget: the share of the time since this call that measurements may take, such as 0.03.  A step
+    budget: the share of the time after this call that measurements may take, such as 0.03.  A step
     is measured if it is due, by default each, and if a measurement as long as the last one keeps
     within that share; half of its time at most goes to probes, of which there may be fewer.  The
     record then has `time_share` and `n_probes`.  The first and the last state are always measured.
@@ -95,6 +95,9 @@ class Watch:
         self._probe, self._training, self._is_due, self.log = probe, training, is_due, log
         self._records: dict[int, dict] = {}
         self._ended, self._at_end = False, None
+        if clock is not None:
+            self._probe = probe.with_fewer_probes(clock)
+            clock.start()
         self._store(first_record)
 
     def step(self, at: int | None = None) -> None:
