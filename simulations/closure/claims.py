@@ -21,8 +21,10 @@ LEAD = (
     "largest closure error and feedback so far, and what the second order leaves out of the mean "
     "under a normal law.  It is at most 0.5% of the participation ratio and 1% of the loss.  A "
     "number is claimed where half of the effect of the noise is beyond the tolerance.",
+    "all modes: in the wide network the closure averages over 30 of 506 eigenvectors; the same "
+    "with averages over all of them, by normal draws, is claimed to the same tolerance.",
 )
-CONTROL = "no noise"
+CONTROL, ALL_MODES = "no noise", "all modes"
 MAX_CLOSURE_ERROR, MAX_FEEDBACK = 0.2, 0.12
 TOLERANCE = {"ratio": 0.005, "loss": 0.01}  # largest fractions of the value
 MOMENTS = {"a third": 1, "two thirds": 3, "the end": 5}  # indices of the recorded moments
@@ -53,7 +55,17 @@ def _claims(data, name):
             if inside and abs(_effect(at, key)) / 2 <= tolerance:
                 kind = "observation"  # half of the noise would hold too, whatever is measured
             rows.append(Verdict(text, predicted, mean_of(at[key]), kind, tolerance, rivals))
+            if has_all_modes(data):
+                average = float(at.sel(how=ALL_MODES)[f"{key}_by"])
+                text, few = f"{text}, {ALL_MODES}", (("averages over 30 modes", predicted),)
+                measured = mean_of(at[key])
+                rows.append(Verdict(text, average, measured, kind, tolerance, (*rivals, *few)))
     return rows
+
+
+def has_all_modes(data: xr.Dataset) -> bool:
+    """Whether the closure was also averaged over all eigenvectors of the covariance."""
+    return ALL_MODES in data.how and bool(data.loss_by.sel(how=ALL_MODES).notnull().all())
 
 
 def own_error(data: xr.Dataset, key: str, watch: int) -> float:

@@ -20,6 +20,7 @@ from sgdnoise.dynamics import sgd, simulate
 from sgdnoise.lab import Study, option
 from sgdnoise.theory import MLP, closure_error, moment_closure, second_order_mean
 from simulations.closure import claims, figure
+from simulations.closure._draws import closure_over_draws
 
 RECORDS = 6  # moments at which a run is recorded
 LEADING = 30  # eigenvectors of the covariance over which derivatives are averaged
@@ -28,6 +29,7 @@ DRAWS = 2048  # normal theta, in pairs of opposite sign, for the remainder of th
 TEACHER_UNITS, TEACHER_GAIN, RESIDUAL, BATCH, LABEL_NOISE = 4, 1.5, 0.5, 4, 0.5
 RANKS = (10, 30)
 METHODS = ("descent", "middle", "closure", "plain", *(f"rank {rank}" for rank in RANKS))
+METHODS = (*METHODS, claims.ALL_MODES)  # the last where LEADING are few of the eigenvectors
 
 
 class Case(NamedTuple):
@@ -79,14 +81,8 @@ def run(case: str, *, runs: int, duration: float, ranks: tuple[int, ...]) -> xr.
     """
     setting = CASES[case]
     net, problem, start = task(setting)
-    every = max(1, round(setting.time * duration / setting.rate / RECORDS))
-    steps = {"steps": RECORDS * every, "every": every}
+    steps, observe = steps_of(setting, duration), observable(net, problem)
     model = noise_of(setting, problem)
-
-    def observe(theta):  # participation ratio of the hidden layer, and loss
-        ratio = participation_ratio(net.hidden(theta, problem.examples[0]))
-        return jnp.stack([ratio, problem.value(theta)])
-
     key = jax.random.fold_in(jax.random.key(0), list(CASES).index(case))
     process = sgd(model, setting.rate)
     theta = simulate(process, key, jnp.tile(start, (runs, 1)), **steps).theta
@@ -105,11 +101,37 @@ def run(case: str, *, runs: int, duration: float, ranks: tuple[int, ...]) -> xr.
         zero = Factor(jnp.zeros((rank, len(start)), jnp.float32))
         low_rank = moment_closure(model, start, zero, learning_rate=setting.rate, **steps)
         predictions[f"rank {rank}"] = _expected(problem, observe, low_rank)
+    if case.endswith("wide"):
+        predictions[claims.ALL_MODES] = over_all_modes(setting, duration)
     errors = np.zeros((2, RECORDS, 2))
     if noisy:
         errors = np.stack([neglected(problem, model, closure), remainder(observe, closure)])
     theta, noiseless = np.asarray(theta, float), np.asarray(noiseless, float)
     return _dataset(closure, predictions, noiseless, theta, values[2:], errors)
+
+
+def steps_of(setting: Case, duration: float) -> dict[str, int]:
+    """The steps of a run, and those between two records."""
+    every = max(1, round(setting.time * duration / setting.rate / RECORDS))
+    return {"steps": RECORDS * every, "every": every}
+
+
+def observable(net, problem):
+    """The function theta -> participation ratio of the hidden layer, and loss.  (2,)"""
+
+    def observe(theta):
+        ratio = participation_ratio(net.hidden(theta, problem.examples[0]))
+        return jnp.stack([ratio, problem.value(theta)])
+
+    return observe
+
+
+def over_all_modes(setting: Case, duration: float):
+    """The mean of the observed numbers by `closure_over_draws`, at each moment.  -> (watch, 2)"""
+    net, problem, start = task(setting)
+    model, steps = noise_of(setting, problem), steps_of(setting, duration)
+    closure = closure_over_draws(model, start, learning_rate=setting.rate, **steps)
+    return _expected(problem, observable(net, problem), closure)
 
 
 def _expected(problem, observe, closure):

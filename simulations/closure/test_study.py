@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from witnesses import SURE
 
 from sgdnoise.lab import Session, exit_status
+from sgdnoise.theory import moment_closure
 from simulations.closure import claims, study
 from simulations.closure import figure as drawing
+from simulations.closure._draws import closure_over_draws
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,34 @@ def test_the_smallest_run_holds_and_is_drawn(results):
     assert all(isinstance(figure, Figure) for _, figure in drawing.figures(results).values())
     assert [len(table.rows) for table in claims.tables(results)] == [2, 1]
     assert not any(len(row) != len(t.headings) for t in claims.tables(results) for row in t.rows)
+
+
+def test_draws_give_the_averages_over_all_eigenvectors():
+    """A small network: the second order of `moment_closure`, with errors of draws and of order."""
+    case = study.Case("label", 0.05, 1.5, (3, 4, 1), 20)
+    net, problem, start = study.task(case)
+    model, observe = study.noise_of(case, problem), study.observable(net, problem)
+    steps = {"steps": 30, "every": 30, "learning_rate": 0.05}
+    plain, exact = (moment_closure(model, start, averaged=k, **steps) for k in (0, len(start)))
+    drawn = closure_over_draws(model, start, pairs=(64, 64), **steps)
+    np.testing.assert_allclose(drawn.time, exact.time)
+    plain, exact, drawn = (study._expected(problem, observe, c)[0] for c in (plain, exact, drawn))
+    assert np.all(abs(drawn - exact) < 0.2 * abs(plain - exact))
+
+
+def test_averages_over_all_modes_are_claimed_where_they_were_computed(results):
+    data = results.sel(case=["minibatch, 0.1"])
+    assert not any(claims.ALL_MODES in v.name for v in claims.verdicts(data))
+    values = {}
+    for name in ("ratio_by", "loss_by"):
+        values[name] = data[name].copy(deep=True)
+        values[name].loc[{"how": claims.ALL_MODES}] = 1.05 * data[name].sel(how="closure")
+    rows = {v.name: v for v in claims.verdicts(data.assign(values))}
+    row = rows["minibatch, 0.1: loss at the end, all modes"]
+    beside = rows["minibatch, 0.1: loss at the end"]
+    assert row.predicted == pytest.approx(1.05 * beside.predicted)
+    assert (row.kind, row.tolerance) == (beside.kind, beside.tolerance)
+    assert dict(row.rivals)["averages over 30 modes"] == beside.predicted
 
 
 def test_without_noise_the_mean_is_descent_and_nothing_spreads(results):
