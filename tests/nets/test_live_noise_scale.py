@@ -1,6 +1,9 @@
 """The noise scale of a training's own backward passes against that of all examples."""
 
+import json
 import math
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -214,3 +217,50 @@ def test_averages_forget():
         moving.add(1.0 if t < 100 else 5.0, 1.0 + 1e-3 * (-1) ** t)
     assert_allclose(moving.ratio().value, 5, rtol=0.01)
     assert math.isinf(MovingRatio(10).ratio().value)
+
+
+RANKS = """
+import json, sys
+sys.path[:0] = ["tests", "."]
+import torch
+torch.set_num_threads(1)
+import torch.distributed as dist
+from torch import nn
+from nets.test_live_noise_scale import of_ranks
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+print(json.dumps(of_ranks(rank, nn.parallel.DistributedDataParallel)))
+dist.destroy_process_group()
+"""
+
+
+def of_ranks(rank, wrap):
+    """The averages after one step of two ranks, or of one process with all examples (None)."""
+    torch.manual_seed(0)
+    inner = mlp()
+    net, x, y = wrap(inner), torch.randn(24, 6), torch.randint(3, (24,))
+    mine = slice(None) if rank is None else slice(12 * rank, 12 * rank + 12)
+    results = []
+    for micro_batch in (None, 12):
+        live = live_noise_scale(net, every=1, micro_batch=micro_batch)
+        net.zero_grad()
+        parts = [mine] if rank is not None or micro_batch is None else [slice(12), slice(12, 24)]
+        for part in parts:
+            (cross_entropy(net(x[part]), y[part]) / len(parts)).backward()
+        live.step()
+        results.append(live._ratio.weights.tolist())
+        live.close()
+    return results
+
+
+@pytest.mark.slow
+def test_two_ranks_measure_what_one_process_measures(tmp_path):
+    command = [sys.executable, "-c", RANKS]
+    both = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    first, second = (json.loads(child.communicate(timeout=120)[0]) for child in both)
+    assert_allclose(first, of_ranks(None, lambda net: net), rtol=1e-4)
+    assert_allclose(second, first, rtol=1e-6)
