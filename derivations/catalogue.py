@@ -13,6 +13,7 @@ SUBJECTS = [
     import_module(f"derivations.{name}")
     for name in (
         "sampling",
+        "batch_kurtosis",
         "stationary",
         "momentum",
         "regression",

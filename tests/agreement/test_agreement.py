@@ -14,6 +14,7 @@ from scipy.integrate import quad
 from witnesses import SURE, matrix, number
 
 from derivations import (
+    batch_kurtosis,
     decay,
     directions,
     effective_loss,
@@ -104,6 +105,12 @@ def test_shared_eigenvalue_is_the_derived_one(n, batch):
     assert noise.without_replacement(n, batch).var_mean == fixed
     derived = number(sampling.shared_bernoulli(), n=n, B=batch)
     assert_allclose(noise.bernoulli(n, batch).var_mean, derived, **TIGHT)
+
+
+@pytest.mark.parametrize(("n", "batch"), [(7, 3), (7, 1), (64, 16)])
+def test_kurtosis_of_a_batch_is_the_derived_one(n, batch):
+    derived = number(batch_kurtosis.kurtosis_of_a_batch(), n=n, B=batch, kappa=2.5)
+    assert_allclose(noise.minibatch_kurtosis(2.5, batch, n), derived, **TIGHT)
 
 
 @pytest.mark.parametrize("stretch", [1, 2, 5])
