@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
 .PHONY: demo small full study judge new figures gpu model test slow monitoring lint types derive bench docs \
-	release lock clean
+	paper release lock clean
 
 demo: $(VENV)/.ready
 	$(STUDY) run compression --size demo
@@ -82,6 +82,12 @@ bench: $(VENV)/.ready
 docs: $(VENV)/.ready
 	$(PIP) $(PIPFLAGS) -c constraints.txt -e '.[docs]'
 	$(PY) -m sphinx -q -W --keep-going -b html docs out/site
+
+# The paper as out/paper/main.pdf, with the numbers of the committed results; it needs LaTeX.
+paper: $(VENV)/.ready
+	$(PY) -m tools.paper_numbers
+	mkdir -p out/paper
+	cd paper && latexmk -pdf -interaction=nonstopmode -halt-on-error -output-directory=../out/paper main.tex
 
 # Builds the package, checks it, and runs the README's programs on the wheel in bare environments.
 release: $(VENV)/.ready

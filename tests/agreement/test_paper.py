@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from derivations import latex
+from sgdnoise.lab import read_result
+from tools import paper_numbers
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "paper"
@@ -21,9 +23,37 @@ def test_equations_are_fresh():
     assert EQUATIONS.read_text() == latex.text(), "run: python -m derivations"
 
 
+def test_the_numbers_of_the_paper_are_those_of_the_results():
+    assert paper_numbers.OUT.read_text() == paper_numbers.text(), "python -m tools.paper_numbers"
+
+
+def test_every_number_that_is_quoted_exists_and_every_name_is_quoted():
+    text = (PAPER / "main.tex").read_text()
+    quoted = set(re.findall(r"\\num\{([^}#]+)\}", text))
+    quoted |= {f"{name}:is" for name in re.findall(r"\\verdict\{([^}#]+)\}", text)}
+    defined = set(re.findall(r"num@(.+?)\\endcsname", paper_numbers.OUT.read_text()))
+    assert quoted <= defined
+    names = {name.partition(":")[0] for name in quoted}
+    assert {name.partition(":")[0] for name in defined} == names
+
+
+def test_a_number_that_no_result_has_is_refused():
+    entry = {"study": "stationary", "claim": "no such claim"}
+    stored = {"stationary": {"": read_result(ROOT / "simulations/stationary/result.nc")}}
+    with pytest.raises(ValueError, match="0 claims 'no such claim'"):
+        paper_numbers._verdict("name", entry, stored)
+
+
+def test_the_figures_of_the_paper_exist():
+    text = (PAPER / "main.tex").read_text()
+    for name in re.findall(r"\\studyfigure\{([^}#]+)\}", text):
+        assert (ROOT / "simulations" / f"{name}.pdf").is_file(), name
+
+
 def test_every_label_that_is_referred_to_exists():
     text = (PAPER / "main.tex").read_text()
-    labels = set(re.findall(r"\\label\{([^}]+)\}", text + EQUATIONS.read_text()))
+    labels = set(re.findall(r"\\label\{([^}#]+)\}", text + EQUATIONS.read_text()))
+    labels |= {f"fig:{name}" for name in re.findall(r"\}\{([\w-]+)\}$", text, re.MULTILINE)}
     assert set(re.findall(r"\\ref\{([^}]+)\}", text)) <= labels
 
 
