@@ -149,6 +149,11 @@ def _loss(value):
     return f"{value:.2f}" if np.isfinite(value) else "diverged"
 
 
+def _range(values):
+    known = values[np.isfinite(values)]
+    return f"{known.min():.2f} to {known.max():.2f}" if known.size else "-"
+
+
 def tables(results: xr.Dataset) -> list[Table]:
     """Exponents and deaths of each setting, deaths by block, and dead channels as published."""
     exponents, blocks = [], []
@@ -162,12 +167,13 @@ def tables(results: xr.Dataset) -> list[Table]:
                 name,
                 *(f"{number:.5f}" for number in quantiles),
                 ", ".join(_loss(value) for value in data.loss.values),
-                ", ".join(f"{float(count):.0f}" for count in dead.sum("channel")),
-                f"{float(moved.min()):.2f} to {float(moved.max()):.2f}",
+                ", ".join(f"{float(count):.0f}" for count in dead.sum("channel", min_count=1)),
+                _range(moved.values),
             )
         )
         shares = [float(dead.where(data.block == block).mean()) for block in range(9)]
-        blocks.append((name, *(f"{100 * share:.0f}%" for share in shares)))
+        if np.isfinite(shares).all():
+            blocks.append((name, *(f"{100 * share:.0f}%" for share in shares)))
     headings = (
         *("setting", "smallest exponent", "median", "largest", "last loss, each seed"),
         *("channels that die, each seed", "|(v, w, b)| after / before"),
