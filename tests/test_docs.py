@@ -62,7 +62,7 @@ def test_a_result_says_where_it_comes_from(folder):
         assert names <= set(origin)
         assert origin["dirty"] == "False"
         assert len(origin["commit"]) == 40
-    assert (folder / "result.nc").stat().st_size < 1_200_000
+    assert (folder / "result.nc").stat().st_size < 1_450_000
 
 
 def test_the_tables_of_estimators_are_those_of_the_committed_result():
