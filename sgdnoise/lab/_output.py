@@ -9,7 +9,8 @@ from sgdnoise.core._files import atomic_write
 from sgdnoise.lab._plot import figure_svg, save_figure
 from sgdnoise.lab._power import power_text
 from sgdnoise.lab._report import Section, Table, report_html
-from sgdnoise.lab._store import write_parts
+from sgdnoise.lab._store import read_parts, write_parts
+from sgdnoise.lab._sweep._keys import fingerprint
 from sgdnoise.lab._terminal import console, show
 from sgdnoise.lab._verdict import HEADINGS, exit_status, row, summary, with_verdicts
 
@@ -25,11 +26,32 @@ def publish(study, results: dict[str, Any], out: Path) -> int:
     status = show_verdicts(study, results)
     verdicts = {label: study.parts[label].judge(data) for label, data in results.items()}
     judged = {label: with_verdicts(data, verdicts[label]) for label, data in results.items()}
+    if (kept := keep_earlier(judged, out)) is not None:
+        text = f"the earlier result, of other arguments, is kept as {kept}"
+        console.print(text, markup=False, soft_wrap=True)
     write_parts(judged, out / "result.nc")
     paths = [*draw_results(study, results, out), report(study, results, out), out / "result.nc"]
     for path in paths:
         console.print(f"  {path}", markup=False, soft_wrap=True)
     return status
+
+
+def keep_earlier(results: dict[str, Any], out: Path) -> Path | None:
+    """Rename a result in `out` that has other arguments than these: its new path, or None."""
+    path = out / "result.nc"
+    try:
+        earlier = _arguments(read_parts(path)) if path.is_file() else None
+    except (OSError, ValueError):  # nothing that a study wrote
+        return None
+    if earlier is None or earlier == _arguments(results):
+        return None
+    kept = path.with_name(f"result-{fingerprint(arguments=earlier)}.nc")
+    path.replace(kept)
+    return kept
+
+
+def _arguments(results: dict[str, Any]) -> dict[str, str]:
+    return {label: str(data.attrs.get("arguments")) for label, data in results.items()}
 
 
 def show_verdicts(study, results: dict[str, Any]) -> int:

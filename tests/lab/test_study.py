@@ -143,6 +143,22 @@ def test_a_trial_needs_a_reason(study, tmp_path, capsys):
     assert not [*tmp_path.rglob("point-*.nc")]
 
 
+def test_results_of_other_arguments_are_kept_apart(study, tmp_path, capsys):
+    words = ("--size", "small", "--out", tmp_path, "--jobs", 1)
+    status(study, *words)
+    (first,) = study.read(tmp_path / "result.nc").values()
+    status(study, *words)
+    assert not list(tmp_path.glob("result-*.nc"))
+    capsys.readouterr()
+    status(study, *words, "--repeats", "30000")
+    (kept,) = tmp_path.glob("result-*.nc")
+    (earlier,) = study.read(kept).values()
+    assert earlier.attrs["arguments"] == first.attrs["arguments"]
+    assert f"is kept as {kept}" in capsys.readouterr().out
+    (tmp_path / "result.nc").write_bytes(b"not a result")
+    assert status(study, *words) == 0
+
+
 def test_a_study_without_a_ledger_gets_one_with_the_largest_deviations_first(tmp_path):
     verdicts = [
         Verdict(f"row {k}", 1.0, Estimate(1 + k / 100, 0.001), "prediction", 0.02) for k in range(6)
