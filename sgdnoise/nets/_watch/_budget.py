@@ -3,7 +3,6 @@
 from contextlib import contextmanager
 from time import perf_counter
 
-
 LATER = 0.25  # of the time of a first measurement, which loads and compiles
 
 
