@@ -26,7 +26,12 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # Where an optional library may be imported: paths begin with one of these.
 LIBRARIES = {
     "torch": ("sgdnoise/nets/", "sgdnoise/data/_read.py", "sgdnoise/lab/_session.py"),
-    "jax": ("sgdnoise/dynamics/_chains/", "sgdnoise/dynamics/_mlp.py", "sgdnoise/lab/"),
+    "jax": (
+        "sgdnoise/dynamics/_chains/",
+        "sgdnoise/dynamics/_mlp.py",
+        "sgdnoise/dynamics/_pytree.py",
+        "sgdnoise/lab/",
+    ),
     "xarray": ("sgdnoise/lab/",),
     "matplotlib": ("sgdnoise/lab/", "sgdnoise/__main__.py"),
     "typer": ("sgdnoise/lab/", "sgdnoise/__main__.py"),
