@@ -1,4 +1,4 @@
-"""The programs of the how-to page run one after the other, as they stand."""
+"""The programs of the first page and of the how-to page run as they stand."""
 
 import re
 from pathlib import Path
@@ -6,15 +6,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-TEXT = Path("docs/extending.md").read_text(encoding="utf-8")
+
+def run(page):
+    """What is left by the programs of a page, one after the other."""
+    space: dict = {}
+    text = Path(f"docs/{page}.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", text, flags=re.S):
+        exec(code, space)
+    return space
 
 
 @pytest.fixture(scope="module")
 def space():
-    space: dict = {}
-    for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.S):
-        exec(code, space)
-    return space
+    return run("extending")
+
+
+def test_the_first_page_predicts_what_it_says(capsys):
+    space = run("start")
+    lines = capsys.readouterr().out.splitlines()
+    pairs = [re.findall(r"[\d.]+", line)[:2] for line in lines if line.startswith("predicted")]
+    predicted, measured = np.asarray(pairs, float).T
+    np.testing.assert_allclose(measured, predicted, rtol=0.01)
+    assert predicted[-1] < 0.82 * predicted[0]
+    estimate = float(lines[0].split(" ")[0])
+    assert abs(estimate - 3) < 0.3
+    assert space["layers"] is not None
 
 
 def test_the_programs_give_what_the_page_says(space):
