@@ -1,6 +1,7 @@
 """What is claimed of the dimension of layers in the time of training, and with which error."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -15,6 +16,7 @@ from sgdnoise.lab import (
     rivals_of_effect,
     settings_of,
 )
+from simulations.mnist._training import DECAYED
 
 TITLE = "Dimension of layers in the time of training, on all of MNIST"
 CLASSES = 10
@@ -23,6 +25,7 @@ LEAST = 0.03  # of PR at the start: terms of order 1 / images, and of the drawn 
 MAX_WITHIN = 0.1  # fraction of the variance within classes, below which collapse is claimed
 COLLAPSE = 0.1  # of the predicted PR: what is within classes adds as much
 LARGEST = 0.5  # correction of finite width over 1 / PR, beyond which none is claimed
+PHASES = 0.4, 0.7  # of the moments: steps 30 and 1,000 at full size
 MEASURED = {"pr": "PR", "twonn": "TwoNN"}
 
 
@@ -47,9 +50,10 @@ def LEAD(attributes) -> tuple[str, ...]:
 
 def verdicts(results: xr.Dataset) -> list[Verdict]:
     """The rows of each network: at the start, Gaussian points, collapse, and phases in time."""
-    rows = []
+    rows, first = [], results.net.values[0]
     for net, data in settings_of(results, "net"):
-        rows += [*_start(data, net), *_gaussian(data, net), *_collapse(data, net)]
+        gaussian = _gaussian(data, net, with_input=net == first)
+        rows += [*_start(data, net), *gaussian, *_collapse(data, net)]
         rows += _phases(data, net)
     return rows
 
@@ -83,14 +87,15 @@ def _effect(predicted, nothing):
     return lambda factor: factor * predicted if factor else nothing
 
 
-def _gaussian(data, net):
-    """TwoNN of Gaussian points against theory from the spectrum alone."""
+def _gaussian(data, net, *, with_input):
+    """TwoNN of Gaussian points against theory from the spectrum alone.
+
+    The input is the same for all networks and steps, and the start with and without weight decay.
+    """
     rows, at = [], data.isel(seed=0).sel(images="test")
     moments = at.step.values[np.isfinite(at.surrogate.sel(layer="logits").values)]
-    for moment in moments:
-        for layer in data.layer.values.tolist():
-            if layer == "input" and moment:  # the same at all steps
-                continue
+    for moment in moments[1:] if net == DECAYED else moments:
+        for layer in data.layer.values.tolist() if with_input and not moment else layers_of(data):
             here = at.sel(step=moment, layer=layer)
             theory, ratio = float(here.theory), float(here.pr)
             error = float(np.hypot(here.surrogate_stderr, here.theory_stderr))
@@ -122,22 +127,18 @@ def _collapse(data, net):
 
 
 def _phases(data, net):
-    """The largest over the first and the last over the largest, of every layer.
-
-    The step is that of the largest mean over seeds, so that the largest is biased upwards.
-    """
+    """Ratios between four moments, the same for all layers, on held-out images."""
+    last = data.sizes["step"] - 1
+    moments = [0, *(round(part * last) for part in PHASES), last]
     rows = []
     for layer in layers_of(data):
         for measure, name in MEASURED.items():
             at = data[measure].sel(images="test", layer=layer)
-            step = int(at.mean("seed").argmax("step"))
-            first, largest, last = (at.isel(step=i) for i in (0, step, -1))
-            text, when = f"{net}, {layer}: {name}", int(data.step[step])
-            ratios = {
-                f"{text}, largest (step {when}) / start": largest / first,
-                f"{text}, end / largest": last / largest,
-            }
-            rows += [Verdict(k, 1.0, mean_of(v), "observation") for k, v in ratios.items()]
+            for before, after in pairwise(moments):
+                begin, end = (int(data.step[moment]) for moment in (before, after))
+                ratio = mean_of(at.isel(step=after) / at.isel(step=before))
+                text = f"{net}, {layer}: {name}, step {end} / step {begin}"
+                rows.append(Verdict(text, 1.0, ratio, "observation"))
     return rows
 
 
