@@ -51,7 +51,8 @@ def test_the_front_page_has_one_line_for_each_study():
     page = Path("docs/findings.md").read_text(encoding="utf-8")
     links = re.findall(r"\(\.\./simulations/(\w+)/findings\.md\)", page)
     assert sorted(links) == [folder.name for folder in STUDIES]
-    assert len(page.splitlines()) <= 70
+    rows = sum(len(read_parts(folder / "result.nc")) for folder in STUDIES)
+    assert len(page.splitlines()) <= len(STUDIES) + rows + 20  # and nothing else grows
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
