@@ -15,12 +15,12 @@ def pytree_problem(losses: Callable, parameters, *examples) -> tuple[Problem, An
 
     losses: (tree, *examples) -> (n,), one number for each example, such as those of a flax module
     by `module.apply`, or of an equinox module with `jax.vmap(module)`.
-    parameters: any pytree.  Its arrays of real numbers are the parameters; all else, such as
-    integers, functions and strings, stays as it is.
+    parameters: any pytree.  Its arrays and scalars of real numbers, of jax or numpy, are the
+    parameters; all else, such as integers, floats of Python and functions, stays as it is.
     examples: arrays with one leading axis n; the last of them is the target.
     The third result takes theta with any axes before the last, as `simulate(...).theta` has, and
     returns the tree with these axes first in every parameter.
-    Raises ValueError for a tree without arrays of real numbers.
+    Raises ValueError for a tree without arrays of real numbers, or with complex ones.
 
     Example:
         >>> def losses(tree, x, y):
@@ -58,4 +58,8 @@ def pytree_problem(losses: Callable, parameters, *examples) -> tuple[Problem, An
 
 
 def _is_real(leaf) -> bool:
-    return isinstance(leaf, (jax.Array, np.ndarray)) and jnp.issubdtype(leaf.dtype, jnp.floating)
+    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
+        return False
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        raise ValueError("the tree has complex numbers; give real and imaginary parts")
+    return jnp.issubdtype(leaf.dtype, jnp.floating)

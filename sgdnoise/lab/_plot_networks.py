@@ -5,6 +5,7 @@ import numpy as np
 from sgdnoise.core._estimate import mean
 from sgdnoise.lab._plot import COLOURS, band
 
+MARKERS = "osD^v"
 LABELS = {
     "participation_ratio": "participation ratio",
     "twonn": "TwoNN",
@@ -15,9 +16,11 @@ LABELS = {
 def plot_depth(ax, dimensions, names=None) -> None:
     """Draw dimension against depth, from the result of `nets.representation_dimensions`.
 
-    dimensions: a Dataset along `layer`; several of them, by label, are told apart by colour.
-    names: the variables to draw, by default those of the estimators.  Errors are bars of two
-    standard errors.  The surrogate is dashed.
+    dimensions: a Dataset along `layer`, or several of them by label, which differ by colour; the
+    estimators then differ by marker.  Layers of the same name share a place.
+    names: the variables to draw, or one of them, by default those of the estimators.  Errors are
+    bars of two standard errors.  The surrogate is dashed.
+    Raises ValueError for no Dataset, one that is not along `layer` alone, and unknown names.
 
     Example:
         >>> import torch
@@ -30,25 +33,47 @@ def plot_depth(ax, dimensions, names=None) -> None:
         'layer'
     """
     several = dimensions if isinstance(dimensions, dict) else {"": dimensions}
-    colours = [colour for name, colour in COLOURS.items() if name != "grey"]
-    drawn = 0
-    for label, data in several.items():
-        for name in names or _estimators(data):
-            alone = len(several) == 1
-            colour = colours[(drawn if alone else [*several].index(label)) % len(colours)]
-            text = LABELS.get(name, name) if alone else f"{label}, {LABELS.get(name, name)}"
+    names = [names] if isinstance(names, str) else names
+    layers = _layers(several, names)
+    for k, (label, data) in enumerate(several.items()):
+        places = [layers.index(name) for name in data.layer.values.tolist()]
+        for j, name in enumerate(names or _estimators(data)):
+            text = LABELS.get(name, name)
             error = data.get(f"{name}_stderr", 0 * data[name]).fillna(0)
-            dashed = name.startswith("surrogate")
-            style = {"fmt": "s--" if dashed else "o-", "markersize": 3, "capsize": 2}
-            places = np.arange(data.sizes["layer"])
-            ax.errorbar(places, data[name], 2 * error, color=colour, label=text, **style)
-            drawn += 1
-    first = next(iter(several.values())).layer.values
-    ax.set_xticks(np.arange(len(first)), first, rotation=45, ha="right")
+            ax.errorbar(
+                places,
+                data[name],
+                2 * error,
+                color=_colour(k if len(several) > 1 else j),
+                label=f"{label}, {text}" if label else text,
+                marker=MARKERS[j % len(MARKERS)],
+                linestyle="--" if name.startswith("surrogate") else "-",
+                markersize=3,
+                capsize=2,
+            )
+    ax.set_xticks(np.arange(len(layers)), layers, rotation=45, ha="right")
     ax.set(xlabel="layer", ylabel="dimension", yscale="log")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+
+
+def _layers(several, names) -> list[str]:
+    """The names of all layers, in order; raises ValueError for what cannot be drawn."""
+    if not several:
+        raise ValueError("there is nothing to draw: give a Dataset, or several by label")
+    for data in several.values():
+        if tuple(getattr(data, "sizes", ())) != ("layer",):
+            raise ValueError(
+                "dimensions must be a Dataset along layer alone; of a watch, choose a step with "
+                "results.isel(step=-1)"
+            )
+        if unknown := [name for name in names or () if name not in data]:
+            there = ", ".join(_estimators(data))
+            raise ValueError(f"there is no {unknown[0]!r} in the dimensions; there are {there}")
+    found = [data.layer.values.tolist() for data in several.values()]
+    layers = max(found, key=len)
+    return [*layers, *dict.fromkeys(n for names in found for n in names if n not in layers)]
 
 
 def plot_ensembles(ax, times, ensembles: dict, *, width=2) -> None:
@@ -67,8 +92,8 @@ def plot_ensembles(ax, times, ensembles: dict, *, width=2) -> None:
         ['SGD', 'theory']
     """
     times = np.asarray(times)
-    for (label, given), colour in zip(ensembles.items(), _cycled(len(ensembles)), strict=True):
-        values = np.asarray(given)
+    for k, (label, given) in enumerate(ensembles.items()):
+        values, colour = np.asarray(given), _colour(k)
         if values.ndim not in (1, 2) or values.shape[-1] != len(times):
             raise ValueError(
                 f"{label!r} must be (chains, {len(times)}) or ({len(times)},), as long as times, "
@@ -88,6 +113,6 @@ def _estimators(data) -> list[str]:
     ]
 
 
-def _cycled(n):
+def _colour(k: int) -> str:
     colours = [colour for name, colour in COLOURS.items() if name != "grey"]
-    return [colours[k % len(colours)] for k in range(n)]
+    return colours[k % len(colours)]

@@ -83,8 +83,10 @@ class Verdict:
     @property
     def z(self) -> float:
         """The deviation in standard errors."""
-        error = float(self.measured.stderr)
-        return self.deviation / error if error else math.copysign(math.inf, self.deviation)
+        error, deviation = float(self.measured.stderr), self.deviation
+        if error or not deviation:
+            return deviation / (error or 1.0)
+        return math.copysign(math.inf, deviation)
 
     @property
     def percent(self) -> float:
@@ -129,7 +131,8 @@ def compare(name: str, first: Estimate, second: Estimate, tolerance: float) -> V
 
     The row shows the value of the second as predicted, and the first as measured with the errors
     of both.  tolerance: the difference that does not matter, in the unit of both, stated before.
-    Raises ValueError for a negative tolerance, and what is no Estimate of one number.
+    Raises ValueError for a tolerance that is negative or nan, and what is no finite Estimate of one
+    number.
 
     Example:
         >>> sgd, equation = Estimate(1.02, 0.01), Estimate(1.00, 0.01)
@@ -140,6 +143,10 @@ def compare(name: str, first: Estimate, second: Estimate, tolerance: float) -> V
     for estimate in (first, second):
         if not isinstance(estimate, Estimate) or np.ndim(estimate.value):
             raise ValueError(f"compare takes two Estimates of one number, not {estimate!r:.40}")
+        if not math.isfinite(float(estimate.value)) or math.isnan(float(estimate.stderr)):
+            raise ValueError(f"compare takes finite Estimates, not {estimate}")
+    if math.isnan(tolerance):
+        raise ValueError("tolerance must be a number, not nan")
     value = float(second.value)
     return Verdict(name, value, first - second + value, PREDICTION, tolerance)
 

@@ -26,6 +26,7 @@ from sgdnoise.nets._watch._activations import (
 from sgdnoise.nets._watch._probe import Probe
 
 INPUT = "input"
+RESERVED = {"units", "surrogate_twonn"}
 FEWEST = 12  # examples
 CHUNK = 256  # examples in a forward pass, where they do not come in batches
 
@@ -44,10 +45,12 @@ def representation_dimensions(
     """The dimension of the outputs of each layer, with errors, an xarray Dataset along `layer`.
 
     inputs: a tensor, a tuple of them, or a dictionary by arguments, examples first; or an iterable
-    of batches, such as a DataLoader, each of which is one of these or (inputs, targets).  The first
-    `points` examples are used.  Of each layer their outputs alone are held, (points, d).
+    of batches, such as a DataLoader, each of which is one of these.  A batch of two is (inputs,
+    targets), whose targets are not used, as "labels" of a dictionary are not.  The first `points`
+    examples are used.  Of each layer their outputs alone are held, (points, d).
     layers: names of net.named_modules(); by default all with a weight of two axes or more, in the
-    order of the forward pass.  The first layer of the result is "input".
+    order of the forward pass.  The first layer of the result is "input", or "(input)" where a layer
+    of the network has that name.
     pooled: means over the positions of images and sequences, by default of convolutions alone;
     attrs["pooled"] names the layers.
     estimators: name -> function of a numpy array (n, d); by default `participation_ratio` and
@@ -57,7 +60,7 @@ def representation_dimensions(
     The network is in eval, and is left as it was.  What cannot be measured is nan, with an
     UnmeasuredWarning.
     Raises ValueError for layers that do not exist or are not reached, for fewer than 12 examples,
-    and for inputs that the network does not take.
+    and for an estimator called "units" or "surrogate_twonn".
 
     Example:
         >>> net = nn.Sequential(nn.Linear(5, 20), nn.ReLU(), nn.Linear(20, 3))
@@ -67,12 +70,14 @@ def representation_dimensions(
     """
     net = unwrapped(net)
     rows, pooled_layers = _rows(net, inputs, layers, points, pooled)
-    measures = dict(estimators or _default())
+    measures = dict(_default() if estimators is None else estimators)
+    if taken := RESERVED & set(measures):
+        raise ValueError(f"an estimator cannot be called {min(taken)!r}, which has a meaning here")
     if surrogate:
         measures["surrogate_twonn"] = _of_surrogate
     record: dict[str, dict] = dimensions(rows, measures)
     record["units"] = {name: float(values.shape[1]) for name, values in rows.items()}
-    n = len(rows[INPUT])
+    n = len(next(iter(rows.values())))
     result = as_dataset({0: record}).isel(step=0, drop=True)
     return result.assign_attrs(examples=n, pooled=", ".join(pooled_layers))
 
@@ -91,7 +96,8 @@ def _of_surrogate(values) -> Estimate:
 def _rows(net, inputs, names, points, pooled):
     """layer -> (n, d) of the first examples, and the layers whose positions are averaged."""
     chunks: dict[str, list] = {}
-    probe, left = None, points
+    probe, points = None, int(points)
+    left = points
     with preserved(net, training=False):
         for batch in _batches(inputs, device_of(net)):
             batch = mapped_inputs(lambda tensor, n=left: tensor[:n], batch)
@@ -101,9 +107,10 @@ def _rows(net, inputs, names, points, pooled):
                 probe = probe.at_layers(names)
             here = replace(probe, inputs=batch)
             _, outputs = activations(net, batch, probe.layers, here.rows_of)
-            for name, values in {INPUT: _input(batch), **outputs}.items():
+            own = f"({INPUT})" if INPUT in probe.layers else INPUT
+            for name, values in {own: _input(batch), **outputs}.items():
                 chunks.setdefault(name, []).append(values)
-            left -= len(chunks[INPUT][-1])
+            left -= len(chunks[own][-1])
             if left <= 0:
                 break
     if probe is None or points - left < FEWEST:

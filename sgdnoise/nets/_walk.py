@@ -64,7 +64,7 @@ def _stream(kind, generator, dtype):
             case Uniform(int(size)):
                 yield torch.rand(size, dtype=dtype, **on)
             case Sampled(int(size), sample):
-                yield sample(generator, (size,), dtype)
+                yield _sampled(sample, generator, size, dtype)
             case WithReplacement(size, below):
                 yield torch.randint(below, (size,), **on)
             case WithoutReplacement(size, below):
@@ -73,3 +73,12 @@ def _stream(kind, generator, dtype):
                 yield from torch.randperm(below, **on)[: below // size * size].split(size)
             case _:
                 raise TypeError(f"no way to draw {kind!r}")
+
+
+def _sampled(sample, generator, size, dtype):
+    """The numbers of a user's function; raises ValueError for another shape."""
+    numbers = sample(generator, (size,), dtype)
+    if not torch.is_tensor(numbers) or tuple(numbers.shape) != (size,):
+        found = tuple(numbers.shape) if torch.is_tensor(numbers) else type(numbers).__name__
+        raise ValueError(f"a sampler must return a tensor ({size},), not {found}")
+    return numbers

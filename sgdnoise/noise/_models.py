@@ -152,7 +152,7 @@ def non_gaussian(noise: Noise, sample: Callable) -> Noise:
     return noise._replace(draw=draw, gradient=noise.gaussian_gradient)
 
 
-def clipped(noise: Noise, norm: float) -> Noise:
+def clipped(noise: Noise, norm) -> Noise:
     """The same noise with gradients shortened to a norm at most: g min(1, norm / |g|).
 
     Such a gradient is biased: its mean is not the gradient of the loss.  It has no Gaussian twin
@@ -167,8 +167,8 @@ def clipped(noise: Noise, norm: float) -> Noise:
         >>> round(float(jnp.linalg.norm(short.gradient(jnp.ones(3), ()))), 3)
         0.1
     """
-    if not norm > 0:
-        raise ValueError(f"norm must be positive, not {norm}")
+    if isinstance(norm, bool) or not isinstance(norm, (int, float)) or not norm > 0:
+        raise ValueError(f"norm must be a positive number, not {norm!r:.40}")
 
     def gradient(theta, drawn):
         value = noise.gradient(theta, drawn)

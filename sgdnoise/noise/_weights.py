@@ -119,7 +119,8 @@ def importance(probabilities, batch_size: int) -> Weights:
     gradient is unbiased, and Cov(w) = (diag(1 / p_i) - 11^T) / (n^2 batch_size).
     For class-balanced batches multiply the losses by n p_i: the gradient is then that of the
     balanced loss, with equal weights 1 / batch_size.
-    probabilities (n,): positive, and scaled to the sum 1.
+    probabilities (n,): positive, and scaled to the sum 1.  In float32 those below 1e-6 are drawn
+    at a wrong rate.
     Raises ValueError for a batch_size below 1, and for probabilities that are not positive.
 
     Example:
@@ -160,12 +161,18 @@ def custom_weights(draw, weights_of: Callable, covariance) -> Weights:
         >>> law.n, law.batch_size
         (2, None)
     """
-    matrix = np.asarray(as_numpy(widened(covariance, "the covariance")), float)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
+    given = as_numpy(widened(covariance, "the covariance"))
+    matrix, precision = given.astype(float), np.finfo(given.dtype).eps
+    if (
+        not matrix.size
+        or matrix.ndim != 2
+        or matrix.shape[0] != matrix.shape[1]
+        or not np.isfinite(matrix).all()
+    ):
         raise ValueError(f"the covariance must be a matrix (n, n), not of shape {matrix.shape}")
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    small = len(matrix) * np.finfo(float).eps * max(np.abs(values).max(), 0.0)
-    if not np.allclose(matrix, matrix.T) or values.min() < -small:
+    small = len(matrix) * precision * max(np.abs(values).max(), 0.0)
+    if not np.allclose(matrix, matrix.T, atol=small) or values.min() < -small:
         raise ValueError("the covariance must be symmetric, without negative eigenvalues")
     factor = np.maximum(values, 0)[:, None] ** 0.5 * vectors.T
     return Weights(len(matrix), draw, weights_of, 0.0, 0.0, None, factor)

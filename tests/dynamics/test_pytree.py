@@ -79,3 +79,18 @@ def test_what_is_no_tree_of_parameters_is_refused(given):
     _, _, unravel = pytree_problem(losses, module, x, y)
     with pytest.raises(ValueError, match=r"theta must be \(..., 26\)"):
         unravel(jnp.zeros(25))
+
+
+def test_scalars_of_numpy_are_parameters_and_complex_ones_are_refused():
+    x, y = jnp.ones((4, 2)), jnp.ones(4)
+
+    def of(tree, x, y):
+        return (x @ tree["w"] + tree["b"] - y) ** 2
+
+    tree = {"w": jnp.ones(2), "b": np.float64(0.5), "rate": 0.1}
+    problem, theta, unravel = pytree_problem(of, tree, x, y)
+    assert problem.size == 3
+    assert unravel(theta)["rate"] == 0.1
+    assert problem.gradient(theta).shape == (3,)
+    with pytest.raises(ValueError, match="complex numbers"):
+        pytree_problem(of, tree | {"w": 1j * jnp.ones(2)}, x, y)

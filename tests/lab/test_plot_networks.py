@@ -24,8 +24,23 @@ def test_depth_has_a_line_for_each_estimator_and_a_tick_for_each_layer(ax):
     drawn = [line.get_ydata() for line in lines]
     names = ("participation_ratio", "twonn", "surrogate_twonn")
     np.testing.assert_array_equal(drawn, [data[name].values for name in names])
-    plot_depth(ax, {"a": data, "b": data}, names=["twonn"])
+
+
+def test_several_networks_share_places_by_name_and_differ_by_colour(ax):
+    first, deeper = (
+        representation_dimensions(models.mlp(sizes, seed=0), torch.randn(60, 5))
+        for sizes in ([5, 20, 3], [5, 20, 20, 3])
+    )
+    plot_depth(ax, {"a": first, "b": deeper}, names=["participation_ratio", "twonn"])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["input", "1", "3", "5"]
+    lines = [container.lines[0] for container in ax.containers]
+    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color()
+    assert lines[0].get_marker() != lines[1].get_marker()
     assert ax.get_legend_handles_labels()[1][-1] == "b, TwoNN"
+    plot_depth(ax, first, names="twonn")
+    for wrong, names in (({}, None), (first, ["other"]), (first.expand_dims("step"), None)):
+        with pytest.raises(ValueError, match=r"nothing to draw|no 'other'|along layer alone"):
+            plot_depth(ax, wrong, names)
 
 
 def test_ensembles_have_their_mean_and_error(ax):

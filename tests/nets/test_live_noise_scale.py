@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -187,15 +188,90 @@ def test_what_cannot_be_measured_is_a_sentence():
     assert str(live.estimate()).startswith("not resolved")
 
 
+def one_step(net, *inputs):
+    """The parameters that are measured in one step; warnings pass."""
+    live = live_noise_scale(net, every=1)
+    net.zero_grad()
+    net(*inputs).square().mean().backward()
+    live.step()
+    live.close()
+    return {id(parameter) for parameter in live.parameters}
+
+
+def ids(module):
+    return {id(parameter) for parameter in module.parameters()}
+
+
 def test_a_layer_that_is_called_twice_is_left_out():
     first, last = nn.Linear(6, 6), nn.Linear(6, 3)
-    net = nn.Sequential(first, first, last)
+    with pytest.warns(UnmeasuredWarning, match="'0': it was called twice"):
+        measured = one_step(nn.Sequential(first, first, last), torch.randn(8, 6))
+    assert measured == ids(last)
+
+
+def test_other_forward_passes_with_gradients_are_named():
+    net = mlp()
     live = live_noise_scale(net, every=1)
-    for _ in range(3):
-        net.zero_grad()
-        net(torch.randn(8, 6)).square().mean().backward()
+    net(torch.randn(7, 6))  # of a metric, without no_grad
+    net(torch.randn(8, 6)).square().mean().backward()
+    with pytest.warns(UnmeasuredWarning) as told:
         live.step()
-    assert [id(p) for p in live.parameters] == [id(p) for p in last.parameters()]
+    assert any("belong in torch.no_grad()" in str(one.message) for one in told)
+
+
+class Tokens(nn.Module):
+    """A norm of sequences, and a head on all their tokens, as of a language model."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(x).reshape(-1, 6))
+
+
+def test_layers_that_see_tokens_as_examples_are_left_out():
+    net = Tokens()
+    with pytest.warns(UnmeasuredWarning, match="'head': the first axis"):
+        measured = one_step(net, torch.randn(8, 5, 6))
+    assert measured == ids(net.norm)
+
+
+def test_a_network_with_the_batch_second_is_refused():
+    layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0)
+    with pytest.raises(ValueError, match="batch_first=False"):
+        live_noise_scale(layer)
+    live_noise_scale(layer, micro_batch=4).close()
+    live_noise_scale(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)).close()
+
+
+class Keyword(nn.Module):
+    """The second layer is called by the name of its argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.b(input=self.a(x))
+
+
+def test_calls_by_keyword_count_and_shared_or_reparametrised_weights_do_not():
+    net = Keyword()
+    assert one_step(net, torch.randn(8, 6)) == ids(net)
+    tied = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 2))
+    tied[2].weight = tied[0].weight
+    assert one_step(tied, torch.randn(8, 6)) == ids(tied[3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        normed = nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(6, 6)), nn.Linear(6, 2))
+    assert one_step(normed, torch.randn(8, 6)) == {id(normed[0].bias)} | ids(normed[1])
+
+
+def test_batch_norm_in_training_is_told():
+    net = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
+    with pytest.warns(UnmeasuredWarning, match="mixes the examples"):
+        live_noise_scale(net).close()
 
 
 @pytest.mark.parametrize(("signal", "n"), [(1.0, 40), (0.3, 100), (0.05, 40)])

@@ -64,6 +64,16 @@ def test_convolutions_are_pooled_and_it_is_told():
     assert whole.units.values.tolist() == [36, 80]
 
 
+def test_positions_of_any_convolution_are_averaged():
+    net = nn.Sequential(nn.ConvTranspose1d(3, 7, 3), nn.BatchNorm1d(7), nn.Conv1d(7, 4, 2))
+    x = torch.randn(60, 3, 10)
+    result = representation_dimensions(net, x, layers=["0", "1", "2"], pooled=True)
+    assert result.units.values.tolist() == [30, 7, 7, 4]
+    rows = net[0](x).mean(2).detach().numpy()
+    expected = participation_ratio(rows)
+    np.testing.assert_allclose(result.participation_ratio.sel(layer="0"), expected, rtol=1e-4)
+
+
 def test_what_cannot_be_measured_is_a_sentence(given):
     net, x = given
     with pytest.raises(ValueError, match="no layer is called 'head'"):

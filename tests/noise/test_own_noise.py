@@ -12,6 +12,7 @@ from sgdnoise.core import Problem
 from sgdnoise.dynamics import langevin, sgd, simulate
 
 N, DOF = 12, 8.0
+FIXED = jnp.zeros(12)
 
 
 def student(key, shape, dtype):
@@ -127,7 +128,9 @@ def test_a_law_of_ones_own(problem):
     covariance = np.diag(scatter**2 / 12 / N**2)
     law = noise.custom_weights(noise.Uniform(N), weights_of, covariance)
     check_moments(noise.from_weights(problem, law), problem)
-    for wrong in (np.ones((2, 3)), -np.eye(3), np.triu(np.ones((3, 3)))):
+    low = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    noise.custom_weights(noise.Uniform(6), weights_of, low @ low.T)  # negative by rounding
+    for wrong in (np.ones((2, 3)), np.ones((0, 0)), -np.eye(3), np.triu(np.ones((3, 3)))):
         with pytest.raises(ValueError, match="the covariance must be"):
             noise.custom_weights(noise.Uniform(3), weights_of, wrong)
 
@@ -156,5 +159,28 @@ def test_clipped_gradients_run_and_have_no_gaussian_twin(problem):
         short.covariance(jnp.zeros(3))
     with pytest.raises(ValueError, match="biased"):
         simulate(langevin(short, 0.1), 0, jnp.zeros((2, 3)), steps=1, every=1)
-    with pytest.raises(ValueError, match="norm must be positive"):
-        noise.clipped(short, 0.0)
+    for wrong in (0.0, -1.0, "a", True, np.ones(2)):
+        with pytest.raises(ValueError, match="norm must be a positive number"):
+            noise.clipped(short, wrong)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        lambda key, shape, dtype: jax.random.normal(key, (1,), dtype),
+        lambda key, shape, dtype: np.zeros(shape, dtype),
+        lambda key, shape, dtype: FIXED,
+    ],
+)
+def test_numbers_of_another_shape_or_not_from_the_key_are_refused(problem, sample):
+    wrong = noise.non_gaussian(noise.minibatch(problem, 3), sample)
+    with pytest.raises(ValueError, match="a sampler must make"):
+        simulate(sgd(wrong, 0.1), 0, jnp.zeros((4, 3)), steps=1, every=1)
+
+
+def test_a_walk_refuses_numbers_of_another_shape():
+    x = torch.ones(N, 3)
+    problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+    wrong = noise.non_gaussian(noise.isotropic(problem, 1.0), lambda *_: torch.zeros(1))
+    with pytest.raises(ValueError, match=r"must return a tensor \(3,\), not \(1,\)"):
+        next(nets.walk(sgd(wrong, 1.0), torch.zeros(3), 0))

@@ -233,9 +233,19 @@ def _sampled(stream, step, size, dtype, sample):
     """Numbers of a function of a key, which is one for each chain and step."""
     words = threefry(stream, (jnp.asarray(step).astype("uint32"), np.uint32(0)))
     keys = jax.random.wrap_key_data(jnp.stack(words, axis=-1), impl="threefry2x32")
-    if not keys.ndim:
-        return sample(keys, (size,), dtype)
-    return jax.vmap(lambda key: sample(key, (size,), dtype), out_axes=1)(keys)
+
+    def of_key(key):
+        numbers = sample(key, (size,), dtype)
+        if not isinstance(numbers, jax.Array) or numbers.shape != (size,):
+            found = getattr(numbers, "shape", type(numbers).__name__)
+            raise ValueError(
+                f"a sampler must make ({size},) numbers of jax from its key, not {found}"
+            )
+        if isinstance(key, jax.core.Tracer) and not isinstance(numbers, jax.core.Tracer):
+            raise ValueError("a sampler must make its numbers from the key, or all chains have one")
+        return numbers
+
+    return jax.vmap(of_key, out_axes=1)(keys) if keys.ndim else of_key(keys)
 
 
 def _uniform(stream, step, size, dtype):

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Collection
 
 import torch.distributed as dist
@@ -30,25 +31,29 @@ def live_noise_scale(
 ) -> "LiveNoiseScale":
     r"""The gradient-noise scale Tr C / |g|^2 of a training, from its own backward passes.
 
-    Call `step()` on the result between `backward()` and `optimizer.step()`, before gradients are
-    clipped.  E |G_B|^2 = |g|^2 + Tr C / B of the gradient of a batch, and the same with B = 1 of
-    single examples, give both terms without bias (McCandlish et al., 2018).
+    Call `step()` on the result once per step of the optimizer, after `backward()`, before gradients
+    are clipped.  Gradients are empty before the first backward pass of a step, and are those of a
+    mean over examples, without penalties.
+    E |G_B|^2 = |g|^2 + Tr C / B of the gradient of a batch, and the same with B = 1 of single
+    examples, give both terms without bias (McCandlish et al., 2018).
     Without `micro_batch`, single examples are seen in the layers where this is cheap: the norms of
     layers, groups and root mean squares, and linear layers with inputs (n, d).  The scale is that
-    of the gradient of these layers; Gray et al. (2024) find that the norms alone follow that of a
-    whole transformer.
+    of the gradient of these layers, `parameters` of the result; Gray et al. (2024) find that the
+    norms alone follow that of a whole transformer.  The first axis of every input is that of the
+    examples; layers that share a weight, are called twice, or see another first axis are left out.
     micro_batch: the number of examples of one backward pass, where gradients are accumulated over
     several, or over the ranks of torch.distributed.  The two sizes of batch are then one pass and
     one step, and all layers are used.  More steps are needed for the same error.
     layers: names of net.named_modules(), with all that they hold, to which it is restricted.
     every: the steps from one measurement to the next.  By default the time decides: measurements
     take a share of `budget` of it.  The steps between are not changed at all.
-    horizon: the number of measurements over which averages forget by a factor e.  Tr C and |g|^2
-    are averaged apart.
+    horizon: the number of measurements over which the weight of one falls by a factor e.  Tr C and
+    |g|^2 are averaged separately.
     With several ranks all call `step()`.  The loss is a mean over the examples of a batch; factors,
     such as that of mixed precision, are given to `step`.
-    Raises ValueError for a budget that is not between 0 and 1, for names that do not exist, for a
-    network without layers that can be seen, or with compiled ones, unless micro_batch is given.
+    Raises ValueError for a budget that is not between 0 and 1, for names that do not exist, and,
+    unless micro_batch is given, for a network without layers that can be seen, with compiled ones,
+    or with `batch_first=False`.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -69,7 +74,7 @@ def live_noise_scale(
         raise ValueError(f"micro_batch must be 1 or more, not {micro_batch}")
     inner = unwrapped(net)
     chosen = _chosen(inner, layers)
-    parts = _examples(net, chosen) if micro_batch is None else _batches(inner, chosen)
+    parts = _examples(net, inner, chosen) if micro_batch is None else _batches(inner, chosen)
     return LiveNoiseScale(parts, micro_batch or 1, every, Budget(budget), horizon)
 
 
@@ -86,7 +91,8 @@ class LiveNoiseScale:
     def step(self, grad_scale: float | int = 1.0) -> None:
         """Count a step, and measure its gradient if it is due.
 
-        grad_scale: the factor of the loss, such as `get_scale()` of a GradScaler, if it changes.
+        grad_scale: the factor of the loss, such as `get_scale()` of a GradScaler.  A constant one
+        cancels and may be left out.
         Raises ValueError if the gradients have been removed already.
         """
         if self._open:
@@ -185,11 +191,14 @@ def _chosen(net, names):
     }
 
 
-def _examples(net, modules):
+def _examples(net, inner, modules):
+    uses = Counter(id(p) for m in inner.modules() for p in m._parameters.values() if p is not None)
     layers: dict[str, nn.Module] = {
         name: module
         for name, module in modules.items()
-        if isinstance(module, LAYERS) and trained(module)
+        if isinstance(module, LAYERS)
+        and trained(module)
+        and all(uses[id(parameter)] == 1 for parameter in trained(module))
     }
     if not layers:
         raise ValueError(
@@ -201,7 +210,21 @@ def _examples(net, modules):
             "a compiled network does not run the hooks of its layers; "
             "micro_batch= uses accumulated batches instead"
         )
-    return ExampleSquares(layers)
+    for name, module in inner.named_modules():
+        if getattr(module, "batch_first", True) is False:
+            raise ValueError(
+                f"{name or 'the network'} has batch_first=False, and the examples must come first; "
+                "micro_batch= uses accumulated batches instead"
+            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            warnings.warn(
+                f"{name!r} mixes the examples of a batch, so that their gradients are not "
+                "independent and the noise scale depends on the batch",
+                UnmeasuredWarning,
+                stacklevel=4,
+            )
+            break
+    return ExampleSquares(inner, layers)
 
 
 def _is_compiled(module):

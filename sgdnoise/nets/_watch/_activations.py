@@ -30,6 +30,10 @@ class UnmeasuredWarning(UserWarning):
     """Something could not be measured at a step, and is nan in the record."""
 
 
+CHANNELS_SECOND = (  # modules whose outputs (n, c, l) have the positions last
+    *(nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d, nn.GroupNorm),
+    *(nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
+)
 _MEASURING = [0]  # how many measurements are under way
 
 
@@ -132,7 +136,7 @@ def points_of(name: str, module: nn.Module, output, n: int, pooled: bool = False
             f"of {n} examples, which come first"
         )
     if pooled and output.ndim > 2:
-        sequence = output.ndim == 3 and not isinstance(module, nn.Conv1d)
+        sequence = output.ndim == 3 and not isinstance(module, CHANNELS_SECOND)
         output = output.mean(1) if sequence else output.flatten(2).mean(2)
     dtype = torch.promote_types(output.dtype, torch.float32)
     return output.detach().to("cpu", dtype, copy=True).reshape(n, -1).numpy()

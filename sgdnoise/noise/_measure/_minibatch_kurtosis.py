@@ -1,5 +1,7 @@
 """The excess kurtosis of a mean over a minibatch."""
 
+import numpy as np
+
 from sgdnoise.core._arguments import checked
 
 
@@ -21,6 +23,10 @@ def minibatch_kurtosis(kurtosis, batch_size: int, n: int | None = None):
         >>> minibatch_kurtosis(40.0, 8), round(minibatch_kurtosis(40.0, 8, 256), 2)
         (5.0, 4.29)
     """
+    if isinstance(kurtosis, (list, tuple)):
+        kurtosis = np.asarray(kurtosis, float)
+    if np.ndim(batch_size):
+        raise ValueError("batch_size must be one whole number, not an array")
     if batch_size < 1:
         raise ValueError(f"a batch needs at least one example, not {batch_size}")
     if n is None:
