@@ -26,10 +26,29 @@ def partial_spearman(x, y, z):
     return (xy - xz * yz) / np.sqrt(np.where(unexplained > 0, unexplained, np.nan))
 
 
-def resampled(statistic: Callable, *columns) -> Estimate:
-    """statistic(*columns) of settings (n,), its error from settings drawn with replacement."""
+def spearman_within(x, y, groups):
+    """The correlation of ranks within groups, about their means: of what groups do not explain.
+
+    x, y: (..., n); groups (n,).
+    """
+    ranks = np.zeros((2, *np.shape(x)))
+    for value in np.unique(groups):
+        for result, column in zip(ranks, (x, y), strict=True):
+            inside = rankdata(column[..., groups == value], axis=-1)
+            result[..., groups == value] = inside - inside.mean(-1, keepdims=True)
+    return _correlation(*ranks)
+
+
+def resampled(statistic: Callable, *columns, within=None) -> Estimate:
+    """statistic(*columns) of settings (n,), its error from settings drawn with replacement.
+
+    within: groups (n,), from each of which as many are drawn as it has.
+    """
     rng, n = np.random.default_rng(SEED), len(columns[0])
     indices = rng.integers(0, n, (RESAMPLINGS, n))
+    for value in np.unique(within) if within is not None else ():
+        members = np.flatnonzero(within == value)
+        indices[:, members] = rng.choice(members, (RESAMPLINGS, len(members)))
     values = statistic(*(column[indices] for column in columns))
     return Estimate(float(statistic(*columns)), float(np.nanstd(values, ddof=1)), n - 1)
 

@@ -115,14 +115,23 @@ def _remaining(paired):
 
 
 def _given(column):
-    return lambda x, y: ranks.partial_spearman(x, y, np.broadcast_to(column, x.shape))
+    return lambda x, y: ranks.spearman_within(x, y, column)
 
 
-def correlation(of: Settings, given=None) -> Estimate:
-    """Spearman's correlation of dimension and test error; partial if a column is given."""
-    if given is None:
-        return ranks.resampled(ranks.spearman, of.dimension, of.error)
-    return ranks.resampled(ranks.partial_spearman, of.dimension, of.error, given)
+def correlation(of: Settings) -> Estimate:
+    """Spearman's correlation of dimension and test error."""
+    return ranks.resampled(ranks.spearman, of.dimension, of.error)
+
+
+def given_loss(of: Settings) -> Estimate:
+    """The same given the loss in training."""
+    return ranks.resampled(ranks.partial_spearman, of.dimension, of.error, of.loss)
+
+
+def given_labels(of: Settings) -> Estimate:
+    """The same within each fraction of shuffled labels."""
+    statistic = _given(of.shuffled)
+    return ranks.resampled(statistic, of.dimension, of.error, within=of.shuffled)
 
 
 def agreement(of: Settings, factor: str) -> Estimate:
@@ -153,8 +162,8 @@ def _observed(data, net):
         of = flat(data, measure)
         estimates = {
             "rank correlation with test error": correlation(of),
-            "the same given shuffled labels": correlation(of, of.shuffled),
-            "the same given the loss in training": correlation(of, of.loss),
+            "the same given shuffled labels": given_labels(of),
+            "the same given the loss in training": given_loss(of),
             **{f"agreement with test error, {f} alone": agreement(of, f) for f in FACTORS},
         }
         texts = {f"{net}, {name}: {label}": value for label, value in estimates.items()}
@@ -173,7 +182,7 @@ def tables(results: xr.Dataset) -> list[Table]:
                 p = ranks.chance(ranks.spearman, of.dimension, of.error)
                 within = _given(of.shuffled)
                 q = ranks.chance(within, of.dimension, of.error, of.shuffled)
-                given = ranks.resampled(ranks.partial_spearman, of.dimension, of.error, of.shuffled)
+                given = given_labels(of)
                 cells = f"{estimate.value:+.2f}", f"{low:+.2f} to {high:+.2f}", f"{p:.3f}"
                 row = (net, where, name, *cells, f"{given.value:+.2f}", f"{q:.3f}")
                 correlations.append(row)

@@ -39,6 +39,17 @@ def test_what_another_column_explains_is_taken_off_the_ranks(rng):
     assert_allclose(ranks.partial_spearman(x, y, z), np.corrcoef(left)[0, 1], rtol=1e-10)
 
 
+def test_ranks_within_groups_leave_nothing_of_the_groups(rng):
+    x, y = rng.normal(size=(2, 12))
+    groups = np.arange(12) // 4
+    parts = [spearmanr(x[groups == g], y[groups == g]).statistic for g in range(3)]
+    assert_allclose(ranks.spearman_within(x, y, groups), np.mean(parts), rtol=1e-12)
+    moved = x + 100 * groups, y - 7 * groups**2
+    assert_allclose(ranks.spearman_within(*moved, groups), np.mean(parts), rtol=1e-12)
+    dealt = ranks.no_correlation(lambda a, b: ranks.spearman_within(a, b, groups), *moved, groups)
+    assert abs(dealt.z(0)) < SURE
+
+
 def test_agreement_counts_the_pairs_of_each_block(rng):
     x, y = rng.normal(size=(2, 12))
     blocks = np.arange(12) // 4
