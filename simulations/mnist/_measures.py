@@ -1,5 +1,6 @@
 """What is measured of a layer: its dimension, its covariance alone, and its classes."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from sgdnoise.core import Estimate, mean
 from sgdnoise.dimension import (
+    ClosePairs,
+    Duplicates,
     covariance_spectrum,
     gaussian_twonn,
     participation_ratio,
@@ -23,7 +26,7 @@ def estimators(labels, centres: int) -> dict[str, Callable]:
     """
     return {
         "pr": unbiased_ratio,
-        "twonn": twonn,
+        "twonn": nearest,
         "theory": partial(theory, centres=centres),
         "within": partial(within_classes, labels=np.asarray(labels)),
         "pr_means": partial(ratio_of_means, labels=np.asarray(labels)),
@@ -33,6 +36,14 @@ def estimators(labels, centres: int) -> dict[str, Callable]:
 def unbiased_ratio(rows) -> float:
     """The participation ratio, unbiased for independent images."""
     return float(participation_ratio(np.asarray(rows, float), method="unbiased"))
+
+
+def nearest(rows) -> float:
+    """TwoNN, also of layers in which some images coincide since their units are dead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Duplicates)
+        warnings.simplefilter("ignore", ClosePairs)
+        return float(twonn(rows))
 
 
 def theory(rows, *, centres: int) -> Estimate:

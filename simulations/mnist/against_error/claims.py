@@ -27,10 +27,10 @@ OPPOSITE = ("nothing changes", 0.0), ("the opposite", -1.0)
 def LEAD(attributes) -> tuple[str, ...]:
     """What the report says first."""
     size = json.loads(attributes["arguments"])
-    kind = "all 60,000 images of MNIST" if size["real"] else "digits of scikit-learn (a small size)"
-    count = len(size["rate"]) * len(size["batch"]) * len(size["shuffled"])
+    real = size.get("real", True)
+    kind = "all 60,000 images of MNIST" if real else "digits of scikit-learn (a small size)"
     return (
-        f"{count} trainings of each network on {kind}, {size['epochs']:g} epochs each: every "
+        f"Trainings of each network on {kind}: every "
         "combination of rate, batch size and fraction of shuffled labels, once. Dimensions are "
         "those of held-out images in the last hidden layer.",
         "Correlations are of ranks; their errors come from resampled settings, those of one factor "

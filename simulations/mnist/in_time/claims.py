@@ -32,10 +32,11 @@ MEASURED = {"pr": "PR", "twonn": "TwoNN"}
 def LEAD(attributes) -> tuple[str, ...]:
     """What the report says first."""
     size = json.loads(attributes["arguments"])
-    kind = "all 60,000 images of MNIST" if size["real"] else "digits of scikit-learn (a small size)"
+    real = size.get("real", True)
+    kind = "all 60,000 images of MNIST" if real else "digits of scikit-learn (a small size)"
     return (
         f"A perceptron with three hidden layers and a small convolutional network learn {kind} by "
-        f"SGD with batches of {size['batch']} at a rate of {size['rate']:g}; the perceptron also "
+        "SGD; the perceptron also "
         "with momentum, weight decay and a rate that drops, as in studies of neural collapse. The "
         "participation ratio (PR) is unbiased for independent images; no two seeds see the same.",
         "Predicted are the PR of layers of random weights, from the arc-cosine kernel and the "
