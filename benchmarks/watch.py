@@ -21,6 +21,7 @@ import typer
 from torch import nn
 from typer import Option
 
+from benchmarks import live
 from sgdnoise import noise
 from sgdnoise.dynamics import sgd
 from sgdnoise.nets import as_problem, walk, watch
@@ -161,6 +162,7 @@ def main(
     ]
     for name in NETWORKS:
         lines += table(name, steps, rounds)
+    lines += live.table()
     print("\n".join(lines))
     if out is not None:
         out.write_text("\n".join(lines), encoding="utf-8")

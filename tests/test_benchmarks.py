@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from benchmarks import covariance as benchmark
-from benchmarks import sweep, watch
+from benchmarks import live, sweep, watch
 from benchmarks.covariance_peers import by_hand
 from benchmarks.covariance_tasks import STREAM, TASKS
 
@@ -133,3 +133,11 @@ def test_a_small_sweep_is_timed_beside_a_bare_pool():
     lines = sweep.table(count=100, chunk=50, jobs=1)
     assert lines[0] == "100 points of 1 ms, 50 to a task, 1 processes"
     assert len([line for line in lines if line.startswith("| ")]) == 5
+
+
+def test_the_live_noise_scale_has_a_row_for_each_network():
+    lines = live.table(["MLP 64-128-128-10"], steps=20)
+    cells = [cell.strip() for cell in lines[-2].strip("|").split("|")]
+    assert cells[0] == "MLP 64-128-128-10"
+    assert len(cells) == 5
+    assert all(cell.endswith("%") for cell in cells[2:])

@@ -86,6 +86,8 @@ class LiveNoiseScale:
         self._ratio, self.count = MovingRatio(horizon), 0
         self._measured: list[nn.Parameter] = []
         self._closed, self._open = False, False
+        self._plain: float | None = None  # seconds of a step without a measurement
+        self._ended = budget.now()
         self._begin()
 
     def step(self, grad_scale: float | int = 1.0) -> None:
@@ -95,14 +97,25 @@ class LiveNoiseScale:
         cancels and may be left out.
         Raises ValueError if the gradients have been removed already.
         """
+        measured = self._open
         if self._open:
             self._open = False
             with self._budget.measuring():
                 n, parameters, total = self._parts.close()
                 self._store(n, parameters, total, grad_scale)
+        self._time(measured)
         self.count += 1
         if not self._closed and self._is_due():
             self._begin()
+
+    def _time(self, measured):
+        """Count what a measured step took more than others, beyond what the hooks counted."""
+        now, before = self._budget.now(), self._ended
+        self._ended, taken = now, now - before
+        if not measured:
+            self._plain = taken if self._plain is None else 0.9 * self._plain + 0.1 * taken
+        elif self._plain is not None:
+            self._budget.add(max(0.0, taken - self._plain - self._budget.last))
 
     def _is_due(self):
         """Whether the next step is measured."""

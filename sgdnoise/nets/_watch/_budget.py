@@ -24,6 +24,15 @@ class Budget:
         """The share of the time until now that measurements took."""
         return self.spent / max(perf_counter() - self._began, 1e-9)
 
+    def now(self) -> float:
+        """The clock of the budget, in seconds."""
+        return perf_counter()
+
+    def add(self, seconds: float) -> None:
+        """Count time that a measurement took outside of `measuring`."""
+        self.last += seconds
+        self.spent += seconds
+
     @contextmanager
     def measuring(self):
         """A context whose time is that of a measurement, or of a part of one."""
