@@ -99,3 +99,28 @@ def test_a_loop_with_adamw_a_schedule_and_workers_stays_the_same(compiled):
     assert record.step.values.tolist() == [0, 1, 2, 4, 8]
     assert record.hessian_trace.notnull().all()
     assert not record.critical_batch.isnull().any()
+
+
+def test_mlflow_keeps_every_number_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow = pytest.importorskip("mlflow")
+    mlflow.set_tracking_uri(f"file://{tmp_path}")
+
+    def log(numbers, step):
+        mlflow.log_metrics(numbers, step=step)
+
+    net, (x, y) = network(), points()
+    with mlflow.start_run(experiment_id=mlflow.create_experiment("watched")) as run:
+        watcher = watch(net, *points(32, 1), LOSS, n_probes=4, every=1, log=log)
+        for _ in range(3):
+            net.zero_grad()
+            cross_entropy(net(x), y).backward()
+            with torch.no_grad():
+                for parameter in net.parameters():
+                    parameter -= 0.1 * parameter.grad
+            watcher.step()
+    record, client = watcher.results(), mlflow.MlflowClient()
+    for name, values in (("loss", record.loss), ("0/twonn", record.twonn.sel(layer="0"))):
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [metric.step for metric in history] == record.step.values.tolist()
+        np.testing.assert_allclose([metric.value for metric in history], values)
