@@ -1,5 +1,9 @@
 """The callback of Lightning, in real trainings."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -128,3 +132,47 @@ def test_examples_are_moved_and_sanity_checks_do_not_count(tmp_path):
 def test_before_the_training_there_is_a_sentence():
     with pytest.raises(ValueError, match="the training has not started"):
         Watch(*points()).results()
+
+
+RANKS = """
+import json, sys
+sys.path[:0] = ["tests", "."]
+import torch
+torch.set_num_threads(1)
+import lightning
+from lightning.pytorch.callbacks import Callback
+from monitoring.test_lightning import LOSS, Module, points
+from sgdnoise.nets.lightning import Watch
+
+
+class Tell(Callback):
+    def on_train_end(self, trainer, module):
+        steps = [] if watch.watcher is None else watch.results().step.values.tolist()
+        weights = [p.sum().item() for p in module.parameters()]
+        with open(f"{sys.argv[1]}/rank{trainer.global_rank}.json", "w") as file:
+            json.dump([steps, told, weights], file)
+
+
+told = []
+watch = Watch(*points(32, 1), LOSS, n_probes=4, log=lambda numbers, step: told.append(step))
+if __name__ == "__main__":
+    data = torch.utils.data.TensorDataset(*points())
+    trainer = lightning.Trainer(
+        max_steps=4, devices=2, strategy="ddp", accelerator="cpu", logger=False,
+        callbacks=[watch, Tell()], enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=sys.argv[1],
+    )
+    trainer.fit(Module(), torch.utils.data.DataLoader(data, batch_size=8))
+"""
+
+
+def test_with_two_processes_rank_0_measures_and_tells(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(RANKS, encoding="utf-8")
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (json.loads((tmp_path / f"rank{k}.json").read_text()) for k in (0, 1))
+    assert first[:2] == [[0, 1, 2, 4], [0, 1, 2, 4]]
+    assert second[:2] == [[], []]
+    assert first[2] == second[2]
