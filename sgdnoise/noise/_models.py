@@ -130,6 +130,7 @@ def gaussian(noise: Noise) -> Noise:
     return noise._replace(draw=noise.normal, gradient=noise.gaussian_gradient)
 
 
+@checked
 def non_gaussian(noise: Noise, sample: Callable) -> Noise:
     """The same noise from numbers of another law than the normal one.
 
@@ -152,6 +153,7 @@ def non_gaussian(noise: Noise, sample: Callable) -> Noise:
     return noise._replace(draw=draw, gradient=noise.gaussian_gradient)
 
 
+@checked
 def clipped(noise: Noise, norm) -> Noise:
     """The same noise with gradients shortened to a norm at most: g min(1, norm / |g|).
 

@@ -144,6 +144,7 @@ def importance(probabilities, batch_size: int) -> Weights:
     return Weights(n, Uniform(batch_size), weights_of, 0.0, 0.0, batch_size, factor)
 
 
+@checked
 def custom_weights(draw, weights_of: Callable, covariance) -> Weights:
     """A law of example weights of your own, from its random numbers and its covariance.
 
