@@ -50,9 +50,9 @@ def convnet() -> nn.Module:
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"mlp": mlp, "convnet": convnet}
 WATCHES: dict[str, dict] = {
     "dimensions": {},
-    "dimensions, pooled": {"pooled": True},
+    "dimensions of all positions": {"pooled": False},
     "and loss and noise": {"loss": LOSSES, "n_probes": 0},
-    "and Tr H": {"loss": LOSSES},
+    "and Tr H, critical batch": {"loss": LOSSES},
 }
 
 
