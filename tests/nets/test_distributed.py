@@ -53,7 +53,7 @@ import torch
 torch.set_num_threads(1)
 import torch.distributed as dist
 from nets.test_distributed import SPLIT, measured, whole
-from sgdnoise.nets.distributed import shared
+from sgdnoise.nets import shared
 
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
