@@ -8,6 +8,7 @@ twentieth of the steps where only some are measured.
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from time import process_time
 
@@ -92,15 +93,30 @@ def training(net, x, y, batch: int, after: Callable) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def own_clock():
+    """A context in which budgets read a Clock, and batch norm is not warned of."""
+    clock, before = Clock(), _budget.perf_counter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnmeasuredWarning)
+        _budget.perf_counter = clock
+        try:
+            yield clock
+        finally:
+            _budget.perf_counter = before
+
+
 def overheads(name: str, steps: int | None = None) -> list[str]:
     """The cells of a row: the time of a bare step, and what each way adds."""
+    with own_clock() as clock:
+        return _overheads(name, steps, clock)
+
+
+def _overheads(name, steps, clock):
     net, shape, batch, enough = tasks()[name]
     steps = steps or enough
     x, y = torch.randn(256, *shape), torch.randint(10, (256,))
     nets = [deepcopy(net) for _ in range(4)]
-    warnings.simplefilter("ignore", UnmeasuredWarning)  # of batch norm
-    clock = Clock()
-    _budget.perf_counter = clock
     held_out = x[:HELD_OUT].clone(), y[:HELD_OUT].clone()
     callbacks = [
         lambda: None,

@@ -161,3 +161,14 @@ def check_finite(form, numbers):
         number = int(numbers[int((~squares.isfinite()).nonzero()[0])])
         names = " and ".join(sorted(form.names()))
         raise ValueError(f"the gradient of example {number} in {names} is not finite")
+
+
+def check_layers(modules: dict, names) -> list[str] | None:
+    """The names as a list; raises ValueError for one that no module has.  None stays None."""
+    if names is None:
+        return None
+    names = [names] if isinstance(names, str) else list(names)
+    if unknown := [name for name in names if name not in modules]:
+        there = listed(name for name in modules if name)
+        raise ValueError(f"no layer is called {unknown[0]!r}; there are {there}")
+    return names

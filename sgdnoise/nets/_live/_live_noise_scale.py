@@ -10,7 +10,7 @@ from torch import nn
 
 from sgdnoise.core._arguments import checked
 from sgdnoise.core._ratio import Ratio
-from sgdnoise.nets._checks import listed
+from sgdnoise.nets._checks import check_layers
 from sgdnoise.nets._live._batch_squares import BatchSquares, squared
 from sgdnoise.nets._live._example_squares import LAYERS, ExampleSquares, trained
 from sgdnoise.nets._network import trainable, unwrapped
@@ -191,12 +191,9 @@ class LiveNoiseScale:
 def _chosen(net, names):
     """name -> module, of those named and all that they hold, or of all."""
     modules = dict(net.named_modules())
-    names = [names] if isinstance(names, str) else names
+    names = check_layers(modules, names)
     if names is None:
         return modules
-    if unknown := [name for name in names if name not in modules]:
-        there = listed(name for name in modules if name)
-        raise ValueError(f"no layer is called {unknown[0]!r}; there are {there}")
     return {
         name: module
         for name, module in modules.items()

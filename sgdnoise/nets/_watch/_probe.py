@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from sgdnoise.nets._checks import check_finite_inputs, listed
+from sgdnoise.nets._checks import check_finite_inputs, check_layers
 from sgdnoise.nets._examples import Examples, check_examples
 from sgdnoise.nets._per_example._plan import FallbackWarning, UnusedWarning
 from sgdnoise.nets._watch._activations import (
@@ -99,10 +99,7 @@ class Probe:
     def at_layers(self, names) -> "Probe":
         """The probe of these layers, or of all with a weight; raises ValueError as `watch`."""
         modules = dict(self.net.named_modules())
-        names = [names] if isinstance(names, str) else names
-        if unknown := [name for name in names or () if name not in modules]:
-            names_there = listed(name for name in modules if name)
-            raise ValueError(f"no layer is called {unknown[0]!r}; there are {names_there}")
+        names = check_layers(modules, names)
         first_examples = mapped_inputs(lambda array: array[:N_TRIED], self.inputs)
         candidates = (
             with_weights(modules) if names is None else {name: modules[name] for name in names}
