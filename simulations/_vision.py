@@ -78,3 +78,11 @@ def stand_in(count: int, pixels: int, *, depth: int = 8):
     with torch.no_grad():
         net(inputs)
     return freeze_batch_norm(net.eval()), inputs, labels
+
+
+def check_data(folder, used: bool) -> None:
+    """Raises ValueError for a folder of data that does not exist, or that a size does not read."""
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    if folder is not None and not used:
+        raise ValueError("the small size makes its own data and reads none: leave out --data")

@@ -40,6 +40,17 @@ def rows(verdicts):
     ]
 
 
+@pytest.mark.parametrize(("name", "part"), PARTS)
+def test_a_folder_of_data_is_read_or_refused(name, part, tmp_path):
+    study = part_of(name, part)
+    if "data" not in study.options or study.all_sizes()["full"].get("data", "") is not None:
+        pytest.skip("it reads no folder of data")
+    for folder, sentence in ((tmp_path, "leave out --data"), ("nowhere", "no folder nowhere")):
+        with pytest.raises(ValueError, match=sentence):
+            study.parameters("small", Session(tmp_path), {"data": str(folder)})
+    study.parameters("full", Session(tmp_path), {"data": str(tmp_path)})
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_names_every_option_with_its_default(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")

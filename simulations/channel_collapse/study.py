@@ -7,7 +7,6 @@ SGD at raised rates.
 """
 
 import copy
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,8 @@ import xarray as xr
 
 from sgdnoise.lab import Study, option
 from sgdnoise.theory import lyapunov_exponent
+from simulations._vision import check_data, public_resnet, stand_in
 from simulations._vision import photographs as cifar_photographs
-from simulations._vision import public_resnet, stand_in
 from simulations.channel_collapse import claims, figure
 from simulations.channel_collapse._channels import (
     SMALLEST,
@@ -224,8 +223,7 @@ def _dead_elsewhere(data, wanted, inputs):
 
 def check(parameters: dict) -> None:
     """Raise ValueError for a folder of data that does not exist, and too few photographs."""
-    if parameters["data"] is not None and not Path(parameters["data"]).is_dir():
-        raise ValueError(f"there is no folder {parameters['data']} with CIFAR-10 and checkpoints")
+    check_data(parameters["data"], parameters["trained"])
     if parameters["photographs"] > parameters["training"]:
         raise ValueError(
             f"{parameters['photographs']} photographs are more than the {parameters['training']} "

@@ -16,6 +16,7 @@ from sgdnoise.data import cifar10, normalized, patches
 from sgdnoise.dimension import gaussian_twonn
 from sgdnoise.lab import Study, option
 from sgdnoise.nets.models import pretrained_resnet, resnet
+from simulations._vision import check_data
 from simulations.public_depth import claims, figure
 from simulations.public_depth._layers import (
     classes,
@@ -126,7 +127,8 @@ def _measures(output, draws: int, rng) -> dict[str, float]:
 
 
 def check(parameters: dict) -> None:
-    """Raises ValueError for more photographs than disjoint samples have."""
+    """Raises ValueError for wrong data, and more photographs than disjoint samples have."""
+    check_data(parameters["data"], parameters["trained"])
     if parameters["trained"] and parameters["photographs"] * COUNTS["test"] > TEST_PHOTOGRAPHS:
         raise ValueError(
             f"{COUNTS['test']} disjoint samples of {TEST_PHOTOGRAPHS} photographs have "

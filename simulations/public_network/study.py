@@ -17,6 +17,7 @@ from sgdnoise.data import cifar10, normalized, patches
 from sgdnoise.lab import Study, option
 from sgdnoise.nets import freeze_batch_norm, smooth_relus
 from sgdnoise.nets.models import pretrained_resnet, resnet
+from simulations._vision import check_data
 from simulations.public_network import claims, figure
 from simulations.public_network._frozen import Frozen
 from simulations.public_network._paths import (
@@ -181,8 +182,7 @@ def _recorded(net, noise, what, number, values, every, records, jumps, draws, ge
 
 def check(parameters: dict) -> None:
     """Raise ValueError for a folder of data that does not exist."""
-    if parameters["data"] is not None and not Path(parameters["data"]).is_dir():
-        raise ValueError(f"there is no folder {parameters['data']} with CIFAR-10 and checkpoints")
+    check_data(parameters["data"], parameters["trained"])
 
 
 study = Study(

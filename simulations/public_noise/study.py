@@ -6,16 +6,14 @@ second moments under labels that the network draws itself against its Fisher inf
 of one step against the batch; and the kurtosis of the noise against the batch.
 """
 
-from pathlib import Path
-
 import numpy as np
 import xarray as xr
 
 from sgdnoise.core import GradientMatrix
 from sgdnoise.lab import Study, option
 from sgdnoise.noise import gradient_noise_scale
+from simulations._vision import check_data, public_resnet, stand_in
 from simulations._vision import photographs as cifar_photographs
-from simulations._vision import public_resnet, stand_in
 from simulations.public_noise import _kurtosis as kurtosis
 from simulations.public_noise import claims, figure
 from simulations.public_noise._fisher import Fisher, calibrated_temperature
@@ -161,8 +159,7 @@ def _fisher(place, labelled, draws, temperature, rng) -> dict:
 
 def check(parameters: dict) -> None:
     """Raise ValueError for a folder that does not exist, and numbers that rise."""
-    if parameters["data"] is not None and not Path(parameters["data"]).is_dir():
-        raise ValueError(f"there is no folder {parameters['data']} with CIFAR-10 and checkpoints")
+    check_data(parameters["data"], parameters["trained"])
     if (
         parameters["labelled"] > parameters["deeper"]
         or parameters["deeper"] > parameters["photographs"]

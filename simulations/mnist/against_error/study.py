@@ -12,7 +12,7 @@ import xarray as xr
 from sgdnoise.data import Data, mislabelled
 from sgdnoise.lab import Study, option
 from sgdnoise.nets import watch
-from simulations._vision import CLASSES
+from simulations._vision import CLASSES, check_data
 from simulations.mnist._measures import estimators
 from simulations.mnist._training import (
     NETS,
@@ -114,6 +114,11 @@ def with_shuffled_labels(train: Images, fraction: float, rng) -> Images:
     return Images(train.inputs, torch.asarray(labels, device=train.labels.device))
 
 
+def check(parameters: dict) -> None:
+    """Raises ValueError for data that are not read."""
+    check_data(parameters["data"], parameters["real"])
+
+
 study = Study(
     run,
     grid={"net": [*NETS], **{name: [*levels] for name, levels in FACTORS.items()}},
@@ -144,6 +149,7 @@ study = Study(
         "data": option(str, "folder with the four files of MNIST; else they are fetched"),
         "epochs": option(float, "images seen in training over all there are", least=0.1),
     },
+    check=check,
     claims=claims,
     figure=figure,
     device="torch",

@@ -15,6 +15,7 @@ import xarray as xr
 from sgdnoise.core import mean
 from sgdnoise.lab import Study, option
 from sgdnoise.nets import watch
+from simulations._vision import check_data
 from simulations.mnist._measures import estimators, surrogate, unbiased_ratio
 from simulations.mnist._training import (
     DECAYED,
@@ -148,7 +149,8 @@ def _initial(sample, pixels, width, seed):
 
 
 def check(parameters: dict) -> None:
-    """Raises ValueError for moments that do not rise from 0."""
+    """Raises ValueError for moments that do not rise from 0, and data that are not read."""
+    check_data(parameters["data"], parameters["real"])
     moments = parameters["moments"]
     if moments[0] != 0 or any(a >= b for a, b in pairwise(moments)):
         raise ValueError(f"moments rise from 0, not {', '.join(map(str, moments))}")
