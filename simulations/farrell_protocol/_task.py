@@ -28,3 +28,9 @@ def initial_weights(net: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([8, net])
     w = np.linalg.qr(rng.normal(size=(INPUTS, UNITS)))[0]
     return {"w": w, "v": READOUT * rng.normal(size=(UNITS, OUTPUTS)) / UNITS**0.5}
+
+
+def loss(points, product) -> float:
+    """The mean of 1/2 |x M - y|^2 over examples about the centres, of a product M (200, 2)."""
+    error = points @ product - targets()
+    return float(0.5 * (error**2).sum(1).mean() + 0.5 * CLUSTER_STD**2 * (product**2).sum())

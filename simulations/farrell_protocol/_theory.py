@@ -23,8 +23,9 @@ class Theory:
         self.values, self.basis = np.linalg.eigh(moment)
         self.mean = self.basis.T @ points.mean(0)
         self.u = rate * self.values.sum() / (2 * batch)
-        residual = (_unexplained(points, y, moment) + _unlearnt(points, initial)) / task.OUTPUTS
-        self.variance = (label_noise**2 + residual) / max(1 - self.u, 1e-9)
+        squares = _unexplained(points, y, moment) + _unlearnt(points, initial)
+        self.minimum = squares / 2  # the loss without jitter
+        self.variance = (label_noise**2 + squares / task.OUTPUTS) / max(1 - self.u, 1e-9)
         self.decay = (
             rate**2 * task.OUTPUTS * self.variance * self.values / batch
         )  # of power, per step

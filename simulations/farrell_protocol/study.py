@@ -10,6 +10,7 @@ import xarray as xr
 
 from sgdnoise.core import eigenvalue_participation_ratio
 from sgdnoise.lab import Study, option
+from sgdnoise.theory import hessian_trace
 from simulations.farrell_protocol import _task as task
 from simulations.farrell_protocol import claims, figure
 from simulations.farrell_protocol._theory import Theory
@@ -18,10 +19,11 @@ DIVERGED = 1e6  # weights beyond it have diverged
 
 
 def stretches(net, rate, batch, label_noise, frozen, watches, between, stretch):
-    """W, and the V (RECORDS, 200, 2) on the way, at the end of each stretch of SGD.
+    """W, the V (RECORDS, 200, 2) on the way, and the mean loss, at the end of each stretch of SGD.
 
-    The loss is 1/2 |x W V - y|^2 of fresh examples.  So large a matrix and so few networks are
-    faster in plain numpy, one at a time and in place, than as chains.
+    SGD descends on 1/2 |x W V - y|^2 of fresh examples.  The mean loss is that of `task.loss` since
+    the previous record.  So large a matrix and so few networks are faster in plain numpy, one at a
+    time and in place, than as chains.
     """
     centres, classes = task.clusters(net).astype("f"), task.targets().astype("f")
     w, v = (task.initial_weights(net)[name].astype("f") for name in ("w", "v"))
@@ -41,15 +43,16 @@ def stretches(net, rate, batch, label_noise, frozen, watches, between, stretch):
         if not frozen:
             np.subtract(v, by_v, out=v)
 
+    points, apart = task.clusters(net), stretch // task.RECORDS  # steps between observations
     for _ in range(watches):
-        for _ in range(between):
+        losses, records = [], []
+        for k in range(-between, stretch):
             step()
-        records = []
-        for k in range(stretch):
-            step()
-            if (k + 1) % (stretch // task.RECORDS) == 0:
-                records.append(v.copy())
-        yield w.copy(), np.stack(records)
+            if (k + 1) % apart == 0:
+                losses.append(task.loss(points, w @ v))
+                if k >= 0:
+                    records.append(v.copy())
+        yield w.copy(), np.stack(records), np.mean(losses)
 
 
 def run(
@@ -80,6 +83,8 @@ def predictions(theories: list[Theory], steps) -> dict:
         "ratio_said": _table(theories, Theory.ratio, steps),
         "jitter_said": ("net", [t.jitter() for t in theories]),
         "amplification": ("net", [t.u for t in theories]),
+        "sharpness": ("net", [t.rate * t.values[-1] for t in theories]),
+        "loss_minimum": ("net", [t.minimum for t in theories]),
         "learnt": ("net", [int(t.learnt(steps[-1])) for t in theories]),
     }
 
@@ -90,25 +95,30 @@ def _table(theories, value, steps):
     return ("net", "watch"), np.asarray(rows)
 
 
-def _measures(net, w, records) -> dict[str, float]:
-    """Hidden dimension, power off the readout over the initial one, readout jitter, and loss."""
+def _measures(net, w, records, mean_loss) -> dict[str, float]:
+    """Hidden dimension, power off the readout over the initial one, readout jitter, and losses.
+
+    trace: Tr H of both layers; mean_loss: since the previous record.
+    """
     centres, v, initial = (
         task.clusters(net),
         records[-1].astype(float),
         task.initial_weights(net)["w"],
     )
     if not (np.isfinite(w).all() and np.isfinite(records).all() and abs(w).max() < DIVERGED):
-        return dict.fromkeys(("ratio", "orthogonal", "jitter", "loss"), np.nan)
+        names = "ratio", "orthogonal", "jitter", "loss", "mean_loss", "trace"
+        return dict.fromkeys(names, np.nan)
     moment = centres.T @ centres / task.CLUSTERS + task.CLUSTER_STD**2 * np.eye(task.INPUTS)
     mean = centres.mean(0)
     values = np.linalg.eigvalsh(w.T @ (moment - np.outer(mean, mean)) @ w)
     readout = np.linalg.qr(records.mean(0).astype(float))[0]
-    error = centres @ w @ v - task.targets()
     return {
         "ratio": eigenvalue_participation_ratio(values),
         "orthogonal": _power_off(moment, w, readout) / _power_off(moment, initial, readout),
         "jitter": records.var(axis=0, ddof=1).mean(),
-        "loss": 0.5 * (error**2).sum(1).mean() + 0.5 * task.CLUSTER_STD**2 * ((w @ v) ** 2).sum(),
+        "loss": task.loss(centres, w @ v),
+        "mean_loss": mean_loss,
+        "trace": hessian_trace(moment, [w, v]),
     }
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
+from witnesses import SURE
 
 from sgdnoise.lab import exit_status
 from simulations.farrell_protocol import _task as task
@@ -32,7 +33,7 @@ def test_clusters_are_apart_and_of_two_classes():
 def test_a_step_is_the_gradient_of_torch():
     """One look of twenty steps, whose examples are drawn again from the same generator."""
     rate, batch, noise = 1e-3, 3, 0.4
-    *_, (w, saved) = study.stretches(1, rate, batch, noise, False, 1, 0, task.RECORDS)
+    *_, (w, saved, _) = study.stretches(1, rate, batch, noise, False, 1, 0, task.RECORDS)
     rng = np.random.Generator(np.random.SFC64([9, 1, batch]))
     theta = [
         torch.tensor(task.initial_weights(1)[name], dtype=torch.float32) for name in ("w", "v")
@@ -51,6 +52,18 @@ def test_a_step_is_the_gradient_of_torch():
     assert_allclose(saved[-1], theta[1], atol=1e-5)
 
 
+def test_the_mean_loss_is_that_of_fresh_examples_at_each_observation():
+    """A stretch with one step before it has one observation more, the first of all."""
+    setting = (1, 1e-3, 3, 0.4, True, 1)
+    sums = [(k + 20) * next(study.stretches(*setting, k, task.RECORDS))[2] for k in (0, 1)]
+    w, saved, _ = next(study.stretches(*setting, 1, task.RECORDS))
+    rng, points, n = np.random.default_rng(0), task.clusters(1), 20_000
+    drawn = rng.integers(task.CLUSTERS, size=n)
+    x = points[drawn] + task.CLUSTER_STD * rng.normal(size=(n, task.INPUTS))
+    draws = 0.5 * ((x @ w @ saved[-1] - task.targets()[drawn]) ** 2).sum(1)
+    assert abs(sums[1] - sums[0] - draws.mean()) < SURE * draws.std() / n**0.5
+
+
 def test_what_is_left_is_that_of_the_best_network_on_the_clusters():
     """Off the clusters the weights are those of the start; the spread is everywhere alike."""
     rng, theory, first = np.random.default_rng(0), Theory(0, 1e-3, 1, 0.0), task.initial_weights(0)
@@ -66,6 +79,7 @@ def test_what_is_left_is_that_of_the_best_network_on_the_clusters():
     draws = ((y[drawn] - x @ product) ** 2).mean(1)
     error = draws.std() / len(draws) ** 0.5
     assert abs(theory.variance * (1 - theory.u) - draws.mean()) < 4 * error
+    assert_allclose(theory.minimum, task.loss(points, product), rtol=1e-6)
 
 
 def test_jitter_is_that_of_independent_walks_at_rest():
@@ -116,20 +130,39 @@ def test_theory_is_claimed_in_its_regime_alone(results, u, learnt, inside):
     data = results.sel(rate=[5e-4], readout=["trained"])
     changed = data.assign(amplification=data.amplification * 0 + u, learnt=data.learnt * 0 + learnt)
     verdicts = claims.verdicts(changed)
-    assert len(verdicts) == 3
+    assert len(verdicts) == 3 + bool(learnt)
     assert {v.kind == "prediction" for v in verdicts} == {inside}
 
 
-@pytest.mark.parametrize("name", ["orthogonal", "jitter", "ratio"])
+@pytest.mark.parametrize(
+    ("label_noise", "u", "learnt", "rows"),
+    [(0.5, 0.1, 1, 1), (0.0, 0.1, 1, 0), (0.5, 0.51, 1, 0), (0.5, 0.1, 0, 0)],
+)
+def test_the_excess_is_stated_of_learnt_tasks_with_label_noise(
+    results, label_noise, u, learnt, rows
+):
+    data = results.sel(rate=[5e-4], readout=["trained"]).assign_coords(label_noise=[label_noise])
+    changed = data.assign(amplification=data.amplification * 0 + u, learnt=data.learnt * 0 + learnt)
+    verdicts = [v for v in claims.verdicts(changed) if "excess" in v.name]
+    assert len(verdicts) == rows
+    sharp = claims.verdicts(changed.assign(sharpness=data.sharpness * 0 + 0.31))
+    assert all(v.kind == "outside" for v in sharp if "excess" in v.name)
+
+
+@pytest.mark.parametrize("name", ["orthogonal", "jitter", "ratio", "mean_loss"])
 def test_what_is_otherwise_than_predicted_fails(results, name):
     data = results.sel(rate=[5e-4], readout=["trained"])
     data = data.assign(amplification=data.amplification * 0, learnt=data.learnt * 0 + 1)
+    kappa = 5e-4 * 0.5**2 / 4
     as_said = data.assign(
         orthogonal=data.orthogonal_said, ratio=data.ratio_said,
         jitter=data.jitter_said.broadcast_like(data.orthogonal),
+        mean_loss=data.loss_minimum + kappa * data.trace / (1 - 5e-4 * data.trace / 4),
     )  # fmt: skip
-    assert exit_status(claims.verdicts(as_said)) == 0
-    wrong = as_said.assign({name: as_said[name] ** 1.3})
+    rows = claims.verdicts(as_said)
+    assert exit_status(rows) == 0
+    assert_allclose([v.deviation for v in rows], 0, atol=1e-3)
+    wrong = as_said.assign({name: as_said[name] ** (1.3 if name != "mean_loss" else 0.9)})
     assert exit_status(claims.verdicts(wrong)) == 1
 
 
