@@ -73,7 +73,7 @@ def trace_uses(losses, sources: dict, leaves: dict, originals: dict) -> Uses:
         if id(variable) in names:
             parameters.add(names[id(variable)])
         elif variable is None and node not in sources:
-            batchwise = batchwise and _kind(node) in BATCHWISE
+            batchwise = batchwise and kind_of(node) in BATCHWISE
             batchwise = batchwise and not _crosses(node, len(losses))
     return Uses(parameters, batchwise, size)
 
@@ -105,7 +105,7 @@ def _crosses(node, n: int) -> bool:
 
     The places of its cuts may depend on the examples, and a sum over them may reach one of them.
     """
-    kind = _kind(node)
+    kind = kind_of(node)
     if kind in REDUCTIONS:
         return _reduces(node, n)
     if kind == "UNBIND":
@@ -160,7 +160,7 @@ def reads_across(func, args, kwargs, n: int) -> bool:
     return any(_may_hold(tensor.shape, dim, n) for dim in dims)
 
 
-def _kind(node) -> str:
+def kind_of(node) -> str:
     """The name of an operation of torch: ADDMM for AddmmBackward0."""
     if isinstance(node, torch._C._FunctionBase):  # written in Python, and named by its author
         return ""

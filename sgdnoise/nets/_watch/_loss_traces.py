@@ -14,8 +14,9 @@ from sgdnoise.core._gradients import centred
 from sgdnoise.nets._checks import check_losses
 from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network
-from sgdnoise.nets._per_example._operator import per_example_gradients
 from sgdnoise.nets._watch._activations import call_network
+from sgdnoise.nets._watch._gauss_newton import exact_trace
+from sgdnoise.nets._watch._plans import Plans
 from sgdnoise.noise._measure._gradient_noise_scale import gradient_noise_scale
 
 
@@ -36,18 +37,19 @@ def losses_of(loss: Callable, outputs, targets) -> torch.Tensor:
     return losses
 
 
-def loss_and_noise(net, loss, examples, layers):
+def loss_and_noise(net, loss, examples, layers, plans: Plans):
     """The gradients of the examples, and a record of the mean loss and the gradient noise.
 
     The record has `noise_trace` of all and of each layer, and the noise scale Tr C / |g|^2.
     examples: the inputs, a tuple or a dictionary, and targets.
+    plans: those of earlier measurements.
     Raises ValueError as `per_example_gradients` does.
     """
     inputs, targets = examples
     with torch.no_grad(), _without_autocast(targets):
         losses = losses_of(loss, call_network(net, inputs), targets)
     with _without_autocast(targets):
-        rows = per_example_gradients(net, loss, inputs, targets)
+        rows = plans.gradients("losses", Network.of(net, loss, Examples.of(inputs, targets)))
     with_parameters = [
         layer for layer in layers if any(key.startswith(f"{layer}.") for key in rows.shapes)
     ]
@@ -59,14 +61,19 @@ def loss_and_noise(net, loss, examples, layers):
     }
 
 
-def traces(net, loss, examples, rows, n_probes: int, rng) -> dict:
+def traces(net, loss, examples, rows, n_probes: int, rng, plans: Plans) -> dict:
     """Tr H, and the critical batch Tr(GC) / g^T G g with the Gauss-Newton matrix G.
 
-    Both are from n_probes random signs.
+    Both are from n_probes random signs; but Tr H is from two backward passes where it is Tr G.
     """
     inputs, targets = examples
+    with _without_autocast(targets):
+        network = Network.of(net, loss, Examples.of(inputs, targets))
+        trace = exact_trace(network, plans, rng)
+    if trace is None:
+        trace = hessian_trace(net, loss, inputs, targets, n_probes, rng)
     return {
-        "hessian_trace": hessian_trace(net, loss, inputs, targets, n_probes, rng),
+        "hessian_trace": trace,
         "critical_batch": gradient_noise_scale(
             rows, curvature="gauss_newton", n_probes=n_probes, rng=rng
         ),

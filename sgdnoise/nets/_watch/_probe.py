@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from sgdnoise.nets._watch._activations import (
     with_weights,
 )
 from sgdnoise.nets._watch._loss_traces import loss_and_noise, losses_of, traces
+from sgdnoise.nets._watch._plans import Plans
 
 N_TRIED = 3  # examples in a first pass that reads the outputs of layers
 CONVOLUTIONS = (
@@ -49,6 +50,7 @@ class Probe:
     seed: int
     ranks: int
     examples: tuple | None = None  # inputs and targets of all ranks, where gradients are measured
+    plans: Plans = field(default_factory=Plans)  # of earlier measurements
 
     def __call__(self, step: int, *, tolerant: bool = False, clock=None) -> dict | None:
         """The measurements after a step; None on ranks that do not measure.
@@ -155,10 +157,10 @@ class Probe:
                 warnings.simplefilter("ignore", UnusedWarning)
             arguments = self.net, self.loss, self.examples
             try:
-                rows, record = loss_and_noise(*arguments, self.layers)
+                rows, record = loss_and_noise(*arguments, self.layers, self.plans)
                 if self.n_probes:
                     with nullcontext() if clock is None else clock.probe_time():
-                        record |= traces(*arguments, rows, self.n_probes, rng)
+                        record |= traces(*arguments, rows, self.n_probes, rng, self.plans)
                 return record if clock is None else record | {"n_probes": self.n_probes}
             except FAILURES as error:
                 if not tolerant:

@@ -41,7 +41,9 @@ def watch(
     `levina_bickel`, or the `estimators` given instead, name -> function of a numpy array (n, d).
     With targets and a loss, (outputs, targets) -> (n,), the loss, the trace of the noise
     covariance, the gradient-noise scale, the critical batch and the trace of the Hessian are
-    measured too; the last two from `n_probes` random signs with the seed `rng`.
+    measured too; the last two from `n_probes` random signs with the seed `rng`.  Where the network
+    is linear in each parameter, as with relus, Tr H is that of the Gauss-Newton matrix, from two
+    backward passes.
     layers: names of net.named_modules(); by default all with a weight of two axes or more.
     every: a number of steps, a collection of steps, or step -> bool; by default steps 1, 2, 4, 8,
     ...  The last state is measured too, by `results()` or at the end of a `with` block.
