@@ -18,6 +18,7 @@ from sgdnoise.lab import (
     speed_rows,
 )
 from sgdnoise.theory import FlowLimits, excess_over_trace
+from simulations._excess import between
 
 TITLE = "The dimension of every layer follows the effective loss that label noise makes"
 WITH_RELU = ("relu", "vgg", "resnet")  # Tr H does not include the corners of ReLU
@@ -129,13 +130,6 @@ def _excess(data, name) -> list[Verdict]:
     rivals = rivals_of_effect(value, "kappa", *([("kappa Tr H alone", 1.0)] if told else []))
     text = f"{name}: excess loss / κ Tr H, second half"
     return [Verdict(text, value, value + gap, kind, float(left_out) * value, rivals)]
-
-
-def between(path: xr.DataArray, first: int) -> xr.DataArray:
-    """The mean of a path over the intervals between its records from the record `first` on."""
-    later = path.isel(watch=slice(first, None))
-    ends = later.isel(watch=[0, -1]).sum("watch", skipna=False)
-    return (later.sum("watch", skipna=False) - ends / 2) / (later.sizes["watch"] - 1)
 
 
 def _with_later(data, key):

@@ -18,6 +18,7 @@ MEASURES: dict[str, Callable[..., Any]] = {
 CLASSES = 3
 NOISE, ADVERSARIAL = (0.1, 0.2, 0.4), (0.05, 0.1, 0.2)  # sizes, of pixels between 0 and 1
 COMPONENTS = 12  # principal components whose fraction of the variance is recorded
+APART = 20  # steps between the observations of the loss under label noise
 DTYPE = torch.float64
 
 
@@ -104,6 +105,12 @@ def flattened(weights):
     return torch.cat([layer.flatten(1) for layer in weights], 1)
 
 
+def unflattened(theta, weights):
+    """Parameters (g, p) as layers of the sizes of `weights`."""
+    blocks = theta.split([layer[0].numel() for layer in weights], 1)
+    return [b.view(-1, *layer.shape[1:]) for b, layer in zip(blocks, weights, strict=True)]
+
+
 def gradient(weights, total):
     """The gradient of the sum of total(weights) (g,)."""
     weights = [layer.clone().requires_grad_() for layer in weights]
@@ -128,41 +135,47 @@ def descend(weights, total, rate: float, steps: int, observe=None, every: int = 
     return (weights, torch.stack(records)) if records else weights
 
 
-def noisy_sgd(weights, task: Task, rate, steps, batch, label_noise, seed, records=1):
-    """SGD of one network with label noise, batches drawn with replacement; its PR on the way."""
+def noisy_sgd(
+    weights, task: Task, steps, seed, observe, records=1, *, learning_rate, batch_size, label_noise
+):
+    """SGD of one network with label noise, batches drawn with replacement.
+
+    Returns the weights, the observations (records, 1, ...) on the way, and the mean loss without
+    label noise (records,) since the previous record, of every APART steps.
+    """
     (w, v), (n, o) = ([layer[0].clone() for layer in weights]), task.targets.shape
-    generator, ratios = torch.Generator().manual_seed(seed), []
+    generator, observed, means = torch.Generator().manual_seed(seed), [], []
     for _ in range(records):
         count = steps // records
-        indices = torch.randint(n, (count, batch), generator=generator).to(w.device)
-        normal = torch.randn(count, batch, o, generator=generator, dtype=w.dtype).to(w.device)
-        for index, noise in zip(indices, normal, strict=True):
+        indices = torch.randint(n, (count, batch_size), generator=generator).to(w.device)
+        normal = torch.randn(count, batch_size, o, generator=generator, dtype=w.dtype).to(w.device)
+        on_the_way = []
+        for k, (index, noise) in enumerate(zip(indices, normal, strict=True)):
             x = task.inputs[index]
             rows = torch.tanh(x @ w)
             error = rows @ v - task.targets[index] - label_noise * noise
             by_hidden = (error @ v.T) * (1 - rows**2)
-            v -= (rate / batch) * (rows.T @ error)
-            w -= (rate / batch) * (x.T @ by_hidden)
-        ratios.append(participation_ratio(torch.tanh(task.inputs @ w)))
-    return [w[None], v[None]], torch.stack(ratios)
+            v -= (learning_rate / batch_size) * (rows.T @ error)
+            w -= (learning_rate / batch_size) * (x.T @ by_hidden)
+            if (k + 1) % APART == 0:
+                on_the_way.append(losses([w[None], v[None]], task)[0])
+        observed.append(observe([w[None], v[None]]))
+        means.append(torch.stack(on_the_way).mean())
+    return [w[None], v[None]], torch.stack(observed), torch.stack(means)
 
 
 def solved(weights, task: Task, times: int = 8):
     """Newton steps of least norm onto f(x_i) = y_i, from one network nearby."""
-    shapes, sizes = zip(*((layer.shape, layer.numel()) for layer in weights), strict=True)
-
-    def layers(theta):
-        return [p.view(shape) for p, shape in zip(theta.split(sizes), shapes, strict=True)]
 
     def errors(theta):
-        w, v = layers(theta)
+        w, v = unflattened(theta[None], weights)
         return (hidden([w, v], task.inputs) @ v - task.targets).flatten()
 
     theta = flattened(weights)[0]
     for _ in range(times):
         jacobian = torch.autograd.functional.jacobian(errors, theta)
         theta = theta - torch.linalg.pinv(jacobian, rtol=1e-9) @ errors(theta)
-    return [layer.clone() for layer in layers(theta)]
+    return [layer.clone() for layer in unflattened(theta[None], weights)]
 
 
 def final_measures(weights, task: Task, seed: int) -> dict:

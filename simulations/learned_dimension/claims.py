@@ -9,12 +9,15 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
+from sgdnoise.theory import FlowLimits
+from simulations._excess import between
 
 TITLE = "Learning a dimension: a measure in the loss, and the noise that acts like one"
 LABELS = {"participation_ratio": "PR", "effective_rank": "effective rank", "twonn": "TwoNN"}
 RESPONSE, POWER = 0.02, 0.05  # terms of the next order in c
 SOLVED = 1e-12  # L at the minimum from which the power is measured
 CONSERVED = 0.002  # of the squared weights: terms of the next order in the rate
+LIMITS = FlowLimits()
 NOISE = 0.1  # of PR, as the study of compression allows the same prediction
 BIAS = 0.1  # of PR in a batch: rows are not normal
 MATCHED = {  # the measure at which a penalty is compared with label noise
@@ -41,6 +44,13 @@ def LEAD(attributes) -> tuple[str, ...]:
         "Networks are trained on L + c m, with m a measure of their hidden layer; others continue "
         "under label noise, whose effective loss is L + κ Tr H.  Both are compared at the c that "
         "brings each seed to the dimension of its own label noise, between two that were tried.",
+        "The excess loss (E L - L) / (κ Tr H) under label noise: E L is the mean loss without the "
+        "noise of labels over the second half of the steps, L that of descent on L + κ Tr H, and "
+        "Tr H is measured.  It is claimed to the next order in the rate, Tr(H S) / 2, and to what "
+        "that leaves out: e², with e = u + rate λ_max / 2 the size of that order, half the ratio "
+        f"of time scales, and the share of the jitter.  The regime: u ≤ {LIMITS.amplification}, "
+        f"rate λ_max ≤ {LIMITS.sharpness}, time scales ≤ {LIMITS.haste}, jitter ≤ {LIMITS.jitter} "
+        "half way.",
         "Claimed is what calculus and the slow flow predict without a fitted number.  What both "
         "have in common at one dimension, robustness above all, is measured and not predicted.",
     )
@@ -51,7 +61,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     rows = []
     for name, label in LABELS.items():
         rows += _flow(results.sel(measure=name), label)
-    rows += [*_conserved(results), *_noise(results)]
+    rows += [*_conserved(results), *_noise(results), _excess(results)]
     for name in LABELS:
         rows += _at_one_dimension(results, name)
     for kind in results.kind.values[1:]:
@@ -121,6 +131,34 @@ def _noise(results):
     for text, (values, tolerance, rivals) in rows.items():
         measured = mean_of(values, skip_missing=True)
         yield Verdict(text, 1.0, measured, "prediction", tolerance, rivals)
+
+
+def _excess(results) -> Verdict:
+    """(E L - L) / (kappa Tr H) over the second half of the steps, each seed with its prediction."""
+    first = results.sizes["look"] // 2 - 1
+
+    def mean(name):
+        return between(results[name], first, "look")
+
+    mean_loss = results.mean_loss.isel(look=slice(first + 1, None)).mean("look")
+    measured = (mean_loss - mean("descent_loss")) / (results.kappa * mean("noisy_trace"))
+    predicted = mean("excess") / (results.kappa * mean("descent_trace"))
+    value, small = float(predicted.mean()), _small_parameters(results)
+    e = small.amplification + small.sharpness / 2  # the size of the next order in the rate
+    allowed = value * (e**2 + small.haste / 2 + small.jitter)
+    told = abs(value - 1) > allowed
+    rivals = rivals_of_effect(value, "kappa", *([("kappa Tr H alone", 1.0)] if told else []))
+    claimed = all(s <= limit for s, limit in zip(small, LIMITS, strict=True))
+    text, measure = (
+        "label noise: excess loss / κ Tr H, second half",
+        value + mean_of(measured - predicted),
+    )
+    return Verdict(text, value, measure, prediction_if(claimed), allowed, rivals)
+
+
+def _small_parameters(results) -> FlowLimits:
+    """The small parameters of label noise half way, the largest of seeds."""
+    return FlowLimits(*(float(results[name].max(skipna=False)) for name in LIMITS._fields))
 
 
 def arms(results, name, least: float = 0.0) -> list[str]:

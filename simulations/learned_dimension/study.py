@@ -15,6 +15,7 @@ from sgdnoise.dimension import participation_ratio
 from sgdnoise.lab import Study, merge_sweeps, option, size_table
 from sgdnoise.theory import label_noise_strength
 from simulations.learned_dimension import _nets as networks
+from simulations.learned_dimension import _noise as theory
 from simulations.learned_dimension import claims, figure
 from simulations.learned_dimension._flow import flow
 from simulations.learned_dimension._images import images
@@ -36,23 +37,31 @@ def run(seed: int, *, size: dict, device: str) -> xr.Dataset:
     def observe(w):
         return networks.measured(participation_ratio, networks.hidden(w, data.inputs))
 
-    def descend_recorded(weights, total, steps):
+    def descend_recorded(weights, total, steps, observe=observe):
         every = max(1, steps // records)
         return networks.descend(weights, total, size["rate"], every * records, observe, every)
 
     start = networks.initial_weights(data, size["units"], seed)
     start = networks.descend(start, loss, size["rate"], size["learning"])
-    noise = size["noise_rate"], size["noisy"], size["batch"], size["label_noise"]
-    ends, paths = {"start": start}, {}
-    ends["label noise"], paths["label noise"] = networks.noisy_sgd(
-        start, data, *noise, seed, records
+    noise = {
+        "learning_rate": size["noise_rate"],
+        "label_noise": size["label_noise"],
+        "batch_size": size["batch"],
+    }
+    noisy, seen, mean_loss = networks.noisy_sgd(
+        start, data, size["noisy"], seed, partial(theory.observed, task=data), records, **noise
     )
-    kappa = label_noise_strength(size["noise_rate"], size["label_noise"], size["batch"])
+    ends, paths = {"start": start, "label noise": noisy}, {"label noise": seen[:, 0, 0]}
+    kappa = label_noise_strength(**noise)
     longer = max(1, round(size["noisy"] * size["noise_rate"] / size["rate"]))
-    ends["trace"], along = descend_recorded(
-        start, lambda w: loss(w) + kappa * networks.traces(w, data.inputs), longer
+    ends["trace"], descended = descend_recorded(
+        start,
+        lambda w: loss(w) + kappa * networks.traces(w, data.inputs),
+        longer,
+        networks.flattened,
     )
-    paths["trace"] = along[:, 0]
+    descended = networks.unflattened(descended[:, 0], start)
+    paths["trace"] = theory.observed(descended, data)[:, 0]
     ends["descent"], along = descend_recorded(start, loss, size["steps"])
     paths["descent"] = along[:, 0]
     for name, coefficients in COEFFICIENTS.items():
@@ -75,7 +84,10 @@ def run(seed: int, *, size: dict, device: str) -> xr.Dataset:
     blank = torch.full((records,), torch.nan)
     path = np.stack([paths.get(arm, blank).cpu().numpy() for arm in ends])
     variables: dict = {name: (("arm", *AXES.get(name, ())), v) for name, v in values.items()}
-    variables |= {"path": (("arm", "look"), path)}
+    variables |= {"path": (("arm", "look"), path), "kappa": kappa}
+    columns = {"mean_loss": mean_loss, "noisy_trace": seen[:, 0, 2]}
+    variables |= {name: ("look", v.numpy(force=True)) for name, v in columns.items()}
+    variables |= theory.predictions(descended, data, size["noisy"], **noise)
     variables |= networks.batch_ratios(networks.hidden(start, data.inputs)[0], BATCH, seed)
     coords = {"arm": list(ends), "noise": list(networks.NOISE), "push": list(networks.ADVERSARIAL)}
     return xr.Dataset(variables, coords)
@@ -101,7 +113,7 @@ FULL, SMALL = size_table(  # parameter: full, small
         "seeds": (8, 2),
         "learning": (15_000, 300),  # steps before anything is added to the loss
         "steps": (1500, 4),  # on L + c m
-        "noisy": (80_000, 100),  # steps with label noise
+        "noisy": (80_000, 2000),  # steps with label noise
         "looks": (20, 2),  # records on the way
         "respond": (200, 4),  # steps of the response to small c
         "nets": (8, 2),  # convolutional, of each kind

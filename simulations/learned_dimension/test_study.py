@@ -1,6 +1,7 @@
 """The study of learned dimensions: its networks, its smallest run, and what it says of others."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
-from torch.func import hessian
+from torch.func import hessian, jacrev
 
 from sgdnoise.data import digits, principal, split
 from sgdnoise.dimension import participation_ratio
 from sgdnoise.lab import Session, exit_status
 from simulations.learned_dimension import _flow as flow
 from simulations.learned_dimension import _nets as nets
+from simulations.learned_dimension import _noise as theory
 from simulations.learned_dimension import claims, study
 from simulations.learned_dimension import figure as drawing
 
@@ -50,6 +52,7 @@ def test_the_smallest_run_holds_and_is_drawn(small):
         ("response", 1.1, "response"),
         ("power", 1.2, "power"),
         ("batch_naive", 1.3, "in batches of 32, over"),
+        ("mean_loss", 3.0, "excess loss"),
     ],
 )
 def test_what_is_otherwise_than_predicted_fails(small, name, by, named):
@@ -106,10 +109,13 @@ def test_the_trace_is_that_of_the_hessian_where_all_is_learned(begun):
     assert_allclose(float(nets.traces(solved, data.inputs)), float(exact), rtol=1e-8)
 
 
-def test_noise_descends_the_slope_of_its_own_targets(begun):
+def test_noise_descends_the_slope_of_its_own_targets(begun, monkeypatch):
     """One step of the noisy descent, from the same draws."""
     data, weights = begun
-    (w, v), _ = nets.noisy_sgd(weights, data, 0.3, 1, 4, 0.7, 9)
+    monkeypatch.setattr(nets, "APART", 1)
+    noise = {"learning_rate": 0.3, "batch_size": 4, "label_noise": 0.7}
+    seen = partial(theory.observed, task=data)
+    (w, v), ((last,),), (mean_loss,) = nets.noisy_sgd(weights, data, 1, 9, seen, **noise)
     draw = torch.Generator().manual_seed(9)
     index = torch.randint(12, (1, 4), generator=draw)[0]
     white = torch.randn(1, 4, 3, generator=draw, dtype=w.dtype)[0]
@@ -117,6 +123,50 @@ def test_noise_descends_the_slope_of_its_own_targets(begun):
     expected = nets.descend(weights, lambda x: nets.losses(x, batch), 0.3, 1)
     assert_allclose(w, expected[0], rtol=1e-12)
     assert_allclose(v, expected[1], rtol=1e-12)
+    ratio = participation_ratio(nets.hidden(expected, data.inputs)[0])
+    rest = nets.losses(expected, data)[0], nets.traces(expected, data.inputs)[0]
+    assert_allclose(last, [ratio, *rest], rtol=1e-12)
+    assert_allclose(mean_loss, rest[0], rtol=1e-12)
+
+
+def test_derivatives_are_those_of_autograd(begun):
+    data, weights = begun
+    rest = theory.residuals(weights, data)
+    assert_allclose(nets.losses(weights, data)[0], 0.5 * (rest**2).sum(1).mean(), rtol=1e-12)
+
+    def layers(theta):
+        w = nets.unflattened(theta[None], weights)
+        rows = nets.hidden(w, data.inputs)
+        return (rows @ w[1])[0], rows[0]
+
+    exact = jacrev(layers)(nets.flattened(weights)[0])
+    for ours, other in zip(theory.jacobians(weights, data.inputs), exact, strict=True):
+        assert_allclose(ours, other, atol=1e-12)
+    trace = (theory.jacobians(weights, data.inputs)[0] ** 2).sum() / 12
+    assert_allclose(nets.traces(weights, data.inputs)[0], trace)
+
+
+def test_the_excess_of_a_small_rate_is_kappa_times_the_trace(begun):
+    """To first order in the rate, once all directions have relaxed."""
+    data, weights = begun
+    weights = nets.solved(
+        weights, data._replace(inputs=data.inputs[:4], targets=data.targets[:4]), 30
+    )
+    data = data._replace(inputs=data.inputs[:4], targets=data.targets[:4])
+    noise = {"learning_rate": 1e-5, "batch_size": 4, "label_noise": 0.7}
+    kappa = 1e-5 * 0.7**2 / 16
+    added = theory.excess(weights, data, 1e9, **noise)
+    assert_allclose(added, kappa * float(nets.traces(weights, data.inputs)), rtol=1e-3)
+
+
+def test_the_excess_is_claimed_where_small_parameters_are_small(small):
+    changes = {name: small[name] * 0 + limit for name, limit in claims.LIMITS._asdict().items()}
+    kinds = []
+    for name in (None, *changes):
+        more = {name: changes[name] * 1.01} if name else {}
+        (row,) = (v for v in claims.verdicts(small.assign(changes | more)) if "excess" in v.name)
+        kinds.append(row.kind)
+    assert kinds == ["prediction", *["outside"] * 4]
 
 
 def test_networks_of_a_stack_do_not_know_of_each_other(begun):
