@@ -1,6 +1,7 @@
 """Networks at their minima, their noises, and the marginal law of their first layer."""
 
 from itertools import product
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,25 @@ from sgdnoise import noise
 from sgdnoise.core import Problem, jackknife, mean
 from sgdnoise.dynamics import sgd, simulate
 from sgdnoise.noise import Normal
-from sgdnoise.theory import MLP, log_marginal, noise_balance
+from sgdnoise.theory import (
+    MLP,
+    flow_excess,
+    flow_regime,
+    label_noise_task,
+    log_marginal,
+    noise_balance,
+    products_around,
+)
 
 EXAMPLES, RECORDS, BURN_IN = 16, 240, 80  # records of a run, and the first, which are discarded
+OFTEN = 6  # observations of the loss for each record, at most
 BATCH = 16
 NET, MODES, TILT = (6, 8, 2), (1.5, 1.0), 0.2  # of the network under both noises
 WIDTH = 6  # of networks of eight inputs and outputs together
 DECAY, DECAY_NET = 0.3, (8, 10, 2)
 LEVELS = {"weak": (0.04, 1.0), "slow": (0.02, 2.0), "strong": (0.04, 1.7)}  # rate, label noise
 LAW_T, LAW_DECAY = 0.1, 0.2
+BASE: dict[str, Any] = {"discrete_steps": 0.0, "with_feedback": False}  # of kappa Tr H
 
 
 def task(d: int, o: int, modes, tilt: float = 0.0, seed: int = 0):
@@ -101,6 +112,23 @@ def recorded(process, start, observe, steps: float, key, given=None):
     return jax.tree.map(np.asarray, values), every
 
 
+def recorded_with_loss(process, start, observe, loss, steps: float, key):
+    """The same with the mean loss since the previous record, of OFTEN or fewer observations."""
+    every = max(1, round(steps / RECORDS))
+    often = max(k for k in range(1, OFTEN + 1) if every % k == 0)
+
+    def both(theta):
+        return observe(theta) | {"loss": loss(theta)}
+
+    start = jnp.asarray(start, jnp.float32)
+    values = simulate(
+        process, key, start, steps=RECORDS * every, every=every // often, observe=both
+    )
+    losses = np.asarray(values.pop("loss"), float).reshape(len(start), RECORDS, often)
+    records = {name: np.asarray(value)[:, often - 1 :: often] for name, value in values.items()}
+    return records | {"loss": losses.mean(2)}, every
+
+
 def stationary(values):
     """Means of chains after the burn-in, (chain,)."""
     return np.asarray(values, float)[:, BURN_IN:].mean(axis=1)
@@ -111,6 +139,40 @@ def ratio(hidden, square):
     n = len(hidden)
     without = [(values.sum() - values) / (n - 1) for values in (hidden, square)]
     return jackknife(hidden.mean() ** 2 / square.mean(), without[0] ** 2 / without[1])
+
+
+def excess_per_trace(loss, trace, kappa: float):
+    """E L / (kappa E Tr H) from means of chains, with a jackknife error over them."""
+    n = len(loss)
+    without = [(values.sum() - values) / (n - 1) for values in (loss, kappa * trace)]
+    return jackknife(loss.mean() / (kappa * trace.mean()), without[0] / without[1])
+
+
+def predicted_excess(x, layers, trace: float, rate: float, label_noise: float, temperature: float):
+    """E L / (kappa Tr H) of both noises where Tr H is `trace`, by the names that results store.
+
+    Isotropic noise of theta moves the product as the covariance (2 B T / rate) K^-1 of the gradient
+    of the product would.  Finite steps and the feedback of sampled residuals are those at `layers`:
+    own_error has the relative size e = u + rate lambda_max / 2 of both times the fraction by which
+    Tr H differs there, and the error of the slow flow.
+    """
+    task = label_noise_task(x, layers[-1].shape[1], label_noise)
+    kernel = np.sum([np.kron(a @ a.T, c.T @ c) for a, c in products_around(layers)], axis=0)
+    hotter = 2 * BATCH * temperature / rate * np.linalg.inv(kernel)
+    both = task._replace(noise=task.noise + hotter)
+    strength: dict[str, Any] = {"learning_rate": rate, "batch_size": BATCH}
+    label, total = (float(flow_excess(t, layers, **strength)[0]) for t in (task, both))
+    unit = float(flow_excess(task, layers, **strength | BASE)[0])  # kappa Tr H at the layers
+    kappa = rate * label_noise**2 / (4 * BATCH)
+    regime = flow_regime(both, layers, **strength)
+    e = regime.amplification + regime.sharpness / 2
+    by_label = label / unit
+    return {
+        "excess_label": by_label,
+        "excess_predicted": by_label + (total - label) / (kappa * trace),
+        "own_error": regime.error + e * abs(kappa * trace / unit - 1),
+        "haste": regime.haste,
+    }
 
 
 def sharpness(goal, moment):
@@ -142,9 +204,15 @@ def mixed(shape, modes, tilt, level: str, rho: float, key, *, runs, relaxations,
         kick = batch_kick(net, problem, theta)
         return measures(net, problem, second_moment, theta) | {"batch_kick": kick}
 
-    records, _ = recorded(process, start, observe, relaxations * slowest / rate, key)
+    steps = relaxations * slowest / rate
+    records, _ = recorded_with_loss(process, start, observe, problem.value, steps, key)
     means = {name: stationary(values) for name, values in records.items()}
-    exact = noise_balance(rho, moment, goal, h)
+    exact, power = noise_balance(rho, moment, goal, h), np.trace(moment)
+    layers = [np.asarray(w, float) for w in net.weights(factors(goal, h, moment))]
+    expected = predicted_excess(
+        x, layers, o * exact.hidden + power * exact.readout, rate, sigma, rho * kappa
+    )
+    trace = o * means["hidden"] + power * means["readout"]
     gap = o * means["hidden"] - np.trace(moment) * means["readout"] - rho * (d - o) * h / 2
     kick = BATCH / sigma**2 * (means["kick"] + means["batch_kick"] / BATCH)
     pairs = {
@@ -153,14 +221,19 @@ def mixed(shape, modes, tilt, level: str, rho: float, key, *, runs, relaxations,
         "imbalance": (mean(means["imbalance"]), exact.hidden - exact.readout),  # of white inputs
         "gap": (mean(gap / (o * exact.hidden)), 0.0),
         "gap_exact": (mean((gap - kick) / (o * exact.hidden)), 0.0),
+        "excess": (excess_per_trace(means["loss"], trace, kappa), expected["excess_predicted"]),
     }
     smallest = modes[-1] * (np.trace(moment) / o) ** 0.5
     free, distance = rho / 2 / o, abs(d - h) if d >= o else abs(h - o)
-    return compared(pairs) | {
-        "reach": free / smallest * max(1.0, distance / 2.5),
-        "sharpness": rate * sharpness(goal, moment),
-        "jitter": 2 * kappa * o * d / exact.hidden,
-    }
+    return (
+        expected
+        | compared(pairs)
+        | {
+            "reach": free / smallest * max(1.0, distance / 2.5),
+            "sharpness": rate * sharpness(goal, moment),
+            "jitter": 2 * kappa * o * d / exact.hidden,
+        }
+    )
 
 
 def integrals(moment, cross, h: int, with_volume: bool = True, nodes: int = 24) -> dict:

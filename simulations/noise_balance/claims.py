@@ -15,7 +15,7 @@ from sgdnoise.lab import (
     rivals_of_path,
     settings_of,
 )
-from sgdnoise.theory import balance_under_decay, noise_balance
+from sgdnoise.theory import FlowLimits, balance_under_decay, noise_balance
 from simulations.noise_balance._chains import (
     DECAY,
     DECAY_NET,
@@ -43,7 +43,14 @@ LEAD = (
     "The sum rule of discrete steps has the squares of the gradients that a step adds, and holds "
     "at any rate; its tolerance is that of the same rule for units.",
     "Under both noises a number is claimed where half of rho would be beyond the tolerance.",
+    "The excess loss E L / (κ E Tr H): E L is the mean loss, which is zero at all minima, and Tr H "
+    "is measured.  Label noise adds κ Tr H, with finite steps and the feedback of sampled "
+    "residuals, and isotropic noise T for each pair of curved directions of the product, so "
+    "T d o / 2.  It is claimed where the slow rate over the least curvature is ≤ 0.1 too, and to "
+    "theory's own error: that of the slow flow, and the change of the finite steps and of the "
+    "feedback between the least Tr H and its stationary mean.",
 )
+LIMITS = FlowLimits()
 BOUNDS = {"reach": 0.1, "sharpness": 0.2, "jitter": 0.05}
 DECAY_BOUNDS = {"reach": 0.1, "jitter": 0.15}
 RATIO, DECAY_TOLERANCE, LAW = 0.015, 0.02, 0.015  # tolerances, as fractions of the predicted
@@ -114,6 +121,7 @@ def _mix(results):
         yield _absolute(
             f"{text}: gap in the sum rule", data, "mix_gap", small, sharpness / 2, rivals
         )
+        yield _excess(text, data, "mix", rho)
         if "mix_gap_exact" in data:
             name = f"{text}: gap, of discrete steps"
             yield _absolute(name, data, "mix_gap_exact", True, STEPS, rivals)
@@ -127,6 +135,17 @@ def _balance_of_mix(rho, factor=1.0):
 def _gap(term, factor):
     """The gap if rho, and with it its term of the sum rule, were times a factor."""
     return (factor - 1) * term
+
+
+def _excess(text, data, name, rho):
+    """E L / (kappa Tr H) of both noises, to theory's own error."""
+    predicted, label = (float(data[f"{name}_excess_{key}"]) for key in ("predicted", "label"))
+    isotropic = predicted - label
+    rivals = rivals_of_effect(lambda factor: factor * label + isotropic, "kappa")
+    rivals += (("label noise alone", label),) if rho else ()
+    claimed = in_regime(data, name, BOUNDS | {"haste": LIMITS.haste})
+    text, error = f"{text}: excess loss / κ Tr H", float(data[f"{name}_own_error"])
+    return _relative(text, data, f"{name}_excess", claimed, error, rivals)
 
 
 def _levels(results):
@@ -175,6 +194,7 @@ def _plane(results):
         both = 2 * float(data.plane_hidden_predicted) - float(data.plane_imbalance_predicted)
         allowed, rivals = sharpness / 2 * both, rivals_of_effect(imbalance, "rho")
         yield _absolute(f"{text}: Tr D", data, "plane_imbalance", claimed, allowed, rivals)
+        yield _excess(text, data, "plane", rho)
 
 
 def _units(results):
@@ -224,6 +244,11 @@ def _contrast(results):
                 rivals = rivals_of_path(times, [start, *data.contrast_flow.values], len(times) - 1)
                 text = "label noise: PR at the end"
                 yield _relative(text, data, "contrast_ratio", True, 0.03, rivals)
+                claimed = in_regime(data, "contrast", LIMITS._asdict())
+                predicted = float(data.contrast_excess_predicted)
+                rivals = [*rivals_of_effect(predicted, "kappa"), ("kappa Tr H alone", 1.0)]
+                text, error = "label noise: excess loss / κ Tr H", float(data.contrast_own_error)
+                yield _relative(text, data, "contrast_excess", claimed, error, rivals)
             case "isotropic":
                 text = "isotropic noise of the same trace: growth of Tr D"
                 yield _absolute(text, data, "contrast_exact", True, 0.05 * growth)

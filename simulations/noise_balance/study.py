@@ -6,6 +6,7 @@ layers and the law of their weights are compared with predictions without a fitt
 """
 
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +23,14 @@ from sgdnoise.theory import (
     label_noise_task,
     stationary_imbalance,
 )
-from simulations._linear_networks import participation_ratio
+from simulations._linear_networks import (
+    excess_variables,
+    participation_ratio,
+    regime_variables,
+)
 from simulations.noise_balance import claims, figure
 from simulations.noise_balance._chains import (
+    BASE,
     BATCH,
     DECAY,
     DECAY_NET,
@@ -47,6 +53,7 @@ from simulations.noise_balance._chains import (
     prefixed,
     ratio,
     recorded,
+    recorded_with_loss,
     stationary,
     task,
     with_temperature,
@@ -177,15 +184,16 @@ def contrast(kind: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
     process = sgd(with_temperature(model, temperature, rate, net.size), rate)
     observe = partial(measures, net, problem, jnp.asarray(moment, jnp.float32))
     steps, key = 3 / (2 * kappa * o) / rate * fraction, key_of(seed, 6, kind)
-    records, every = recorded(process, np.tile(start, (4 * runs, 1)), observe, steps, key)
+    starts = np.tile(start, (4 * runs, 1))
+    records, every = recorded_with_loss(process, starts, observe, problem.value, steps, key)
     times = rate * every * np.arange(RECORDS + 1)
-    flow = label_noise_flow(
-        label_noise_task(x, o, sigma), [w, v], times, learning_rate=rate, batch_size=BATCH
-    )
+    strength: dict[str, Any] = {"learning_rate": rate, "batch_size": BATCH}
+    flow = label_noise_flow(label_noise_task(x, o, sigma), [w, v], times, **strength)
     hidden = flow.hidden_moments(moment)[0]
     predicted = participation_ratio(hidden)
     if not label:
         predicted = np.full_like(predicted, predicted[0])
+    excess = _excess_on_the_way(records["loss"], x, flow.layers, sigma, strength) if label else {}
     path = records["hidden"] ** 2 / records["square"]
     exact = _changes(net, start, records, rate, every)[1]
     pairs = {
@@ -193,7 +201,21 @@ def contrast(kind: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:
         "exact": (mean(exact), 2 * temperature * (d - o) * h * times[-1]),
     }
     paths = {"path": ("watch", path.mean(axis=0)), "flow": ("watch", predicted[1:])}
-    return prefixed("contrast", compared(pairs) | paths | {"time": ("watch", times[1:])})
+    return prefixed("contrast", compared(pairs) | paths | excess | {"time": ("watch", times[1:])})
+
+
+def _excess_on_the_way(losses, x, layers, label_noise: float, strength: dict) -> dict:
+    """(E L - L) / (kappa Tr H) on the flow (t, in, out) of label noise, after a quarter of it.
+
+    losses: (chain, t - 1), the mean loss since the previous time; L is zero.
+    """
+    task = label_noise_task(x, layers[-1].shape[-1], label_noise)
+    theory = excess_variables(task, layers, 0.0, strength, strength | BASE)
+    first = losses.shape[1] // 4
+    added, unit = (theory[name][1][first:].mean() for name in ("excess", "kappa_trace"))
+    measured = mean(losses[:, first:].mean(axis=1) / unit)
+    small = regime_variables(task, layers, **strength)
+    return compared({"excess": (measured, added / unit)}) | small
 
 
 def law(sizes: str, *, runs: int, fraction: float, seed: int) -> xr.Dataset:

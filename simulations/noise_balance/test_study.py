@@ -10,6 +10,7 @@ from scipy.integrate import dblquad
 from witnesses import SURE
 
 from sgdnoise.lab import Session, exit_status
+from sgdnoise.theory import hessian_trace
 from simulations.noise_balance import _chains as chains
 from simulations.noise_balance import claims, study
 from simulations.noise_balance import figure as drawing
@@ -18,18 +19,22 @@ SHORT = {"runs": 8, "fraction": 0.02, "seed": 0}
 NAMES = {
     "mix": (
         ("level", "rho"),
-        ("ratio", "hidden", "gap", "gap_exact"),
-        ("reach", "sharpness", "jitter"),
+        ("ratio", "hidden", "gap", "gap_exact", "excess"),
+        ("reach", "sharpness", "jitter", "excess_label", "own_error", "haste"),
     ),
     "plane": (
         ("fan", "rho"),
-        ("ratio", "hidden", "imbalance"),
-        ("reach", "sharpness", "jitter"),
+        ("ratio", "hidden", "imbalance", "excess"),
+        ("reach", "sharpness", "jitter", "excess_label", "own_error", "haste"),
     ),
     "unit": (("unit",), ("law", "exact"), ("scale",)),
     "grow": (("fan",), ("growth", "growth_exact", "still"), ("scale",)),
     "decay": (("temperature",), ("ratio", "large", "small"), ("reach", "jitter")),
-    "contrast": (("kind",), ("ratio", "exact"), ()),
+    "contrast": (
+        ("kind",),
+        ("ratio", "exact", "excess"),
+        ("amplification", "sharpness", "haste", "jitter", "own_error"),
+    ),
     "law": (("sizes",), ("hidden", "volume"), ("hidden_without", "volume_without")),
 }
 AXES = {
@@ -93,6 +98,9 @@ def test_what_is_as_predicted_holds_and_is_drawn(made):
         ("decay_small", 0.1),
         ("contrast_ratio", 0.1),
         ("contrast_exact", 0.2),
+        ("mix_excess", 0.1),
+        ("plane_excess", 0.1),
+        ("contrast_excess", 0.1),
         ("law_hidden", 0.1),
         ("law_volume", 0.1),
     ],
@@ -116,6 +124,41 @@ def test_the_regime_has_its_borders(made, name, inside, outside):
     for value, claimed in ((inside, True), (outside, False)):
         data = made.isel(level=0, rho=0).assign({f"mix_{name}": value})
         assert claims.in_regime(data, "mix") == claimed
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+@pytest.mark.parametrize(("d", "o"), [(4, 2), (2, 4)])
+def test_the_excess_of_small_rates_is_the_trace_and_the_number_of_curved_directions(d, o, rho):
+    """1 + rho d o / (2 Tr H), to first order in the rate."""
+    x, _, goal = chains.task(d, o, np.linspace(1.5, 1, 2))
+    theta, moment, h = chains.factors(goal, 5, np.eye(d)), x.T @ x / len(x), 5
+    layers = [theta[: d * h].reshape(d, h), theta[d * h :].reshape(h, o)]
+    trace, rate, sigma = 3.0, 1e-5, 1.3
+    kappa = rate * sigma**2 / (4 * chains.BATCH)
+    said = chains.predicted_excess(x, layers, trace, rate, sigma, rho * kappa)
+    assert_allclose(said["excess_predicted"], 1 + rho * d * o / 2 / trace, rtol=1e-3)
+    assert_allclose(said["excess_label"], 1, rtol=1e-3)
+    e = rate * hessian_trace(moment, layers) / 2 / chains.BATCH / o
+    assert said["own_error"] < 1e-3 + e
+
+
+def test_an_excess_of_means_has_the_spread_of_repeats(rng):
+    loss = rng.normal(5, 1, (400, 30))
+    trace = loss + rng.normal(0, 1, loss.shape)
+    values = [chains.excess_per_trace(*pair, 2.0) for pair in zip(loss, trace, strict=True)]
+    assert_allclose(values[0].value, loss[0].mean() / trace[0].mean() / 2, rtol=2e-3)
+    deviation = np.std([v.value for v in values], ddof=1)
+    assert abs(np.mean([v.stderr for v in values]) / deviation - 1) < SURE * 800**-0.5
+
+
+@pytest.mark.parametrize("name", ["mix", "plane", "contrast"])
+def test_the_excess_is_claimed_of_slow_flows(made, name):
+    for haste, kind in ((0.1, "prediction"), (0.101, "outside")):
+        data = made.assign({f"{name}_haste": made[f"{name}_haste"] * 0 + haste})
+        rows = [v for v in claims.verdicts(data) if "excess" in v.name]
+        groups = {"mix": "noise, rho", "plane": "outputs, rho", "contrast": "noise: excess"}
+        kinds = {v.kind for v in rows if groups[name] in v.name}
+        assert kinds == {kind}
 
 
 @pytest.mark.parametrize(
@@ -239,6 +282,9 @@ def test_both_noises_run_and_are_told():
     data = study.collapse("strong", 0.1, runs=8, relaxations=0.1, seed=0)
     assert {"mix_ratio", "mix_gap_stderr", "mix_jitter"} <= set(data)
     assert claims.in_regime(data, "mix")
+    own = float(data.mix_own_error * data.mix_excess_predicted)
+    assert within(data, "mix_excess", own)
+    assert float(data.mix_excess_predicted) > float(data.mix_excess_label) > 1.05
 
 
 def test_bad_input_is_answered_by_one_sentence(tmp_path):
