@@ -26,6 +26,7 @@ SUBJECTS = [
         "two_layer",
         "closure",
         "minibatch",
+        "edge",
         "slow_flow",
         "deep_flow",
         "temperature",

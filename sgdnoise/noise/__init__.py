@@ -21,6 +21,7 @@ from sgdnoise.noise._measure._autocorrelation import correlation_time as correla
 from sgdnoise.noise._measure._autocorrelation import (
     reshuffled_autocorrelation as reshuffled_autocorrelation,
 )
+from sgdnoise.noise._measure._batch_sharpness import batch_sharpness as batch_sharpness
 from sgdnoise.noise._measure._fisher import fisher_inner_product as fisher_inner_product
 from sgdnoise.noise._measure._fisher import fisher_scatter as fisher_scatter
 from sgdnoise.noise._measure._fisher import fisher_trace as fisher_trace
