@@ -7,13 +7,26 @@ import numpy as np
 import torch
 
 from sgdnoise.data import Data, digits, principal, split
-from sgdnoise.dimension import effective_rank, participation_ratio, twonn
+from sgdnoise.dimension import effective_rank, participation_ratio
 from sgdnoise.dimension._spectral import trace_moments
+
+
+def two_nearest(rows):
+    """The likelihood TwoNN of a cloud (n, h), as `twonn`, which refuses clouds with near ties.
+
+    Descent that increases TwoNN makes near ties, so that an objective must go on through them.
+    """
+    with torch.no_grad():
+        apart = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+        index = apart.fill_diagonal_(torch.inf).topk(2, largest=False).indices
+    first, second = torch.linalg.vector_norm(rows[:, None] - rows[index], dim=2).T
+    return (len(rows) - 1) / torch.log(second / first).sum()
+
 
 MEASURES: dict[str, Callable[..., Any]] = {
     "participation_ratio": participation_ratio,
     "effective_rank": effective_rank,
-    "twonn": twonn,
+    "twonn": two_nearest,
 }
 CLASSES = 3
 NOISE, ADVERSARIAL = (0.1, 0.2, 0.4), (0.05, 0.1, 0.2)  # sizes, of pixels between 0 and 1

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from torch.func import hessian, jacrev
 
 from sgdnoise.data import digits, principal, split
-from sgdnoise.dimension import participation_ratio
+from sgdnoise.dimension import participation_ratio, twonn
 from sgdnoise.lab import Session, exit_status
 from simulations.learned_dimension import _flow as flow
 from simulations.learned_dimension import _nets as nets
@@ -183,6 +183,16 @@ def test_networks_of_a_stack_do_not_know_of_each_other(begun):
     for at in (0, 1):
         alone = nets.descend(weights, lambda w, at=at: total(w, c[at]), 0.1, 5)
         assert_allclose(together[0][at], alone[0][0], rtol=1e-10, atol=1e-13)
+
+
+def test_two_nearest_is_twonn_with_its_gradient_and_goes_on_through_ties(rng):
+    rows = torch.tensor(rng.normal(size=(60, 4)), requires_grad=True)
+    values = [measure(rows) for measure in (nets.two_nearest, twonn)]
+    slopes = [torch.autograd.grad(value, rows)[0] for value in values]
+    assert_allclose(values[0].item(), values[1].item(), rtol=1e-12)
+    assert_allclose(*slopes, rtol=1e-9, atol=1e-12)
+    tied = torch.cat([rows.detach()[:2], torch.tensor([[9.0, 0, 0, 0]]) + torch.eye(4)])
+    assert torch.isfinite(nets.two_nearest(tied))
 
 
 def test_slopes_of_the_output_by_the_input_are_those_of_autograd(begun):
