@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sgdnoise.theory import averaged_gradient, label_noise_covariance
-from simulations.public_network._frozen import Frozen, spectrum
+from simulations.public_network._frozen import SMALLEST, Frozen, spectrum
 
 
 class Noise(NamedTuple):
@@ -47,27 +47,78 @@ def reshaped(kick, shape, on):
     return direction * (kick.norm() / direction.norm())
 
 
-def predicted(net: Frozen, theta, noise: Noise, begin: int, steps: int, draws: int, rng):
-    """The mean of theta some steps later, by the averaged gradient of the jitter, and mean losses.
+class Jitter:
+    """Gaussian jitter of label noise about some weights, and the curvatures there.
 
-    The jitter has had `begin` steps before.  With E g the mean gradient under Gaussian jitter of
-    the covariance of label noise half way, the mean moves by -phi(H) E g, where
+    Its covariance S is that of `label_noise_covariance` some steps after weights without jitter.
+    It is computed in the space of the outputs: S = J^T W W^T J with the symmetric root of S in
+    J^T (J J^T)^(-1/2) x, so that a white x keeps its meaning while J changes.
+    """
+
+    def __init__(self, net: Frozen, theta, noise: Noise, steps: float):
+        self.rows = net.jacobian(theta).flatten(0, 1)
+        n, outputs = net.targets.shape
+        values, vectors = spectrum(self.rows)
+        visible = values > SMALLEST * values[-1]
+        self.values, self.vectors = values[visible], vectors[:, visible]
+        self.curvatures = self.values / n
+        reduced = self.vectors * self.values.sqrt()
+        covariance = label_noise_covariance(
+            reduced.reshape(n, outputs, -1).cpu().numpy(),
+            label_noise=noise.label_noise,
+            learning_rate=noise.rate,
+            batch_size=noise.batch,
+            time=noise.rate * steps,
+        )
+        factor = torch.as_tensor(covariance.rows, device=values.device)
+        variances, axes = torch.linalg.eigh(factor.T @ factor)
+        root = (axes * variances.clamp(min=0).sqrt()) @ axes.T @ self.vectors.T
+        self.seen = reduced @ root  # J xi of a white x
+        self._weights = (self.vectors / self.values.sqrt()) @ root
+        self.loss = float(self.seen.square().sum()) / (2 * n)  # Tr(H S) / 2
+
+    @property
+    def width(self) -> int:
+        return len(self.rows)
+
+    def colour(self, white):
+        """Jitter (p,) of covariance S from a white x (n o,)."""
+        white = torch.as_tensor(white, dtype=torch.float64, device=self.rows.device)
+        return self.rows.T @ (self._weights @ white).to(self.rows.dtype)
+
+    def inside(self, vector):
+        """The coefficients, by the visible directions, of a vector (p,) in the rows of J."""
+        return self.vectors.T @ (self.rows @ vector).double() / self.values
+
+    def across(self, coefficients):
+        """The vector (p,) in the rows of J with some coefficients."""
+        return self.rows.T @ (self.vectors @ coefficients).to(self.rows.dtype)
+
+
+def balanced(width: int, rng):
+    """Endless white numbers (width,), of which each `width` in a row are orthogonal.
+
+    A mean over `width` of them has the exact mean of a quadratic form, and one over fewer has a
+    smaller error than independent numbers.
+    """
+    while True:
+        q, _ = np.linalg.qr(rng.standard_normal((width, width)))
+        yield from width**0.5 * q
+
+
+def predicted(net: Frozen, theta, before, noise: Noise, begin: int, steps: int, white):
+    """The mean of theta some steps later, its part along the minima, and mean losses.
+
+    The jitter has had `begin` steps.  With E g the mean gradient under Gaussian jitter of the
+    covariance of label noise half way, the mean moves by -phi(H) E g, where
     phi(h) = (1 - (1 - rate h)^steps) / h: all steps at once along the minima, where h = 0, and
     relaxation across them.  The losses half way are Tr(H S) / 2, and the mean over the jitter.
+    before: the part along the minima of the previous move; E g is taken half of it further on.
     """
-    jacobian = net.jacobian(theta)
-    rows, n = jacobian.flatten(0, 1), len(net.inputs)
-    covariance = label_noise_covariance(
-        jacobian,
-        label_noise=noise.label_noise,
-        learning_rate=noise.rate,
-        batch_size=noise.batch,
-        time=noise.rate * (begin + steps / 2),
-    )
-    white = rng.standard_normal((draws, covariance.width))
-    seen = rows.cpu().double() @ torch.as_tensor(covariance.rows).T  # J in the rows of S
-    linear = float(seen.square().sum()) / (2 * n)
-    quadratic = float((seen @ torch.as_tensor(white).T).square().sum()) / (2 * n * draws)
+    middle = theta + before / 2
+    jitter = Jitter(net, middle, noise, begin + steps / 2)
+    drawn = torch.as_tensor(white, device=jitter.seen.device).double() @ jitter.seen.T
+    quadratic = float(drawn.square().sum()) / (2 * len(net.inputs) * len(white))
     losses = []
 
     def gradient(at):
@@ -75,15 +126,21 @@ def predicted(net: Frozen, theta, noise: Noise, begin: int, steps: int, draws: i
         losses.append(float(loss))
         return result
 
-    force = averaged_gradient(gradient, theta, covariance, white)
+    force = averaged_gradient(gradient, middle, jitter, white)
     curved = float(np.mean(losses)) / quadratic  # of the same draws, so that their error cancels
-    values, vectors = spectrum(rows)
-    visible = values > 1e-9 * values[-1]
-    curvatures, vectors = values[visible] / n, vectors[:, visible]
-    along = vectors.T @ (rows @ force).double() / (n * curvatures)
-    relaxed = -torch.expm1(steps * torch.log1p(-noise.rate * curvatures)) / curvatures
-    across = rows.T @ (vectors @ (along * (relaxed - steps * noise.rate))).to(theta.dtype)
-    return theta - steps * noise.rate * force - across, (linear, linear * curved)
+    inside = jitter.inside(force)
+    along = -steps * noise.rate * (force - jitter.across(inside))
+    relaxed = -torch.expm1(steps * torch.log1p(-noise.rate * jitter.curvatures))
+    theta = theta + along - jitter.across(inside * relaxed / jitter.curvatures)
+    return theta, along, (jitter.loss, jitter.loss * curved)
+
+
+def jittered(net: Frozen, theta, noise: Noise, steps: int, white):
+    """Weights about their mean theta, some steps after weights without jitter: pairs of signs."""
+    jitter = Jitter(net, theta, noise, steps)
+    for row in white:
+        away = jitter.colour(row)
+        yield from (theta + away, theta - away)
 
 
 def largest_rate(net: Frozen, share: float):

@@ -35,8 +35,9 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     """The speeds of all layers together and of Tr H, each layer, the loss, and the controls."""
     rows = []
     for name, data in settings_of(results, "case"):
-        rows += [*_together(data, name), *_layers(data, name), *_loss(data, name)]
-        rows += _controls(data, name)
+        if paths_of(data, "sgd").sizes["path"]:
+            rows += [*_together(data, name), *_layers(data, name), *_loss(data, name)]
+        rows += _controls(data)
     return rows
 
 
@@ -148,7 +149,7 @@ def _loss(data, name):
     return [Verdict(text, 1.0, estimate, kind, max(LEAST, error), rivals)]
 
 
-def _controls(data, name):
+def _controls(data):
     theory, rows = changes(paths_of(data, "theory")), []
     for shape in ("isotropic", "diagonal"):
         paths = paths_of(data, shape)
@@ -156,7 +157,7 @@ def _controls(data, name):
             continue
         measured = changes(paths)
         for label, part in {"PR of all layers": slice(None, -1), "Tr H": slice(-1, None)}.items():
-            text = f"{name}, {shape} of equal trace: {label}, change / predicted for label noise"
+            text = f"smooth, {shape} of equal trace: {label}, change / predicted for label noise"
             estimate = speeds(measured[:, part], theory[:, part])
             rows.append(Verdict(text, 1.0, estimate, "contrast", max(LEAST, own_error(data))))
     return rows

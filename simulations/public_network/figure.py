@@ -26,7 +26,8 @@ DEEPER = (
 
 def figures(results) -> dict[str, tuple[str, Figure]]:
     """ResNet-20 under all noises, and deeper networks if they were run."""
-    names = [name for name, _ in settings_of(results, "case")]
+    cases = settings_of(results, "case")
+    names = [name for name, data in cases if paths_of(data, "sgd").sizes["path"]]
     deeper = [name for name in names if "layers" in name]
     main = [name for name in names if name not in deeper]
     drawn = {"figure": (CAPTION, draw(results, main or deeper))}

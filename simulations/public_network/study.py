@@ -6,6 +6,7 @@ minima.  Theory predicts the participation ratio (PR) of every block, Tr H and t
 gradient under the jitter of label noise; nothing is fitted.
 """
 
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,31 +25,36 @@ from simulations.public_network._paths import (
     Noise,
     amplification,
     autograd_slopes,
+    balanced,
+    jittered,
     largest_rate,
     predicted,
     sgd,
 )
 
-BATCH, SHARPNESS = 16, 0.2  # sharpness: rate times the largest curvature at the start
-QUENCH = 40  # steps of descent before a record
+BATCH, SHARPNESS = 4, 0.3  # sharpness: rate times the largest curvature at the start
+QUENCH = 10  # steps of descent before a record
+PAIRS = 1  # of jitter, from which theory takes the quench before a record
 PATHS = (
     *(f"{what} {number}" for what, count in (("theory", 2), ("sgd", 4)) for number in range(count)),
-    *("isotropic 0", "diagonal 0"),
+    *(f"{what} {number}" for what in ("isotropic", "diagonal") for number in range(2)),
 )
 
 
 class Case(NamedTuple):
     """Depth of the network, width of smoothed relus (0: relu), label noise, and its paths.
 
-    steps: of SGD, as a multiple of those of the size.  seeds: of SGD.  controls: whether isotropic
-    and diagonal noise run too.
+    steps: of SGD, examples: photographs, and draws: of jitter, as multiples of those of the size.
+    seeds: of SGD.  controls: whether isotropic and diagonal noise run too.
     """
 
     depth: int
     smooth: float
     label_noise: float
     steps: float = 1.0
-    seeds: int = 4
+    seeds: int = 2
+    examples: int = 1
+    draws: float = 0.5
     controls: bool = False
 
     def runs(self, path: str) -> bool:
@@ -56,16 +62,19 @@ class Case(NamedTuple):
         what, number = path.split()
         if what in ("isotropic", "diagonal"):
             return self.controls
-        return int(number) < (min(2, self.seeds) if what == "theory" else self.seeds)
+        return what == "theory" or int(number) < self.seeds
 
 
 CASES = {
-    "smooth": Case(20, 0.3, 6.0, controls=True),
-    "relu": Case(20, 0.0, 3.0),
-    "relu, twice the noise": Case(20, 0.0, 6.0, seeds=2),
-    "relu, half the noise": Case(20, 0.0, 1.5, seeds=2),
-    "smooth, 32 layers": Case(32, 0.3, 6.0, steps=0.25, seeds=1),
-    "smooth, 56 layers": Case(56, 0.3, 6.0, steps=0.25, seeds=1),
+    "smooth": Case(20, 0.3, 3.0, seeds=4, draws=1.0),
+    "relu": Case(20, 0.0, 1.5, steps=2 / 3, seeds=4, draws=1.0),
+    "smooth, more photographs": Case(20, 0.3, 6.0, steps=1 / 2, examples=4),
+    "smooth, 56 layers": Case(56, 0.3, 3.0, steps=1 / 4),
+    "relu, twice the noise": Case(20, 0.0, 3.0, steps=1 / 3),
+    "relu, half the noise": Case(20, 0.0, 0.75, steps=1 / 3),
+    "smooth, 44 layers": Case(44, 0.3, 3.0, steps=1 / 4),
+    "smooth, 32 layers": Case(32, 0.3, 3.0, steps=1 / 4),
+    "smooth, other noise": Case(20, 0.3, 3.0, steps=1 / 6, seeds=0, controls=True),
 }
 
 
@@ -124,16 +133,22 @@ def run(
             data,
             trained=trained,
             depth=depth,
-            examples=examples,
+            examples=examples * setting.examples,
             pixels=pixels,
             device=device,
         )
         rate, trace = largest_rate(net, SHARPNESS)
         noise = Noise(setting.label_noise, BATCH, rate)
         generator = torch.Generator(device).manual_seed(int(number))
-        values = _recorded(
-            net, noise, what, number, values, every, records, jumps, draws, generator
-        )
+        values[-3:, 0] = trace, 0, 0
+        values[:blocks, 0] = net.ratios(net.start).detach().cpu().numpy()
+        if what == "theory":
+            each = max(1, round(draws * setting.draws))
+            rows = _theory(net, noise, int(number), every, records, jumps, each)
+        else:
+            rows = _measured(net, noise, what, every, records, generator)
+        for watch, (ratios, *others) in enumerate(rows, 1):
+            values[:blocks, watch], values[-3:, watch] = ratios, others
         u = amplification(trace, noise, net.targets.shape[1])
         numbers |= {"rate": rate, "sharpness": SHARPNESS, "amplification": u}
         if path == "theory 0":
@@ -154,30 +169,41 @@ def run(
     )
 
 
-def _recorded(net, noise, what, number, values, every, records, jumps, draws, generator):
-    theta, rng = net.start, np.random.default_rng(int(number))
+def _measured(net, noise, what, every, records, generator):
+    """PR, Tr H and the mean loss of SGD at each record, without the loss of theory."""
+    theta, shape = net.start, "label" if what == "sgd" else what
+    for _ in range(records):
+        theta, loss = sgd(net, theta, noise, every, shape, generator)
+        yield *_after_quench(net, theta, noise), loss, np.nan
 
-    def record(watch, loss, linear=np.nan):
-        rows = net.minimum(theta, noise.rate, 0 if what == "theory" else QUENCH)
-        ratios = net.ratios(rows).detach().cpu().numpy()
-        trace = float(net.jacobian(rows).square().sum()) / len(net.inputs)
-        values[: len(ratios), watch], values[-3:, watch] = ratios, (trace, loss, linear)
 
-    record(0, 0.0)
-    for watch in range(1, records + 1):
-        if what == "theory":
-            losses = []
-            for jump in range(jumps):
-                begin = (watch - 1) * every + jump * every // jumps
-                theta, both = predicted(net, theta, noise, begin, every // jumps, draws, rng)
-                losses.append(both)
-            linear, loss = np.mean(losses, 0)
-            record(watch, loss, linear)
-        else:
-            shape = "label" if what == "sgd" else what
-            theta, loss = sgd(net, theta, noise, every, shape, generator)
-            record(watch, loss)
-    return values
+def _theory(net, noise, number, every, records, jumps, draws):
+    """PR, Tr H, the mean loss and Tr(H S) / 2 at each record.
+
+    PR and Tr H are means over the same quench from a pair of jitter about the mean: while jitter
+    decays, it still moves the weights.
+    """
+    theta, along = net.start, torch.zeros_like(net.start)
+    rngs = np.random.default_rng(number).spawn(2)
+    white, pairs = (balanced(net.targets.numel(), rng) for rng in rngs)
+    steps = every // jumps
+    for watch in range(records):
+        losses = []
+        for jump in range(jumps):
+            drawn, begin = np.asarray([*islice(white, draws)]), watch * every + jump * steps
+            theta, along, both = predicted(net, theta, along, noise, begin, steps, drawn)
+            losses.append(both)
+        away = jittered(net, theta, noise, (watch + 1) * every, [*islice(pairs, PAIRS)])
+        ratios, traces = zip(*[_after_quench(net, at, noise) for at in away], strict=True)
+        linear, loss = np.mean(losses, 0)
+        yield np.mean(ratios, 0), np.mean(traces), loss, linear
+
+
+def _after_quench(net, theta, noise):
+    """PR of blocks and outputs, and Tr H, at the minimum that descent reaches."""
+    theta = net.minimum(theta, noise.rate, QUENCH)
+    trace = float(net.jacobian(theta).square().sum()) / len(net.inputs)
+    return net.ratios(theta).detach().cpu().numpy(), trace
 
 
 def check(parameters: dict) -> None:
@@ -187,7 +213,7 @@ def check(parameters: dict) -> None:
 
 study = Study(
     run,
-    grid={"path": [*PATHS], "case": [*CASES]},
+    grid={"case": [*CASES], "path": [*PATHS]},
     sizes={
         "full": {
             "data": None,
@@ -195,11 +221,11 @@ study = Study(
             "depth": 20,
             "examples": 32,
             "pixels": 32,
-            "steps": 2400,
-            "records": 4,
-            "jumps": 2,
-            "draws": 16,
-            "probes": 40,
+            "steps": 6000,
+            "records": 2,
+            "jumps": 4,
+            "draws": 40,
+            "probes": 20,
         },
         "small": {
             "case": ["smooth", "relu"],
@@ -215,7 +241,7 @@ study = Study(
             "draws": 10,
             "probes": 4,
         },
-        "cuda": {"examples": 128, "steps": 20_000, "draws": 20},
+        "cuda": {"examples": 128, "steps": 40_000, "jumps": 8, "draws": 80},
     },
     options={
         "case": option(list, "only this case; may be repeated", choices=list(CASES)),

@@ -1,5 +1,7 @@
 """The study of public networks: its functions, a small run, and wrong results."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,16 @@ from numpy.testing import assert_allclose
 from sgdnoise.lab import exit_status
 from sgdnoise.nets import freeze_batch_norm, smooth_relus
 from sgdnoise.nets.models import resnet
+from sgdnoise.theory import label_noise_covariance
 from simulations.public_network import claims, study
 from simulations.public_network import figure as drawing
 from simulations.public_network._frozen import Frozen, participation, spectrum
 from simulations.public_network._paths import (
+    Jitter,
     Noise,
     autograd_slopes,
+    balanced,
+    jittered,
     largest_rate,
     predicted,
     reshaped,
@@ -86,15 +92,50 @@ def test_a_smooth_network_moves_with_the_slope_of_autograd(net):
     net = Frozen(smooth, inputs, BLOCKS)
     rate, trace = largest_rate(net, 0.02)
     noise, steps = Noise(0.3, 64, rate), 4000
-    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
+    white = np.asarray([*islice(balanced(30, np.random.default_rng(0)), 60)])
     kappa = rate * noise.label_noise**2 / (4 * noise.batch)
     along, slope = autograd_slopes(net, 200, generator)
     late = 10**7  # the jitter is stationary
-    theta, losses = predicted(net, net.start, noise, late, steps, 200, rng)
+    theta, _, losses = predicted(net, net.start, 0 * net.start, noise, late, steps, white)
     after = float(net.jacobian(net.minimum(theta, rate, 0)).square().sum()) / 3
     assert_allclose(after - trace, kappa * rate * steps * slope, rtol=0.2)
     assert_allclose(losses, kappa * trace, rtol=0.1)
     assert along.shape == (4,)
+
+
+def test_jitter_has_the_covariance_of_label_noise(net):
+    """The covariance in the space of outputs is that of all weights, whatever the basis."""
+    rate, _ = largest_rate(net, 0.2)
+    jitter = Jitter(net, net.start, Noise(0.5, 4, rate), 300)
+    colours = torch.stack([jitter.colour(row) for row in np.eye(30)])
+    full = label_noise_covariance(
+        net.jacobian(net.start).double(),
+        label_noise=0.5,
+        learning_rate=rate,
+        batch_size=4,
+        time=300 * rate,
+    )
+    rows = torch.as_tensor(full.rows).float()
+    along = net.jacobian(net.start).flatten(0, 1)
+    assert_allclose(colours.square().sum(), rows.square().sum(), rtol=1e-3)
+    seen = (along @ colours.T) @ (along @ colours.T).T
+    assert_allclose(seen, (along @ rows.T) @ (along @ rows.T).T, rtol=0.02, atol=2e-3 * seen.max())
+    assert_allclose(along @ colours.T, jitter.seen, rtol=0.02, atol=1e-3 * jitter.seen.max())
+    assert_allclose(jitter.loss, float(seen.trace()) / 6, rtol=1e-3)
+
+
+def test_balanced_numbers_have_exact_second_moments():
+    rows = np.asarray([*islice(balanced(7, np.random.default_rng(0)), 14)])
+    assert_allclose(rows.T @ rows / 14, np.eye(7), atol=1e-12)
+
+
+def test_a_pair_of_jitter_is_about_its_mean(net):
+    rate, _ = largest_rate(net, 0.2)
+    white = np.random.default_rng(0).standard_normal((1, 30))
+    first, second = jittered(net, net.start, Noise(0.5, 4, rate), 300, white)
+    assert_allclose((first + second) / 2, net.start, atol=1e-6)
+    assert not torch.equal(first, second)
 
 
 def test_sgd_has_the_mean_loss_of_its_jitter(net):
@@ -104,7 +145,8 @@ def test_sgd_has_the_mean_loss_of_its_jitter(net):
     generator = torch.Generator().manual_seed(0)
     theta, _ = sgd(net, net.start, noise, 200, "label", generator)
     _, loss = sgd(net, theta, noise, 300, "label", generator)
-    _, (linear, curved) = predicted(net, net.start, noise, 200, 300, 50, np.random.default_rng(0))
+    white = np.random.default_rng(0).standard_normal((50, 30))
+    *_, (linear, curved) = predicted(net, net.start, 0 * net.start, noise, 200, 300, white)
     assert_allclose(loss, linear, rtol=0.25)
     assert_allclose(curved, linear, rtol=0.02)
     values, _ = spectrum(net.jacobian(net.start).flatten(0, 1))
