@@ -22,10 +22,11 @@ from torch import nn
 from witnesses import SURE
 
 from sgdnoise.core import GradientMatrix, mean
-from sgdnoise.nets import FallbackWarning, UnmeasuredWarning, watch
+from sgdnoise.nets import FallbackWarning, UnmeasuredWarning, as_problem, watch
 from sgdnoise.nets._watch._activations import DEFAULT_ESTIMATORS, points_of
-from sgdnoise.nets._watch._loss_traces import hessian_trace, noise_trace
+from sgdnoise.nets._watch._loss_traces import batch_sharpness, hessian_trace, noise_trace
 from sgdnoise.nets._watch._watch import doubling
+from sgdnoise.noise import batch_sharpness as sharpness_of_all_batches
 from sgdnoise.noise import gradient_noise_scale
 
 ENTROPY = nn.CrossEntropyLoss(reduction="none")
@@ -169,6 +170,31 @@ def test_the_trace_of_the_hessian_is_that_of_the_dense_one_within_its_error(loss
     assert abs(result.z(np.trace(matrix))) < SURE
     exact = (2 * (np.sum(matrix**2) - np.sum(np.diag(matrix) ** 2)) / 400) ** 0.5  # Hutchinson's
     assert abs(result.stderr / exact - 1) < SURE * 0.1  # of 400 chi-squares, at most
+
+
+def test_batch_sharpness_is_that_of_all_batches_within_its_error(rng):
+    net, (x, y) = mlp(3, 4, 3).double(), some(3)
+    problem, theta = as_problem(net, ENTROPY, x.double(), y)
+    exact = float(sharpness_of_all_batches(problem, theta, 2))
+    result = batch_sharpness(net, ENTROPY, ((x.double(),), y), 2, 2000, rng)
+    assert abs(result.z(exact)) < SURE
+    assert 0 < result.stderr < 0.05 * exact
+    small = [batch_sharpness(net, ENTROPY, ((x.double(),), y), 2, 50, rng) for _ in range(40)]
+    spread = np.std([e.value for e in small], ddof=1)
+    assert abs(np.mean([e.stderr for e in small]) / spread - 1) < SURE * 0.12
+
+
+def test_batch_sharpness_is_recorded_where_the_size_is_given():
+    net, (x, y) = mlp(3, 4, 3), some(3)
+    options = {"estimators": {}, "n_probes": 3}
+    result = watch(net, x, y, ENTROPY, batch_size=4, **options).results().isel(step=0)
+    assert float(result.batch_sharpness) > 0
+    assert float(result.batch_sharpness_stderr) > 0
+    assert "batch_sharpness" not in watch(net, x, y, ENTROPY, **options).results()
+    with pytest.raises(ValueError, match="takes a loss and probes"):
+        watch(net, x, batch_size=4, estimators={})
+    with pytest.raises(ValueError, match="batch_size"):
+        watch(net, x, y, ENTROPY, batch_size=0, **options)
 
 
 def test_a_linear_network_has_the_trace_of_its_inputs_exactly():

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -80,6 +81,35 @@ def traces(net, loss, examples, rows, n_probes: int, rng, plans: Plans) -> dict:
     }
 
 
+def batch_sharpness(net, loss, examples, batch_size: int, n_batches: int, rng) -> Estimate:
+    """The mean of g_B^T H_B g_B over that of |g_B|^2, over batches drawn with replacement.
+
+    The error is that of a ratio of means, over the drawn batches of these examples.
+    Raises ValueError for a network without second derivatives.
+    """
+    inputs, targets = examples
+    network = Network.of(net, loss, Examples.of(inputs, targets), smallest=1)
+    leaves, n = network.leaves(), len(targets)
+    with _second_derivatives(targets):
+        pairs = [
+            _batch_curvature(network, leaves, rng.integers(0, n, batch_size))
+            for _ in range(n_batches)
+        ]
+    above, below = np.asarray(pairs).T
+    ratio = above.mean() / below.mean()
+    return Estimate(ratio, float(mean(above - ratio * below).stderr) / below.mean(), n_batches - 1)
+
+
+def _batch_curvature(network, leaves, index):
+    """g^T H g and |g|^2 of one batch."""
+    total = network.value(leaves, network.examples.at(index)).mean()
+    gradients = torch.autograd.grad(total, [*leaves.values()], None, None, True, True)
+    _check_derivable(gradients)
+    direction = [None if g is None else g.detach() for g in gradients]
+    square = sum(float(g.double().square().sum()) for g in direction if g is not None)
+    return _curvature(gradients, [*leaves.values()], direction), square
+
+
 def noise_trace(rows) -> Estimate:
     """Tr C of the gradient of one example, unbiased; the error is over the n examples.
 
@@ -99,13 +129,21 @@ def hessian_trace(net: nn.Module, loss: Callable, inputs, targets, n_probes: int
     network = Network.of(net, loss, Examples.of(inputs, targets), smallest=1)
     leaves = network.leaves()
     signs = [_signs(leaves, rng) for _ in range(n_probes)]
+    with _second_derivatives(targets):
+        total = network.value(leaves, network.examples).mean()
+        gradients = torch.autograd.grad(total, [*leaves.values()], None, None, True, True)
+        _check_derivable(gradients)
+        values = [_curvature(gradients, [*leaves.values()], z) for z in signs]
+    return _as_floats(mean(np.asarray(values)))
+
+
+@contextmanager
+def _second_derivatives(tensor):
+    """A context of second derivatives; raises ValueError for a network that has none."""
     # The fused kernels of attention have no second derivative; the plain formula has.
-    with torch.enable_grad(), _without_autocast(targets), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), _without_autocast(tensor), sdpa_kernel(SDPBackend.MATH):
         try:
-            total = network.value(leaves, network.examples).mean()
-            gradients = torch.autograd.grad(total, [*leaves.values()], None, None, True, True)
-            _check_derivable(gradients)
-            values = [_curvature(gradients, [*leaves.values()], z) for z in signs]
+            yield
         except (RuntimeError, ValueError) as error:
             if "not implemented" not in str(error):
                 raise
@@ -113,7 +151,6 @@ def hessian_trace(net: nn.Module, loss: Callable, inputs, targets, n_probes: int
                 "the network has no second derivatives, and so no trace of its Hessian; "
                 "n_probes=0 leaves it out"
             ) from error
-    return _as_floats(mean(np.asarray(values)))
 
 
 def _as_floats(estimate):

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from sgdnoise.core._checks import check_positive
 from sgdnoise.nets._checks import check_finite_inputs, check_layers
 from sgdnoise.nets._examples import Examples, check_examples
 from sgdnoise.nets._per_example._plan import FallbackWarning, UnusedWarning
@@ -25,7 +26,12 @@ from sgdnoise.nets._watch._activations import (
     points_of,
     with_weights,
 )
-from sgdnoise.nets._watch._loss_traces import loss_and_noise, losses_of, traces
+from sgdnoise.nets._watch._loss_traces import (
+    batch_sharpness,
+    loss_and_noise,
+    losses_of,
+    traces,
+)
 from sgdnoise.nets._watch._plans import Plans
 
 N_TRIED = 3  # examples in a first pass that reads the outputs of layers
@@ -49,6 +55,7 @@ class Probe:
     n_probes: int
     seed: int
     ranks: int
+    batch_size: int | None = None  # of batch sharpness
     examples: tuple | None = None  # inputs and targets of all ranks, where gradients are measured
     plans: Plans = field(default_factory=Plans)  # of earlier measurements
 
@@ -93,10 +100,17 @@ class Probe:
             raise ValueError("targets and a loss are given both, or neither of them")
         if self.n_probes == 1 or self.n_probes < 0:
             raise ValueError(f"Tr H takes 2 probes or more, or 0 for none, not {self.n_probes}")
+        if self.batch_size is not None:
+            self._check_batches()
         targets = self._tensors()[0] if self.targets is None else self.targets
         check_examples(Examples.of(self.inputs, targets), first.device)
         for array in self._tensors():
             check_finite_inputs(array)
+
+    def _check_batches(self):
+        check_positive(batch_size=self.batch_size)
+        if self.loss is None or not self.n_probes:
+            raise ValueError("batch_size is that of batch sharpness, which takes a loss and probes")
 
     def at_layers(self, names) -> "Probe":
         """The probe of these layers, or of all with a weight; raises ValueError as `watch`."""
@@ -161,12 +175,19 @@ class Probe:
                 if self.n_probes:
                     with nullcontext() if clock is None else clock.probe_time():
                         record |= traces(*arguments, rows, self.n_probes, rng, self.plans)
+                        record |= self._batch_sharpness(rng)
                 return record if clock is None else record | {"n_probes": self.n_probes}
             except FAILURES as error:
                 if not tolerant:
                     raise
                 warnings.warn(f"no gradient noise: {error}", UnmeasuredWarning, stacklevel=4)
                 return {}
+
+    def _batch_sharpness(self, rng):
+        if self.batch_size is None:
+            return {}
+        arguments = self.net, self.loss, self.examples, self.batch_size, self.n_probes
+        return {"batch_sharpness": batch_sharpness(*arguments, rng)}
 
 
 def on_all_ranks(task, ranks):

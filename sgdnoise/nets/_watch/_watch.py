@@ -29,6 +29,7 @@ def watch(
     budget: float | None = None,
     training: bool = False,
     n_probes: int = 10,
+    batch_size: int | None = None,
     rng: int = 0,
     start: int = 0,
     gather: bool = True,
@@ -44,6 +45,9 @@ def watch(
     measured too; the last two from `n_probes` random signs with the seed `rng`.  Where the network
     is linear in each parameter, as with relus, Tr H is that of the Gauss-Newton matrix, from two
     backward passes.
+    batch_size: that of the training; batch sharpness, E[g_B^T H_B g_B] / E[|g_B|^2], is then
+    measured too, over `n_probes` batches drawn from the examples.  SGD at the edge of stability
+    keeps it near 2 / rate (Andreyev & Beneventano, 2024).
     layers: names of net.named_modules(); by default all with a weight of two axes or more.
     every: a number of steps, a collection of steps, or step -> bool; by default steps 1, 2, 4, 8,
     ...  The last state is measured too, by `results()` or at the end of a `with` block.
@@ -69,9 +73,8 @@ def watch(
     estimators = DEFAULT_ESTIMATORS if estimators is None else estimators
     initialised = dist.is_available() and dist.is_initialized()
     ranks = dist.get_world_size() if gather and initialised else 1
-    probe = Probe(
-        net, _as_tuple(inputs), targets, loss, {}, estimators, pooled, n_probes, rng, ranks
-    )
+    arguments = net, _as_tuple(inputs), targets, loss, {}, estimators, pooled
+    probe = Probe(*arguments, n_probes, rng, ranks, batch_size)
     on_all_ranks(probe.check, ranks)
     with preserved(net, training):
         probe = on_all_ranks(partial(probe.at_layers, layers), ranks).with_all_examples()
