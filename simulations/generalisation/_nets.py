@@ -84,7 +84,7 @@ def corrupted(train: Data, test: Data, shuffled: float, noise: float, seed: int)
     rng = np.random.default_rng([seed, 5])
     inputs = [d.inputs + noise * rng.standard_normal(d.inputs.shape) for d in (train, test)]
     wrong = shuffled * (1 - 1 / CLASSES)
-    labels = mislabelled(train, wrong, CLASSES, rng=[seed, 6]).targets
+    labels = mislabelled(train, wrong, CLASSES, rng=np.random.default_rng([seed, 6])).targets
     return inputs[0], labels, inputs[1], test.targets
 
 

@@ -6,7 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from sgdnoise.core import Estimate
-from simulations.generalisation._ranks import bootstrap, kendall, partial_spearman, spearman
+from simulations.generalisation._ranks import (
+    bootstrap,
+    kendall,
+    partial_spearman,
+    spearman,
+    spearman_within,
+)
 
 FACTORS = ("rate", "batch", "width", "shuffled", "noise")
 ESTIMATORS = {"participation_ratio": "PR", "twonn": "TwoNN", "learned": "learned"}
@@ -70,6 +76,16 @@ def correlation(rows: Settings, given=None) -> Estimate:
     if given is None:
         return bootstrap(partial(spearman, rows.dimension, rows.error), rows.place)
     return bootstrap(partial(partial_spearman, rows.dimension, rows.error, given), rows.place)
+
+
+def given_labels(rows: Settings) -> Estimate:
+    """Spearman's correlation of dimension and error within a task and fraction of shuffled labels.
+
+    Ranks are those within such groups.
+    """
+    groups = np.unique([rows.task, rows.shuffled], axis=1, return_inverse=True)[1]
+    statistic = partial(spearman_within, rows.dimension, rows.error, groups.ravel())
+    return bootstrap(statistic, rows.place)
 
 
 def agreement(results, tasks, factor, *, moment, estimator) -> Estimate:

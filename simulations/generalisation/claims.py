@@ -10,21 +10,19 @@ is a contrast.  Tolerances were written before the full run, after trials (trial
 import json
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, rivals_of_effect
+from sgdnoise.lab import Table, Verdict, mean_of
+from simulations._signs import chance_claim, dealt_claim, sign_claim
 from simulations.generalisation import _ranks as ranks
 from simulations.generalisation import _settings as settings
 
 TITLE = "Dimension of the last hidden layer against test error"
 CLAIMED = "convnet digits"
-SIGN = 1.0, 38 / 37  # predicted, and the tolerance: see `sign`
 FITTED = 0.95  # accuracy in training from which shuffled labels count as fitted
-CHANCE = 0.9  # test error of ten equally likely classes
-ERROR, CORRELATION = 0.02, 0.03  # tolerances
 
 
 def LEAD(attributes) -> tuple[str, ...]:
@@ -38,7 +36,7 @@ def LEAD(attributes) -> tuple[str, ...]:
         "each with all its settings.  A correlation is not a cause: shuffled labels increase the "
         "test error whatever the dimension does.",
         f"Networks are compared at the same loss in training, {size['loss']:g} when first reached, "
-        "and after equally many steps.  A sign is tested one-sided, at 2.7%.",
+        "and after equally many steps.  A sign is tested one-sided, at 2.4%.",
         "Claimed are exact controls, and of the literature only what was said of small "
         "convolutional networks on handwritten digits.",
     )
@@ -59,46 +57,26 @@ def _controls(results, task):
     """What must be at chance, the same, or zero."""
     rows = settings.flat(results, [task], estimator="twonn")
     pairs = settings.differing_in(results, rows, "shuffled")
-    statistics: dict[str, Callable] = {
-        "rank correlation": ranks.spearman,
-        "rank correlation given loss": lambda x, y: ranks.partial_spearman(x, y, rows.loss),
-        "agreement where labels alone vary": partial(ranks.concordance, among=pairs),
+    statistics: dict[str, tuple[Callable, Any]] = {
+        "rank correlation": (ranks.spearman, None),
+        "rank correlation given loss": (lambda x, y: ranks.partial_spearman(x, y, rows.loss), None),
+        "rank correlation given shuffled labels": (
+            lambda x, y: ranks.spearman_within(x, y, rows.shuffled),
+            rows.shuffled,
+        ),
+        "agreement where labels alone vary": (partial(ranks.concordance, among=pairs), None),
     }
-    error = chance_error(results.sel(task=task, moment="equal steps"))
-    text = f"{task}: test error, all labels shuffled"
     at = results.sel(task=task, moment="equal steps")
-    true = float(at.error.where(at.shuffled == 0).mean())
-    rivals = rivals_of_effect(partial(_error_if, true), "shuffling")
-    verdicts = [Verdict(text, CHANCE, error, "prediction", ERROR, rivals)]
-    for text, statistic in statistics.items():
-        measured = ranks.permuted(statistic, rows.dimension, rows.error)
-        text = f"{task}: {text}, errors dealt at random"
-        paired = float(statistic(rows.dimension, rows.error))
-        rivals = rivals_of_effect(partial(_correlation_if, paired), "dealing")
-        verdicts.append(Verdict(text, 0.0, measured, "prediction", CORRELATION, rivals))
-    return verdicts
-
-
-def _error_if(true, factor):
-    """The test error if shuffling all labels added a factor of what it should; at most 1."""
-    error = true + factor * (CHANCE - true)
-    return error if error <= 1 else np.nan
-
-
-def _correlation_if(paired, factor):
-    """The correlation if dealing the errors at random removed a factor of it."""
-    return (1 - factor) * paired
-
-
-def chance_error(at) -> Estimate:
-    """Mean test error of networks that learned random labels, over places and seeds.
-
-    Its standard error is at least that of as many random guesses.
-    """
     errors = at.error.where(at.shuffled == 1).mean("setting").values.ravel()
-    mean = mean_of(errors, skip_missing=True)
-    floor = (CHANCE * (1 - CHANCE) / float(at.tested.mean()) / len(errors)) ** 0.5
-    return Estimate(mean.value, max(mean.stderr, floor), mean.dof)
+    true = float(at.error.where(at.shuffled == 0).mean())
+    text, tested = f"{task}: test error, all labels shuffled", float(at.tested.mean())
+    verdicts = [chance_claim(text, errors, tested, true)]
+    for label, (statistic, within) in statistics.items():
+        measured = ranks.permuted(statistic, rows.dimension, rows.error, within)
+        paired = float(statistic(rows.dimension, rows.error))
+        text = f"{task}: {label}, errors dealt at random"
+        verdicts.append(dealt_claim(text, measured, paired))
+    return verdicts
 
 
 def change_before_training(results, task) -> float:
@@ -117,10 +95,7 @@ def _shuffled_labels(results, task):
         text = f"{task}: sign of the change of {label} by shuffling all labels"
         rise = mean_of(settings.log_rise(results, task, name), skip_missing=True)
         kind = "prediction" if claimed and name == "twonn" else "observation"
-        # A sign has no half.  No change, of which both signs are as likely, is excluded by the
-        # level of the test and not by the distance of a mean, so that it counts as not excluded.
-        rivals = (("nothing changes", 0.0), ("the dimension collapses", -1.0))
-        rows.append(Verdict(text, SIGN[0], ranks.sign(rise), kind, SIGN[1], rivals))
+        rows.append(sign_claim(text, rise, kind, "the dimension collapses"))
     return rows
 
 
@@ -155,7 +130,7 @@ def _all_factors(tasks):
 
 
 def _sign(name, estimate):
-    return Verdict(name, SIGN[0], ranks.sign(estimate), "observation", SIGN[1])
+    return sign_claim(name, estimate, "observation")
 
 
 def tables(results: xr.Dataset) -> list[Table]:
@@ -166,8 +141,8 @@ def tables(results: xr.Dataset) -> list[Table]:
         for name, label in settings.ESTIMATORS.items():
             for moment in settings.COMPARED:
                 of = settings.flat(results, [task], estimator=name, moment=moment)
-                conditions = (None, of.loss, of.shuffled)
-                cells = [settings.correlation(of, column) for column in conditions]
+                cells = [settings.correlation(of, column) for column in (None, of.loss)]
+                cells.append(settings.given_labels(of))
                 if moment == "equal steps":
                     others = ("surrogate", "input")
                     rows = (

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import stdtr
 from scipy.stats import rankdata
 
 from sgdnoise.core import Estimate, mean
@@ -88,20 +87,6 @@ def agreement(x, y, blocks) -> Estimate:
     values = (counts @ net) / np.maximum(counts @ total, 1)
     error = values.std(ddof=1) * (g / (g - 1)) ** 0.5
     return Estimate(float(net.sum() / total.sum()), float(max(error, 1 / g)), g - 1)
-
-
-def sign(estimate: Estimate) -> Estimate:
-    """The sign of an estimate, +1 or -1, on average, and the standard deviation of the sign.
-
-    With p the probability of +1 by Student's law (one-sided, without prior knowledge): 2 p - 1, and
-    (1 - (2 p - 1)^2)^1/2.  A verdict that predicts +1 with a tolerance of 36/37 holds for
-    p > 40/41 and fails for p < 1/37: one-sided tests at 2.4% and 2.7%.
-    """
-    if not estimate.stderr > 0:
-        error = 0.0 if np.isfinite(estimate.value) else np.nan
-        return Estimate(float(np.sign(estimate.value)), error)
-    value = 2 * float(stdtr(estimate.dof, estimate.value / estimate.stderr)) - 1
-    return Estimate(value, (1 - value**2) ** 0.5, estimate.dof)
 
 
 def _correlation(a, b):

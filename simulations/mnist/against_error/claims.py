@@ -12,16 +12,13 @@ import numpy as np
 import xarray as xr
 
 from sgdnoise.core import Estimate
-from sgdnoise.lab import Table, Verdict, mean_of, rivals_of_effect, settings_of
+from sgdnoise.lab import Table, Verdict, settings_of
+from simulations._signs import chance_claim, dealt_claim, sign_claim
 from simulations.mnist.against_error import _correlations as ranks
 
 TITLE = "Dimension of the last hidden layer against test error, on all of MNIST"
-SIGN = 1.0, 36 / 37  # predicted, and the tolerance: see `sign`
-CHANCE = 0.9  # test error of ten equally likely classes
-ERROR, CORRELATION = 0.02, 0.03  # tolerances
 FACTORS = ("rate", "batch", "shuffled")
 MEASURED = {"pr": "PR", "twonn": "TwoNN"}
-OPPOSITE = ("nothing changes", 0.0), ("the opposite", -1.0)
 
 
 def LEAD(attributes) -> tuple[str, ...]:
@@ -76,19 +73,9 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
 
 def _chance_error(data, net):
     """Networks that learned random labels guess: a control of the whole chain."""
-    errors = data.error.sel(shuffled=1).values.ravel()
+    errors, tested = data.error.sel(shuffled=1).values.ravel(), float(data.tested.mean())
     true = float(data.error.sel(shuffled=0).mean())
-    measured, tested = mean_of(errors), float(data.tested.mean())
-    floor = (CHANCE * (1 - CHANCE) / tested / len(errors)) ** 0.5
-    measured = Estimate(measured.value, max(measured.stderr, floor), measured.dof)
-
-    def effect(factor):
-        error = true + factor * (CHANCE - true)
-        return error if error <= 1 else np.nan
-
-    rivals = rivals_of_effect(effect, "shuffling")
-    text = f"{net}: test error, all labels shuffled"
-    return Verdict(text, CHANCE, measured, "prediction", ERROR, rivals)
+    return chance_claim(f"{net}: test error, all labels shuffled", errors, tested, true)
 
 
 def _dealt(data, net):
@@ -103,15 +90,9 @@ def _dealt(data, net):
         for label, (statistic, within) in statistics.items():
             measured = ranks.no_correlation(statistic, of.dimension, of.error, within)
             paired = statistic(of.dimension, of.error)
-            rivals = rivals_of_effect(_remaining(paired), "dealing")
             text = f"{net}, {name}: {label}, errors dealt at random"
-            rows.append(Verdict(text, 0.0, measured, "prediction", CORRELATION, rivals))
+            rows.append(dealt_claim(text, measured, paired))
     return rows
-
-
-def _remaining(paired):
-    """f -> the correlation if dealing the errors at random removed the fraction f of it."""
-    return lambda factor: (1 - factor) * paired
 
 
 def _given(column):
@@ -150,8 +131,7 @@ def _signs(data, net):
         }
         for label, estimate in signs.items():
             text = f"{net}, {name}: sign of the correlation with test error, {label}"
-            measured = ranks.sign(estimate)
-            rows.append(Verdict(text, SIGN[0], measured, "prediction", SIGN[1], OPPOSITE))
+            rows.append(sign_claim(text, estimate, "prediction"))
     return rows
 
 

@@ -8,8 +8,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import kendalltau, rankdata, spearmanr
 from witnesses import SURE
 
-from sgdnoise.core import Estimate
-from sgdnoise.lab import Verdict, exit_status
+from sgdnoise.lab import exit_status
 from simulations.mnist import _training as training
 from simulations.mnist.against_error import _correlations as ranks
 from simulations.mnist.against_error import claims, study
@@ -84,17 +83,6 @@ def test_intervals_from_resampled_settings_hold_the_truth(rng):
         low, high = ranks.resampled(ranks.spearman, x, y).interval()
         inside += low <= truth <= high
     assert abs(inside / studies - 0.95) < SURE * (0.95 * 0.05 / studies) ** 0.5 + 0.02
-
-
-@pytest.mark.parametrize(
-    ("z", "outcome"), [(1.99, "holds"), (1.95, "undecided"), (-1.91, "undecided"), (-1.94, "fails")]
-)
-def test_a_sign_has_its_borders(z, outcome):
-    """Of a normal law: one-sided 1/41 lies at 1.972 standard errors, and 1/37 at 1.927."""
-    predicted, allowed = claims.SIGN
-    sign = ranks.sign(Estimate(0.1 * z, 0.1))
-    assert Verdict("", predicted, sign, "prediction", allowed).outcome == outcome
-    assert ranks.sign(Estimate(-2.0, 0.0)).value == -1
 
 
 # --- settings ---
