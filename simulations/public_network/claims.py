@@ -18,7 +18,9 @@ LEAD = (
     "photographs of CIFAR-10 and continues by SGD with label noise. The participation ratio (PR) "
     "of the pooled output of every block, Tr H and the loss are compared with theory.",
     "Theory: the mean of the weights follows minus the mean gradient under Gaussian jitter, whose "
-    "covariance S is that of label noise to the next order in the rate. Nothing is fitted. "
+    "covariance S is that of label noise to the next order in the rate. PR and Tr H are taken "
+    "after a short descent without noise, in theory also from jitter about the mean. Nothing is "
+    "fitted. "
     "'smooth': every relu of the network is replaced by its mean over jitter of 0.3 standard "
     "deviations of its input.",
     "Theory's own error e is u + |1 - E L / (Tr(H S) / 2)|: what sampled residuals add to the "

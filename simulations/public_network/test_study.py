@@ -138,6 +138,26 @@ def test_a_pair_of_jitter_is_about_its_mean(net):
     assert not torch.equal(first, second)
 
 
+def test_descent_from_jitter_still_lowers_the_trace(net):
+    rate, trace = largest_rate(net, 0.3)
+    noise = Noise(1.0, 4, rate)
+    white = [*islice(balanced(30, np.random.default_rng(0)), 30)]
+    after = [
+        study._after_quench(net, at, noise)[1]
+        for at in jittered(net, net.start, noise, 10**6, white)
+    ]
+    assert np.mean(after) < trace - 3 * np.std(after) / len(after) ** 0.5
+    assert_allclose(study._after_quench(net, net.start, noise)[1], trace, rtol=1e-4)
+
+
+def test_theory_is_recorded_after_the_quench_from_jitter(net, monkeypatch):
+    monkeypatch.setattr(study, "jittered", lambda net, *_: [net.start, net.start])
+    rate, trace = largest_rate(net, 0.3)
+    ((ratios, recorded, *_),) = study._theory(net, Noise(1.0, 4, rate), 0, 40, 1, 2, 4)
+    assert_allclose(recorded, trace, rtol=1e-4)
+    assert_allclose(ratios, net.ratios(net.start).detach(), rtol=1e-4)
+
+
 def test_sgd_has_the_mean_loss_of_its_jitter(net):
     """On outputs that are linear in theta to a good approximation: little noise."""
     rate, _ = largest_rate(net, 0.2)
