@@ -64,8 +64,8 @@ def nearby_rank(net, dimension, pixels: int, *, seed: int) -> dict:
     ranks, ratios = np.full((2, CENTRES, MAX_LAYERS), np.nan)
     if dimension is not None:
         device, twin = next(net.parameters()).device, deepcopy(net).double()
-        centres = scenes(CENTRES, factors=VARIED, rng=[seed, 5])
-        steps = NEARBY * scenes(3 * dimension, factors=VARIED, rng=[seed, 6])
+        centres = scenes(CENTRES, factors=VARIED, rng=np.random.default_rng([seed, 5]))
+        steps = NEARBY * scenes(3 * dimension, factors=VARIED, rng=np.random.default_rng([seed, 6]))
         for i, centre in enumerate(centres):
             images = render(torch.asarray(centre + steps, device=device), size=pixels)
             outputs = layers(twin, images)
