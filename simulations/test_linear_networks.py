@@ -5,6 +5,7 @@ import pytest
 
 from sgdnoise.theory import MLP
 from simulations import _linear_networks as shared
+from simulations.linear_networks.study import study
 
 
 def test_curvatures_are_those_of_the_dense_hessian(rng):
@@ -35,3 +36,14 @@ def test_a_participation_ratio_is_that_of_the_eigenvalues(values, rng):
     matrices = np.stack([basis * values @ basis.T] * 2)
     expected = np.sum(values) ** 2 / np.sum(np.square(values))
     np.testing.assert_allclose(shared.participation_ratio(matrices), expected, rtol=1e-12)
+
+
+def test_what_has_no_noise_in_the_committed_runs_is_as_descent_has_it():
+    """Rows without a spread over runs are identities: of descent in single precision."""
+    committed = study.read()
+    for label, number in (("two_layer", 1), ("residual", 1), ("decay", 5)):
+        rows = study.parts[label].judge(committed[label])
+        fixed = [v for v in rows if float(v.measured.stderr) == 0]
+        assert len(fixed) == number
+        assert all(v.kind == "observation" for v in fixed)
+        assert max(abs(v.deviation) for v in fixed) < 1e-4

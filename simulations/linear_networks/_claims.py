@@ -83,6 +83,16 @@ def depends_on_speed(verdict: Verdict) -> Verdict:
     return replace(verdict, kind="observation") if same else verdict
 
 
+def without_identities(verdicts: list[Verdict]) -> list[Verdict]:
+    """The verdicts, in which a number that has no spread over runs is an observation.
+
+    Nothing is random there: the row tests the code, which the tests do.
+    """
+    return [
+        replace(v, kind="observation") if float(v.measured.stderr) == 0 else v for v in verdicts
+    ]
+
+
 def ratio_unchanged(setting, name: str, tolerance: float, mean=mean_of) -> Verdict:
     """The claim on a control: the participation ratio ends where it started."""
     ratio = setting.ratio.isel(watch=-1) / float(setting.ratio_start)

@@ -14,7 +14,7 @@ from sgdnoise.core import Estimate, eigenvalue_participation_ratio, jackknife
 from sgdnoise.lab import Table, Verdict, mean_of, prediction_if, rivals_of_effect
 from sgdnoise.theory import FlowLimits, mode_with_decay, variance_slope
 from simulations._linear_networks import PARAMETERS, parameter_cells, small_parameters
-from simulations.linear_networks._claims import excess, relative
+from simulations.linear_networks._claims import excess, relative, without_identities
 
 TITLE = "Weight decay against label noise: which inputs a linear network forgets first"
 LEAD = (
@@ -46,7 +46,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
             judged += _claims(setting, name)
         else:
             judged.append(_unchanged(setting, name, results.rate.max("setting")))
-    return judged
+    return without_identities(judged)
 
 
 def regime(setting: xr.Dataset) -> bool:

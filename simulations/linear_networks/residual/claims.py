@@ -26,6 +26,7 @@ from simulations.linear_networks._claims import (
     ratio_unchanged,
     relative,
     speed,
+    without_identities,
 )
 
 TITLE = "A residual that stays compresses a linear network, without label noise"
@@ -59,7 +60,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
             judged += _claims(setting, name)
     if set(RESCALED) <= set(results.setting.values.tolist()):
         judged += _rescaled(results)
-    return judged
+    return without_identities(judged)
 
 
 def regime(setting: xr.Dataset) -> tuple[bool, bool]:

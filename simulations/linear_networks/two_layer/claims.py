@@ -23,6 +23,7 @@ from simulations.linear_networks._claims import (
     relative,
     sensitive_fraction,
     speed,
+    without_identities,
 )
 
 TITLE = "The slow flow: how label noise compresses a two-layer linear network"
@@ -53,7 +54,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
             judged.append(ratio_unchanged(setting, name, 0.01, _mean))
         else:
             judged += _claims(setting, name)
-    return judged
+    return without_identities(judged)
 
 
 def regime(setting: xr.Dataset) -> tuple[bool, float]:
