@@ -61,8 +61,7 @@ def verdicts(results: xr.Dataset) -> list[Verdict]:
     rows = []
     for name, label in LABELS.items():
         rows += _flow(results.sel(measure=name), label)
-    rows += [*_conserved(results), *_noise(results)]
-    rows += [_excess(results)] if "mean_loss" in results else []
+    rows += [*_conserved(results), *_noise(results), _excess(results)]
     for name in LABELS:
         rows += _at_one_dimension(results, name)
     for kind in results.kind.values[1:]:
