@@ -43,8 +43,8 @@ CONV: dict[str, Any] = {"hidden": ((6, 8), 16), "images": 128, "batches": (16,)}
 CASES = {
     "perceptron, MNIST": Case("perceptron", "MNIST", 14, 0.3),
     "perceptron, CIFAR": Case("perceptron", "CIFAR", 8, 0.15, batches=(16, 64)),
-    "convnet, MNIST": Case("convnet", "MNIST", 14, 0.2, **CONV),
-    "convnet, CIFAR": Case("convnet", "CIFAR", 8, 0.2, **CONV),
+    "convnet, MNIST": Case("convnet", "MNIST", 14, 0.1, **CONV),
+    "convnet, CIFAR": Case("convnet", "CIFAR", 8, 0.15, **CONV),
 }
 
 
