@@ -1,20 +1,26 @@
-"""The kinds of the arguments of public functions, checked by their names before a function runs.
+"""The kinds of the arguments of public functions, checked before a function runs.
 
 The same name means the same kind everywhere: `learning_rate` is a number of 0 or more, `batch_size`
-a whole number, `hessian` an array.  What cannot be judged yet passes: traced values of jax,
-functions of the step, and objects of the package.
+a whole number, `hessian` an array.  Other arguments are of the kind of their annotation.  What
+cannot be judged yet passes: traced values of jax, functions of the step, and objects of the
+package.  Errors that numpy or Python raise in the function all the same, as of shapes that do not
+fit, become one sentence with the arguments.
 """
 
 import inspect
 import math
 from collections.abc import Callable
 from functools import wraps
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 
+from sgdnoise.core._annotations import taker_of_annotation
 from sgdnoise.core._arrays import is_jax_array, is_torch_array
+from sgdnoise.core._checks import as_generator
+from sgdnoise.core._failures import FAILURES, told
+from sgdnoise.core._scalars import check_numbers, has_axes, number_of, shown, whole_of
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -35,14 +41,15 @@ FINITE = ARRAYS - {"samples", "eigenvalues", "values_left_out", "rows", "theta",
 
 
 def checked(function: Function) -> Function:
-    """The function, which first checks the kinds of the arguments that it shares with others.
+    """The function, which first checks the kinds of its arguments.
 
     Whole numbers may be given as floats, and arrays as lists, data frames or matrices; the function
     gets ints and plain arrays, in which integers and truth values became float64.
-    Raises ValueError, in a sentence that names the argument, for values of another kind.
+    Raises ValueError, in a sentence that names the argument, for values of another kind, and for
+    errors of numpy or Python in the function, in a sentence that names them all.
     """
     parameters = inspect.signature(function).parameters
-    takers = {name: taker for name in parameters if (taker := _taker(name)) is not None}
+    takers = {name: taker for name, p in parameters.items() if (taker := _taker(name, p))}
     optional = {name for name, p in parameters.items() if p.default is None}
     order = [(name, takers.get(name)) for name in parameters]
 
@@ -58,7 +65,15 @@ def checked(function: Function) -> Function:
         for name, value in kwargs.items():
             if name in takers:
                 kwargs[name] = _taken(takers[name], name, value, optional)
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except FAILURES as error:
+            if (sentence := told(error, function.__name__, order_of(args, kwargs))) is None:
+                raise
+            raise ValueError(sentence) from error
+
+    def order_of(args, kwargs):
+        return dict(zip(parameters, args, strict=False)) | kwargs
 
     guarded.guard = guarded  # type: ignore[attr-defined] # which further decorators keep
     return guarded  # type: ignore[return-value]
@@ -68,12 +83,16 @@ def _taken(taker, name, value, optional):
     return value if value is None and name in optional else taker(name, value)
 
 
-def _taker(name) -> Callable[[str, Any], Any] | None:
+def _taker(name, parameter) -> Callable[[str, Any], Any] | None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        return None
     if name in POSITIVE or name in NOT_NEGATIVE:
         return as_number
     if name in WHOLE:
         return as_whole
-    return as_plain if name in ARRAYS else None
+    if name == "rng":
+        return _generator
+    return as_plain if name in ARRAYS else taker_of_annotation(parameter.annotation)
 
 
 def as_number(name: str, value):
@@ -81,29 +100,33 @@ def as_number(name: str, value):
     if callable(value) or has_axes(value) or isinstance(value, (tuple, list, dict)):
         if isinstance(value, (tuple, list, dict)):
             raise ValueError(f"{name} must be a number, not a {type(value).__name__}")
+        check_numbers(name, value)
         return value
     number = number_of(name, value)
     if number is None:
         return value
     if name in POSITIVE and not number > 0:
-        raise ValueError(f"{name} must be positive, not {_shown(value)}")
+        raise ValueError(f"{name} must be positive, not {shown(value)}")
     if name in NOT_NEGATIVE and not number >= 0:
-        raise ValueError(f"{name} must be 0 or more and finite, not {_shown(value)}")
+        raise ValueError(f"{name} must be 0 or more and finite, not {shown(value)}")
     if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, not {_shown(value)}")
+        raise ValueError(f"{name} must be finite, not {shown(value)}")
     return value
 
 
 def as_whole(name: str, value):
     """A whole number as an int, also if it is given as a float; arrays and functions pass."""
-    if type(value) is int or callable(value) or has_axes(value):
+    if callable(value) or has_axes(value):
+        check_numbers(name, value)
         return value
-    number = number_of(name, value)
-    if number is None:
-        return value
-    if not (math.isfinite(number) and number == int(number)):
-        raise ValueError(f"{name} must be a whole number, not {_shown(value)}")
-    return int(number)
+    whole = whole_of(name, value)
+    return value if whole is None else whole
+
+
+def _generator(_, value):
+    """What `as_generator` takes, as it is."""
+    as_generator(value)
+    return value
 
 
 def as_plain(name: str, value):
@@ -161,31 +184,3 @@ def _real(name, array):
 def _first_wrong(array):
     place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
     return f"its entry {list(place)} is {array[place]}" if place else f"it is {array}"
-
-
-def number_of(name, value) -> float | None:
-    """A scalar as a float; None if a compiled function does not know it yet."""
-    if value is None or isinstance(value, (bool, np.bool_, str, bytes, complex)):
-        raise ValueError(f"{name} must be a number, not {value!r:.40}")
-    if isinstance(value, (Real, Integral)):
-        try:
-            return float(value)
-        except OverflowError:
-            raise ValueError(f"{name} must be a number of float64, not {value!r:.40}") from None
-    if not hasattr(value, "ndim"):
-        return None
-    if (is_torch_array(value) and value.dtype.is_complex) or str(value.dtype).startswith("complex"):
-        raise ValueError(f"{name} must be a real number, not {_shown(value)}")
-    try:
-        return float(value)
-    except Exception:  # traced by jax or torch
-        return None
-
-
-def has_axes(value):
-    """Whether a value is an array with one axis or more."""
-    return getattr(value, "ndim", 0) not in (0, None)
-
-
-def _shown(value):
-    return f"{value}"[:40]

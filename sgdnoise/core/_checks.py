@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdnoise.core._arguments import has_axes, number_of
+from sgdnoise.core._scalars import described, has_axes, number_of
 
 # Arrays, traced values and functions pass all checks: their values may not be known yet.
 
@@ -49,7 +49,7 @@ def is_integer(value) -> bool:
 
 
 def as_generator(rng) -> Any:
-    """The generator that `rng` stands for: itself, or one that is seeded by an int.
+    """The generator that `rng` stands for: itself, or one seeded by an int or a list of them.
 
     What has the methods of a generator that draw is taken as it is.
     Raises ValueError for None, for a negative int, and for anything else.
@@ -60,4 +60,6 @@ def as_generator(rng) -> Any:
         return np.random.default_rng(rng)
     if is_integer(rng) and rng >= 0:
         return np.random.default_rng(int(rng))
-    raise ValueError(f"rng must be an int of 0 or more, or a numpy Generator, not {rng!r:.60}")
+    if isinstance(rng, (list, tuple)) and rng and all(is_integer(n) and n >= 0 for n in rng):
+        return np.random.default_rng(rng)
+    raise ValueError(f"rng must be an int of 0 or more, or a numpy Generator, not {described(rng)}")

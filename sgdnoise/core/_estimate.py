@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, concrete, device, namespace, widened
 from sgdnoise.core._groups import Group, check_groups, evaluate, of_groups, shared_with
+from sgdnoise.core._scalars import described
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,8 +41,7 @@ class Estimate:
     __array_ufunc__ = None  # numpy then leaves arithmetic with an Estimate to this class
 
     def __post_init__(self):
-        known = isinstance(self.stderr, (Real, np.ndarray))
-        if known and np.any(np.asarray(self.stderr, float) < 0):
+        if isinstance(self.stderr, (Real, np.ndarray)) and np.any(_as_floats(self.stderr) < 0):
             raise ValueError(f"a standard error is 0 or more, not {self.stderr}")
 
     def z(self, truth):
@@ -267,6 +267,13 @@ def with_group_error(
     squares = {g: repeats[g] * (g - 1) for g in repeats}
     inverse_dof = (1 + weight) ** 2 / squares[n_fewer] + weight**2 / squares[groups]
     return Estimate(value, unit * xp.sqrt(variance), 1 / (inverse_dof + 1 / (n // block - 1)))
+
+
+def _as_floats(stderr) -> np.ndarray:
+    try:
+        return np.asarray(stderr, float)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"a standard error is a number, not {described(stderr)}") from None
 
 
 def _may_be_indices(samples) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.data._sets import Data
 
 
@@ -18,6 +19,7 @@ class Manifold(NamedTuple):
     embedding: Callable[..., Any]
 
 
+@checked
 def benchmark(name: str, n: int, *, rng) -> Data:
     """Points of one manifold of `BENCHMARK`, with their latents as targets.
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.data._sets import Data, one_hot
 
 
+@checked
 def digits(classes: int = 10) -> Data:
     """The digits 0, ..., classes - 1: pixels in [0, 1], (n, 64), and one-hot targets (n, classes).
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.data import _download as download
 from sgdnoise.data._sets import Data
 
@@ -25,6 +26,7 @@ Sums = Mapping[str, str] | None
 DAMAGED = (OSError, EOFError, zlib.error, tarfile.TarError)
 
 
+@checked
 def mnist(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     """MNIST: handwritten digits (LeCun et al., 1998), (n, 1, 28, 28), n = 60000 or 10000.
 
@@ -35,6 +37,7 @@ def mnist(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     return _idx(folder, download.MNIST, "MNIST", subset, md5)
 
 
+@checked
 def fashion_mnist(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     """Fashion-MNIST: articles of clothing (Xiao et al., 2017), in files as those of MNIST.
 
@@ -44,6 +47,7 @@ def fashion_mnist(folder=None, subset: str = "train", *, md5: Sums = None) -> Da
     return _idx(folder, download.FASHION_MNIST, "FashionMNIST", subset, md5)
 
 
+@checked
 def cifar10(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     """CIFAR-10: photographs of 10 classes (Krizhevsky, 2009), (n, 3, 32, 32).
 
@@ -57,6 +61,7 @@ def cifar10(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     return _cifar(folder, "cifar-10", "batches-bin", names, 0, [10], md5)
 
 
+@checked
 def cifar100(folder=None, subset: str = "train", *, coarse: bool = False, md5: Sums = None) -> Data:
     """CIFAR-100: photographs of 100 classes, or of their 20 superclasses if `coarse`.
 

@@ -6,6 +6,7 @@ from importlib import import_module
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.data._sets import Data
 
 # Colour photographs that are shipped with a library, and that library; nothing is downloaded.
@@ -15,6 +16,7 @@ PHOTOGRAPHS = dict.fromkeys(("china", "flower"), "scikit-learn") | dict.fromkeys
 TILE = 106  # pixels; photographs are cut into square tiles of this side
 
 
+@checked
 def patches(
     n: int,
     size: int = 32,
@@ -89,6 +91,7 @@ def _photograph(name):
     return _shipped(name, f"the photograph {name!r} comes")
 
 
+@checked
 def faces() -> Data:
     """Faces and non-faces, (200, 1, 25, 25) in [0, 1], float32, with the targets 1 and 0.
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.data._sets import Data
 
 
+@checked
 def stripes(latents, classes: int = 10):
     """Classes 0, ..., classes - 1 in curved stripes across latents in [-1, 1], (n, l) -> (n,).
 
@@ -23,6 +25,7 @@ def stripes(latents, classes: int = 10):
     return np.minimum((classes * (phase % 1)).astype(np.int64), classes - 1)
 
 
+@checked
 def mislabelled(data: Data, fraction: float, classes: int, *, rng) -> Data:
     """The same examples, with the class of each replaced by a wrong one with some probability.
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.data._sets import Data
 
 # In all functions inputs are points (n, D), targets their latent coordinates or None, and dimension
 # is the true one; rng is a numpy Generator or a seed; sizes below 1 raise ValueError.
 
 
+@checked
 def ball(n: int, d: int, *, rng) -> Data:
     """Points of the unit ball of R^d: a direction times U^(1/d), with U uniform.
 
@@ -26,6 +28,7 @@ def ball(n: int, d: int, *, rng) -> Data:
     return Data(points, points, d)
 
 
+@checked
 def sphere(n: int, d: int, *, rng) -> Data:
     """Points of the unit sphere S^d in R^(d + 1), without latents, since no chart covers it.
 
@@ -37,6 +40,7 @@ def sphere(n: int, d: int, *, rng) -> Data:
     return Data(_directions(n, d + 1, _generator(rng, n=n, d=d)), None, d)
 
 
+@checked
 def cube(n: int, d: int, *, rng) -> Data:
     """Points of the unit cube [0, 1]^d, which are their latents.
 
@@ -48,6 +52,7 @@ def cube(n: int, d: int, *, rng) -> Data:
     return Data(points, points, d)
 
 
+@checked
 def gaussian(n: int, d: int, *, rng) -> Data:
     """Standard normal points of R^d, which are their latents.
 
@@ -59,6 +64,7 @@ def gaussian(n: int, d: int, *, rng) -> Data:
     return Data(points, points, d)
 
 
+@checked
 def torus(n: int, d: int, *, rng) -> Data:
     """Points of the flat torus (cos a_1, ..., cos a_d, sin a_1, ..., sin a_d) in R^(2d).
 
@@ -73,6 +79,7 @@ def torus(n: int, d: int, *, rng) -> Data:
     return Data(np.concatenate([np.cos(angles), np.sin(angles)], axis=1), angles, d)
 
 
+@checked
 def swiss_roll(n: int, height: float = 21.0, *, rng) -> Data:
     """Points of the Swiss roll (t cos t, y, t sin t), 3 pi / 2 < t < 9 pi / 2, 0 < y < height.
 
@@ -92,6 +99,7 @@ def swiss_roll(n: int, height: float = 21.0, *, rng) -> Data:
     return Data(_columns(t * np.cos(t), y, t * np.sin(t)), _columns(t, y), 2)
 
 
+@checked
 def spiral(n: int, turns: float = 3.0, *, rng) -> Data:
     """Points of the spiral of Archimedes (t cos t, t sin t), 0 < t < 2 pi turns, with latent t.
 
@@ -107,6 +115,7 @@ def spiral(n: int, turns: float = 3.0, *, rng) -> Data:
     return Data(_columns(t * np.cos(t), t * np.sin(t)), t[:, None], 1)
 
 
+@checked
 def helix(n: int, turns: float = 3.0, pitch: float = 1.0, *, rng) -> Data:
     """Points of the helix (cos t, sin t, pitch t / (2 pi)), 0 < t < 2 pi turns, with latent t.
 
@@ -122,6 +131,7 @@ def helix(n: int, turns: float = 3.0, pitch: float = 1.0, *, rng) -> Data:
     return Data(_columns(np.cos(t), np.sin(t), pitch * t / (2 * np.pi)), t[:, None], 1)
 
 
+@checked
 def moebius(n: int, twists: int = 1, *, rng) -> Data:
     """Points (n, 3) of a band of width 1 about the unit circle of R^3, with half twists.
 
@@ -148,6 +158,7 @@ def moebius(n: int, twists: int = 1, *, rng) -> Data:
     return Data(_columns(radius * np.cos(a), radius * np.sin(a), r * np.sin(b)), latents, 2)
 
 
+@checked
 def klein_bottle(n: int, *, rng) -> Data:
     """Points of the Klein bottle in R^4, where it has no self-intersection.
 
@@ -171,6 +182,7 @@ def klein_bottle(n: int, *, rng) -> Data:
     return Data(points, latents, 2)
 
 
+@checked
 def paraboloid(n: int, d: int, *, rng) -> Data:
     """Points of the graph (x, |x|^2) over the unit ball of R^d, in R^(d + 1), with latents x.
 
@@ -191,6 +203,7 @@ def paraboloid(n: int, d: int, *, rng) -> Data:
     return Data(np.concatenate([x, (x**2).sum(axis=1, keepdims=True)], axis=1), x, d)
 
 
+@checked
 def rotations(n: int, m: int, *, rng) -> Data:
     """Rotations SO(m), each an m x m matrix flattened by rows, of dimension m (m - 1) / 2.
 
@@ -210,6 +223,7 @@ def rotations(n: int, m: int, *, rng) -> Data:
     return Data(frames.reshape(n, m * m), None, m * (m - 1) // 2)
 
 
+@checked
 def stiefel(n: int, m: int, p: int, *, rng) -> Data:
     """Frames of p orthonormal vectors in R^m, flattened by rows from m x p.
 
@@ -228,6 +242,7 @@ def stiefel(n: int, m: int, p: int, *, rng) -> Data:
     return Data(_frames(n, m, p, generator).reshape(n, m * p), None, m * p - p * (p + 1) // 2)
 
 
+@checked
 def product(first: Data, second: Data) -> Data:
     """The product of two sets: their coordinates side by side, with the sum of their dimensions.
 
@@ -250,6 +265,7 @@ def product(first: Data, second: Data) -> Data:
     return Data(points, latents, first.dimension + second.dimension)
 
 
+@checked
 def embedded(data: Data, width: int, *, rng) -> Data:
     """The same points in `width` coordinates, by a random linear isometry.
 
@@ -266,6 +282,7 @@ def embedded(data: Data, width: int, *, rng) -> Data:
     return data._replace(inputs=data.inputs @ frame.T)
 
 
+@checked
 def noisy(data: Data, level: float, *, rng) -> Data:
     """The points plus independent Gaussian noise, of the same variance in all coordinates.
 
@@ -284,6 +301,7 @@ def noisy(data: Data, level: float, *, rng) -> Data:
     return data._replace(inputs=data.inputs + level * deviation * noise)
 
 
+@checked
 def thinned(data: Data, density: Callable[[Any], Any], size: int, *, rng) -> Data:
     """A subset of `size` points, drawn without replacement in proportion to a density.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.data._columns import Choice, ReadError, Table, chosen, names_of, warn_of_index
 from sgdnoise.data._stores import read_hdf5, read_mat, read_npz, select_name, tensors_of
 from sgdnoise.data._text import PACKED, read_text
@@ -15,6 +16,7 @@ BLOCK = 1 << 22  # entries that are checked for nan at once
 Columns = Sequence[str | int] | str | int | None
 
 
+@checked
 def read_points(
     file,
     *,

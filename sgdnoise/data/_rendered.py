@@ -7,6 +7,7 @@ from functools import reduce
 import numpy as np
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, device, namespace
 from sgdnoise.data._labels import mislabelled, stripes
 from sgdnoise.data._sets import Data
@@ -27,6 +28,7 @@ FACTORS = {
 BATCH = 256
 
 
+@checked
 def rendered(
     n: int,
     *,
@@ -66,6 +68,7 @@ def rendered(
     return mislabelled(data, wrong, classes, rng=generator) if wrong else data
 
 
+@checked
 def scenes(n: int, *, factors: Sequence[str] = tuple(FACTORS), rng) -> Float[np.ndarray, "n 8"]:
     """Latents (n, 8), uniform in [-1, 1] for the named factors, and 0 for the others.
 
@@ -82,6 +85,7 @@ def scenes(n: int, *, factors: Sequence[str] = tuple(FACTORS), rng) -> Float[np.
     return drawn * np.asarray([name in factors for name in FACTORS])
 
 
+@checked
 def render(
     latents: Float[Array, "n 8"], kind: str = "disc", *, size: int = 32, edge: float = 1.0
 ) -> Float[Array, "n 3 {size} {size}"]:

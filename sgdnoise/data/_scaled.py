@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.data._sets import Data
 
 
+@checked
 def principal(
     train: Data, test: Data, width: int, *, whiten: bool, power: float = 4.0
 ) -> tuple[Data, Data]:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import device, namespace
 
 # Means and standard deviations of red, green and blue in ImageNet, as public networks expect them
@@ -19,6 +20,7 @@ class Data(NamedTuple):
     dimension: Any = None
 
 
+@checked
 def one_hot(labels, classes: int):
     """The one-hot encoding of labels.  (n,) -> (n, classes)
 
@@ -29,6 +31,7 @@ def one_hot(labels, classes: int):
     return np.eye(classes)[labels]
 
 
+@checked
 def split(data: Data, size: int, *, rng) -> tuple[Data, Data]:
     """A random subset of `size` examples, and the other examples.
 
@@ -49,6 +52,7 @@ def split(data: Data, size: int, *, rng) -> tuple[Data, Data]:
     return first, second
 
 
+@checked
 def normalized(images, mean: Sequence[float] = RGB_MEAN, std: Sequence[float] = RGB_STD):
     """Images less a mean and over a standard deviation, by channel.  (n, c, h, w) -> (n, c, h, w)
 

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.special import gammaln
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, device, namespace
 from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
@@ -14,6 +15,7 @@ from sgdnoise.dimension._points import Neighbours, find_neighbours
 BLOCK = 1 << 16  # numbers in a block of neighbourhoods, which fit in a processor's cache
 
 
+@checked
 @any_scale
 def ess(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     r"""The expected simplex skewness of Johnsson, Soneson & Fontes (2015).  (n, D) -> ()
@@ -34,6 +36,7 @@ def ess(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: i
     return check_above(d, neighbours)
 
 
+@checked
 @any_scale
 def abid(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     r"""The angle-based dimension of Thordsen & Schubert (2022).  (n, D) -> ()

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 from scipy.special import betaincinv
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
@@ -16,6 +17,7 @@ LEVEL = 1e-9  # probability of local values that are left out of a mean
 BLOCK = 1 << 18  # numbers in a block of neighbourhoods, which fit in a processor's cache
 
 
+@checked
 @any_scale
 def mom(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     r"""The method of moments of Amsaleg et al. (2018).  (n, D) -> ()
@@ -31,6 +33,7 @@ def mom(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: i
     return check_above(1 / namespace(gap).mean(gap) - 1, neighbours)
 
 
+@checked
 @any_scale
 def mada(
     points,
@@ -87,6 +90,7 @@ def _mean_plausible(xp, inverse, half, k):
     return xp.mean(1 / inverse)
 
 
+@checked
 @any_scale
 def tle(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     """The tight local estimator of Amsaleg et al. (2019).  (n, D) -> ()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.interpolate import make_smoothing_spline
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import device, namespace
 from sgdnoise.data._manifolds import ball
 from sgdnoise.dimension._points import check_points
@@ -23,6 +24,7 @@ PLAIN = (str, int, float, np.generic, type(None))
 POINTS = 20_000  # simulated at each dimension, in clouds of the requested size
 
 
+@checked
 def calibrated(estimator):
     r"""The estimator corrected so that uniform balls have their dimension.  -> (points) -> ()
 

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, concrete, device, namespace
 from sgdnoise.dimension._warnings import Duplicates, NearDuplicates
 
@@ -11,6 +12,7 @@ MERGED = " and were merged"
 TABLES = ("dask", "pandas", "polars", "xarray")  # libraries whose arrays become those of numpy
 
 
+@checked
 def check_points(points, min_points: int = 2, *, apart: bool = True):
     """The points (n, D) as floating-point numbers of their own array library, if they are valid.
 
@@ -44,6 +46,7 @@ def check_points(points, min_points: int = 2, *, apart: bool = True):
     return points
 
 
+@checked
 def unique_points(points, *, refuse: bool = False):
     """The distinct points (n, D), in their order, with a warning `Duplicates` if any are merged.
 

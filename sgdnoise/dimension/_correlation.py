@@ -4,6 +4,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import betainc
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
@@ -15,6 +16,7 @@ TIE = 1e-6  # relative difference below which two distances are equal
 BINS = 1 << 12  # of cosines
 
 
+@checked
 @any_scale
 def correlation(
     points,
@@ -51,6 +53,7 @@ def correlation(
     return check_above(d, neighbours)
 
 
+@checked
 @any_scale
 def full_correlation_integral(points):
     r"""The full correlation integral of Erba, Gherardi & Rotondo (2019).  (n, D) -> ()

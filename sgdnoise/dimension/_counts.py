@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 from jaxtyping import Int
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, concrete, device, namespace
 from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
@@ -19,6 +20,7 @@ BEST_FRACTION = 0.2031878699799799  # minimises (1 - p) / (p log^2 p), the varia
 MIN_NEIGHBOURS = 3  # below which `adaptive_neighbours` does not test
 
 
+@checked
 @any_scale
 def binomial(
     points,
@@ -51,6 +53,7 @@ def binomial(
     return check_above(value, neighbours)
 
 
+@checked
 @any_scale
 def abide(
     points,
@@ -103,6 +106,7 @@ def _iterated(neighbours, d, alpha, steps):
     return d
 
 
+@checked
 def adaptive_neighbours(neighbours: Neighbours, d, alpha: float = 1e-6) -> Int[Array, " n"]:
     """The number of neighbours of each point that have its density, at dimension d.
 
@@ -121,6 +125,7 @@ def adaptive_neighbours(neighbours: Neighbours, d, alpha: float = 1e-6) -> Int[A
     return _adaptive(_half_contrasts(neighbours), d, alpha)
 
 
+@checked
 def i3d(points, inner: int, outer: int):
     """The dimension of points on a lattice, I3D of Macocco et al. (2023), for integer radii.
 

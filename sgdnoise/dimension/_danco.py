@@ -7,6 +7,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import betainc, betaincinv, digamma, i0e, i1e
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._angles import cosines, gram_matrices
 from sgdnoise.dimension._any_scale import any_scale
@@ -21,6 +22,7 @@ WINDOW = 5  # values of d about the minimum that have a reference
 MAX_FACTOR = 48  # d is below this factor of that from distances alone, plus 4
 
 
+@checked
 @any_scale
 def danco(
     points,

@@ -5,6 +5,7 @@ import math
 from jaxtyping import Float
 from scipy.special import exp1
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, concrete, device, namespace
 from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
@@ -13,6 +14,7 @@ from sgdnoise.dimension._points import Neighbours, find_neighbours, refuse_ties
 EULER = 0.5772156649015329
 
 
+@checked
 @any_scale
 def twonn(
     points,
@@ -58,6 +60,7 @@ def twonn(
     return check_above(value, neighbours)
 
 
+@checked
 @any_scale
 def levina_bickel(
     points, k: int = 10, *, neighbours: Neighbours | None = None, exclude: int | str = 0
@@ -85,6 +88,7 @@ def levina_bickel(
     return check_above(value, neighbours)
 
 
+@checked
 @any_scale
 def l2n2(points, *, neighbours: Neighbours | None = None, exclude: int | str = 0):
     """The dimension from the mean of log log(r2 / r1), r1 and r2 those of two neighbours.
@@ -111,6 +115,7 @@ def l2n2(points, *, neighbours: Neighbours | None = None, exclude: int | str = 0
     return check_above(value, neighbours)
 
 
+@checked
 @any_scale
 def gride(
     points,
@@ -142,6 +147,7 @@ def gride(
     return check_above(value, neighbours)
 
 
+@checked
 @any_scale
 def mind_ml(
     points,

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._bounds import check_above
@@ -15,6 +16,7 @@ MAX_PATHS = 5_000_000
 ADVICE = "take more points, or another estimator, such as twonn"
 
 
+@checked
 @any_scale
 def geodesic(
     points,

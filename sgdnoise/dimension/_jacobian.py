@@ -7,9 +7,11 @@ from typing import Any
 from array_api_compat import is_torch_array
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, namespace
 
 
+@checked
 def jacobian_dimension(jacobians: Float[Array, "n m D"]):
     """The participation ratio (sum s^2)^2 / sum s^4 of the singular values of each Jacobian, (n,).
 
@@ -29,6 +31,7 @@ def jacobian_dimension(jacobians: Float[Array, "n m D"]):
     return xp.sum(unit**2, axis=(1, 2)) ** 2 / xp.sum(gram**2, axis=(1, 2))
 
 
+@checked
 def jacobians(map: Callable[[Any], Any], points: Float[Array, "n D"]) -> Float[Array, "n m D"]:
     """The Jacobian of a map (D,) -> (m,) at each point, in one batch.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, concrete, namespace
 from sgdnoise.dimension._ball_radii import _inverse_tle, _mean_gap
 from sgdnoise.dimension._metric import metric_neighbours
@@ -17,6 +18,7 @@ from sgdnoise.dimension._warnings import SeveralDimensions
 # distances (n, k), ascending in each row.  All points are computed at once.
 
 
+@checked
 def local_levina_bickel(
     data, k: int | None = None, *, unbiased: bool = False, metric: Any = "euclidean"
 ) -> Float[Array, " n"]:
@@ -40,6 +42,7 @@ def local_levina_bickel(
     return count / xp.sum(xp.log(distances[:, -1:] / distances[:, :-1]), axis=1)
 
 
+@checked
 def local_mom(data, k: int | None = None, *, metric: Any = "euclidean") -> Float[Array, " n"]:
     """The dimension at each point by the moments of its distances, as in `mom`.  -> (n,)
 
@@ -50,6 +53,7 @@ def local_mom(data, k: int | None = None, *, metric: Any = "euclidean") -> Float
     return 1 / _mean_gap(_distances(data, k, metric, 2)) - 1
 
 
+@checked
 def local_mada(data, k: int | None = None, *, metric: Any = "euclidean") -> Float[Array, " n"]:
     """The dimension at each point by the radius that halves its neighbours, as in `mada`.  -> (n,)
 
@@ -62,6 +66,7 @@ def local_mada(data, k: int | None = None, *, metric: Any = "euclidean") -> Floa
     return math.log(2) / namespace(distances).log(distances[:, -1] / distances[:, half - 1])
 
 
+@checked
 def local_tle(data, k: int | None = None) -> Float[Array, " n"]:
     """The dimension at each point by all pairs of its neighbours, as in `tle`.  -> (n,)
 

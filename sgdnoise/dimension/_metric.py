@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, concrete, namespace
 from sgdnoise.dimension._points import Duplicates, Neighbours, check_points, find_neighbours
 
@@ -40,6 +41,7 @@ class NoCoordinates:
     __array__ = __array_namespace__ = __getitem__ = _refuse
 
 
+@checked
 def metric_neighbours(points, k: int, metric: Any = "cosine") -> Neighbours:
     """The k nearest neighbours of each point under a metric, for estimators from distances.
 

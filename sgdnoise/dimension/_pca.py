@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._checks import as_generator
 from sgdnoise.dimension._any_scale import any_scale
@@ -13,6 +14,7 @@ TRACY_WIDOM = 0.9793  # the 95% quantile of its law for real data
 SHUFFLES = 19  # all of which one of 20 exchangeable values exceeds with probability 5%
 
 
+@checked
 @any_scale
 def pca(points, *, level: float | str = 0.95, rng=None):
     r"""The number of principal components that explain the points, or exceed noise.  (n, D) -> ()
@@ -60,6 +62,7 @@ def pca(points, *, level: float | str = 0.95, rng=None):
     return namespace(points).asarray(count, dtype=values.dtype, device=device(points))
 
 
+@checked
 @any_scale
 def local_pca(
     points,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, concrete, device, namespace
 from sgdnoise.core._groups import current_group
 from sgdnoise.dimension._assumptions import flaws
@@ -63,6 +64,7 @@ class Neighbours(_Arrays):
         return result
 
 
+@checked
 def find_neighbours(
     points,
     k: int,
@@ -150,6 +152,7 @@ def _in_group(group, points, k, allow_fewer, exclude):
     return _Search(k, window, allow_fewer, False).all_of(points, group.rows)
 
 
+@checked
 def doubts(points, *, exclude: int | str = 0) -> list[DimensionWarning]:
     """What speaks against an estimate from distances: warnings that are returned, not issued.
 

@@ -4,11 +4,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import device, namespace
 from sgdnoise.dimension._points import Neighbours, find_neighbours
 from sgdnoise.dimension._warnings import SeveralDimensions
 
 
+@checked
 def pointwise(
     estimator: Callable[..., Any],
     points,

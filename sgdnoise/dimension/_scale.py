@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._estimate import Estimate
@@ -33,6 +34,7 @@ class Plateau(NamedTuple):
     stop: float
 
 
+@checked
 def scale_profile(
     estimator: Callable[[Any], Any],
     points,
@@ -79,6 +81,7 @@ def scale_profile(
     return Profile(row(scales), Estimate(row(values), row(errors), row(dof)))
 
 
+@checked
 def scale_participation_ratio(
     points,
     ks: Sequence[int] = (8, 16, 32, 64),
@@ -111,6 +114,7 @@ def scale_participation_ratio(
     return Profile(scale, Estimate(xp.stack([xp.mean(r) for r in ratios]), xp.stack(errors)))
 
 
+@checked
 def plateau(profile: Profile, *, tolerance: float = 0.05, min_scales: int = 3) -> Plateau | None:
     """The widest range of scales, as a ratio, over which the dimension is constant, or None.
 
@@ -139,6 +143,7 @@ def plateau(profile: Profile, *, tolerance: float = 0.05, min_scales: int = 3) -
     return Plateau(dimension, float(scale[i]), float(scale[j - 1]))
 
 
+@checked
 def noise_onset(profile: Profile, *, tolerance: float = 0.05, min_scales: int = 3) -> float | None:
     """The scale below which noise raises the dimension above its plateau, or None.
 

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.special import lambertw
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._correlation import cosine_tiles, on_sphere
@@ -11,6 +12,7 @@ from sgdnoise.dimension._points import unique_points
 ALPHAS = np.linspace(0.6, 0.98, 20)
 
 
+@checked
 @any_scale
 def fisher_separability(points, condition: float = 10.0):
     r"""The dimension by Fisher separability of Albergante et al. (2019).  (n, D) -> ()

@@ -1,5 +1,6 @@
 """Dimension from the spectrum of the covariance of the points."""
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import namespace
 from sgdnoise.dimension._any_scale import any_scale
 from sgdnoise.dimension._neighbours import TILE
@@ -8,6 +9,7 @@ from sgdnoise.dimension._points import check_points
 TILES = 8  # rows of tiles in a symmetric matrix, of which 7 / 16 need not be computed
 
 
+@checked
 @any_scale
 def participation_ratio(
     points,
@@ -69,6 +71,7 @@ def trace_moments(
     return moments[0] / pairs, moments[1] / pairs
 
 
+@checked
 def debiased(squared_trace, trace_of_square, m):
     """Unbiased estimates of (Tr K)^2 and Tr K^2 from (Tr S)^2 and Tr S^2, for normal rows.
 
@@ -79,6 +82,7 @@ def debiased(squared_trace, trace_of_square, m):
     return squared_trace - 2 * b / m, b
 
 
+@checked
 @any_scale
 def effective_rank(points, *, of: str = "singular values"):
     r"""The effective rank exp(H(p)) of Roy & Vetterli (2007), H the Shannon entropy.  (n, D) -> ()
@@ -99,6 +103,7 @@ def effective_rank(points, *, of: str = "singular values"):
     return xp.exp(-xp.sum(p * xp.log(xp.where(p > 0, p, 1.0))))
 
 
+@checked
 @any_scale
 def stable_rank(points):
     """The stable rank |X|_F^2 / |X|_2^2 of the centred points of Rudelson & Vershynin (2007).

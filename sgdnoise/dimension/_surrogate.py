@@ -8,6 +8,7 @@ examples costs one matrix product.
 import numpy as np
 from scipy.special import ndtr
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, namespace, same_library
 from sgdnoise.core._checks import as_generator
 from sgdnoise.core._estimate import Estimate, mean
@@ -21,6 +22,7 @@ WIDTH = 0.1  # of a bin of log variances; an error of its square, and less
 NEAR_MEAN = 0.1  # standard deviations from the mean, within which the saddle-point formula is 0 / 0
 
 
+@checked
 def covariance_spectrum(points):
     """The variances of the principal components of the points, descending.  (n, D) -> (min(n, D),)
 
@@ -41,6 +43,7 @@ def covariance_spectrum(points):
     return xp.where(values > 0, values, xp.zeros_like(values))
 
 
+@checked
 def gaussian_surrogate(points, *, rng):
     """Normal points with the covariance of the points, in its principal axes.  (n, D) -> (n, r)
 
@@ -60,6 +63,7 @@ def gaussian_surrogate(points, *, rng):
     return namespace(variances).astype(normal, variances.dtype) * variances**0.5
 
 
+@checked
 def gaussian_twonn(variances, n: int, *, n_points: int = 256, rng=0) -> Estimate:
     r"""The `twonn` dimension that n normal points of these variances have on average.
 

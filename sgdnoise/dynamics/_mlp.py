@@ -11,11 +11,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array
 from sgdnoise.core._problem import Problem
 from sgdnoise.theory._mlp import MLP
 
 
+@checked
 def mlp_problem(net: MLP, inputs: Float[Array, "n d"], targets: Float[Array, "n o"]) -> Problem:
     """The mean of |f(x) - y|^2 / 2 as a Problem in jax, with a fast gradient.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import namespace
 from sgdnoise.noise._draws import Normal, Rademacher, StepNumber, ThreePoint
 
@@ -34,6 +35,7 @@ class Process:
     theta: Callable[[Any], Any] = _same
 
 
+@checked
 def side_by_side(processes: dict[str, Process]) -> Process:
     """Several processes that advance together, for example to compare them on equal terms.
 
@@ -66,6 +68,7 @@ def side_by_side(processes: dict[str, Process]) -> Process:
     return Process(step, draw, {name: p.dt for name, p in processes.items()}, begin, theta)
 
 
+@checked
 def with_weak_increments(process: Process, kind: type = Rademacher) -> Process:
     """The same process with cheaper random numbers in place of normal ones.
 

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._problem import Problem
 
 
+@checked
 def pytree_problem(losses: Callable, parameters, *examples) -> tuple[Problem, Any, Callable]:
     """A Problem, its first theta (p,), and theta -> the tree, for a loss over a tree of parameters.
 

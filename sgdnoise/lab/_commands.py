@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sgdnoise._extras import require
+from sgdnoise.core._arguments import checked
 from sgdnoise.lab._output import draw_results, show_verdicts
 from sgdnoise.lab._skeleton import write_study
 from sgdnoise.lab._terminal import console, exit_on_error, fail
@@ -23,11 +24,13 @@ _Result = Annotated[
 _EXTRAS = {"jax": "jax", "torch": "torch"}  # the packages that studies import, and their extras
 
 
+@checked
 def study_names(folder: Path) -> list[str]:
     """The studies of a folder: its subfolders that have a study.py."""
     return sorted(path.parent.name for path in folder.glob("*/study.py"))
 
 
+@checked
 def load_study(folder: Path, name: str) -> Any:
     """The `study` of folder/NAME/study.py.
 
@@ -48,6 +51,7 @@ def load_study(folder: Path, name: str) -> Any:
         raise
 
 
+@checked
 def study_commands(folder: Path) -> typer.Typer:
     """The command line for the studies of a folder."""
     app = typer.Typer(

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sgdnoise.core._arguments import checked
+
 
 @dataclass(frozen=True)
 class Option:
@@ -42,6 +44,7 @@ class Option:
         raise ValueError(f"there is no {name.replace('_', ' ')} {str(item)!r}; there are {listed}")
 
 
+@checked
 def option(
     kind: type,
     help: str = "",

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._files import atomic_write
 from sgdnoise.dimension._scale import Profile, noise_onset, plateau
 
@@ -38,6 +39,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@checked
 def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
     """Draw the points of an Estimate with a band of `width` standard errors on either side."""
     ax.fill_between(
@@ -51,6 +53,7 @@ def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
     ax.plot(x, estimate.value, marker=marker, markersize=3, color=color, **kwargs)
 
 
+@checked
 def figure_svg(figure: Figure) -> str:
     """The figure as an <svg> element for a page, with its text as text."""
     page = io.StringIO()
@@ -60,6 +63,7 @@ def figure_svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
+@checked
 def save_figure(figure: Figure, stem) -> list[Path]:
     """Write `stem`.pdf with embedded TrueType fonts and `stem`.png with 200 dots per inch."""
     paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
@@ -74,6 +78,7 @@ def save_figure(figure: Figure, stem) -> list[Path]:
     return paths
 
 
+@checked
 def plot_scale_profile(ax, profile: Profile, *, color=COLOURS["blue"], **kwargs):
     """Draw dimension against scale, with bars of two standard errors, plateau and noise.
 

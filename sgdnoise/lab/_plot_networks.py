@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._estimate import mean
 from sgdnoise.lab._plot import COLOURS, band
 
@@ -13,6 +14,7 @@ LABELS = {
 }
 
 
+@checked
 def plot_depth(ax, dimensions, names=None) -> None:
     """Draw dimension against depth, from the result of `nets.representation_dimensions`.
 
@@ -76,6 +78,7 @@ def _layers(several, names) -> list[str]:
     return [*layers, *dict.fromkeys(n for names in found for n in names if n not in layers)]
 
 
+@checked
 def plot_ensembles(ax, times, ensembles: dict, *, width=2) -> None:
     """Draw the means of ensembles in time, such as SGD and its equations, with bands of errors.
 

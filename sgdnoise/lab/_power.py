@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.lab._verdict import PREDICTION, Verdict, counts
 
 FACTORS = (0.5, 0.8, 1.25, 2.0)  # of an effect, which predictions should exclude
 NOTHING = "nothing changes"
 
 
+@checked
 def rivals_of_path(times, values, place: int) -> list[tuple[str, float]]:
     """What a predicted path says at one of its times if its speed kappa were another, or zero.
 
@@ -31,6 +33,7 @@ def rivals_of_path(times, values, place: int) -> list[tuple[str, float]]:
     return [(NOTHING, float(values[0])), *rivals]
 
 
+@checked
 def most_sensitive(times, values) -> int:
     """The index of the time at which a predicted path tells its speed from half and from twice it.
 
@@ -51,6 +54,7 @@ def most_sensitive(times, values) -> int:
     return int(np.argmax(least))
 
 
+@checked
 def rivals_of_effect(
     predict: Callable[[float], float] | float, effect: str = "effect", *others: tuple[str, float]
 ) -> tuple[tuple[str, float], ...]:
@@ -69,6 +73,7 @@ def rivals_of_effect(
     return tuple((name, float(value)) for name, value in rivals if np.isfinite(value))
 
 
+@checked
 def power(verdicts: Iterable[Verdict]) -> dict[str, tuple[int, int]]:
     """The number of predictions that each rival would fail, and of those that name it."""
     named: dict[str, list[bool]] = {}

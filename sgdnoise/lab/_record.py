@@ -4,9 +4,11 @@ from itertools import islice
 
 import xarray as xr
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._dataset import as_dataset
 
 
+@checked
 def track(walk, probes, *, steps: int, every: int) -> xr.Dataset:
     """Call each probe on every `every`-th theta of `walk`, for a Dataset along `step`.
 

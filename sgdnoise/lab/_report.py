@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jinja2
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.lab._power import power_text
 from sgdnoise.lab._verdict import HEADINGS, Verdict, row
 
@@ -100,6 +101,7 @@ judged.</caption>
 )
 
 
+@checked
 def report_html(title: str, sections: Iterable[Section]) -> str:
     """The page as text: it has no script, needs no network, and its drawings are inline."""
     helpers = {"headings": HEADINGS, "row": row, "power_text": power_text}

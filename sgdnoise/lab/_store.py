@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sgdnoise import __version__
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._files import atomic_write
 
 _PACKAGES = ("numpy", "scipy", "jax", "torch", "xarray", "matplotlib", "scikit-learn")
@@ -30,6 +31,7 @@ def plain_attributes(attributes: dict) -> dict:
     }
 
 
+@checked
 def write_result(dataset, path, **attributes) -> None:
     """Write a Dataset with `attributes` as netCDF; attributes of other types become JSON.
 
@@ -40,6 +42,7 @@ def write_result(dataset, path, **attributes) -> None:
     _write_sealed(raw, path)
 
 
+@checked
 def write_parts(results: dict, path) -> None:
     """Write several Datasets, each in a netCDF group of its name; "" is the name of the root.
 
@@ -72,6 +75,7 @@ def _write_sealed(raw, path):
         file.write(_seal(raw))
 
 
+@checked
 def read_result(path, *, sealed: bool = False):
     """Read a Dataset that `write_result` made, all of it into memory.
 
@@ -83,6 +87,7 @@ def read_result(path, *, sealed: bool = False):
     return _opened(path, sealed, lambda file: xr.load_dataset(file, engine="h5netcdf"))
 
 
+@checked
 def read_parts(path) -> dict:
     """Read the Datasets that `write_parts` made: name -> Dataset.  Raises as `read_result`."""
     import xarray as xr
@@ -215,6 +220,7 @@ def _common_origin(blocks, grid):
     return total | kinds | {"arguments": json.dumps({"grid": {k: len(v) for k, v in grid.items()}})}
 
 
+@checked
 def provenance(arguments: dict, device: str = "", *, seed: int | None = None) -> dict:
     """The provenance of a result: arguments, seed, versions, commit, machine and time.
 

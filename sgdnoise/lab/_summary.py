@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from sgdnoise.core import Estimate, mean, nanmean
+from sgdnoise.core._arguments import checked
 
 
+@checked
 def mean_of(values, *, skip_missing: bool = False) -> Estimate:
     """Mean of independent values (n,) with its standard error, as Python floats.
 
@@ -19,11 +21,13 @@ def mean_of(values, *, skip_missing: bool = False) -> Estimate:
     return Estimate(float(estimate.value), float(estimate.stderr), estimate.dof)
 
 
+@checked
 def estimate_in(dataset, name: str) -> Estimate:
     """The scalar variable `name` of a Dataset with the standard error stored as `name`_stderr."""
     return Estimate(float(dataset[name]), float(dataset[f"{name}_stderr"]))
 
 
+@checked
 def estimate_variables(name: str, estimates, *axes: str) -> dict[str, Any]:
     """Variables `name` and `name`_stderr of one Estimate, or of a list of them along an axis."""
     if isinstance(estimates, Estimate):
@@ -36,6 +40,7 @@ def estimate_variables(name: str, estimates, *axes: str) -> dict[str, Any]:
     }
 
 
+@checked
 def settings_of(dataset, *axes: str) -> Iterator[tuple[Any, Any]]:
     """Each combination of the coordinates of some axes with its part of the Dataset.
 
@@ -47,6 +52,7 @@ def settings_of(dataset, *axes: str) -> Iterator[tuple[Any, Any]]:
         yield (values if len(axes) > 1 else values[0]), selection
 
 
+@checked
 def merge_sweeps(parts: dict[str, Any]) -> Any:
     """One Dataset of the sweeps of a study, which may have different axes."""
     import xarray as xr
@@ -54,6 +60,7 @@ def merge_sweeps(parts: dict[str, Any]) -> Any:
     return xr.merge(parts.values(), join="outer", compat="no_conflicts")
 
 
+@checked
 def size_table(table: dict[str, tuple]) -> list[dict[str, Any]]:
     """The parameters of each size, from parameter -> its value at each size.
 

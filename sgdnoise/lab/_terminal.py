@@ -16,6 +16,7 @@ import rich.progress
 import rich.table
 from rich.text import Text
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.lab._sweep._conduct import Incomplete
 from sgdnoise.lab._verdict import HEADINGS, Verdict, row
 
@@ -101,6 +102,7 @@ def writable(folder) -> Path:
     return folder
 
 
+@checked
 @contextmanager
 def progress(
     what: str, count: Callable[[], int | tuple[int, int]], total: int, *, quiet: bool = False

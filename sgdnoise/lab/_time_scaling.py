@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.lab._power import rivals_of_effect
 from sgdnoise.lab._summary import mean_of
 from sgdnoise.lab._verdict import OBSERVATION, Verdict, prediction_if
@@ -14,6 +15,7 @@ MARGIN = 1.05  # by which a factor may grow before the prediction ends
 MISSING = 0.25  # share of seeds without a factor from which on a path has no speed
 
 
+@checked
 def time_scaling(times, measured, predicted) -> np.ndarray:
     """The factor f by which each path is faster than predicted: measured(t) ~ predicted(f t).
 
@@ -44,6 +46,7 @@ def time_scaling(times, measured, predicted) -> np.ndarray:
     return np.asarray([_factor(times - times[0], *pair) for pair in pairs])
 
 
+@checked
 def speed_rows(
     text: str, times, measured, predicted, *, tolerance=None, in_regime: bool = True
 ) -> list[Verdict]:

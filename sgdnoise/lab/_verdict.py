@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._estimate import Estimate
+from sgdnoise.core._scalars import described
 
 SIGNIFICANCE = 3  # standard errors that are attributed to chance
 NEGLIGIBLE = 1e-4  # prediction relative to the deviation below which per cent mean nothing
@@ -57,15 +59,15 @@ class Verdict:
     rivals: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not isinstance(self.kind, str) or self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {described(self.kind)}")
         for entry, value in (("predicted", self.predicted), ("tolerance", self.tolerance)):
             if isinstance(value, bool) or not isinstance(value, Real):
-                raise ValueError(f"{entry} must be a number, not {value!r:.40}")
+                raise ValueError(f"{entry} must be a number, not {described(value)}")
         if self.tolerance < 0:
             raise ValueError(f"tolerance must be 0 or more, not {self.tolerance}")
         if not isinstance(self.measured, Estimate):
-            raise ValueError(f"measured must be an Estimate, not {self.measured!r:.40}")
+            raise ValueError(f"measured must be an Estimate, not {described(self.measured)}")
 
     @property
     def excluded(self) -> dict[str, bool]:
@@ -116,6 +118,7 @@ class Verdict:
         return self.outcome == "holds"
 
 
+@checked
 def prediction_if(in_regime: bool) -> str:
     """The kind of a row of theory: a prediction in its regime, and else outside.
 
@@ -126,6 +129,7 @@ def prediction_if(in_regime: bool) -> str:
     return PREDICTION if in_regime else OUTSIDE
 
 
+@checked
 def compare(name: str, first: Estimate, second: Estimate, tolerance: float) -> Verdict:
     """Whether two independent Estimates are equal within a tolerance, as a Verdict.
 
@@ -142,7 +146,8 @@ def compare(name: str, first: Estimate, second: Estimate, tolerance: float) -> V
     """
     for estimate in (first, second):
         if not isinstance(estimate, Estimate) or np.ndim(estimate.value):
-            raise ValueError(f"compare takes two Estimates of one number, not {estimate!r:.40}")
+            kind = described(estimate)
+            raise ValueError(f"compare takes two Estimates of one number, not {kind}")
         if not math.isfinite(float(estimate.value)) or math.isnan(float(estimate.stderr)):
             raise ValueError(f"compare takes finite Estimates, not {estimate}")
     if math.isnan(tolerance):
@@ -217,6 +222,7 @@ def without_powerless(verdicts: Iterable[Verdict]) -> list[Verdict]:
     ]
 
 
+@checked
 def exit_status(verdicts: list[Any]) -> int:
     """The exit status of a study: 1 if a prediction failed where theory claims to hold, else 0."""
     return int(any(v.outcome == "fails" for v in verdicts))
@@ -251,6 +257,7 @@ def without_verdicts(dataset):
     return dataset.drop_dims(["claim", "rival_name"], errors="ignore")
 
 
+@checked
 def verdicts_in(dataset) -> list[Verdict]:
     """The verdicts that are stored in a Dataset, as they were when it was written."""
     if "claim" not in dataset.dims:

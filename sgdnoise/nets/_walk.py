@@ -5,6 +5,7 @@ from numbers import Integral
 
 import torch
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.dynamics._process import Process
 from sgdnoise.noise._draws import (
     Normal,
@@ -20,6 +21,7 @@ from sgdnoise.noise._draws import (
 )
 
 
+@checked
 def walk(process: Process, theta, generator):
     """Yield theta after each step of a process, without end.
 

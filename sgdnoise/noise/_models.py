@@ -8,6 +8,7 @@ from sgdnoise.core._arrays import Array, namespace
 from sgdnoise.core._covariance import Gram
 from sgdnoise.core._operators import Covariance, Diagonal, Factor, Isotropic
 from sgdnoise.core._problem import Problem
+from sgdnoise.core._scalars import described
 from sgdnoise.noise._draws import Normal, Sampled, n_parameters
 from sgdnoise.noise._weights import (
     Weights,
@@ -38,6 +39,7 @@ class Noise(NamedTuple):
     covariance: Callable[[Any], Covariance]
 
 
+@checked
 def full_batch(problem: Problem) -> Noise:
     """The gradient of the mean loss, without noise: C = 0, and nothing is drawn.
 
@@ -57,6 +59,7 @@ def full_batch(problem: Problem) -> Noise:
     return Noise(problem, (), gradient, Normal(0), gradient, lambda theta: Factor(theta[None][:0]))
 
 
+@checked
 def from_weights(problem: Problem, law: Weights) -> Noise:
     """The noise of weighting the examples by a law: C = G^T Cov(w) G.
 
@@ -170,7 +173,7 @@ def clipped(noise: Noise, norm) -> Noise:
         0.1
     """
     if isinstance(norm, bool) or not isinstance(norm, (int, float)) or not norm > 0:
-        raise ValueError(f"norm must be a positive number, not {norm!r:.40}")
+        raise ValueError(f"norm must be a positive number, not {described(norm)}")
 
     def gradient(theta, drawn):
         value = noise.gradient(theta, drawn)
@@ -194,6 +197,7 @@ def additive(problem: Problem, covariance: Callable[[Any], Covariance]) -> Noise
     return _additive(problem, covariance, lambda theta: covariance(theta).width)
 
 
+@checked
 def isotropic(problem: Problem, variance: float | Array) -> Noise:
     """The full gradient plus Gaussian noise of the same variance in every direction.
 

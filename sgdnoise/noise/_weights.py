@@ -197,6 +197,7 @@ def check_exchangeable(law: Weights) -> None:
         )
 
 
+@checked
 def gaussian_weights(law: Weights) -> Weights:
     """The Gaussian law with the mean and covariance of another law.
 

@@ -51,6 +51,7 @@ def averaged_gradient(gradient, theta, covariance, white):
     return total / (2 * len(white))
 
 
+@checked
 def corner_work(jitter, weight=1.0, *, jitter_rate=1.0, residual_rate=1.0):
     r"""The work of the mean force on one relu, from always off to always on.
 
@@ -74,6 +75,7 @@ def corner_work(jitter, weight=1.0, *, jitter_rate=1.0, residual_rate=1.0):
     return (weight * jitter) ** 2 / 2 * jitter_rate / (jitter_rate + residual_rate)
 
 
+@checked
 def smoothed_relu(a, width):
     r"""The mean of relu(a + w xi) over a standard normal xi: a Phi(a / w) + w phi(a / w).
 

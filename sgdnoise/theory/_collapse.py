@@ -154,6 +154,7 @@ def stationary_squared_imbalance(width: int, strength: float, batch_size: int) -
     return quad(lambda t: a * math.sinh(t) ** 2 * density(t), 0, end)[0] / total
 
 
+@checked
 def mean_log_growth(center, deviation) -> float:
     r"""E log|X| of a normal X of this mean m and standard deviation s.
 

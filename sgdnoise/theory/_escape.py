@@ -166,6 +166,7 @@ def quasipotential(slope, diffusion, bottom: float, top: float) -> float:
     return height
 
 
+@checked
 def shaped_kramers_time(
     height: float, bottom: float, top: float, noise_bottom: float, noise_top: float
 ) -> float:
@@ -262,6 +263,7 @@ def discrete_passage_time(
     return passage_time(slope, diffusion, start, end + discrete_shift(at_end, dt), low)
 
 
+@checked
 def jump_constant(alpha: float) -> float:
     r"""The c in the rate c / |y|^(1 + alpha) at which a stable Levy motion jumps by y.
 
@@ -277,6 +279,7 @@ def jump_constant(alpha: float) -> float:
     return math.gamma(1 + alpha) * math.sin(math.pi * alpha / 2) / math.pi
 
 
+@checked
 def stable_exit_time(alpha: float, strength: float, left: float, right: float) -> float:
     r"""The mean time to leave a well by one large jump: alpha / (c eps^alpha (left^-a + right^-a)).
 

@@ -131,6 +131,7 @@ def fisher_flow(
     return _integrate(force, weights, times, basis[:, values > 1e-9 * values[-1]])
 
 
+@checked
 def products_around(layers) -> list[tuple[np.ndarray, np.ndarray]]:
     """The products before and after each layer, (A_l, C_l), of shapes (d, in) and (out, o).
 
@@ -205,6 +206,7 @@ def amplification(moment, layers, learning_rate, batch_size, population_factor=1
     return population_factor * residual_amplification(learning_rate, trace, batch_size, outputs)
 
 
+@checked
 def imbalances(layers) -> list:
     """The imbalances D_l = W_l^T W_l - W_(l+1) W_(l+1)^T of neighbouring layers, (h_l, h_l).
 

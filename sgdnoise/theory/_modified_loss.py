@@ -91,6 +91,7 @@ def label_noise_excess(curvatures, learning_rate, label_noise, batch_size):
     return kappa * xp.sum(curvatures / (1 - learning_rate / 2 * curvatures), axis=-1)
 
 
+@checked
 def excess_over_trace(amplification: float, sharpness: float) -> tuple[float, float]:
     r"""E L - L over kappa Tr H, where only u and rate lambda_max are known, and its own error.
 

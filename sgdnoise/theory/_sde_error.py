@@ -170,6 +170,7 @@ def propagate_moments(step, start, steps: int) -> np.ndarray:
     return moments.reshape(len(z), len(z))
 
 
+@checked
 def stationary_moments(step) -> np.ndarray:
     """The stationary E z z^T (q, q) of a map.
 
@@ -219,6 +220,7 @@ def weak_error(
     return float(np.max(np.abs(descended - solved)))
 
 
+@checked
 def observed_orders(errors, rates) -> np.ndarray:
     """Slopes of log error against log rate between neighbours: (k,) and (k,) to (k - 1,).
 
@@ -294,6 +296,7 @@ def linear_scaling_ratio(learning_rate: float, curvature: float, factor: float) 
     return (1 - learning_rate * curvature / 2) / (1 - factor * learning_rate * curvature / 2)
 
 
+@checked
 def talay_tubaro(coarse, fine, *, order: int = 1):
     r"""The Talay-Tubaro extrapolation of results at steps h and h / 2 to h = 0.
 

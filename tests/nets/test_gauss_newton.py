@@ -12,12 +12,18 @@ from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network
 from sgdnoise.nets._per_example._linear_in_each import is_linear_in_each
 from sgdnoise.nets._watch import _plans
-from sgdnoise.nets._watch._gauss_newton import exact_trace
+from sgdnoise.nets._watch._gauss_newton import RandomOutputs
 from sgdnoise.nets._watch._plans import Plans
 
 N = 12
 ENTROPY = nn.CrossEntropyLoss(reduction="none")
 SURE = 5.0
+
+
+def exact_trace(network, plans, rng):
+    """Tr H, or None where it is not known."""
+    found = RandomOutputs.of(network, plans, rng)
+    return found.trace() if found is not None and found.linear else None
 
 
 def squared(outputs, targets):
@@ -132,6 +138,25 @@ def test_the_error_is_that_of_the_signs():
     assert abs(held - 0.95) < 3 * (0.95 * 0.05 / 300) ** 0.5
     z = np.asarray([f.z(exact) for f in found])
     assert abs(z.mean()) < SURE / 300**0.5
+
+
+@pytest.mark.parametrize("net", [mlp(), mlp(nn.Tanh)], ids=["relus", "tanh"])
+def test_products_average_to_those_with_the_gauss_newton_matrix(net):
+    here, plans = network(net, (5,), ENTROPY), Plans()
+    x, y = examples((5,))
+    rows = per_example_gradients(net, ENTROPY, x, y)
+    vector = torch.linspace(-1, 1, rows.p, dtype=torch.float64)
+    found = torch.stack(
+        [
+            RandomOutputs.of(here, plans, np.random.default_rng(seed)).product(vector)
+            for seed in range(200)
+        ]
+    )
+    exact = rows.curvature("gauss_newton")(vector)
+    z = (found.mean(0) - exact) / (found.std(0) / 200**0.5)
+    assert z.abs()[exact != 0].max() < SURE
+    direction = exact / exact.norm()
+    assert abs(float((found @ direction).mean() / exact.norm()) - 1) < 0.1
 
 
 @pytest.mark.parametrize("name", NOT_LINEAR)

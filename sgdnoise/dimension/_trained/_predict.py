@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy, device, namespace
 from sgdnoise.core._estimate import Estimate, with_group_error
 from sgdnoise.core._groups import Group, current_group, shared_with, sharing
@@ -39,6 +40,7 @@ LAST_TRAINED, FADING = math.log(90), 0.3  # log dimensions
 MAX_TRAINED = 80.0  # the dimension above which few manifolds were trained on
 
 
+@checked
 @any_scale
 def estimate(
     points, *, noisy: bool | None = None, exclude: int | str = 0, stderr: bool = True
@@ -121,6 +123,7 @@ def _uncapped(points, window, noisy):
     return xp.asarray(_look(near, noisy)[0], dtype=points.dtype, device=device(points))
 
 
+@checked
 @any_scale
 def learned(
     points,

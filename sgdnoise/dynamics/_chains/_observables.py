@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import as_numpy
 from sgdnoise.core._estimate import Estimate, mean
+from sgdnoise.core._scalars import described
 
 WINDOW = 5.0  # times half a correlation time, to where correlations are summed
 
@@ -57,6 +59,7 @@ class Histogram(NamedTuple):
     above: Any
 
 
+@checked
 def combine(observables: dict[str, Observable]) -> Observable:
     """Several observables of the same chains; the result is a dict of their results.
 
@@ -90,6 +93,7 @@ def combine(observables: dict[str, Observable]) -> Observable:
     return Observable(start, add, result)
 
 
+@checked
 def moments(of=None) -> Observable:
     """Mean and covariance of theta, or of the numbers `of(theta)`, over the recorded steps.
 
@@ -130,6 +134,7 @@ def moments(of=None) -> Observable:
     return Observable(start, add, result)
 
 
+@checked
 def pool(moments: Moments) -> tuple[Estimate, Estimate]:
     """The mean (k,) and covariance (k, k) over all steps of all chains, with errors.
 
@@ -159,6 +164,7 @@ def pool(moments: Moments) -> tuple[Estimate, Estimate]:
     return overall, mean(within + between)
 
 
+@checked
 def autocorrelation(lags: int | Sequence[int], of=None) -> Observable:
     """Autocovariance of theta, or of the numbers `of(theta)`, at lags in units of `every` steps.
 
@@ -210,6 +216,7 @@ def autocorrelation(lags: int | Sequence[int], of=None) -> Observable:
     return Observable(start, add, result)
 
 
+@checked
 def correlations(autocovariance: Autocovariance) -> Estimate:
     """The autocorrelation at each lag but 0, over all k numbers and all chains.
 
@@ -233,6 +240,7 @@ def correlations(autocovariance: Autocovariance) -> Estimate:
     return _ratio(_about_common(autocovariance)[:, 1:], autocovariance)
 
 
+@checked
 def correlation_time(autocovariance: Autocovariance, window: int | None = None) -> Estimate:
     """The correlation time tau = 1 + 2 sum_k rho_k.
 
@@ -265,6 +273,7 @@ def correlation_time(autocovariance: Autocovariance, window: int | None = None) 
     return _ratio(values[:, 0] + 2 * values[:, 1 : window + 1].sum(1), autocovariance)
 
 
+@checked
 def first_passage(condition) -> Observable:
     """The first recorded step (each `every` steps) at which `condition(theta)` is true.
 
@@ -297,6 +306,7 @@ def first_passage(condition) -> Observable:
     return Observable(start, add, lambda state: Passage(*state))
 
 
+@checked
 def passage_rate(passage: Passage) -> Estimate:
     """The rate of passages per step, if it is constant: their number over all steps waited.
 
@@ -323,6 +333,7 @@ def passage_rate(passage: Passage) -> Estimate:
     return Estimate(count / waited, count**0.5 / waited)
 
 
+@checked
 def histogram(edges, of) -> Observable:
     """Counts of `of(theta)` in [edge, next edge), for each of its numbers.
 
@@ -344,7 +355,7 @@ def histogram(edges, of) -> Observable:
     """
     edges = np.asarray(edges, float)
     if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0):
-        raise ValueError(f"a histogram needs 2 edges or more, ascending, not {edges}")
+        raise ValueError(f"a histogram needs 2 edges or more, ascending, not {described(edges)}")
 
     def start(theta):
         x = jnp.asarray(of(theta))

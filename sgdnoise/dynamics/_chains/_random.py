@@ -20,6 +20,7 @@ from jax import lax
 from numpy.polynomial import Chebyshev, Polynomial
 
 from sgdnoise.core._checks import is_integer
+from sgdnoise.core._scalars import described
 from sgdnoise.noise._draws import (
     Normal,
     Permutation,
@@ -85,7 +86,7 @@ def _typed(key):
             return jax.random.key(key)
         kind = f"an array of {key.dtype} of shape {tuple(key.shape)}"
     else:
-        kind = f"{key!r:.60}"
+        kind = described(key)
     raise ValueError(f"key must be an int or a key of jax, such as jax.random.key(0), not {kind}")
 
 

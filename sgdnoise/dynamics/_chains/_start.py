@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sgdnoise.core._arrays import widened
+from sgdnoise.core._scalars import described
 
 
 def chains_of(start, given=None):
@@ -19,7 +20,7 @@ def chains_of(start, given=None):
     tree: Any
     leaves, tree = jax.tree.flatten(start)
     if not leaves or any(isinstance(leaf, str) for leaf in leaves):
-        raise ValueError(f"start must be an array (chain, p), not {start!r:.60}")
+        raise ValueError(f"start must be an array (chain, p), not {described(start)}")
     if all(_is_number(leaf) for leaf in leaves) and isinstance(start, (list, tuple)):
         leaves, tree = jax.tree.flatten(jnp.asarray(start))  # a list of numbers is one theta
     leaves = [jnp.asarray(widened(leaf, "start")) for leaf in leaves]

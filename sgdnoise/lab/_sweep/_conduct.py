@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._files import atomic_write
 from sgdnoise.lab._store import checksum_ok
 from sgdnoise.lab._sweep._keys import canonical_text, points, study_key
@@ -64,6 +65,7 @@ class RenewableExecutor(Executor):
         return self._open.__exit__(*error)
 
 
+@checked
 def sweep(
     run: Callable[..., Any],
     grid: dict,

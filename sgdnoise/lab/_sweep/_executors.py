@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing import get_context
 
 from sgdnoise._extras import require
+from sgdnoise.core._arguments import checked
 from sgdnoise.lab._sweep._conduct import RenewableExecutor
 
 THREADS = {
@@ -19,6 +20,7 @@ THREADS = {
 TIMEOUT = 20  # seconds in which a scheduler must answer
 
 
+@checked
 @contextmanager
 def workers(jobs: int, cluster: str | None = None):
     """An executor that replaces lost workers, as a context.

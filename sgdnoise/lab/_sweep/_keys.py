@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sgdnoise import __version__
+from sgdnoise.core._arguments import checked
 from sgdnoise.lab._sweep._code import code_hash
 
 
@@ -28,6 +29,7 @@ def fingerprint(**arguments) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@checked
 def spawn_generator(seed: int, point: dict) -> np.random.Generator:
     """The generator of a point, which depends on the point and on the seed, not on the order."""
     words = np.frombuffer(hashlib.sha256(canonical_text(point).encode()).digest(), "<u4").tolist()

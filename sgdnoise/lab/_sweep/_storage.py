@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._files import atomic_write
 from sgdnoise.lab._store import checksum_ok, on_grid, read_result
 from sgdnoise.lab._sweep._keys import canonical_text, fingerprint, points
@@ -61,6 +62,7 @@ def _latest(folder):
     return _plan(wanted["study"], dict(wanted["grid"]))
 
 
+@checked
 def collect(folder, wanted: Plan | None = None, *, missing: str = "raise") -> Any:
     """Read the Dataset of a sweep from its folder, along the axes of its grid.
 
@@ -91,6 +93,7 @@ def stored_keys(folder: Path) -> set[str]:
     return single | {key for block in blocks if block is not None for key in _keys(block)}
 
 
+@checked
 def sweep_status(folder) -> SweepStatus:
     """The progress of the newest sweep of a folder.  Raises ValueError if there is none."""
     folder = Path(folder)

@@ -16,7 +16,7 @@ from sgdnoise.nets._checks import check_losses
 from sgdnoise.nets._examples import Examples
 from sgdnoise.nets._network import Network
 from sgdnoise.nets._watch._activations import call_network
-from sgdnoise.nets._watch._gauss_newton import exact_trace
+from sgdnoise.nets._watch._gauss_newton import RandomOutputs
 from sgdnoise.nets._watch._plans import Plans
 from sgdnoise.noise._measure._gradient_noise_scale import gradient_noise_scale
 
@@ -66,17 +66,21 @@ def traces(net, loss, examples, rows, n_probes: int, rng, plans: Plans) -> dict:
     """Tr H, and the critical batch Tr(GC) / g^T G g with the Gauss-Newton matrix G.
 
     Both are from n_probes random signs; but Tr H is from two backward passes where it is Tr G.
+    Products with G are those of `RandomOutputs` where the loss allows it.
     """
     inputs, targets = examples
     with _without_autocast(targets):
         network = Network.of(net, loss, Examples.of(inputs, targets))
-        trace = exact_trace(network, plans, rng)
-    if trace is None:
+        random_outputs = RandomOutputs.of(network, plans, rng)
+    if random_outputs is not None and random_outputs.linear:
+        trace = random_outputs.trace()
+    else:
         trace = hessian_trace(net, loss, inputs, targets, n_probes, rng)
+    curvature = "gauss_newton" if random_outputs is None else random_outputs.product
     return {
         "hessian_trace": trace,
         "critical_batch": gradient_noise_scale(
-            rows, curvature="gauss_newton", n_probes=n_probes, rng=rng
+            rows, curvature=curvature, n_probes=n_probes, rng=rng
         ),
     }
 

@@ -9,12 +9,14 @@ from typing import Any
 import torch.distributed as dist
 from torch import nn
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.nets._network import unwrapped
 from sgdnoise.nets._watch._activations import DEFAULT_ESTIMATORS, preserved
 from sgdnoise.nets._watch._budget import Budget
 from sgdnoise.nets._watch._probe import Probe, on_all_ranks
 
 
+@checked
 def watch(
     net: nn.Module,
     inputs,
@@ -73,7 +75,7 @@ def watch(
     estimators = DEFAULT_ESTIMATORS if estimators is None else estimators
     initialised = dist.is_available() and dist.is_initialized()
     ranks = dist.get_world_size() if gather and initialised else 1
-    arguments = net, _as_tuple(inputs), targets, loss, {}, estimators, pooled
+    arguments: Any = net, _as_tuple(inputs), targets, loss, {}, estimators, pooled
     probe = Probe(*arguments, n_probes, rng, ranks, batch_size)
     on_all_ranks(probe.check, ranks)
     with preserved(net, training):

@@ -88,6 +88,7 @@ def signal_to_noise(rows) -> Estimate:
         return jackknife(whole, left_signal / left_trace)
 
 
+@checked
 def gradient_noise_scale_from_batches(
     small_squares, big_squares, small, big, *, paired=False
 ) -> Ratio:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Shaped
 from scipy.optimize import brentq
 
+from sgdnoise.core._arguments import checked
 from sgdnoise.core._arrays import Array, as_numpy, namespace, power_of_two, widened
 from sgdnoise.core._estimate import Estimate, mean
 from sgdnoise.noise._measure._alignment import alignment_exponent
@@ -37,6 +38,7 @@ class VarianceFlatness(NamedTuple):
     exponent: Estimate
 
 
+@checked
 def variance_flatness(
     windows: Shaped[Array, "w t p"], flatness: Callable[..., Any], k: int = 10
 ) -> VarianceFlatness:
@@ -79,6 +81,7 @@ def principal_directions(window: Shaped[Array, "t p"], k: int) -> tuple[Any, Any
     return (sizes[:k] * unit) ** 2 / (t - 1), directions[:k, :]
 
 
+@checked
 def loss_width(loss: Callable[..., Any], centre, direction, *, factor=math.e) -> float:
     """The distance between the points along a direction where the loss is `factor` times larger.
 
