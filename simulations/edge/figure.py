@@ -50,7 +50,8 @@ def draw(results) -> Figure:
         axes[-1, column].set_xlabel("steps")
     for ax, label in zip(axes[:, 0], PANELS.values(), strict=True):
         ax.set_ylabel(label)
-    axes[0, 0].legend(fontsize=6)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper center", ncols=3)
     return figure
 
 
