@@ -47,3 +47,9 @@ def test_class_balanced_losses_have_the_balanced_gradient(space):
     np.testing.assert_allclose(float(p.sum()), 1, rtol=1e-5)
     expected = p @ gradients
     np.testing.assert_allclose(space["balanced"].gradient(theta), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_page_of_the_edge_shows_the_gap():
+    space = run("edge")
+    assert abs(space["descent"].curvatures[-1, 0] - 2) < 0.01
+    assert space["sgd"].curvatures[-1, 0] < 1.95
