@@ -9,13 +9,12 @@ from simulations.public_network.claims import changes, paths_of, slopes
 
 CAPTION = (
     "A public ResNet-20 that others trained on a GPU, under label noise on its own outputs for 32 "
-    "photographs of CIFAR-10 (more photographs: 128). Top: change of the participation ratio (PR) "
-    "of the pooled output of every block, and of the outputs, at the end. Bottom: change of Tr H "
-    "against the number of steps. Points: SGD, with two standard errors over seeds of noise. "
-    "Lines: theory, without a fitted number. Dotted: the initial slope by autograd, which does not "
-    "see the corners of relus. Label noise in batches of 4 is 1.5 for relu, 3 for smooth, and 6 "
-    "for more photographs. Smooth: every relu replaced by its mean over Gaussian jitter of its "
-    "input."
+    "photographs of CIFAR-10. Top: change of the participation ratio (PR) of the pooled output of "
+    "every block, and of the outputs, at the end. Bottom: change of Tr H against the number of "
+    "steps. Points: SGD, with two standard errors over seeds of noise. Lines: theory, without a "
+    "fitted number. Dotted: the initial slope by autograd, which does not see the corners of "
+    "relus. Label noise in batches of 4 is 1.5 for relu and 3 for smooth. Smooth: every relu "
+    "replaced by its mean over Gaussian jitter of its input."
 )
 DEEPER = (
     "Public ResNet-32, 44 and 56 with smoothed relus under label noise on their own outputs. Top: "
