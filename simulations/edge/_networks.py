@@ -149,7 +149,7 @@ def _parts(theta, sizes):
 def sharpness_of(problem: Problem, k: int = 3) -> Callable:
     """theta -> the k largest eigenvalues of the Hessian of the mean loss, largest first."""
     products = jax.jit(jax.vmap(problem.hvp, (None, 0)))
-    start = np.random.default_rng(0).normal(size=(problem.size, k))
+    start = np.random.default_rng(0).normal(size=(problem.size or 0, k))
 
     def sharpness(theta):
         def operator(block):

@@ -112,8 +112,8 @@ def _sgd(name, data, part):
     if not np.isfinite(predicted):
         return [*rows, Verdict(f"{name}: sharpness", edge, measured, "observation")]
     claimed = share_of_jitter(part) <= MAX_SHARE and half_of(data) >= period_of(data)
-    others = (TRACE, edge - float(part.trace) / part.batch.item()), (SINGLE, single(data, part))
-    others = tuple(rival for rival in others if np.isfinite(rival[1]))
+    trace = edge - float(part.trace) / part.batch.item()
+    others = [r for r in ((TRACE, trace), (SINGLE, single(data, part))) if np.isfinite(r[1])]
     text = f"{name}: sharpness"
     rows.append(_claim(text, edge, predicted, measured, "gap", claimed, *others))
     base = float(late(part.flow_still_loss))
@@ -154,9 +154,10 @@ def _distances(results):
         central, flow = (
             mean_of(late(data[f"distance_{h}"]).values) for h in ("central", "gradient")
         )
-        unstable = int(data.unstable.max())
-        rows.append((name, str(int(data.parameters)), f"{2 / float(data.rate):.2f}", str(unstable)))
-        rows[-1] += (f"{central}", f"{flow}", f"{period_of(data):.0f}", f"{onset_of(data):.0f}")
+        sizes = str(int(data.parameters)), f"{2 / float(data.rate):.2f}"
+        times = f"{period_of(data):.0f}", f"{onset_of(data):.0f}"
+        unstable = str(int(data.unstable.max()))
+        rows.append((name, *sizes, unstable, f"{central}", f"{flow}", *times))
     headings = ("case", "parameters", "2 / rate", "directions at the edge")
     more = ("distance to the central flow", "to the gradient flow", "period", "onset")
     return Table("Descent: distances of its mean weights", headings + more, rows)
