@@ -241,7 +241,7 @@ study = Study(
             "draws": 10,
             "probes": 4,
         },
-        "cuda": {"examples": 128, "steps": 40_000, "jumps": 8, "draws": 80},
+        "cuda": {"examples": 64, "steps": 20_000, "jumps": 8, "draws": 80},
     },
     options={
         "case": option(list, "only this case; may be repeated", choices=list(CASES)),
