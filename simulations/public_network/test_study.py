@@ -107,14 +107,14 @@ def test_a_smooth_network_moves_with_the_slope_of_autograd(net):
 def test_jitter_has_the_covariance_of_label_noise(net):
     """The covariance in the space of outputs is that of all weights, whatever the basis."""
     rate, _ = largest_rate(net, 0.2)
-    jitter = Jitter(net, net.start, Noise(0.5, 4, rate), 300)
+    jitter = Jitter(net, net.start, Noise(0.5, 4, rate), 10)
     colours = torch.stack([jitter.colour(row) for row in np.eye(30)])
     full = label_noise_covariance(
         net.jacobian(net.start).double(),
         label_noise=0.5,
         learning_rate=rate,
         batch_size=4,
-        time=300 * rate,
+        time=10 * rate,
     )
     rows = torch.as_tensor(full.rows).float()
     along = net.jacobian(net.start).flatten(0, 1)
