@@ -62,4 +62,5 @@ def as_generator(rng) -> Any:
         return np.random.default_rng(int(rng))
     if isinstance(rng, (list, tuple)) and rng and all(is_integer(n) and n >= 0 for n in rng):
         return np.random.default_rng(rng)
-    raise ValueError(f"rng must be an int of 0 or more, or a numpy Generator, not {described(rng)}")
+    kinds = "an int of 0 or more, a list of them, or a numpy Generator"
+    raise ValueError(f"rng must be {kinds}, not {described(rng)}")

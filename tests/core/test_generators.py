@@ -1,4 +1,4 @@
-"""An int is accepted wherever a generator of numpy is."""
+"""An int, or a list of them, is accepted wherever a generator of numpy is."""
 
 import numpy as np
 import pytest
@@ -26,16 +26,16 @@ USES = {
 
 
 @pytest.mark.parametrize("name", USES)
-@pytest.mark.parametrize("seed", [0, np.int64(3)])
-def test_an_int_seeds_a_generator(name, seed):
-    by_int, by_generator = USES[name](seed), USES[name](np.random.default_rng(int(seed)))
+@pytest.mark.parametrize("seed", [0, np.int64(3), [1, 2], (4,)])
+def test_ints_seed_a_generator(name, seed):
+    by_int, by_generator = USES[name](seed), USES[name](np.random.default_rng(seed))
     if name == "scales":
         assert repr(by_int) == repr(by_generator)
     else:
         assert_array_equal(by_int, by_generator)
 
 
-@pytest.mark.parametrize("wrong", [None, -1, 0.0, "0", True, [1, 2]])
+@pytest.mark.parametrize("wrong", [None, -1, 0.0, "0", True, [], [1, -2], ["1"]])
 @pytest.mark.parametrize("name", [name for name in USES])
 def test_anything_else_is_refused_in_a_sentence(name, wrong):
     with pytest.raises(ValueError, match="rng") as caught:

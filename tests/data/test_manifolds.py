@@ -337,7 +337,10 @@ WRONG = {
     "a paraboloid of none": (lambda: paraboloid(3, -1, rng=0), "d of 1 or more, not -1"),
     "no turns": (lambda: spiral(3, 0.0, rng=0), "turns above 0"),
     "a helix unwound": (lambda: helix(3, -1.0, rng=0), "turns above 0, not -1"),
-    "a roll without height": (lambda: swiss_roll(3, np.nan, rng=0), "height above 0, not nan"),
+    "a roll without height": (
+        lambda: swiss_roll(3, np.nan, rng=0),
+        "height must be a number, not nan",
+    ),
     "a band without a twist": (lambda: moebius(3, 0, rng=0), "twists of 1 or more, not 0"),
     "rotations of a line": (lambda: rotations(3, 1, rng=0), "2 or more dimensions, not 1"),
     "more vectors than room": (lambda: stiefel(3, 2, 3, rng=0), "not 3"),

@@ -75,8 +75,9 @@ def watch(
     estimators = DEFAULT_ESTIMATORS if estimators is None else estimators
     initialised = dist.is_available() and dist.is_initialized()
     ranks = dist.get_world_size() if gather and initialised else 1
-    arguments: Any = net, _as_tuple(inputs), targets, loss, {}, estimators, pooled
-    probe = Probe(*arguments, n_probes, rng, ranks, batch_size)
+    given = _as_tuple(inputs), targets, loss
+    settings: tuple = n_probes, rng, ranks, batch_size
+    probe = Probe(net, *given, {}, estimators, pooled, *settings)
     on_all_ranks(probe.check, ranks)
     with preserved(net, training):
         probe = on_all_ranks(partial(probe.at_layers, layers), ranks).with_all_examples()
