@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE # or each process compiles all it imports again
 
 .PHONY: demo small full study judge new figures gpu model test slow monitoring lint types derive bench docs \
-	paper release lock clean
+	paper release floors lock clean
 
 demo: $(VENV)/.ready
 	$(STUDY) run compression --size demo
@@ -96,6 +96,15 @@ release: $(VENV)/.ready
 	$(PY) -m build -q
 	$(PY) -m twine check --strict dist/*
 	PIPFLAGS="$(PIPFLAGS)" $(PY) tools/check_release.py
+
+# The tests of a few parts with the lowest versions that pyproject.toml allows, in .venv-floors.
+FLOORS := .venv-floors
+floors: $(VENV)/.ready
+	$(PYTHON) -m venv $(FLOORS)
+	$(PY) -m tools.floors > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pip install -q --no-compile $(PIPFLAGS) torch==2.13.0 -r $(FLOORS)/floors.txt \
+		pytest hypothesis array-api-strict beartype
+	$(FLOORS)/bin/python -m pytest -q -p no:cacheprovider tests/core tests/noise tests/dimension tests/lab/test_verdict.py
 
 # Renews constraints.txt: no URL in it, torch without the suffix of a build and without CUDA's own
 # packages, so that each machine takes the build that is its own.

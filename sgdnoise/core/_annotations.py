@@ -43,7 +43,7 @@ def _taker(annotation) -> Taker | None:
     if issubclass(origin, Mapping):
         return _mapping
     if issubclass(origin, Iterable) and get_args(annotation) and origin is not tuple:
-        return _iterable
+        return None if str in get_args(annotation) else _iterable  # a text is one of texts
     return _instance_of(origin) if _is_concrete(origin) else None
 
 

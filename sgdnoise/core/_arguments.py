@@ -40,16 +40,17 @@ NAMES = {"curvature": ("hessian", "gauss_newton")}  # texts that stand for an ar
 FINITE = ARRAYS - {"samples", "eigenvalues", "values_left_out", "rows", "theta", "start", "weights"}
 
 
-def checked(function: Function) -> Function:
+def checked(function: Function, *, by_name: bool = True) -> Function:
     """The function, which first checks the kinds of its arguments.
 
+    by_name: by the table of names, and else by annotations alone.
     Whole numbers may be given as floats, and arrays as lists, data frames or matrices; the function
     gets ints and plain arrays, in which integers and truth values became float64.
     Raises ValueError, in a sentence that names the argument, for values of another kind, and for
     errors of numpy or Python in the function, in a sentence that names them all.
     """
     parameters = inspect.signature(function).parameters
-    takers = {name: taker for name, p in parameters.items() if (taker := _taker(name, p))}
+    takers = {name: taker for name, p in parameters.items() if (taker := _taker(name, p, by_name))}
     optional = {name for name, p in parameters.items() if p.default is None}
     order = [(name, takers.get(name)) for name in parameters]
 
@@ -79,13 +80,20 @@ def checked(function: Function) -> Function:
     return guarded  # type: ignore[return-value]
 
 
+def checked_by_annotation(function: Function) -> Function:
+    """The function, checked by its annotations alone: its names have kinds of their own."""
+    return checked(function, by_name=False)
+
+
 def _taken(taker, name, value, optional):
     return value if value is None and name in optional else taker(name, value)
 
 
-def _taker(name, parameter) -> Callable[[str, Any], Any] | None:
+def _taker(name, parameter, by_name) -> Callable[[str, Any], Any] | None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return None
+    if not by_name:
+        return taker_of_annotation(parameter.annotation)
     if name in POSITIVE or name in NOT_NEGATIVE:
         return as_number
     if name in WHOLE:

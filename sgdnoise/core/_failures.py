@@ -4,6 +4,7 @@ import dis
 import os
 import sysconfig
 from pathlib import Path
+from types import TracebackType
 
 from sgdnoise.core._scalars import described
 
@@ -23,10 +24,10 @@ def told(error: BaseException, function: str, arguments: dict) -> str | None:
         return None
     if isinstance(error, RuntimeError) and type(error) not in (RuntimeError, NotImplementedError):
         return None
-    codes = _frames_below(error)
-    if any(not _is_known(code.co_filename) for code, _ in codes):
+    traces = _below(error)
+    if any(_is_of_the_user(trace.tb_frame) for trace in traces):
         return None
-    code, last = codes[-1]
+    code, last = traces[-1].tb_frame.f_code, traces[-1].tb_lasti
     if code.co_filename.startswith(PACKAGE) and code.co_code[last] in RAISING:
         return None
     given = ", ".join(f"{name} = {described(value)}" for name, value in arguments.items())
@@ -36,19 +37,22 @@ def told(error: BaseException, function: str, arguments: dict) -> str | None:
 RAISING = dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]
 
 
-def _frames_below(error) -> list[tuple]:
-    """Code and place of each frame of an error, from the guard of the function on."""
-    frames, trace = [], error.__traceback__
+def _below(error) -> list[TracebackType]:
+    """The traceback of an error, frame by frame, from the guard of the function on."""
+    traces, trace = [], error.__traceback__
     while trace is not None:
-        frames.append((trace.tb_frame.f_code, trace.tb_lasti))
+        traces.append(trace)
         trace = trace.tb_next
-    return frames
+    return traces
 
 
-def _is_known(file: str) -> bool:
-    """Whether code is of the package, of an installed library or of Python."""
-    compiled = not os.path.isabs(file)  # <string>, or a name that Cython gives
-    return compiled or file.startswith((PACKAGE, *LIBRARIES))
+def _is_of_the_user(frame) -> bool:
+    """Whether code is neither of the package, nor of an installed library or of Python."""
+    file = frame.f_code.co_filename
+    if file.startswith("<"):  # made from a text: a program of the user, or by a library
+        return frame.f_globals.get("__name__", "__main__") == "__main__"
+    of_cython = not os.path.isabs(file)
+    return not (of_cython or file.startswith((PACKAGE, *LIBRARIES)))
 
 
 def _first_line(error) -> str:

@@ -1,6 +1,5 @@
 """The type of all data sets, and operations on them."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +52,7 @@ def split(data: Data, size: int, *, rng) -> tuple[Data, Data]:
 
 
 @checked
-def normalized(images, mean: Sequence[float] = RGB_MEAN, std: Sequence[float] = RGB_STD):
+def normalized(images, mean=RGB_MEAN, std=RGB_STD):
     """Images less a mean and over a standard deviation, by channel.  (n, c, h, w) -> (n, c, h, w)
 
     images: pixels in [0, 1], of any library.  mean and std have one number for each channel; by

@@ -7,7 +7,7 @@ from functools import partial, wraps
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.core._problem import Problem
 from sgdnoise.nets._batches import Batches, joined
 from sgdnoise.nets._checks import check_block, check_finite_inputs, check_shape, listed
@@ -21,7 +21,7 @@ from sgdnoise.nets._per_example._recorder import record
 MAX_COMPARED = 256  # examples whose losses are compared in batches of other examples
 
 
-@checked
+@checked_by_annotation
 def as_problem(net, loss, inputs, targets=None, *, autocast=None, block: int | None = None):
     """The Problem of fitting a network, and its trainable parameters as theta (p,).
 

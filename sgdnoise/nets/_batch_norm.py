@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 
 KINDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)  # whose formula in eval is known
 
 
-@checked
+@checked_by_annotation
 def freeze_batch_norm(net: nn.Module) -> nn.Module:
     """A copy of a network in which every batch norm is a fixed affine map.
 

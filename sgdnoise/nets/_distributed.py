@@ -8,11 +8,11 @@ import torch.distributed as dist
 from torch.func import jvp as jvp
 from torch.func import vmap as vmap
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.core._problem import Problem
 
 
-@checked
+@checked_by_annotation
 def shared(problem: Problem) -> Problem:
     """The Problem of the examples of all ranks of torch.distributed, in the order of ranks.
 

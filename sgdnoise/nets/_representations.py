@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.core._dataset import as_dataset
 from sgdnoise.core._estimate import Estimate, with_group_error
 from sgdnoise.dimension._distance_ratios import twonn
@@ -31,7 +31,7 @@ FEWEST = 12  # examples
 CHUNK = 256  # examples in a forward pass, where they do not come in batches
 
 
-@checked
+@checked_by_annotation
 def representation_dimensions(
     net: nn.Module,
     inputs,

@@ -6,11 +6,11 @@ import math
 import torch
 from torch import nn
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.core._checks import check_positive
 
 
-@checked
+@checked_by_annotation
 def smooth_relus(net: nn.Module, inputs, share: float = 0.3) -> nn.Module:
     r"""A copy of a network in which every relu is its mean over Gaussian jitter of its input.
 

@@ -5,7 +5,7 @@ from numbers import Integral
 
 import torch
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.dynamics._process import Process
 from sgdnoise.noise._draws import (
     Normal,
@@ -21,7 +21,7 @@ from sgdnoise.noise._draws import (
 )
 
 
-@checked
+@checked_by_annotation
 def walk(process: Process, theta, generator):
     """Yield theta after each step of a process, without end.
 

@@ -42,8 +42,8 @@ def edge_covariance(
     E[(H_i - H) X (H_i - H)] / B, and `curvature` H is 2 / rate by default.  With H = 2 / rate - D
     it is S of `stationary_covariance`; with H = 2 / rate it is the path of an interior-point
     method, whose barrier is rate x noise / 2.  -> X and D, (k, k) each.
-    Raises ValueError for arrays of other shapes, and if there is no balance, as where no X raises a
-    negative slack.
+    Raises ValueError for arrays of other shapes, for terms that are not finite, and if there is no
+    balance, as where no X raises a negative slack.
 
     Example:
         >>> import numpy as np
@@ -52,6 +52,7 @@ def edge_covariance(
         >>> x.round(6).tolist(), d.round(6).tolist()
         ([[0.25]], [[0.0]])
     """
+    check_positive(learning_rate=learning_rate)
     slack, response = (as_numpy(array).astype(float) for array in (slack, response))
     k, unit = len(slack), learning_rate / 2  # slacks are in units of the edge
     noise = _array("noise", noise, np.zeros((k, k)))
@@ -61,7 +62,10 @@ def edge_covariance(
         raise ValueError(f"a slack {slack.shape} and a response {response.shape} do not fit")
     size = _size(slack, response, noise, learning_rate)
     kicks = unit * learning_rate / size * noise, unit * learning_rate * own
-    balance = _Balance(damping, unit * slack, unit * size * response, *kicks)
+    terms = damping, unit * slack, unit * size * response, *kicks
+    if not all(np.isfinite(term).all() for term in terms):
+        raise ValueError(f"the terms of the balance are not finite at a rate of {learning_rate}")
+    balance = _Balance(*terms)
     covariance, gap = balance.solved()
     return size * covariance, gap / unit
 

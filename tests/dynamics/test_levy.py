@@ -97,7 +97,7 @@ def test_an_alpha_without_a_law_is_refused(alpha):
         lambda: levy_sgd(QUIET, alpha, 0.1, 0.1),
         lambda: stable_variates(np.ones(2) / 3, np.ones(2) / 3, alpha),
     ):
-        with pytest.raises(ValueError, match=f"alpha above 0 and up to 2, not {alpha}"):
+        with pytest.raises(ValueError, match=rf"alpha .*not {alpha}"):
             call()
 
 

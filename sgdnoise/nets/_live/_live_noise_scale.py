@@ -8,7 +8,7 @@ from collections.abc import Collection
 import torch.distributed as dist
 from torch import nn
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.core._ratio import Ratio
 from sgdnoise.nets._checks import check_layers
 from sgdnoise.nets._live._batch_squares import BatchSquares, squared
@@ -19,7 +19,7 @@ from sgdnoise.nets._watch._budget import Budget
 from sgdnoise.noise._measure._moving_ratio import MovingRatio
 
 
-@checked
+@checked_by_annotation
 def live_noise_scale(
     net: nn.Module,
     *,

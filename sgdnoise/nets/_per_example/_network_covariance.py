@@ -6,7 +6,7 @@ from functools import wraps
 import torch
 from torch import nn
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.core._covariance import Gram
 from sgdnoise.nets._per_example._operator import (
     HIDING,
@@ -76,7 +76,7 @@ for _name in ("top", "frobenius", "participation_ratio"):
     setattr(NetworkCovariance, _name, _without_autocast(getattr(NetworkCovariance, _name)))
 
 
-@checked
+@checked_by_annotation
 def gradient_covariance(
     net: nn.Module,
     losses: Callable,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.core._arrays import device as _device
 from sgdnoise.core._gradients import CentredGradients
 from sgdnoise.nets._batches import Batches
@@ -235,7 +235,7 @@ def _total(block, zero, measure):
     return total
 
 
-@checked
+@checked_by_annotation
 def per_example_gradients(
     net: nn.Module, losses: Callable, inputs, targets=None, *, block: int | None = None
 ) -> NetworkGradients:

@@ -9,14 +9,14 @@ from typing import Any
 import torch.distributed as dist
 from torch import nn
 
-from sgdnoise.core._arguments import checked
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.nets._network import unwrapped
 from sgdnoise.nets._watch._activations import DEFAULT_ESTIMATORS, preserved
 from sgdnoise.nets._watch._budget import Budget
 from sgdnoise.nets._watch._probe import Probe, on_all_ranks
 
 
-@checked
+@checked_by_annotation
 def watch(
     net: nn.Module,
     inputs,
