@@ -100,7 +100,7 @@ def test_the_worst_deviation_has_its_sign_and_error():
 def test_the_smallest_run_does_not_fail(results):
     verdicts = claims.verdicts(results)
     assert exit_status(verdicts) == 0
-    assert any(v.holds for v in verdicts)
+    assert {v.kind for v in verdicts if "full batch" in v.name} == {"observation"}
     assert claims.regime(results.sel(setting="designed")) == (True, False)
     control = results.sel(setting="full batch")
     assert_allclose(control.ratio, float(control.ratio_start), rtol=1e-4)  # float32
@@ -112,7 +112,6 @@ def test_the_smallest_run_does_not_fail(results):
     ("name", "setting", "factor", "words"),
     [
         ("ratio", "designed", 1.05, ("designed: PR", "designed: speed of PR")),
-        ("ratio", "full batch", 1.02, "full batch: PR"),
         ("useless", "designed", 0.5, "designed: decay"),
     ],
 )
