@@ -104,7 +104,7 @@ floors: $(VENV)/.ready
 	$(PY) -m tools.floors > $(FLOORS)/floors.txt
 	$(FLOORS)/bin/python -m pip install -q --no-compile $(PIPFLAGS) torch==2.13.0 -r $(FLOORS)/floors.txt \
 		pytest hypothesis array-api-strict beartype
-	$(FLOORS)/bin/python -m pytest -q -p no:cacheprovider tests/core tests/noise tests/dimension tests/lab/test_verdict.py
+	$(FLOORS)/bin/python -m pytest -q -W default -p no:cacheprovider tests/core tests/noise tests/hostile
 
 # Renews constraints.txt: no URL in it, torch without the suffix of a build and without CUDA's own
 # packages, so that each machine takes the build that is its own.
