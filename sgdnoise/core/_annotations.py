@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Callable as AnyCallable
 from inspect import Parameter, isclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -36,7 +35,7 @@ def _taker(annotation) -> Taker | None:
     if annotation in _TAKERS:
         return _TAKERS[annotation]
     origin = get_origin(annotation) or annotation
-    if origin is AnyCallable:
+    if origin is Callable:
         return _function
     if not isclass(origin):
         return None

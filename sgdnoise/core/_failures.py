@@ -11,6 +11,7 @@ from sgdnoise.core._scalars import described
 PACKAGE = str(Path(__file__).parents[1])
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 FAILURES = TypeError, AttributeError, LookupError, ArithmeticError, ValueError, RuntimeError
+RAISING = dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]
 LONGEST = 200  # letters of the error that is told
 
 
@@ -32,9 +33,6 @@ def told(error: BaseException, function: str, arguments: dict) -> str | None:
         return None
     given = ", ".join(f"{name} = {described(value)}" for name, value in arguments.items())
     return f"{function} does not take {given}: {_first_line(error)}"
-
-
-RAISING = dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]
 
 
 def _below(error) -> list[TracebackType]:

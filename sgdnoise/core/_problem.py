@@ -191,11 +191,7 @@ class Problem:
 def _check_examples(examples):
     """Raise ValueError unless examples are a tuple of arrays of one library and one length."""
     if not isinstance(examples, tuple) or not examples:
-        kind = (
-            "an empty tuple"
-            if isinstance(examples, tuple) and not examples
-            else type(examples).__name__
-        )
+        kind = "an empty tuple" if isinstance(examples, tuple) else type(examples).__name__
         raise ValueError(f"examples must be a tuple of arrays with one leading axis, not {kind}")
     if any(not getattr(array, "shape", ()) for array in examples):
         raise ValueError("examples must be arrays with a leading axis, one row for each example")
