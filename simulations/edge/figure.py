@@ -102,7 +102,8 @@ def draw_batches(results) -> Figure:
         ax.minorticks_off()
     axes[0].set_ylim(bottom=0)
     axes[2].axhline(1, color=COLOURS["grey"], linewidth=0.8)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    axes[0].plot([], [], "-x", markersize=5, linewidth=0.9, color=COLOURS["grey"], label=CENTRAL)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 
