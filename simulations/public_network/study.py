@@ -36,7 +36,7 @@ BATCH, SHARPNESS = 4, 0.3  # sharpness: rate times the largest curvature at the 
 QUENCH = 10  # steps of descent before a record
 PAIRS = 1  # of jitter, from which theory takes the quench before a record
 PATHS = (
-    *(f"{what} {number}" for what, count in (("theory", 2), ("sgd", 4)) for number in range(count)),
+    *(f"{what} {number}" for what, count in (("theory", 2), ("sgd", 10)) for number in range(count)),
     *(f"{what} {number}" for what in ("isotropic", "diagonal") for number in range(2)),
 )
 
@@ -66,14 +66,14 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "smooth": Case(20, 0.3, 3.0, seeds=4, draws=1.0),
-    "relu": Case(20, 0.0, 1.5, steps=2 / 3, seeds=4, draws=1.0),
-    "smooth, more photographs": Case(20, 0.3, 6.0, steps=1 / 2, examples=4),
-    "smooth, 56 layers": Case(56, 0.3, 3.0, steps=1 / 4),
-    "relu, twice the noise": Case(20, 0.0, 3.0, steps=1 / 3),
-    "relu, half the noise": Case(20, 0.0, 0.75, steps=1 / 3),
-    "smooth, 44 layers": Case(44, 0.3, 3.0, steps=1 / 4),
-    "smooth, 32 layers": Case(32, 0.3, 3.0, steps=1 / 4),
+    "smooth": Case(20, 0.3, 3.0, seeds=10, draws=1.0),
+    "relu": Case(20, 0.0, 1.5, steps=2 / 3, seeds=8, draws=1.0),
+    "relu, twice the noise": Case(20, 0.0, 3.0, steps=1 / 3, seeds=4),
+    "relu, half the noise": Case(20, 0.0, 0.75, steps=1 / 3, seeds=4),
+    "smooth, 56 layers": Case(56, 0.3, 3.0, steps=1 / 4, seeds=3),
+    "smooth, more photographs": Case(20, 0.3, 6.0, steps=1 / 2, seeds=3, examples=4),
+    "smooth, 32 layers": Case(32, 0.3, 3.0, steps=1 / 4, seeds=3),
+    "smooth, 44 layers": Case(44, 0.3, 3.0, steps=1 / 4, seeds=3),
     "smooth, other noise": Case(20, 0.3, 3.0, steps=1 / 6, seeds=0, controls=True),
 }
 
