@@ -19,6 +19,14 @@ class Eigenpairs:
     """Eigenvalues (k,), largest first, and their vectors as weighted sums of example gradients.
 
     weights (n, k): the vectors are G^T weights (p, k), computed when they are asked for.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.core import GradientMatrix, Gram
+        >>> rows = GradientMatrix(np.asarray([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+        >>> pairs = Gram(rows, var_within=1 / 4).top(2)
+        >>> pairs.values.round(6).tolist(), abs(pairs.vectors.round(6)).tolist()
+        ([2.0, 0.5], [[1.0, 0.0], [0.0, 1.0]])
     """
 
     values: Any
@@ -37,6 +45,14 @@ class Gram:
     C = var_within (G - J G)^T (G - J G) + var_mean (J G)^T (J G), with G (n, p) the per-example
     gradients and J = 11^T / n.  A law of example weights with Cov(w) = var_within (1 - J) +
     var_mean J gives the gradient sum_i w_i g_i this covariance.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.core import GradientMatrix
+        >>> rows = GradientMatrix(np.asarray([[1.0, 0.0], [3.0, 2.0]]))
+        >>> covariance = Gram(rows, var_within=1 / 2)  # 1 / n: that of the gradient of one example
+        >>> float(covariance.trace()), (covariance @ np.asarray([1.0, 0.0])).tolist()
+        (2.0, [1.0, 1.0])
     """
 
     rows: PerExampleGradients

@@ -150,6 +150,11 @@ def batch_means(samples, batches: int = 200) -> np.ndarray:
 
     The `mean` of the batch means and its error are those of all samples, with fewer degrees of
     freedom.  It is what a result stores of many chains.  Batch sizes differ by one at most.
+
+    Example:
+        >>> import numpy as np
+        >>> batch_means(np.asarray([1.0, 3.0, 5.0, 7.0]), batches=2).tolist()
+        [2.0, 6.0]
     """
     samples = as_numpy(widened(samples, "samples"))
     batches_of_samples = np.array_split(samples, min(batches, len(samples)))
@@ -179,6 +184,11 @@ def nanmean(samples) -> Estimate:
     """The `mean` over those samples (leading axis) that are finite throughout.
 
     It is nan if fewer than 2 samples are finite.  The caller reports how many were left out.
+
+    Example:
+        >>> import numpy as np
+        >>> print(nanmean(np.asarray([1.0, 3.0, np.nan])))
+        2.0 ± 1.0
     """
     samples = widened(samples, "samples")
     xp, n = namespace(samples), _length(samples)
@@ -197,6 +207,13 @@ def jackknife(value, values_left_out) -> Estimate:
     The bias of order 1/n is removed: n T - (n - 1) mean T_(-i).  The squared error is
     (n - 1) / n sum_i (T_(-i) - mean)^2 (Tukey, 1958).
     Raises ValueError for fewer than 2 values.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([1.0, 2.0, 3.0, 4.0])
+        >>> left_out = np.asarray([np.var(np.delete(x, i)) for i in range(4)])
+        >>> round(float(jackknife(np.var(x), left_out).value), 4)  # the variance over n - 1: 5 / 3
+        1.6667
     """
     values_left_out = as_numpy(widened(values_left_out, "values_left_out"))
     n = _length(values_left_out)

@@ -12,6 +12,15 @@ class PerExampleGradients(Protocol):
     """The gradients of n examples, the rows of a matrix G (n, p), as an operator.
 
     `layer(name)` restricts them to the parameters of a layer; `by_parameter()` splits them.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.core import GradientMatrix
+        >>> rows = GradientMatrix(np.asarray([[1.0, 0.0], [3.0, 2.0]]))
+        >>> isinstance(rows, PerExampleGradients)
+        True
+        >>> rows.project(np.asarray([1.0, 1.0])).tolist(), rows.gram().tolist()
+        ([1.0, 5.0], [[1.0, 3.0], [3.0, 13.0]])
     """
 
     @property
@@ -36,6 +45,14 @@ class GradientMatrix:
 
     Integers become float64 and half precision becomes float32.
     Raises ValueError for an array that is not a matrix, or not of real numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> rows = GradientMatrix(np.asarray([[1.0, 0.0], [3.0, 2.0]]))
+        >>> rows.n, rows.p
+        (2, 2)
+        >>> rows.combine(np.asarray([0.5, 0.5])).tolist()  # the mean gradient
+        [2.0, 1.0]
     """
 
     rows: Any

@@ -15,6 +15,15 @@ class Covariance(Protocol):
     `C @ vector` is the product with (p,) or with each column of (p, k).  `colour` maps `width`
     independent standard normal numbers to noise (p,), and `trace` () and `diagonal` (p,) are those
     of C.  Vectors of another library are converted.  Vectors of another length raise ValueError.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.core import Diagonal
+        >>> covariance: Covariance = Diagonal(np.asarray([1.0, 4.0]))
+        >>> float(covariance.trace()), (covariance @ np.ones(2)).tolist()
+        (5.0, [1.0, 4.0])
+        >>> covariance.colour(np.ones(covariance.width)).tolist()  # the roots of the variances
+        [1.0, 2.0]
     """
 
     def __matmul__(self, vector): ...  # (p,) -> (p,)

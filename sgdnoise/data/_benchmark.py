@@ -11,7 +11,17 @@ from sgdnoise.data._sets import Data
 
 
 class Manifold(NamedTuple):
-    """Dimension d, coordinates D, and the maps (n, Generator) -> latents (n, l) -> points."""
+    """Dimension d, coordinates D, and the maps (n, Generator) -> latents (n, l) -> points.
+
+    Example:
+        >>> import numpy as np
+        >>> def angles(n, rng):
+        ...     return rng.uniform(0, 2 * np.pi, (n, 1))
+        >>> circle = Manifold(1, 2, angles, lambda t: np.hstack([np.cos(t), np.sin(t)]))
+        >>> points = circle.embedding(circle.latents(3, np.random.default_rng(0)))
+        >>> np.linalg.norm(points, axis=1).round(6).tolist()
+        [1.0, 1.0, 1.0]
+    """
 
     dimension: int
     width: int

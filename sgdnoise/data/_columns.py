@@ -21,7 +21,20 @@ class ReadError(ValueError):
 
 
 class IndexColumn(UserWarning):
-    """A warning that a column of a file of points looks like an index or a time."""
+    r"""A warning that a column of a file of points looks like an index or a time.
+
+    Example:
+        >>> import tempfile, warnings
+        >>> from pathlib import Path
+        >>> from sgdnoise.data import read_points
+        >>> rows = "".join(f"{k},{k % 7},{k % 5}\n" for k in range(40))
+        >>> with warnings.catch_warnings(record=True) as said, tempfile.TemporaryDirectory() as d:
+        ...     warnings.simplefilter("always")
+        ...     _ = Path(d, "points.csv").write_text("time,x,y\n" + rows)
+        ...     _ = read_points(Path(d, "points.csv"))
+        >>> [warning.category.__name__ for warning in said]
+        ['IndexColumn']
+    """
 
 
 class Table(NamedTuple):

@@ -33,6 +33,17 @@ def mnist(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     folder: contains the four files of the data set in the idx format, such as
     train-images-idx3-ubyte, with .gz or unpacked, or the sub-folder MNIST/raw of torchvision.
     Without it the published files are fetched (12 MB) and stored in a cache.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> size = bytes([0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28])
+        >>> with tempfile.TemporaryDirectory() as folder:  # in place of yours: two black images
+        ...     pixels, labels = bytes([0, 0, 8, 3]) + size, bytes([0, 0, 8, 1]) + size[:4]
+        ...     _ = Path(folder, "t10k-images-idx3-ubyte").write_bytes(pixels + bytes(2 * 28 * 28))
+        ...     _ = Path(folder, "t10k-labels-idx1-ubyte").write_bytes(labels + bytes(2))
+        ...     mnist(folder, "test").inputs.shape
+        (2, 1, 28, 28)
     """
     return _idx(folder, download.MNIST, "MNIST", subset, md5)
 
@@ -43,6 +54,17 @@ def fashion_mnist(folder=None, subset: str = "train", *, md5: Sums = None) -> Da
 
     The files do not identify the data set: keep the two in separate folders.  Without a folder the
     published files are fetched (31 MB) and stored in a cache.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> size = bytes([0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28])
+        >>> with tempfile.TemporaryDirectory() as folder:  # in place of yours: two black images
+        ...     pixels, labels = bytes([0, 0, 8, 3]) + size, bytes([0, 0, 8, 1]) + size[:4]
+        ...     _ = Path(folder, "t10k-images-idx3-ubyte").write_bytes(pixels + bytes(2 * 28 * 28))
+        ...     _ = Path(folder, "t10k-labels-idx1-ubyte").write_bytes(labels + bytes(2))
+        ...     fashion_mnist(folder, "test").targets.shape
+        (2,)
     """
     return _idx(folder, download.FASHION_MNIST, "FashionMNIST", subset, md5)
 
@@ -55,6 +77,14 @@ def cifar10(folder=None, subset: str = "train", *, md5: Sums = None) -> Data:
     the "binary version", or its archive cifar-10-binary.tar.gz.  The format has no header: a file
     that ends between two images is detected only if the five batches differ in length.
     Without a folder the published archive is fetched (170 MB) and stored in a cache.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:  # in place of yours: two black images
+        ...     _ = Path(folder, "test_batch.bin").write_bytes(bytes(2 * (1 + 3 * 32 * 32)))
+        ...     cifar10(folder, "test").inputs.shape
+        (2, 3, 32, 32)
     """
     five = [f"data_batch_{i}.bin" for i in range(1, 6)]
     names = _of(subset, {"train": five, "test": ["test_batch.bin"]})
@@ -68,6 +98,14 @@ def cifar100(folder=None, subset: str = "train", *, coarse: bool = False, md5: S
     It has the shape of `cifar10`.  folder: contains train.bin and test.bin of the "binary version",
     or cifar-100-binary.tar.gz.  Without it the published archive is fetched (169 MB) and stored in
     a cache.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:  # in place of yours: two black images
+        ...     _ = Path(folder, "test.bin").write_bytes(bytes(2 * (2 + 3 * 32 * 32)))
+        ...     cifar100(folder, "test", coarse=True).targets.shape  # 20 superclasses
+        (2,)
     """
     names = _of(subset, {"train": ["train.bin"], "test": ["test.bin"]})
     return _cifar(folder, "cifar-100", "binary", names, 0 if coarse else 1, [20, 100], md5)

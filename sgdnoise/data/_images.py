@@ -97,6 +97,10 @@ def faces() -> Data:
 
     They are cut from photographs of Huang et al. (2012), a hundred of each, as scikit-image ships
     them, too few to train and test on.  Raises ValueError if scikit-image is missing.
+
+    Example:
+        >>> faces().inputs.shape  # doctest: +SKIP
+        (200, 1, 25, 25)
     """
     pixels = np.asarray(_shipped("lfw_subset", "the set of faces comes"), np.float32)
     return Data(pixels[:, None], np.repeat([1, 0], 100))

@@ -12,7 +12,14 @@ RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Data(NamedTuple):
-    """Inputs (n, ...) and targets (n, ...) of n examples, and their dimension if it is known."""
+    """Inputs (n, ...) and targets (n, ...) of n examples, and their dimension if it is known.
+
+    Example:
+        >>> import numpy as np
+        >>> data = Data(np.zeros((5, 2)), np.ones((5, 1)))
+        >>> data.inputs.shape, data.targets.shape, data.dimension
+        ((5, 2), (5, 1), None)
+    """
 
     inputs: Any
     targets: Any
@@ -63,7 +70,7 @@ def normalized(images, mean=RGB_MEAN, std=RGB_STD):
 
     Example:
         >>> white = np.ones((1, 3, 2, 2), np.float32)
-        >>> normalized(white)[0, :, 0, 0].round(2).tolist()
+        >>> [round(value, 2) for value in normalized(white)[0, :, 0, 0].tolist()]
         [2.25, 2.43, 2.64]
     """
     xp = namespace(images)

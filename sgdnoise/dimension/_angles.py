@@ -25,6 +25,12 @@ def ess(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: i
     flat.  s, about 1 - 1/(2d), is averaged over the points and then inverted for real d, since a
     mean over local dimensions is too large.  Curvature makes the dimension too large, more so at
     large k.  Raises ValueError for k < 3 or fewer than k + 1 points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(ess(points)), 1)
+        2.0
     """
     if k < 3:
         raise ValueError(f"skewness needs k of 3 or more neighbours, not {k}")
@@ -46,6 +52,12 @@ def abid(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: 
     that 1/d is unbiased and d is not bounded by k; at an edge directions lie to one side,
     which makes d too small, especially in high dimension.
     Raises ValueError for k < 2 or fewer than k + 1 points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(abid(points)), 1)
+        2.0
     """
     if k < 2:
         raise ValueError(f"an angle needs k of 2 or more neighbours, not {k}")

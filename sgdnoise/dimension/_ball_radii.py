@@ -27,6 +27,12 @@ def mom(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: i
     before it is solved for d, since a mean of local dimensions is too large by the fraction
     1 / (k - 1) of d + 1.  Raises ValueError for k < 2 or fewer than k + 1
     points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(mom(points)), 1)
+        2.0
     """
     neighbours = _find(points, k, neighbours, exclude)
     gap = _mean_gap(neighbours.distances)
@@ -53,6 +59,14 @@ def mada(
     warning `Outliers`.
     Raises ValueError for k < 4, for which that expectation is infinite, fewer than k + 1 points,
     or if more than half of the points have both neighbours at one distance.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(2000, 2))
+        >>> round(float(mada(points)), 2)  # 8% too large
+        2.17
+        >>> float(mada(points, vote=True))
+        2.0
     """
     neighbours = _find(points, k, neighbours, exclude, min_k=4)
     distances = neighbours.distances
@@ -103,6 +117,12 @@ def tle(points, k: int = 20, *, neighbours: Neighbours | None = None, exclude: i
     one.  Mirror images are off a curved manifold, so that d is too large by order r, not r^2 (5%
     for 500 points of a flat torus of dimension 2, k = 10).
     Raises ValueError for k < 2 or fewer than k + 1 points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(tle(points)), 1)
+        2.0
     """
     neighbours = _find(points, k, neighbours, exclude)
     inverse = _inverse_tle(neighbours)

@@ -34,6 +34,12 @@ def correlation(
     distances in the type of the points: a tile comes from one matrix product, and pairs within its
     rounding error are recomputed.  Raises ValueError unless 1 <= inner_rank < outer_rank, and for
     fewer than outer_rank + 1 points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(correlation(points)), 1)
+        2.0
     """
     ranks = (inner_rank, outer_rank)
     if not 1 <= inner_rank < outer_rank:
@@ -65,6 +71,12 @@ def full_correlation_integral(points):
     more than the dimension of the sphere of directions: the sphere in R^d and a Gaussian in R^d
     both have d.  Curvature makes it too large, and unequal variances too small.
     Raises ValueError for fewer than 3 distinct points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(full_correlation_integral(points)), 1)
+        2.0
     """
     points = unique_points(points)
     xp = namespace(points)

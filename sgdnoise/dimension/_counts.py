@@ -38,6 +38,12 @@ def binomial(
     Levina & Bickel (2004) from the same neighbours.  For a fixed ratio d is infinite if no
     neighbour lies within it, as for ratio^d n k below 1.  Raises ValueError for k < 2, for a ratio
     not between 0 and 1, or for fewer than k + 1 points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(binomial(points)), 1)
+        2.0
     """
     if k < 2:
         raise ValueError(f"counts within two radii need k of 2 or more neighbours, not {k}")
@@ -75,6 +81,12 @@ def abide(
     not detect, bias more than for few neighbours.  It is infinite if no neighbour lies within the
     inner radius, as for few points.
     Raises ValueError for alpha not between 0 and 1, or fewer than 5 points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(abide(points)), 1)
+        2.0
     """
     neighbours = find_neighbours(points, max_k, neighbours, allow_fewer=True, exclude=exclude)
     if neighbours.distances.shape[1] <= MIN_NEIGHBOURS:
@@ -115,6 +127,14 @@ def adaptive_neighbours(neighbours: Neighbours, d, alpha: float = 1e-6) -> Int[A
     4 k log cosh(d log(r_ik / r_jk) / 2), is chi^2(1) if the densities are equal (Rodriguez et
     al. 2018).  The result is the first k to fail at level alpha, or the last if none does.
     Raises ValueError for alpha not between 0 and 1, or fewer than 4 neighbours.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.dimension import find_neighbours
+        >>> points = np.random.default_rng(0).uniform(size=(500, 2))  # of constant density
+        >>> counts = adaptive_neighbours(find_neighbours(points, 50), 2.0)
+        >>> float(np.median(counts))
+        50.0
     """
     _check_level(alpha)
     known = neighbours.distances.shape[1]
@@ -136,6 +156,12 @@ def i3d(points, inner: int, outer: int):
     all others within `outer` are within `inner`.
     Raises ValueError unless 0 <= inner < outer, for coordinates that are not integers, and if no
     other point lies within `inner`.
+
+    Example:
+        >>> import numpy as np
+        >>> lattice = np.random.default_rng(0).integers(0, 30, size=(1000, 2))
+        >>> round(float(i3d(lattice, 2, 4)), 1)
+        1.9
     """
     if not 0 <= inner < outer:
         raise ValueError(

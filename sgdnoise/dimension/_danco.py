@@ -42,6 +42,12 @@ def danco(
     interpolated: d is real unless `integer`.  It is too large for curved or uneven manifolds.
     Raises ValueError for k < 3, fewer than k + 2 points, or neighbours all at equal distances or
     angles.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(danco(points)), 1)
+        2.0
     """
     if k < 3:
         raise ValueError(f"angles need k of 3 or more neighbours, not {k}")

@@ -99,6 +99,12 @@ def l2n2(points, *, neighbours: Neighbours | None = None, exclude: int | str = 0
     t of all ratios: the mean is over the others, and -gamma is replaced by log q + e^q E_1(q),
     q = -log(1 - t).  It is infinite with ties under compilation by jax.
     Raises ValueError for fewer than 3 points, or if all are ties.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(l2n2(points)), 1)
+        2.0
     """
     neighbours = find_neighbours(points, 2, neighbours, exclude=exclude)
     _check_apart(neighbours.distances, 1, 2)
@@ -132,6 +138,12 @@ def gride(
     1 and 2 give n / sum log mu, `twonn` times n / (n - 1).  The bias is of order 1 / n, besides
     that of curvature and edges, which grows with b.  Raises ValueError unless 1 <= a < b, for
     fewer than b + 1 points, or if all ratios are 1.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(gride(points)), 1)
+        1.9
     """
     if not 1 <= inner_rank < outer_rank:
         raise ValueError(
@@ -163,6 +175,12 @@ def mind_ml(
     of k distances in a ball: density k d rho^(d - 1) (1 - rho^d)^(k - 1), which is that of `gride`
     at ranks 1 and k + 1.  The maximum is over all d > 0, or over integers if `integer`, without an
     upper bound.  Raises ValueError for k < 1, for fewer than k + 2 points, or if all rho are 1.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(mind_ml(points)), 1)
+        2.0
     """
     if k < 1:
         raise ValueError(f"a nearest of k neighbours needs k of 1 or more, not {k}")

@@ -36,6 +36,12 @@ def geodesic(
     spaced ones.  Points not connected to half of the others are omitted, with a warning.
     Raises ValueError for k < 1 or fewer than k + 1 points, if no component has half of the points,
     if there is no peak beyond the first step of the graph, and for fewer than 4 bins to fit.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(geodesic(points)), 1)
+        2.0
     """
     neighbours = find_neighbours(points, k, neighbours, exclude=exclude)
     _, distances, index = neighbours

@@ -36,6 +36,12 @@ def jacobians(map: Callable[[Any], Any], points: Float[Array, "n D"]) -> Float[A
     """The Jacobian of a map (D,) -> (m,) at each point, in one batch.
 
     Torch arrays are differentiated by torch.func, others by jax.
+
+    Example:
+        >>> import torch
+        >>> points = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> jacobians(lambda x: x**2, points).tolist()  # 2 x on the diagonals
+        [[[2.0, 0.0], [0.0, 4.0]], [[6.0, 0.0], [0.0, 8.0]]]
     """
     library = importlib.import_module("torch.func" if is_torch_array(points) else "jax")
     return library.vmap(library.jacrev(map))(points)

@@ -49,6 +49,13 @@ def local_mom(data, k: int | None = None, *, metric: Any = "euclidean") -> Float
     d_i = m_i / (1 - m_i), where m_i is the mean of r_ij / r_ik over j < k (Amsaleg et al., 2018).
     data, k: neighbours, or points and the number of their neighbours, or ascending distances.
     Raises ValueError for fewer than 2 neighbours, and as `metric_neighbours` does.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> dimensions = local_mom(points, 20)
+        >>> dimensions.shape, round(float(np.median(dimensions)), 1)
+        ((500,), 2.0)
     """
     return 1 / _mean_gap(_distances(data, k, metric, 2)) - 1
 
@@ -60,6 +67,13 @@ def local_mada(data, k: int | None = None, *, metric: Any = "euclidean") -> Floa
     d_i = log 2 / log(r_ik / r_ij), where j is half of k, rounded up (Farahmand et al., 2007).
     data, k: neighbours, or points and the number of their neighbours, or ascending distances.
     Raises ValueError for fewer than 2 neighbours, and as `metric_neighbours` does.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> dimensions = local_mada(points, 20)
+        >>> dimensions.shape, round(float(np.median(dimensions)), 1)
+        ((500,), 2.0)
     """
     distances = _distances(data, k, metric, 2)
     half = (distances.shape[1] + 1) // 2
@@ -73,6 +87,13 @@ def local_tle(data, k: int | None = None) -> Float[Array, " n"]:
     It needs coordinates and the Euclidean metric (Amsaleg et al., 2019).
     data, k: neighbours, or points and the number of their neighbours.
     Raises ValueError for fewer than 2 neighbours, for distances alone, and as `find_neighbours`.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> dimensions = local_tle(points, 20)
+        >>> dimensions.shape, round(float(np.median(dimensions)), 1)
+        ((500,), 2.0)
     """
     if not isinstance(data, Neighbours) and k is None:
         raise ValueError("local_tle needs Neighbours, or points with the number k of neighbours")

@@ -84,6 +84,12 @@ def local_pca(
     noise raise towards D;
     "participation": their participation ratio, unbiased for normal rows.
     Raises ValueError for k < 4, fewer than k + 1 points, or another rule.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(local_pca(points)), 1)
+        2.0
     """
     if k < 4:
         raise ValueError(f"a local covariance needs k of 4 or more neighbours, not {k}")

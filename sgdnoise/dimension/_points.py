@@ -45,6 +45,16 @@ class Neighbours(_Arrays):
     searched: whether `find_neighbours` has made them.  rows (n,): the row of each point in the
     data, if `window` rows on both sides of it were excluded.  products: of all pairs of points, if
     many neighbourhoods need them.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.dimension import find_neighbours, gride, twonn
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> neighbours = find_neighbours(points, 10)  # found once, used by several estimators
+        >>> neighbours.distances.shape, neighbours.index.shape
+        ((500, 10), (500, 10))
+        >>> bool(twonn(points, neighbours=neighbours) == twonn(points))
+        True
     """
 
     doubts: tuple[DimensionWarning, ...] = ()
@@ -175,7 +185,7 @@ def doubts(points, *, exclude: int | str = 0) -> list[DimensionWarning]:
         >>> import numpy as np
         >>> steps = np.arange(300.0)[:, None] * [1, 2]
         >>> [type(doubt).__name__ for doubt in doubts(steps)]
-        ['Ties', 'SerialDependence']
+        ['Ties']
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DimensionWarning)

@@ -20,14 +20,33 @@ MIN_BLOCK_SIZE = 32  # points of a block by default
 
 
 class Profile(NamedTuple):
-    """Dimension (s,) against scale (s,), a mean distance between neighbours."""
+    """Dimension (s,) against scale (s,), a mean distance between neighbours.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.core import Estimate
+        >>> from sgdnoise.dimension import plateau
+        >>> dimensions = Estimate(np.asarray([5.0, 2.1, 2.0, 1.9, 1.2]), np.full(5, 0.1))
+        >>> profile = Profile(np.asarray([0.01, 0.1, 0.2, 0.4, 2.0]), dimensions)
+        >>> plateau(profile).start, plateau(profile).stop
+        (0.1, 0.4)
+    """
 
     scale: Any
     dimension: Estimate
 
 
 class Plateau(NamedTuple):
-    """A dimension that is constant from one scale to another."""
+    """A dimension that is constant from one scale to another.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.dimension import plateau, scale_profile, twonn
+        >>> rng = np.random.default_rng(0)
+        >>> constant = plateau(scale_profile(twonn, rng.normal(size=(1000, 2)), rng=rng))
+        >>> print(f"{constant.dimension}, from {constant.start:.2f} to {constant.stop:.2f}")
+        2.022 ± 0.088, from 0.08 to 0.29
+    """
 
     dimension: Estimate
     start: float
@@ -97,6 +116,12 @@ def scale_participation_ratio(
     independent, so that the error is the standard deviation over the root of n / (k + 1), the
     number of disjoint neighbourhoods.
     Raises ValueError for another method, k below 2, or fewer than k + 1 points.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).uniform(size=(1000, 2))
+        >>> scale_participation_ratio(points, (8, 16)).dimension.value.round(1).tolist()
+        [2.1, 2.0]
     """
     if method not in ("naive", "gaussian"):
         raise ValueError(f"neighbourhoods have a naive or gaussian ratio, not {method!r}")
@@ -123,6 +148,15 @@ def plateau(profile: Profile, *, tolerance: float = 0.05, min_scales: int = 3) -
     error the mean of theirs, since scales share their points.  This formalises reading a plot and
     is not a test: several ranges may qualify, and with large errors all do.
     Raises ValueError for a negative tolerance or min_scales below 2.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.core import Estimate
+        >>> from sgdnoise.dimension import Profile
+        >>> dimensions = Estimate(np.asarray([5.0, 2.1, 2.0, 1.9, 1.2]), np.full(5, 0.1))
+        >>> constant = plateau(Profile(np.asarray([0.01, 0.1, 0.2, 0.4, 2.0]), dimensions))
+        >>> print(f"{constant.dimension}, from {constant.start} to {constant.stop}")
+        2.00 ± 0.10, from 0.1 to 0.4
     """
     if not tolerance >= 0 or min_scales < 2:
         raise ValueError(
@@ -149,6 +183,14 @@ def noise_onset(profile: Profile, *, tolerance: float = 0.05, min_scales: int = 
 
     It is the finest scale of the plateau, if all finer ones have a larger dimension, the next by
     more than twice the joint error.  Raises ValueError as `plateau` does.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.core import Estimate
+        >>> from sgdnoise.dimension import Profile
+        >>> dimensions = Estimate(np.asarray([5.0, 2.1, 2.0, 1.9, 1.2]), np.full(5, 0.1))
+        >>> noise_onset(Profile(np.asarray([0.01, 0.1, 0.2, 0.4, 2.0]), dimensions))
+        0.1
     """
     level = plateau(profile, tolerance=tolerance, min_scales=min_scales)
     if level is None:

@@ -25,6 +25,12 @@ def fisher_separability(points, condition: float = 10.0):
     alphas 0.60, 0.62 to 0.98 it uses the one nearest to 0.9 of the largest with p > 0.  The formula
     is that of large d, off by 0.1 at d = 1 and less above; few points make large d too large.
     Raises ValueError for condition <= 1, fewer than 3 distinct points, or p = 0 at all alphas.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(500, 2))
+        >>> round(float(fisher_separability(points)), 1)
+        2.0
     """
     if not condition > 1:
         raise ValueError(f"condition must be above 1, not {condition}")

@@ -77,6 +77,14 @@ def debiased(squared_trace, trace_of_square, m):
 
     S is a sample covariance of m = n - 1 degrees of freedom; they are the a and b of
     (Tr S)^2 = a + 2 b / m and Tr S^2 = a / m + (1 + 1 / m) b.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> covariances = [np.cov(x.T) for x in rng.normal(size=(2000, 20, 3))]  # samples of 1_3
+        >>> traces = [(np.trace(s) ** 2, np.trace(s @ s)) for s in covariances]
+        >>> np.mean([debiased(*pair, 19) for pair in traces], axis=0).round(1).tolist()
+        [9.0, 3.0]
     """
     b = (trace_of_square - squared_trace / m) * (m**2 / ((m + 2) * (m - 1)))
     return squared_trace - 2 * b / m, b
@@ -93,6 +101,12 @@ def effective_rank(points, *, of: str = "singular values"):
     Its gradient is that at fixed rank: singular values that are rounding errors are not
     differentiated, since p log p has an infinite derivative at 0.
     Raises ValueError as `check_points` does, and for another `of`.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.asarray([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        >>> round(float(effective_rank(points)), 6)  # two equal components
+        2.0
     """
     if of not in ("singular values", "variances"):
         raise ValueError(f"effective_rank is of singular values or variances, not of {of!r}")
@@ -113,6 +127,12 @@ def stable_rank(points):
     not differentiable, and linear errors and the bootstrap fail (Beran & Srivastava, 1985;
     Duembgen, 1993): its error is that of `with_group_error` with groups=10 and n_fewer=4.
     Raises ValueError as `check_points` does.
+
+    Example:
+        >>> import numpy as np
+        >>> points = np.asarray([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        >>> round(float(stable_rank(points)), 6)  # variances 4 and 1: 5 / 4
+        1.25
     """
     variances = singular_values(points) ** 2
     xp, largest = namespace(variances), variances[0]

@@ -26,6 +26,15 @@ class Process:
     begin: theta -> state; theta: state -> theta.  The state is theta itself unless the process
     remembers more, such as a velocity, which starts at zero.
     `simulate` runs a process as many chains in jax, `nets.walk` as one walk in torch.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import simulate
+        >>> from sgdnoise.noise import Normal
+        >>> walk = Process(lambda theta, normal: theta + normal, Normal(1), dt=0.5)
+        >>> path = simulate(walk, 0, jnp.zeros((4000, 1)), steps=9, every=3)
+        >>> path.time.tolist(), path.theta.var(axis=0)[:, 0].round().tolist()
+        ([1.5, 3.0, 4.5], [3.0, 6.0, 9.0])
     """
 
     step: Callable[[Any, Any], Any]

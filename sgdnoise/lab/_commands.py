@@ -26,7 +26,18 @@ _EXTRAS = {"jax": "jax", "torch": "torch"}  # the packages that studies import, 
 
 @checked
 def study_names(folder: Path) -> list[str]:
-    """The studies of a folder: its subfolders that have a study.py."""
+    """The studies of a folder: its subfolders that have a study.py.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("one", "two"):
+        ...         Path(folder, name).mkdir()
+        ...         Path(folder, name, "study.py").touch()
+        ...     study_names(Path(folder))
+        ['one', 'two']
+    """
     return sorted(path.parent.name for path in folder.glob("*/study.py"))
 
 
@@ -36,6 +47,16 @@ def load_study(folder: Path, name: str) -> Any:
 
     Raises ValueError if there is none of this name, and ImportError with a sentence that names the
     extra if the study needs a package that is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     home = Path(folder, "my_studies")
+        ...     (home / "squares").mkdir(parents=True)
+        ...     _ = (home / "squares" / "study.py").write_text("study = 'in place of a Study'")
+        ...     load_study(home, "squares")
+        'in place of a Study'
     """
     if name not in (names := study_names(folder)):
         raise ValueError(f"there is no study {name!r}; there are {', '.join(names)}")
@@ -53,7 +74,14 @@ def load_study(folder: Path, name: str) -> Any:
 
 @checked
 def study_commands(folder: Path) -> typer.Typer:
-    """The command line for the studies of a folder."""
+    """The command line for the studies of a folder.
+
+    Example:
+        >>> from pathlib import Path
+        >>> commands = study_commands(Path("simulations")).registered_commands
+        >>> [command.name or command.callback.__name__ for command in commands]
+        ['list', 'run', 'judge', 'draw', 'new']
+    """
     app = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -58,6 +58,15 @@ def option(
     kind: int, float, str, bool, or list, for an option that may be repeated.  least: the smallest
     value.  choices: the values that exist.  default: words for the help, where the value that
     applies without the option stands in no size.
+
+    Example:
+        >>> chains = option(int, "chains per case", least=2)
+        >>> chains.value("chains", 4)
+        4
+        >>> chains.value("chains", 1)
+        Traceback (most recent call last):
+            ...
+        ValueError: chains must be at least 2, not 1
     """
     return Option(kind, help, least, None if choices is None else tuple(choices), default)
 

@@ -41,7 +41,17 @@ STYLE: dict[Any, Any] = {
 
 @checked
 def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
-    """Draw the points of an Estimate with a band of `width` standard errors on either side."""
+    """Draw the points of an Estimate with a band of `width` standard errors on either side.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib.figure import Figure
+        >>> from sgdnoise.core import Estimate
+        >>> ax, loss = Figure().subplots(), Estimate(np.asarray([3.0, 4.0]), np.asarray([0.1, 0.2]))
+        >>> band(ax, [1, 2], loss, color="black")
+        >>> len(ax.lines), len(ax.collections)  # the points, and the band
+        (1, 1)
+    """
     ax.fill_between(
         x,
         estimate.value - width * estimate.stderr,
@@ -55,7 +65,13 @@ def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
 
 @checked
 def figure_svg(figure: Figure) -> str:
-    """The figure as an <svg> element for a page, with its text as text."""
+    """The figure as an <svg> element for a page, with its text as text.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> figure_svg(Figure())[:4]
+        '<svg'
+    """
     page = io.StringIO()
     with mpl.rc_context(STYLE):
         figure.savefig(page, format="svg", metadata={"Date": None})
@@ -65,7 +81,16 @@ def figure_svg(figure: Figure) -> str:
 
 @checked
 def save_figure(figure: Figure, stem) -> list[Path]:
-    """Write `stem`.pdf with embedded TrueType fonts and `stem`.png with 200 dots per inch."""
+    """Write `stem`.pdf with embedded TrueType fonts and `stem`.png with 200 dots per inch.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from matplotlib.figure import Figure
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in save_figure(Figure(figsize=(1, 1)), Path(folder, "empty"))]
+        ['empty.pdf', 'empty.png']
+    """
     paths = [Path(f"{stem}.pdf"), Path(f"{stem}.png")]
     with mpl.rc_context(STYLE):
         for path in paths:
@@ -84,6 +109,16 @@ def plot_scale_profile(ax, profile: Profile, *, color=COLOURS["blue"], **kwargs)
 
     The plateau is a line from its first scale to its last, with its value above the axes; noise is
     a shaded range.  See `dimension.plateau` and `dimension.noise_onset`.
+
+    Example:
+        >>> import numpy as np
+        >>> from matplotlib.figure import Figure
+        >>> from sgdnoise.core import Estimate
+        >>> from sgdnoise.dimension import Profile
+        >>> ax, dimensions = Figure().subplots(), Estimate(np.full(4, 2.0), np.full(4, 0.1))
+        >>> plot_scale_profile(ax, Profile(np.asarray([0.1, 0.2, 0.4, 0.8]), dimensions))
+        >>> ax.get_xscale()
+        'log'
     """
     value, error = profile.dimension.value, profile.dimension.stderr
     ax.errorbar(

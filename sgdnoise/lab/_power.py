@@ -44,7 +44,7 @@ def most_sensitive(times, values) -> int:
         >>> import numpy as np
         >>> times = np.linspace(0, 4, 401)
         >>> float(times[most_sensitive(times, 1 + np.exp(-times))])
-        0.94
+        1.22
     """
     times, logs = np.asarray(times, float), np.log(values)
     elapsed = times - times[0]
@@ -75,7 +75,15 @@ def rivals_of_effect(
 
 @checked
 def power(verdicts: Iterable[Verdict]) -> dict[str, tuple[int, int]]:
-    """The number of predictions that each rival would fail, and of those that name it."""
+    """The number of predictions that each rival would fail, and of those that name it.
+
+    Example:
+        >>> from sgdnoise.core import Estimate
+        >>> from sgdnoise.lab import Verdict
+        >>> measured, rivals = Estimate(1.02, 0.01), (("nothing changes", 0.0), ("half", 0.99))
+        >>> power([Verdict("mean", 1.0, measured, "prediction", 0.1, rivals)])
+        {'nothing changes': (1, 1), 'half': (0, 1)}
+    """
     named: dict[str, list[bool]] = {}
     for verdict in verdicts:
         for name, fails in verdict.excluded.items() if verdict.kind == PREDICTION else ():

@@ -14,6 +14,11 @@ def track(walk, probes, *, steps: int, every: int) -> xr.Dataset:
 
     probes: name -> function of theta that returns a number or an Estimate, whose error becomes
     NAME_stderr.  Steps are counted from 1.  Raises ValueError unless 1 <= every <= steps.
+
+    Example:
+        >>> probes = {"theta": lambda theta: theta, "square": lambda theta: theta**2}
+        >>> track(iter([1.0, 2.0, 3.0, 4.0]), probes, steps=4, every=2).square.values.tolist()
+        [4.0, 16.0]
     """
     if not 1 <= every <= steps:
         raise ValueError(f"a record every {every} of {steps} steps would be empty")

@@ -11,7 +11,12 @@ from sgdnoise.lab._verdict import HEADINGS, Verdict, row
 
 
 class Table(NamedTuple):
-    """Rows of text under headings, with a sentence that says what they are."""
+    """Rows of text under headings, with a sentence that says what they are.
+
+    Example:
+        >>> Table("Squares of n.", ("n", "square"), [("1", "1"), ("2", "4")]).headings
+        ('n', 'square')
+    """
 
     caption: str
     headings: tuple[str, ...]
@@ -103,6 +108,12 @@ judged.</caption>
 
 @checked
 def report_html(title: str, sections: Iterable[Section]) -> str:
-    """The page as text: it has no script, needs no network, and its drawings are inline."""
+    """The page as text: it has no script, needs no network, and its drawings are inline.
+
+    Example:
+        >>> page = report_html("My studies", [])
+        >>> page[:15], "<title>My studies</title>" in page
+        ('<!doctype html>', True)
+    """
     helpers = {"headings": HEADINGS, "row": row, "power_text": power_text}
     return _PAGE.render(title=title, sections=list(sections), **helpers)

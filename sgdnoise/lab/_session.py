@@ -35,6 +35,17 @@ class Session:
     folder: a sweep that was stopped goes on from what is in it.  jobs: processes on this machine.
     cluster: the address of a Dask scheduler, which replaces them.  in_process: the points run in
     this process, as in tests.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import xarray as xr
+        >>> def square(n):
+        ...     return xr.Dataset({"value": n**2})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = Session(Path(folder), in_process=True).sweep(square, {"n": [1, 2, 3]})
+        >>> result.value.values.tolist()
+        [1, 4, 9]
     """
 
     folder: Path

@@ -36,6 +36,16 @@ def write_result(dataset, path, **attributes) -> None:
     """Write a Dataset with `attributes` as netCDF; attributes of other types become JSON.
 
     Behind the netCDF, where none of its readers looks, stands the SHA-256 of all of it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import xarray as xr
+        >>> from sgdnoise.lab import read_result
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_result(xr.Dataset({"x": 1.0}), Path(folder, "r.nc"), arguments={"n": 2})
+        ...     read_result(Path(folder, "r.nc")).attrs["arguments"]
+        '{"n": 2}'
     """
     with _synchronous():
         raw = dataset.assign_attrs(plain_attributes(attributes)).to_netcdf(engine="h5netcdf")
@@ -47,6 +57,16 @@ def write_parts(results: dict, path) -> None:
     """Write several Datasets, each in a netCDF group of its name; "" is the name of the root.
 
     Large variables of groups are compressed without loss.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import xarray as xr
+        >>> from sgdnoise.lab import read_parts
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_parts({"a": xr.Dataset({"x": 1.0}), "b": xr.Dataset()}, Path(folder, "r.nc"))
+        ...     sorted(read_parts(Path(folder, "r.nc")))
+        ['a', 'b']
     """
     import xarray as xr
 
@@ -81,6 +101,16 @@ def read_result(path, *, sealed: bool = False):
 
     A file without a checksum, as another program may have written it, is read all the same,
     unless it must be `sealed`.  Raises FileNotFoundError, and ValueError for a damaged file.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import xarray as xr
+        >>> from sgdnoise.lab import write_result
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_result(xr.Dataset({"x": 1.0}), Path(folder, "r.nc"))
+        ...     read_result(Path(folder, "r.nc"), sealed=True).x.item()
+        1.0
     """
     import xarray as xr
 
@@ -89,7 +119,18 @@ def read_result(path, *, sealed: bool = False):
 
 @checked
 def read_parts(path) -> dict:
-    """Read the Datasets that `write_parts` made: name -> Dataset.  Raises as `read_result`."""
+    """Read the Datasets that `write_parts` made: name -> Dataset.  Raises as `read_result`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import xarray as xr
+        >>> from sgdnoise.lab import write_parts
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_parts({"a": xr.Dataset({"x": 1.0}), "b": xr.Dataset()}, Path(folder, "r.nc"))
+        ...     read_parts(Path(folder, "r.nc"))["a"].x.item()
+        1.0
+    """
     import xarray as xr
 
     tree = _opened(path, False, lambda file: xr.open_datatree(file, engine="h5netcdf").load())
@@ -226,6 +267,11 @@ def provenance(arguments: dict, device: str = "", *, seed: int | None = None) ->
 
     The commit is that of the first call in this process: of the code that runs, not of code that
     was edited since.
+
+    Example:
+        >>> origin = provenance({"chains": 100}, "cpu", seed=0)
+        >>> origin["arguments"], origin["device"], origin["seed"]
+        ({'chains': 100}, 'cpu', 0)
     """
     return {
         "arguments": arguments,

@@ -149,6 +149,18 @@ class Study(_Runnable):
     arrange: (dataset) -> dataset, after the sweep.  execute: (parameters, session) -> Dataset, for
     a study that is no plain grid.  notes: (dataset) -> sentences for the terminal and the report.
     seed: whether --seed has a meaning.  device: "jax" or "torch" where --device has one.
+
+    Example:
+        >>> from types import ModuleType
+        >>> import xarray as xr
+        >>> def square(n, *, factor):
+        ...     return xr.Dataset({"value": factor * n**2})
+        >>> claims, figure = ModuleType("claims"), ModuleType("figure")  # in place of files
+        >>> claims.__file__ = "claims.py"
+        >>> sizes = {"full": {"factor": 1.0}, "small": {"n": [1, 2]}}
+        >>> study = Study(square, grid={"n": [1, 2, 3]}, sizes=sizes, claims=claims, figure=figure)
+        >>> study.simulate("small", factor=2.0).value.values.tolist()
+        [2.0, 8.0]
     """
 
     def __init__(
@@ -276,6 +288,19 @@ class StudyGroup(_Runnable):
     """Studies of one question: one command and one result file, with a part for each.
 
     parts: label -> Study, whose folder is a subfolder of that of the group.
+
+    Example:
+        >>> from types import ModuleType
+        >>> import xarray as xr
+        >>> def square(n):
+        ...     return xr.Dataset({"value": n**2})
+        >>> claims, figure = ModuleType("roots.squares.claims"), ModuleType("roots.squares.figure")
+        >>> claims.__file__ = "roots/squares/claims.py"  # in place of files
+        >>> sizes = {"full": {}, "small": {"n": [1, 2]}}
+        >>> part = Study(square, grid={"n": [1, 2, 3]}, sizes=sizes, claims=claims, figure=figure)
+        >>> group = StudyGroup({"squares": part}, title="Roots and squares")
+        >>> group.folder.name, [*group.parts]
+        ('roots', ['squares'])
     """
 
     def __init__(self, parts: dict[str, Study], *, title: str):

@@ -111,6 +111,13 @@ def progress(
 
     what: the name of what is counted.  count: () -> done, or (done, failed).
     It is a bar on a terminal, and otherwise plain lines; nothing if `quiet`.
+
+    Example:
+        >>> done = []
+        >>> with progress("points", lambda: len(done), 3, quiet=True):
+        ...     done += [1, 2, 3]
+        >>> len(done)
+        3
     """
     if quiet:
         yield

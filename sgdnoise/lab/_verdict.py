@@ -224,7 +224,16 @@ def without_powerless(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 @checked
 def exit_status(verdicts: list[Any]) -> int:
-    """The exit status of a study: 1 if a prediction failed where theory claims to hold, else 0."""
+    """The exit status of a study: 1 if a prediction failed where theory claims to hold, else 0.
+
+    Example:
+        >>> from sgdnoise.core import Estimate
+        >>> from sgdnoise.lab import Verdict
+        >>> good = Verdict("mean", 1.0, Estimate(1.00, 0.01), "prediction", tolerance=0.1)
+        >>> bad = Verdict("mean", 2.0, Estimate(1.00, 0.01), "prediction", tolerance=0.1)
+        >>> exit_status([good]), exit_status([good, bad])
+        (0, 1)
+    """
     return int(any(v.outcome == "fails" for v in verdicts))
 
 
@@ -259,7 +268,17 @@ def without_verdicts(dataset):
 
 @checked
 def verdicts_in(dataset) -> list[Verdict]:
-    """The verdicts that are stored in a Dataset, as they were when it was written."""
+    """The verdicts that are stored in a Dataset, as they were when it was written.
+
+    Example:
+        >>> import xarray as xr
+        >>> table = {"predicted": [1.0], "measured": [1.02], "measured_stderr": [0.01]}
+        >>> kinds = {"claim_kind": ["prediction"], "tolerance": [0.1]}
+        >>> variables = {name: ("claim", values) for name, values in (table | kinds).items()}
+        >>> [verdict] = verdicts_in(xr.Dataset(variables, {"claim": ["mean"]}))
+        >>> verdict.name, verdict.outcome
+        ('mean', 'holds')
+    """
     if "claim" not in dataset.dims:
         return []
     columns = ("claim", "predicted", "measured", "measured_stderr", "claim_kind", "tolerance")

@@ -28,6 +28,14 @@ def transformer(
     the gelu layer of 4 times the width (Xiong et al., 2020), and at the end.  Positions are
     learned; there is no dropout.
     Raises ValueError for heads that do not divide the width, and for tied ends with classes.
+
+    Example:
+        >>> import torch
+        >>> words = torch.tensor([[0, 3, 1]])
+        >>> transformer(5, length=4, width=8, heads=2, depth=1, seed=0)(words).shape
+        torch.Size([1, 3, 5])
+        >>> transformer(5, length=4, width=8, heads=2, depth=1, classes=3, seed=0)(words).shape
+        torch.Size([1, 3])
     """
     named = {"vocabulary": vocabulary, "length": length, "width": width, "heads": heads}
     positive(**{name: [value] for name, value in (named | {"depth": depth}).items()})
@@ -64,6 +72,12 @@ def vision_transformer(
     (n, classes), from the mean over patches; otherwise as `transformer`: norms first, places
     learned, no dropout.  As it stands 0.21 M parameters.
     Raises ValueError for patches that do not divide the size, and heads that do not the width.
+
+    Example:
+        >>> import torch
+        >>> net = vision_transformer(size=8, patch=4, width=8, heads=2, depth=1, classes=3, seed=0)
+        >>> net(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 3])
     """
     sizes = {"size": size, "patch": patch, "width": width, "heads": heads, "depth": depth}
     positive(**{name: [value] for name, value in sizes.items()}, classes=[classes], inputs=[inputs])

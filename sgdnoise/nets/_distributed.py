@@ -23,6 +23,19 @@ def shared(problem: Problem) -> Problem:
     same time, with the same theta and the same draws.  It has no noise on targets and no
     per-example gradients.
     Raises ValueError if torch.distributed is not initialised.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from torch import distributed
+        >>> from sgdnoise.core import Problem
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (torch.ones(4, 2),))
+        >>> with tempfile.TemporaryDirectory() as folder:  # a group of one process
+        ...     file = f"file://{folder}/group"
+        ...     distributed.init_process_group("gloo", file, rank=0, world_size=1)
+        ...     print(shared(problem).gradient(torch.zeros(2)).tolist())
+        ...     distributed.destroy_process_group()
+        [-1.0, -1.0]
     """
     if not dist.is_initialized():
         raise ValueError("torch.distributed is not initialised: call init_process_group first")

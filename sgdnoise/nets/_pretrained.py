@@ -43,6 +43,12 @@ def pretrained_resnet(depth: int = 20, folder: str | os.PathLike | None = None) 
     checkpoint is fetched (1 to 4 MB) and stored in a cache.  The licence is BSD-2.
     Raises ValueError for another depth, for a checkpoint that is missing or cannot be fetched, and
     for one with another checksum than the published.
+
+    Example:
+        >>> import torch
+        >>> net = pretrained_resnet(20)  # doctest: +SKIP
+        >>> net(torch.zeros(2, 3, 32, 32)).shape  # doctest: +SKIP
+        torch.Size([2, 10])
     """
     if depth not in DEPTHS:
         raise ValueError(f"the published depths are {', '.join(map(str, DEPTHS))}, not {depth}")

@@ -27,6 +27,17 @@ def walk(process: Process, theta, generator):
 
     theta: the start, (p,).  generator: a torch.Generator on the device of theta, or an int as seed.
     Raises ValueError, at the first step, for another generator.
+
+    Example:
+        >>> from itertools import islice
+        >>> import torch
+        >>> from sgdnoise.core import Problem
+        >>> from sgdnoise.dynamics import sgd
+        >>> from sgdnoise.noise import full_batch
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (torch.zeros(2, 1),))
+        >>> steps = walk(sgd(full_batch(problem), 0.5), torch.ones(1), 0)
+        >>> [theta.item() for theta in islice(steps, 3)]  # halved at each step
+        [0.5, 0.25, 0.125]
     """
     first = next(iter(theta.values())) if isinstance(theta, dict) else theta
     if type(generator) is not bool and isinstance(generator, Integral):

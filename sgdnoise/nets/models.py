@@ -66,6 +66,12 @@ def convnet(
     layer as wide as the last channels: the shape of Simonyan & Zisserman (2015) at a quarter of
     its width, without dropout.  The default has 0.55 M parameters.
     Raises ValueError if the pools do not divide the size, and for an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> net = convnet((4, 4), classes=3, size=8, seed=0)
+        >>> net(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 3])
     """
     f = activated(activation)
     positive(channels=channels, classes=[classes], size=[size], inputs=[inputs])
@@ -99,6 +105,11 @@ def vgg(
     over positions replaces the three dense layers.  The default has the original width and 9.2 M
     parameters.
     Raises ValueError for another depth, and for a width that the groups do not divide.
+
+    Example:
+        >>> import torch
+        >>> vgg(width=8, classes=3, size=16, seed=0)(torch.zeros(2, 3, 16, 16)).shape
+        torch.Size([2, 3])
     """
     if depth not in VGG:
         raise ValueError(f"the depths of a VGG are {', '.join(map(str, VGG))}, not {depth}")
@@ -135,6 +146,12 @@ def preactivation_resnet(
     doubles the channels.  norm: over "group"s of 8 channels (Wu & He, 2018), or over the "layer";
     neither mixes examples.  The default has 0.18 M parameters.
     Raises ValueError for another norm, a width that the groups do not divide, or an empty stage.
+
+    Example:
+        >>> import torch
+        >>> net = preactivation_resnet((1, 1), width=8, classes=3, seed=0)
+        >>> net(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 3])
     """
     if norm not in ("group", "layer"):
         raise ValueError(f"the norms of a residual network are 'group' and 'layer', not {norm!r}")

@@ -44,6 +44,18 @@ def linear_network_moments(
     of the noise itself.
     Raises ValueError for an activation, losses of another kind, a law without a batch for
     label noise, or as `label_noise` does.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import mlp_problem
+        >>> from sgdnoise.noise import minibatch, with_replacement
+        >>> from sgdnoise.theory import MLP
+        >>> net = MLP((2, 2, 1), "linear")
+        >>> problem = mlp_problem(net, jnp.eye(2), jnp.ones((2, 1)))
+        >>> moments = linear_network_moments(problem, net, with_replacement(2, 1))
+        >>> theta, batches = jnp.arange(6.0) / 6, minibatch(problem, 1)
+        >>> bool(jnp.isclose(*(n.covariance(theta).trace() for n in (moments, batches))))
+        True
     """
     widths = _widths(net)
     _check(problem, widths)
@@ -66,7 +78,14 @@ def moment_slopes(
     a: Float[Array, "d d"],
     b: Float[Array, "d o"],
 ) -> Float[Array, " p"]:
-    """Gradient of Tr(M^T A M) / 2 - Tr(M^T B), M the product of the layers of theta."""
+    """Gradient of Tr(M^T A M) / 2 - Tr(M^T B), M the product of the layers of theta.
+
+    Example:
+        >>> import numpy as np
+        >>> theta = np.asarray([2.0, 3.0])  # w = 2, v = 3 and M = w v
+        >>> moment_slopes(theta, (1, 1, 1), np.eye(1), np.eye(1)).tolist()  # (M - 1) (v, w)
+        [15.0, 10.0]
+    """
     layers = _layers(theta, widths)
     products = list(accumulate(layers, matmul))
     error, gradients = a @ products[-1] - b, []

@@ -29,6 +29,17 @@ class Noise(NamedTuple):
     It is linear in the normal numbers `white` and costs one backward pass.
     covariance: theta -> Covariance of either gradient.  It is computed when it is called; the
     steps of a simulation do not need it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> from sgdnoise.noise import minibatch
+        >>> x = jnp.asarray([[1.0], [3.0]])
+        >>> noise = minibatch(Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,)), 2)
+        >>> noise.gradient(jnp.zeros(1), jnp.asarray([0, 1])).tolist()  # of both examples
+        [-2.0]
+        >>> isinstance(noise, Noise), float(noise.covariance(jnp.zeros(1)).trace())
+        (True, 0.5)
     """
 
     problem: Problem
@@ -193,6 +204,15 @@ def additive(problem: Problem, covariance: Callable[[Any], Covariance]) -> Noise
 
     covariance: theta (p,) -> Covariance, of the units of a squared gradient.  The product of each
     step with the learning rate is made by the process, not here.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Diagonal, Problem
+        >>> x = jnp.asarray([[1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> noise = additive(problem, lambda theta: Diagonal(1 + theta**2))
+        >>> float(noise.covariance(jnp.asarray([2.0])).trace())
+        5.0
     """
     return _additive(problem, covariance, lambda theta: covariance(theta).width)
 

@@ -38,6 +38,14 @@ def gradient_covariance(
     Raises ValueError for fewer than 2 examples, a batch size that the law refuses, a law of another
     number of examples, losses that are not one finite number for each example, and losses that are
     random or depend on other examples.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> float(gradient_covariance(problem, jnp.zeros(1), batch_size=2).trace())  # 1 / B
+        0.5
     """
     n = len(problem)
     if n < 2:

@@ -22,6 +22,17 @@ def sampled_labels(problem: Problem, batch_size: int, choices) -> Noise:
     matrix (Martens, 2020).  A step costs K forward passes over a batch and one backward pass over
     batch and data; `gaussian_gradient` costs K forward passes and one backward pass over the data.
     Raises ValueError for batch_size below 1, fewer than 2 choices, or choices of another shape.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> def losses(theta, x, y):  # logistic regression with labels -1 and 1
+        ...     return jax.nn.softplus(-y * (x @ theta))
+        >>> problem = Problem(losses, (jnp.asarray([[1.0], [-1.0]]), jnp.asarray([1.0, -1.0])))
+        >>> noise = sampled_labels(problem, 1, jnp.asarray([-1.0, 1.0]))
+        >>> float(noise.covariance(jnp.zeros(1)).trace())  # p (1 - p) x^2 = 1 / 4
+        0.25
     """
     count, targets = len(choices), problem.examples[-1]
     if batch_size < 1:

@@ -32,6 +32,12 @@ class Weights(NamedTuple):
     batch_size: None if the number of examples of a step is not fixed.
     factor: (m, n) with factor^T factor = Cov(w), for a law that is not exchangeable; the two
     eigenvalues are then not used.
+
+    Example:
+        >>> from sgdnoise.noise import with_replacement
+        >>> law: Weights = with_replacement(10, batch_size=2)
+        >>> law.n, law.batch_size, law.var_within  # 1 / (n B), across (1, ..., 1)
+        (10, 2, 0.05)
     """
 
     n: int

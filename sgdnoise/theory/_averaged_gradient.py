@@ -68,7 +68,7 @@ def corner_work(jitter, weight=1.0, *, jitter_rate=1.0, residual_rate=1.0):
     Raises ValueError for a jitter or a jitter_rate that is not positive.
 
     Example:
-        >>> corner_work(0.2), corner_work(0.2, residual_rate=0.0)
+        >>> round(corner_work(0.2), 6), round(corner_work(0.2, residual_rate=0.0), 6)
         (0.01, 0.02)
     """
     check_positive(jitter=jitter, jitter_rate=jitter_rate)

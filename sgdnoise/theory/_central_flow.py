@@ -41,6 +41,16 @@ class CentralFlow(NamedTuple):
     curvatures: the largest k eigenvalues of H, largest first, (t, k).
     covariance: S along their eigenvectors, a Factor of k rows for each time.
     isotropic: the variance of theta along any direction outside of them, (t,); 0 without noise.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> from sgdnoise.theory import central_flow
+        >>> problem = Problem(lambda t, y: (t[0] * t[1] - y) ** 2 / 2, (jnp.ones(1),))
+        >>> options = {"learning_rate": 0.9, "steps": 100, "every": 50, "directions": 1}
+        >>> path = central_flow(problem, jnp.asarray([2.0, 0.4]), **options)
+        >>> path.time.tolist(), path.theta.shape, path.curvatures.shape
+        ([45.0, 90.0], (2, 2), (2, 1))
     """
 
     time: Any

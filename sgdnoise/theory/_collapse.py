@@ -86,6 +86,11 @@ def lyapunov_of_unit_small_rate(slope, label_noise, learning_rate, batch_size: i
 
     Collapse for 2 |s| < rate (s^2 + (2 s^2 + label_noise^2) / B): the sign is more accurate than
     the size, which is 40% off at rate^2 label_noise^2 / B of 0.16.
+
+    Example:
+        >>> rate = lyapunov_of_unit_small_rate(0.1, 1.0, 0.1, 4)
+        >>> round(rate, 6)  # 0.01 - 0.005 (0.01 + 1.02 / 4)
+        0.008675
     """
     square = slope**2 + (2 * slope**2 + label_noise**2) / batch_size
     return learning_rate * abs(slope) - learning_rate**2 * square / 2
@@ -100,6 +105,10 @@ def origin_exponent(width: int, label_noise, learning_rate, batch_size: int) -> 
     above that noise repels from zero.  So the collapse of `lyapunov_of_unit` is not that of a
     layer, and the effect of a penalty on Tr H on singular values holds only for those well above
     the noise.
+
+    Example:
+        >>> [round(origin_exponent(width, 1.0, 0.1, 4), 6) for width in (1, 2, 4)]
+        [-0.00125, 0.0, 0.0025]
     """
     return learning_rate**2 * label_noise**2 * (width - 2) / (2 * batch_size)
 
@@ -113,6 +122,13 @@ def lyapunov_of_layer(width: int, strength: float, batch_size: int) -> float:
     which multiplies |weights|^2 by 1 + 2 c g + c^2 q.  It omits a fraction c of E D^2 at n = 2
     and 3, of order c^4, and beyond that n^3 c^6.
     Raises ValueError as `stationary_squared_imbalance`.
+
+    Example:
+        >>> from sgdnoise.theory import origin_exponent
+        >>> round(lyapunov_of_layer(4, 0.05, 10), 5)
+        0.00251
+        >>> round(origin_exponent(4, 0.05 * 10**0.5, 1.0, 10), 5)  # without the correction
+        0.0025
     """
     square_imbalance = stationary_squared_imbalance(width, strength, batch_size)
     n, f = width, 2 / batch_size
@@ -133,6 +149,11 @@ def stationary_squared_imbalance(width: int, strength: float, batch_size: int) -
     A = (2 a + 2 - n) / (2 r), B' = (2 - n - 2 b) / (2 r): a power-law tail, so that E D^2 falls as
     c at n = 2 and as c^2 from n = 4.  Raises ValueError unless width and batch_size are at least 1
     and the strength is positive.
+
+    Example:
+        >>> large, small = (stationary_squared_imbalance(4, c, 10) for c in (0.002, 0.001))
+        >>> round(large / small, 1)  # as the square of the strength
+        4.0
     """
     if width < 1 or batch_size < 1:
         raise ValueError(f"width and batch must be at least 1, not {width} and {batch_size}")

@@ -196,6 +196,13 @@ def boundary_time(height: float, curvature: float) -> float:
 
     E = h w^2 / (2 D) for an end at distance w and constant D; half of the time for two ends at +-w.
     The relative error is of order 1 / E.  Raises ValueError unless both are positive.
+
+    Example:
+        >>> import math
+        >>> round(boundary_time(8.0, curvature=0.5), 3)
+        3736.077
+        >>> round(math.sqrt(math.pi / 8) * math.exp(8) / 0.5, 3)
+        3736.077
     """
     if not (height > 0 and curvature > 0):
         raise ValueError(f"height and curvature must be positive, not {height} and {curvature}")

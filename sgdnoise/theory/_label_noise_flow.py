@@ -29,7 +29,17 @@ from sgdnoise.theory._modified_loss import residual_amplification
 
 
 class LabelNoiseFlow(NamedTuple):
-    """The path of the weights along the minima: time (t,), and layers, (t, in, out) each."""
+    """The path of the weights along the minima: time (t,), and layers, (t, in, out) each.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import label_noise_flow, label_noise_task
+        >>> task = label_noise_task(np.eye(2), outputs=1, label_noise=1.0)
+        >>> layers = [np.eye(2), np.asarray([[1.0], [0.0]])]
+        >>> flow = label_noise_flow(task, layers, [0, 50.0], learning_rate=0.1, batch_size=4)
+        >>> flow.time.tolist(), [layer.shape for layer in flow.layers]
+        ([0.0, 50.0], [(2, 2, 2), (2, 2, 1)])
+    """
 
     time: np.ndarray
     layers: list[np.ndarray]
@@ -76,6 +86,7 @@ def label_noise_flow(
 
     Example:
         >>> import numpy as np
+        >>> from sgdnoise.theory import label_noise_task
         >>> task = label_noise_task(np.eye(2), outputs=1, label_noise=1.0)
         >>> layers = [np.eye(2), np.asarray([[1.0], [0.0]])]
         >>> flow = label_noise_flow(task, layers, [0, 50.0], learning_rate=0.1, batch_size=4)
@@ -116,6 +127,13 @@ def fisher_flow(
     (diag p_i - p_i p_i^T), which is flat where all logits move alike (Martens, 2020); there layers
     are not equally compressed in the end, and the curvature jitters too, so that only small
     rate / batch is described.  Raises ValueError as `label_noise_flow` does.
+
+    Example:
+        >>> import numpy as np
+        >>> layers = [np.eye(2), np.asarray([[1.0], [0.0]])]
+        >>> flow = fisher_flow(np.eye(2), layers, [0, 50.0], learning_rate=0.1, batch_size=4)
+        >>> flow.layers[0][-1].round(3).tolist()
+        [[1.154, 0.0], [0.0, 0.511]]
     """
     curvature = as_numpy(curvature).astype(float)
     size = as_numpy(layers[0]).shape[0]
@@ -253,6 +271,11 @@ def stationary_participation_ratio(moment, product) -> float:
 
     s are the singular values of Sx^1/2 M.  Weights of least norm, or balanced ones, have
     (sum s^(2l/L))^2 / sum s^(4l/L) in layer l instead.
+
+    Example:
+        >>> import numpy as np
+        >>> stationary_participation_ratio(np.eye(2), np.diag([3.0, 1.0]))  # 4^2 / 10
+        1.6
     """
     return float(eigenvalue_participation_ratio(_singular_values(moment, product)))
 
@@ -262,6 +285,11 @@ def stationary_hessian_trace(moment, product, depth: int = 2) -> float:
     """The least Tr H of all factors of M: L (o Tr Sx)^(1/L) (sum s)^(2 (L-1) / L).
 
     Gatmiry et al. (2023) study its consequences for white inputs.
+
+    Example:
+        >>> import numpy as np
+        >>> round(stationary_hessian_trace(np.eye(2), np.diag([3.0, 1.0])), 6)  # 2 4^1/2 4
+        16.0
     """
     ends = product.shape[1] * np.trace(moment)
     total = _singular_values(moment, product).sum()
@@ -274,6 +302,10 @@ def irrelevant_rate(variance, outputs, label_noise, learning_rate, batch_size) -
 
     They decay as exp(-r steps) with r = rate^2 label_noise^2 o s / (2 B), for an input of
     variance s that the task does not use.
+
+    Example:
+        >>> round(irrelevant_rate(1.0, 10, label_noise=2.0, learning_rate=0.1, batch_size=5), 6)
+        0.04
     """
     return learning_rate**2 * label_noise**2 * outputs * variance / (2 * batch_size)
 

@@ -29,6 +29,12 @@ class LinearTask(NamedTuple):
     fourth: (d, d, d, d), the mean of x x x x; `with_feedback` needs it, and None omits it.
     sampled: (d o, d o), the part of the noise that is a covariance over the examples; sampling
     without replacement makes this part smaller, but not that of fresh labels.  None if it is zero.
+
+    Example:
+        >>> import numpy as np
+        >>> task = LinearTask(moment=np.eye(3), noise=np.eye(6))
+        >>> task.outputs
+        2
     """
 
     moment: np.ndarray
@@ -64,6 +70,13 @@ def residual_task(inputs, targets, label_noise: float = 0.0) -> tuple[LinearTask
 
     The noise is mean_i vec(x_i r_i^T) vec(x_i r_i^T)^T, with r_i the residuals of least squares,
     plus that of label noise.  Raises ValueError for fewer examples than inputs.
+
+    Example:
+        >>> import numpy as np
+        >>> inputs, targets = np.asarray([[1.0], [1.0]]), np.asarray([[0.0], [2.0]])
+        >>> task, product = residual_task(inputs, targets)
+        >>> product.round(6).tolist(), task.noise.round(6).tolist()
+        ([[1.0]], [[1.0]])
     """
     x, y = (as_numpy(array).astype(float) for array in (inputs, targets))
     if len(x) < x.shape[1]:
@@ -96,6 +109,14 @@ def jitter_force(
     solved in the eigenbasis of A^1/2 K A^1/2.  kernel: K (d o, d o); the other arguments are those
     of `label_noise_flow`.  Raises ValueError if the learning rate is unstable or if the feedback
     diverges.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import label_noise_task
+        >>> task = label_noise_task(np.eye(1), outputs=1, label_noise=1.0)
+        >>> force = jitter_force(task, np.asarray([[2.0]]), 0.1, 5, with_feedback=False)
+        >>> round(force.item(), 6)  # 2 Y with 4 Y - 0.1 4 Y = 0.1 / 5
+        0.011111
     """
     modes, spread, eigenvalues = _relaxed(
         task, kernel, learning_rate, batch_size, discrete_steps, with_feedback, population_factor

@@ -65,7 +65,7 @@ def label_noise_potential(curvatures, learning_rate, label_noise, batch_size):
     Example:
         >>> import numpy as np
         >>> round(float(label_noise_potential(np.asarray([1.0, 2.0]), 0.1, 2.0, 4)), 4)
-        0.0782
+        0.0783
     """
     _check_stable(curvatures, learning_rate)
     xp, kappa = namespace(curvatures), label_noise_strength(learning_rate, label_noise, batch_size)
@@ -123,6 +123,14 @@ def sgd_loss(problem: Problem, learning_rate: float) -> Callable[[Array], Array]
     are independent, and no Tr C appears.  Over times of order 1 / rate the covariance S that noise
     builds up adds -(1/2) grad Tr(H S), of first order in rate, to the mean force: that belongs to
     the stochastic equation, not to this loss.  Raises ValueError for a negative rate.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> round(float(sgd_loss(problem, 0.4)(jnp.zeros(1))), 3)  # L + rate / 4 |g|^2 = 2.5 + 0.4
+        2.9
     """
     check_non_negative(learning_rate=learning_rate)
 
@@ -146,6 +154,15 @@ def reshuffled_loss(
     that are not drawn twice in an epoch; it is absent with replacement, see `sgd_loss`.
     It holds all n gradients in memory.  Raises ValueError for a negative rate, or batch_size not
     in 1 to n.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> x = jnp.asarray([[1.0], [3.0]])
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,))
+        >>> loss = reshuffled_loss(problem, 0.4, 1)
+        >>> round(float(loss(jnp.asarray([2.0]))), 3)  # L + rate / 4 Tr C = 0.5 + 0.1
+        0.6
     """
     n = len(problem)
     weight = _trace_weight(n, batch_size)

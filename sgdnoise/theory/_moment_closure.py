@@ -21,7 +21,19 @@ from sgdnoise.core._problem import Problem
 
 
 class Cumulants(NamedTuple):
-    """Time (t,), mean (t, p) and, for each time, the covariance as a matrix or a Factor."""
+    """Time (t,), mean (t, p) and, for each time, the covariance as a matrix or a Factor.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> from sgdnoise.noise import isotropic
+        >>> from sgdnoise.theory import moment_closure
+        >>> x = jnp.zeros((2, 1))
+        >>> noise = isotropic(Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,)), 1.0)
+        >>> path = moment_closure(noise, jnp.asarray([1.0]), learning_rate=0.5, steps=2)
+        >>> path.time.tolist(), path.mean.tolist(), [float(s.trace()) for s in path.covariance]
+        ([0.5, 1.0], [[0.5], [0.25]], [0.25, 0.3125])
+    """
 
     time: Any
     mean: Any
@@ -61,6 +73,16 @@ def moment_closure(
     eigenvectors a step costs r^2 third derivatives of the gradient more.
     Raises ValueError unless every divides steps, rate > 0, stretch >= 1 and 0 <= averaged <= p, for
     a covariance of another size than theta, or if the mean or the covariance diverges.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> from sgdnoise.noise import isotropic
+        >>> x = jnp.zeros((2, 1))
+        >>> noise = isotropic(Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (x,)), 1.0)
+        >>> path = moment_closure(noise, jnp.asarray([1.0]), learning_rate=0.5, steps=2)
+        >>> path.mean.tolist()  # halved at each step, as by (1 - rate) theta
+        [[0.5], [0.25]]
     """
     _check(theta, covariance, learning_rate, steps, every, stretch, averaged)
     xp, low_rank = namespace(theta), hasattr(covariance, "rows")
@@ -86,6 +108,14 @@ def second_order_mean(problem: Problem, observe, mean: Float[Array, " p"], covar
 
     covariance: (p, p), or a Factor.  The next terms, which are omitted, are D^3 f on the third
     cumulant / 6 and D^4 f[S, S] / 8.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1), (jnp.zeros((2, 1)),))
+        >>> covariance = 0.5 * jnp.eye(2)
+        >>> float(second_order_mean(problem, lambda theta: theta @ theta, jnp.ones(2), covariance))
+        3.0
     """
     left, right = _factor_pairs(mean, covariance)
 
@@ -107,6 +137,14 @@ def closure_error(problem: Problem, mean: Float[Array, " p"], covariance):
     term; zero for quadratic losses, and of first order in S.  It costs r^2 products with the
     Hessian for a Factor of r rows and p^2 for a matrix; the leading modes of S suffice.
     It is nan for a covariance of zero.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.core import Problem
+        >>> problem = Problem(lambda theta, x: x * theta[0] ** 4, (jnp.ones(2),))
+        >>> error = closure_error(problem, jnp.ones(1), 0.1 * jnp.eye(1))
+        >>> round(float(error), 3)  # 24 S^2 / (2 12 S) with S = 0.1
+        0.1
     """
     left, right = _factor_pairs(mean, covariance)
 

@@ -29,7 +29,12 @@ ZERO = 1e-9  # relative to the largest singular value, below which one counts as
 
 
 class NoiseBalance(NamedTuple):
-    """Stationary means: hidden E Tr K, square E Tr K^2 and readout E |V|^2."""
+    """Stationary means: hidden E Tr K, square E Tr K^2 and readout E |V|^2.
+
+    Example:
+        >>> NoiseBalance(hidden=4.0, square=8.0, readout=1.0).participation_ratio
+        2.0
+    """
 
     hidden: float
     square: float
@@ -83,6 +88,12 @@ def imbalance_after(
     rate: the middle term, of the order of the rate, is not in `imbalance_rate`.  It is exact for
     any G, without noise of first order (Ziyin, Li & Ueda, 2023, without decay).
     Raises ValueError if sizes do not chain or a strength is negative.
+
+    Example:
+        >>> import numpy as np
+        >>> first, second, gradient = np.asarray([[2.0]]), np.asarray([[1.0]]), np.asarray([[1.0]])
+        >>> imbalance_after(first, second, gradient, 0.1).tolist()  # 1.9^2 - 0.8^2
+        [[2.97]]
     """
     check_non_negative(learning_rate=learning_rate, temperature=temperature, decay=decay)
     _check_chain(first, second)
@@ -125,6 +136,10 @@ def expansion_rate(fan_in: int, fan_out: int, width: int, temperature: float) ->
 
     The hidden layer grows if and only if fan_in > fan_out.  It is exact without decay.
     Raises ValueError for sizes below 1 or a negative temperature.
+
+    Example:
+        >>> expansion_rate(10, 4, width=3, temperature=0.5)  # 2 0.5 (10 - 4) 3
+        18.0
     """
     _check_fans(fan_in, fan_out, width)
     check_non_negative(temperature=temperature)
@@ -145,6 +160,12 @@ def noise_balance(rho: float, moment, product, width: int) -> NoiseBalance:
     in each of o d directions, which must be small beside Tr K.
     Raises ValueError if sizes do not chain, the moment is not definite, rho is negative, or the
     rank of the product is above the width or below d and o, where the law has no limit.
+
+    Example:
+        >>> import numpy as np
+        >>> balance = noise_balance(0.0, np.eye(2), np.diag([3.0, 1.0]), 2)
+        >>> round(balance.hidden, 6), round(balance.participation_ratio, 6)  # 3 + 1, 16 / 10
+        (4.0, 1.6)
     """
     check_non_negative(rho=rho)
     moment, product = (as_numpy(array).astype(float) for array in (moment, product))
@@ -162,6 +183,12 @@ def balance_under_decay(temperature: float, decay: float, product, width: int) -
     compresses, and temperature opposes it.  To first order in c / w, without the jitter of the
     product, of the order temperature (d + h) / w; it holds as `noise_balance` if that is small
     beside w.  Raises ValueError as `noise_balance`, or unless 0 < decay < all modes.
+
+    Example:
+        >>> import numpy as np
+        >>> balance = balance_under_decay(0.0, 0.1, np.diag([1.0, 0.5]), 2)
+        >>> round(balance.hidden, 6)  # without noise the soft threshold: 0.9 + 0.4
+        1.3
     """
     check_non_negative(temperature=temperature, decay=decay)
     if decay == 0:
@@ -182,6 +209,11 @@ def sum_rule(rho: float, first, second, moment):
     (h, h); rho = T / kappa.  It is exact for any target, width and rho as the rate goes to zero,
     since it is `imbalance_rate` over -4 kappa.  Raises ValueError as that does, or for negative
     rho.
+
+    Example:
+        >>> import numpy as np
+        >>> sum_rule(1.0, np.asarray([[2.0]]), np.asarray([[3.0]]), np.eye(1)).tolist()  # 4 - 9
+        [[-5.0]]
     """
     check_non_negative(rho=rho)
     return -imbalance_rate(first, second, moment, temperature=rho, strength=1.0) / 4
@@ -216,6 +248,13 @@ def log_marginal(first, moment, cross, temperature: float, decay: float):
     Stationary weights are penalised by T o / 2 times a log det, a soft count of dimensions.
     Raises ValueError if sizes do not chain, the moment is indefinite, or temperature or decay are
     not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> moment, cross, weights = np.eye(1), np.zeros((1, 1)), np.ones((1, 1))
+        >>> zero, one = (log_marginal(w * weights, moment, cross, 1.0, 1.0) for w in (0, 1))
+        >>> round(float(one - zero), 4)  # -1 / 2 - log(2) / 2
+        -0.8466
     """
     if temperature <= 0 or decay <= 0:
         raise ValueError(

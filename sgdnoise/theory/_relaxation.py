@@ -56,6 +56,12 @@ class LinearRecursion(_Gaussian):
 
     Raises ValueError for matrices that are not square or not of one size, or a noise that is no
     covariance.
+
+    Example:
+        >>> import numpy as np
+        >>> recursion = LinearRecursion(np.asarray([[0.5]]), np.eye(1))
+        >>> round(recursion.stationary_covariance().item(), 6)  # 1 / (1 - 1 / 4)
+        1.333333
     """
 
     matrix: Array
@@ -157,6 +163,12 @@ class OrnsteinUhlenbeck(_Gaussian):
 
     Raises ValueError for matrices that are not square or not of one size, or a diffusion that is no
     covariance.
+
+    Example:
+        >>> import numpy as np
+        >>> process = OrnsteinUhlenbeck(np.asarray([[2.0]]), np.eye(1))
+        >>> round(process.stationary_covariance().item(), 6)  # D / (2 A)
+        0.25
     """
 
     drift: Array

@@ -27,6 +27,13 @@ class AffineGradients(NamedTuple):
 
     mean (q, q): the mean gradient is mean z; covariance (q^2, q^2): the map from M to the
     covariance of the gradient of a minibatch; q = p + 1, and the last row of each is zero.
+
+    Example:
+        >>> import numpy as np
+        >>> mean = np.asarray([[2.0, -1.0], [0.0, 0.0]])  # the mean gradient is 2 theta - 1
+        >>> gradients = AffineGradients(mean, covariance=np.zeros((4, 4)))
+        >>> (gradients.mean @ np.asarray([3.0, 1.0]))[0].item()  # at theta = 3
+        5.0
     """
 
     mean: np.ndarray

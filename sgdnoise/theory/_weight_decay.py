@@ -20,7 +20,14 @@ from sgdnoise.theory._linear_task import check_stable
 
 
 class Mode(NamedTuple):
-    """A stationary mode of the product: its strength w v, and the squares of w and of v."""
+    """A stationary mode of the product: its strength w v, and the squares of w and of v.
+
+    Example:
+        >>> from sgdnoise.theory import mode_with_decay
+        >>> mode = mode_with_decay(1.0, 1.0, 3.0, 2, decay=0.1)
+        >>> mode.product, mode.first, mode.second  # balanced: w^2 = v^2 = w v
+        (0.9, 0.9, 0.9)
+    """
 
     product: float
     first: float
@@ -54,6 +61,14 @@ def shrink_rates(
     relevant weights fit the data; because decay keeps them from fitting, r changes by the square of
     the misfit.
     Raises ValueError for negative numbers, an amplification of 1 or more, or an unstable rate.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import irrelevant_rate
+        >>> one, settings = np.ones(1), {"label_noise": 1.0, "learning_rate": 1e-4, "batch_size": 4}
+        >>> rates = shrink_rates(one, 0 * one, one, **settings)
+        >>> round(float(rates[0] / irrelevant_rate(1.0, 1, **settings)), 3)  # 1 at small rates
+        1.0
     """
     xp = namespace(variances)
     if not 0 <= amplification < 1:
@@ -116,6 +131,10 @@ def shrinkage(variance, total_variance, outputs: int, *, decay=0.0, kappa=0.0) -
     kappa = rate label_noise^2 / (4 B): decay / s under decay alone, the soft threshold of the
     nuclear norm.  It is that of the mean product, where L + decay |theta|^2 / 2 + kappa Tr H is
     least, for modes along the axes of Sx and much stronger than it, to first order.
+
+    Example:
+        >>> shrinkage(2.0, 5.0, 3, decay=0.1)  # decay / s
+        0.05
     """
     first, second = _penalties(variance, total_variance, outputs, decay, kappa)
     return float((first * second) ** 0.5 / variance)

@@ -21,7 +21,22 @@ BENEATH = (0.7, 0.9)  # the dimension beneath noise over that of the most thinne
 
 
 class NoSingleDimension(ValueError):
-    """An error that the dimension depends on scale.  profile: pairs of scale and dimension."""
+    """An error that the dimension depends on scale.  profile: pairs of scale and dimension.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.dimension import estimate
+        >>> rng = np.random.default_rng(0)
+        >>> angles = rng.uniform(0, 2 * np.pi, 2000)
+        >>> points = 0.003 * rng.normal(size=(2000, 20))  # noise of 20 dimensions
+        >>> points[:, :2] += np.stack([np.cos(angles), np.sin(angles)], axis=1)  # about a circle
+        >>> try:
+        ...     estimate(points)
+        ... except NoSingleDimension as error:
+        ...     dimensions = [dimension for _, dimension in error.profile]
+        ...     print(round(min(dimensions)), round(max(dimensions)))
+        2 12
+    """
 
     def __init__(self, message: str, profile: list[tuple[float, float]]) -> None:
         super().__init__(message)

@@ -21,6 +21,15 @@ class Observable(NamedTuple):
     start: theta at the start -> the empty accumulator.
     add: (accumulator, theta, number of steps so far) -> accumulator.
     result: accumulator -> the result; `simulate` adds an axis of chains in front.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import Process, simulate
+        >>> from sgdnoise.noise import StepNumber
+        >>> count = Process(lambda theta, _: theta + 1, StepNumber(), 1.0)
+        >>> total = Observable(jnp.zeros_like, lambda sum, theta, _: sum + theta, lambda sum: sum)
+        >>> simulate(count, 0, jnp.zeros((1, 1)), steps=4, every=1, observe=total).tolist()
+        [[10.0]]
     """
 
     start: Callable[[Any], Any]
@@ -29,7 +38,17 @@ class Observable(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Moments of k numbers: count (chain,), mean (chain, k) and covariance (chain, k, k)."""
+    """Moments of k numbers: count (chain,), mean (chain, k) and covariance (chain, k, k).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import Process, moments, simulate
+        >>> from sgdnoise.noise import StepNumber
+        >>> count = Process(lambda theta, _: theta + 1, StepNumber(), 1.0)
+        >>> found = simulate(count, 0, jnp.zeros((1, 1)), steps=3, every=1, observe=moments())
+        >>> found.count.tolist(), found.mean.tolist()  # of 1, 2 and 3
+        ([3], [[2.0]])
+    """
 
     count: Any
     mean: Any
@@ -37,7 +56,18 @@ class Moments(NamedTuple):
 
 
 class Autocovariance(NamedTuple):
-    """Autocovariance (chain, lag, k) at lag 0 and `lags`, about the mean (chain, k) of a chain."""
+    """Autocovariance (chain, lag, k) at lag 0 and `lags`, about the mean (chain, k) of a chain.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import Process, autocorrelation, simulate
+        >>> from sgdnoise.noise import Rademacher
+        >>> signs = Process(lambda theta, drawn: drawn, Rademacher(1), 1.0)
+        >>> observe = autocorrelation(2)
+        >>> found = simulate(signs, 0, jnp.zeros((1, 1)), steps=4000, every=1, observe=observe)
+        >>> found.lags.tolist(), found.covariance[0].round(1).tolist()  # independent: only lag 0
+        ([[0, 1, 2]], [[1.0], [-0.0], [-0.0]])
+    """
 
     lags: Any
     mean: Any
@@ -45,14 +75,36 @@ class Autocovariance(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """The step of the first passage of each chain, or the last recorded step if there is none."""
+    """The step of the first passage of each chain, or the last recorded step if there is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import Process, first_passage, simulate
+        >>> from sgdnoise.noise import StepNumber
+        >>> count = Process(lambda theta, _: theta + 1, StepNumber(), 1.0)
+        >>> observe, start = first_passage(lambda theta: theta[0] > 4), jnp.asarray([[0.0], [-9.0]])
+        >>> passage = simulate(count, 0, start, steps=8, every=1, observe=observe)
+        >>> passage.step.tolist(), passage.passed.tolist()
+        ([5, 8], [True, False])
+    """
 
     step: Any
     passed: Any
 
 
 class Histogram(NamedTuple):
-    """Counts of each bin, (chain, ..., bin), and the counts below and above all bins."""
+    """Counts of each bin, (chain, ..., bin), and the counts below and above all bins.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import Process, histogram, simulate
+        >>> from sgdnoise.noise import StepNumber
+        >>> count = Process(lambda theta, _: theta + 1, StepNumber(), 1.0)
+        >>> observe = histogram(jnp.asarray([2.0, 4.0, 6.0]), of=lambda theta: theta[0])
+        >>> found = simulate(count, 0, jnp.zeros((1, 1)), steps=8, every=1, observe=observe)
+        >>> found.counts.tolist(), found.below.tolist(), found.above.tolist()  # of 1, 2, ..., 8
+        ([[2, 2]], [1], [3])
+    """
 
     counts: Any
     below: Any

@@ -30,11 +30,34 @@ SMALL_THETA = 256  # numbers in theta, measured between 100 and 1500
 
 
 class Diverged(UserWarning):
-    """Some chains are no longer finite."""
+    """Some chains are no longer finite.
+
+    Example:
+        >>> import warnings
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import Process, simulate
+        >>> from sgdnoise.noise import StepNumber
+        >>> squares = Process(lambda theta, _: 10 * theta**2, StepNumber(), 1.0)
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     _ = simulate(squares, 0, jnp.ones((2, 1)), steps=9, every=9)
+        >>> [warning.category.__name__ for warning in said]
+        ['Diverged']
+    """
 
 
 class Trajectory(NamedTuple):
-    """The records of a simulation: time (t,) and theta (chain, t, p)."""
+    """The records of a simulation: time (t,) and theta (chain, t, p).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import Process, simulate
+        >>> from sgdnoise.noise import StepNumber
+        >>> count = Process(lambda theta, _: theta + 1, StepNumber(), dt=0.5)
+        >>> path = simulate(count, 0, jnp.zeros((1, 1)), steps=4, every=2)
+        >>> path.time.tolist(), path.theta.tolist()
+        ([1.0, 2.0], [[[2.0], [4.0]]])
+    """
 
     time: Any
     theta: Any
@@ -45,6 +68,17 @@ class State(NamedTuple):
 
     theta: the state of the process.  n_finite: the number of steps after which theta was finite.
     accumulator: what an Observable has accumulated, or None.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sgdnoise.dynamics import heavy_ball, start_state
+        >>> from sgdnoise.noise import full_batch
+        >>> from sgdnoise.core import Problem
+        >>> problem = Problem(lambda theta, x: ((theta - x) ** 2).sum(1) / 2, (jnp.eye(3),))
+        >>> process = heavy_ball(full_batch(problem), 0.1, 0.9)
+        >>> state = start_state(jnp.zeros((2, 3)), process)
+        >>> process.theta(state.theta).shape, state.n_finite.tolist()
+        ((2, 3), [0, 0])
     """
 
     theta: Any

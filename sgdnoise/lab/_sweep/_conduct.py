@@ -25,7 +25,21 @@ MAX_IDLE = 2  # times that the executor may fail before any point has begun
 
 
 class Incomplete(RuntimeError):
-    """Some points of a sweep failed: `failures` lists them; all others are finished and stored."""
+    """Some points of a sweep failed: `failures` lists them; all others are finished and stored.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> import xarray as xr
+        >>> from sgdnoise.lab import sweep
+        >>> def inverse(n):
+        ...     return xr.Dataset({"value": 1 / n})
+        >>> with ThreadPoolExecutor(1) as executor:
+        ...     try:
+        ...         sweep(inverse, {"n": [0, 1, 2]}, executor)
+        ...     except Incomplete as error:
+        ...         print(len(error.failures))
+        1
+    """
 
     @property
     def failures(self) -> list[Failure]:
@@ -89,6 +103,16 @@ def sweep(
     A point that raises does not stop the others: Incomplete is raised at the end, with all
     failures.  Raises BrokenExecutor if the executor is lost for good, and ValueError for a bad
     argument.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> import xarray as xr
+        >>> def power(base, exponent):
+        ...     return xr.Dataset({"value": base**exponent})
+        >>> with ThreadPoolExecutor(1) as executor:
+        ...     result = sweep(power, {"base": [2, 3], "exponent": [1, 2]}, executor)
+        >>> result.value.values.tolist()
+        [[2, 4], [3, 9]]
     """
     if chunk < 1:
         raise ValueError(f"a task needs at least one point, not {chunk}")

@@ -28,6 +28,12 @@ def workers(jobs: int, cluster: str | None = None):
     jobs: the number of processes, of one thread each; they end with this one, however it ends.
     cluster: the address of a Dask scheduler, whose workers replace them.
     Raises ValueError for no process, or if no scheduler answers, and ImportError without Dask.
+
+    Example:
+        >>> import math
+        >>> with workers(1) as executor:
+        ...     executor.submit(math.sqrt, 4.0).result()
+        2.0
     """
     if jobs < 1:
         raise ValueError(f"at least one process must do the work, not {jobs}")

@@ -31,7 +31,13 @@ def fingerprint(**arguments) -> str:
 
 @checked
 def spawn_generator(seed: int, point: dict) -> np.random.Generator:
-    """The generator of a point, which depends on the point and on the seed, not on the order."""
+    """The generator of a point, which depends on the point and on the seed, not on the order.
+
+    Example:
+        >>> first, again = (spawn_generator(0, {"n": 3}).random() for _ in range(2))
+        >>> first == again, first == spawn_generator(0, {"n": 4}).random()
+        (True, False)
+    """
     words = np.frombuffer(hashlib.sha256(canonical_text(point).encode()).digest(), "<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=words))
 

@@ -24,6 +24,11 @@ class SweepStatus(NamedTuple):
     """The progress of a sweep, in points.
 
     seconds: the time left at the present speed, or nan if nothing runs.
+
+    Example:
+        >>> status = SweepStatus(total=10, done=4, running=1, failed=2, left=3, seconds=30.0)
+        >>> status.total == status.done + status.running + status.failed + status.left
+        True
     """
 
     total: int
@@ -68,6 +73,18 @@ def collect(folder, wanted: Plan | None = None, *, missing: str = "raise") -> An
 
     It is the sweep that was started last.  missing: "nan" gives nan for points that are not
     finished; otherwise they raise ValueError.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> import tempfile
+        >>> import xarray as xr
+        >>> from sgdnoise.lab import sweep
+        >>> def square(n):
+        ...     return xr.Dataset({"value": n**2})
+        >>> with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
+        ...     _ = sweep(square, {"n": [1, 2, 3]}, executor, folder)
+        ...     collect(folder).value.values.tolist()
+        [1, 4, 9]
     """
     folder = Path(folder)
     wanted = wanted or _latest(folder)
@@ -95,7 +112,21 @@ def stored_keys(folder: Path) -> set[str]:
 
 @checked
 def sweep_status(folder) -> SweepStatus:
-    """The progress of the newest sweep of a folder.  Raises ValueError if there is none."""
+    """The progress of the newest sweep of a folder.  Raises ValueError if there is none.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> import tempfile
+        >>> import xarray as xr
+        >>> from sgdnoise.lab import sweep
+        >>> def square(n):
+        ...     return xr.Dataset({"value": n**2})
+        >>> with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
+        ...     _ = sweep(square, {"n": [1, 2, 3]}, executor, folder)
+        ...     status = sweep_status(folder)
+        >>> status.total, status.done, status.failed
+        (3, 3, 0)
+    """
     folder = Path(folder)
     keys = set(_latest(folder).keys)
     done = keys & stored_keys(folder)

@@ -22,7 +22,21 @@ CONDUCTORS: dict[str, int] = {}  # sweep -> the process that conducts it
 
 
 class Failure(NamedTuple):
-    """A point that raised an exception, took too long, or ended its process several times."""
+    """A point that raised an exception, took too long, or ended its process several times.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> import xarray as xr
+        >>> from sgdnoise.lab import Incomplete, sweep
+        >>> def inverse(n):
+        ...     return xr.Dataset({"value": 1 / n})
+        >>> with ThreadPoolExecutor(1) as executor:
+        ...     try:
+        ...         sweep(inverse, {"n": [0, 1]}, executor)
+        ...     except Incomplete as error:
+        ...         print(error.failures[0].point, error.failures[0].error)
+        {'n': 0} ZeroDivisionError: division by zero
+    """
 
     point: dict
     error: str

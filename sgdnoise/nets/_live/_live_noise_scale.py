@@ -56,6 +56,8 @@ def live_noise_scale(
     or with `batch_first=False`.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
         >>> live = live_noise_scale(net, every=1)
         >>> for _ in range(40):
@@ -79,7 +81,22 @@ def live_noise_scale(
 
 
 class LiveNoiseScale:
-    """The moving noise scale of a training: see `live_noise_scale`."""
+    """The moving noise scale of a training: see `live_noise_scale`.
+
+    Example:
+        >>> import torch
+        >>> from sgdnoise.nets import live_noise_scale, models
+        >>> net = models.mlp([4, 8, 1], seed=0)
+        >>> live = live_noise_scale(net, every=1)
+        >>> for _ in range(40):
+        ...     x = torch.randn(16, 4)
+        ...     net.zero_grad()
+        ...     (net(x) - x.sum(1, keepdim=True)).square().mean().backward()
+        ...     live.step()
+        >>> bool(live.estimate().value > 0)
+        True
+        >>> live.close()  # removes its hooks
+    """
 
     def __init__(self, parts, size: int, every: int | None, budget: Budget, horizon):
         self._parts, self._size, self._every, self._budget = parts, size, every, budget

@@ -48,6 +48,17 @@ class NetworkGradients:
     blocks: () -> the gradients, block by block of examples, stored or recomputed each time.
     networks: () -> the network, block by block of examples.
     like: a number of the type and on the device of the gradients.
+
+    Example:
+        >>> import torch
+        >>> from sgdnoise.nets import models, per_example_gradients
+        >>> net = models.mlp([4, 3, 2], seed=0)
+        >>> loss = torch.nn.CrossEntropyLoss(reduction="none")
+        >>> rows = per_example_gradients(net, loss, torch.randn(20, 4), torch.arange(20) % 2)
+        >>> rows.n, rows.p == sum(parameter.numel() for parameter in net.parameters())
+        (20, True)
+        >>> rows.layer("1").p  # 3 x 4 weights and 3 biases
+        15
     """
 
     n: int
@@ -265,6 +276,14 @@ def per_example_gradients(
     in place, is scripted, or has no trainable parameters or such in half precision; losses that
     hold parameters by references of their own; a network or loss that does not take the examples;
     and for losses or gradients that are not finite, naming example and layer.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Linear(2, 1, bias=False)
+        >>> inputs = torch.tensor([[1.0, 0.0], [3.0, 2.0]])
+        >>> rows = per_example_gradients(net, lambda out, y: out[:, 0] - y, inputs, torch.zeros(2))
+        >>> rows.gram().tolist()  # the gradient of w x is x
+        [[1.0, 3.0], [3.0, 13.0]]
     """
     check_block(block)
     net = unwrapped(net)

@@ -28,11 +28,43 @@ MIN_CHECKED, FRACTION_CHECKED = 8, 128  # examples checked first: n / 128, and a
 
 
 class FallbackWarning(UserWarning):
-    """Some parameters have no fast route: their gradients are stored, example by example."""
+    """Some parameters have no fast route: their gradients are stored, example by example.
+
+    Example:
+        >>> import warnings
+        >>> import torch
+        >>> from sgdnoise.nets import per_example_gradients
+        >>> class Powers(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.power = torch.nn.Parameter(torch.ones(2))
+        ...     def forward(self, x):
+        ...         return x.abs() ** self.power
+        >>> examples = torch.randn(5, 2), torch.zeros(5)
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     _ = per_example_gradients(Powers(), lambda out, y: out.sum(1) - y, *examples)
+        >>> [warning.category.__name__ for warning in said]
+        ['FallbackWarning']
+    """
 
 
 class UnusedWarning(UserWarning):
-    """Some parameters do not enter the losses."""
+    """Some parameters do not enter the losses.
+
+    Example:
+        >>> import warnings
+        >>> import torch
+        >>> from sgdnoise.nets import per_example_gradients
+        >>> net = torch.nn.Linear(2, 1)
+        >>> net.unused = torch.nn.Linear(2, 1)
+        >>> examples = torch.randn(5, 2), torch.zeros(5)
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     _ = per_example_gradients(net, lambda out, y: out[:, 0] - y, *examples)
+        >>> [warning.category.__name__ for warning in said]
+        ['UnusedWarning']
+    """
 
 
 class Block(NamedTuple):

@@ -27,7 +27,20 @@ FAILURES = ValueError, ArithmeticError, torch.linalg.LinAlgError
 
 
 class UnmeasuredWarning(UserWarning):
-    """Something could not be measured at a step, and is nan in the record."""
+    """Something could not be measured at a step, and is nan in the record.
+
+    Example:
+        >>> import warnings
+        >>> import torch
+        >>> from sgdnoise.nets import watch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+        >>> _ = torch.nn.init.constant_(net[0].weight, 0.0)  # all rows of its outputs are alike
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     watcher = watch(net, torch.randn(20, 2))
+        >>> {warning.category.__name__ for warning in said}
+        {'UnmeasuredWarning'}
+    """
 
 
 CHANNELS_SECOND = (  # modules whose outputs (n, c, l) have the positions last

@@ -69,6 +69,18 @@ def watch(
     `every` below 1; for a budget that is not between 0 and 1; for fewer than 11 examples with the
     default estimators, examples that are not finite or on another device than the network; for a
     loss that does not take the targets; and as `per_example_gradients`.
+
+    Example:
+        >>> import torch
+        >>> from sgdnoise.nets import models
+        >>> net = models.mlp([4, 8, 1], seed=0)
+        >>> inputs, targets = torch.randn(50, 4), torch.randn(50, 1)
+        >>> watcher = watch(net, inputs, targets, lambda out, y: (out - y).square().sum(1), every=2)
+        >>> for _ in range(4):  # the steps of a training
+        ...     watcher.step()
+        >>> results = watcher.results()
+        >>> results.step.values.tolist(), results.layer.values.tolist()
+        ([0, 2, 4], ['1', '3'])
     """
     clock = None if budget is None else Budget(budget)
     is_due, net = _schedule(_always if clock and every is None else every), unwrapped(net)
@@ -95,6 +107,16 @@ class Watch:
     """The measurements of a network, at the start and at chosen steps of its training.
 
     log: the function that is called at each measurement, or None; it can be replaced.
+
+    Example:
+        >>> import torch
+        >>> from sgdnoise.nets import models, watch
+        >>> net = models.mlp([4, 8, 1], seed=0)
+        >>> watcher = watch(net, torch.randn(50, 4))
+        >>> for _ in range(4):  # the steps of a training
+        ...     watcher.step()
+        >>> watcher.results().step.values.tolist()
+        [0, 1, 2, 4]
     """
 
     def __init__(self, probe, training, is_due, log, start, first_record, clock=None):

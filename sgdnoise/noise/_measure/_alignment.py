@@ -21,6 +21,14 @@ class Alignment(NamedTuple):
     cosine: Tr(HC) / (|H|_F |C|_F), 1 where C is proportional to H.
     overlap: |U^T V|_F^2 / k of the k leading eigenvectors of both, k / p by chance.
     exponent: gamma of u^T C u ~ (u^T H u)^gamma over the k leading eigenvectors u of H.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.noise import alignment
+        >>> h = np.diag(np.arange(1.0, 7.0))
+        >>> result = alignment(2 * h, h, k=4)  # C = 2 H
+        >>> round(result.cosine.value, 6), round(result.overlap, 6), round(result.exponent.value, 6)
+        (1.0, 1.0, 1.0)
     """
 
     product: Estimate

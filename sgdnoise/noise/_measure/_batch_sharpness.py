@@ -35,7 +35,7 @@ def batch_sharpness(
         >>> import jax.numpy as jnp
         >>> x = jnp.asarray([1.0, 2.0])
         >>> problem = Problem(lambda theta, x: (x * (theta[0] - 1)) ** 2 / 2, (x,))
-        >>> float(batch_sharpness(problem, jnp.zeros(1), 1).round(3))
+        >>> round(float(batch_sharpness(problem, jnp.zeros(1), 1)), 3)
         3.824
     """
     n = len(problem)

@@ -52,6 +52,15 @@ def fisher_scatter(gram: Shaped[Array, "N N"], laws: Shaped[Array, "n y"]) -> Sh
     (1 / n^2) sum_i ( sum_y p_iy |g_iy|^4 - |F_i|^2 ) with |F_i|^2 = sum_yz p_iy p_iz (g_iy g_iz)^2.
     F = mean_i F_i is the mean of A; examples are independent.
     gram: inner products (N, N) with N = n y, labels fastest.  laws: p_iy (n, y).
+
+    Example:
+        >>> import numpy as np
+        >>> g = np.asarray([[0.5], [-0.5]] * 2)  # two examples with two labels each
+        >>> float(fisher_scatter(g @ g.T, np.full((2, 2), 0.5)))  # g^2 is 1 / 4 for sure
+        0.0
+        >>> g = np.asarray([[1.0], [-1 / 3]] * 2)
+        >>> round(float(fisher_scatter(g @ g.T, np.asarray([[0.25, 0.75]] * 2))), 4)  # 2 / 27
+        0.0741
     """
     laws = widened(laws, "laws")
     gram, _ = _checked(gram, laws=laws.reshape(-1))

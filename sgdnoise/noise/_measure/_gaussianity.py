@@ -27,6 +27,13 @@ class Gaussianity(NamedTuple):
     of a random scale s it is Var(s^2) / (E s^2)^2.
     kurtosis: the excess kurtosis of each projection (k,).
     projection_p: the p-value of the energy distance of each projection (k,).
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.noise import gaussianity
+        >>> tests = gaussianity(np.random.default_rng(0).laplace(size=(500, 3)))
+        >>> tests.p < 0.01, tests.kurtosis.value.shape
+        (True, (3,))
     """
 
     p: float

@@ -39,6 +39,15 @@ def by_layer(rows, measure: Callable[..., Estimate] = signal_to_noise) -> dict[s
     measure: rows -> Estimate, such as `signal_to_noise`, `gradient_norm` or `gradient_noise_scale`.
     The layers share their examples, so their errors are not independent.
     Raises ValueError as the measure does.
+
+    Example:
+        >>> import torch
+        >>> from sgdnoise.nets import models, per_example_gradients
+        >>> net = models.mlp([4, 3, 2], seed=0)
+        >>> loss = torch.nn.CrossEntropyLoss(reduction="none")
+        >>> rows = per_example_gradients(net, loss, torch.randn(20, 4), torch.arange(20) % 2)
+        >>> sorted(by_layer(rows)) == sorted(name for name, _ in net.named_parameters())
+        True
     """
     return {
         name: measure(gradients) for name, gradients in n_gradients_in(rows).by_parameter().items()

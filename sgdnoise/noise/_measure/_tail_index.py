@@ -54,9 +54,10 @@ def tail_index(
     labels of another number, or too few numbers that differ from zero.
 
     Example:
+        >>> import numpy as np
         >>> cauchy = np.random.default_rng(0).standard_cauchy(20_000)  # alpha = 1
         >>> print(f"{tail_index(cauchy):.1f}")
-        0.9 ± 0.1
+        1.1 ± 0.1
     """
     if isinstance(samples, Gram):
         samples = _norms(samples)

@@ -31,6 +31,15 @@ class VarianceFlatness(NamedTuple):
     """Variances (w, k) and flatness (w, k) along k principal directions of each of w windows.
 
     exponent: psi of variance ~ flatness^-psi, a mean over windows.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.noise import variance_flatness
+        >>> curvatures = 4.0 ** np.arange(4)
+        >>> windows = np.random.default_rng(0).normal(size=(8, 2000, 4)) * curvatures**-0.5
+        >>> result = variance_flatness(windows, lambda _, u: (u**2 @ curvatures) ** -0.5, k=4)
+        >>> result.variances.shape, result.flatness.shape
+        ((8, 4), (8, 4))
     """
 
     variances: Any
@@ -52,6 +61,15 @@ def variance_flatness(
     module, and use windows well above 1 / (learning_rate h) of the flattest of the k directions.
     Raises ValueError for fewer than 2 windows, unless 1 <= k < t and k <= p, and as
     `alignment_exponent`.
+
+    Example:
+        >>> import numpy as np
+        >>> curvatures = 4.0 ** np.arange(4)
+        >>> windows = np.random.default_rng(0).normal(size=(8, 2000, 4)) * curvatures**-0.5
+        >>> def flatness(centre, direction):  # h^-1/2, and the variance is 1 / h: psi = -2
+        ...     return (direction**2 @ curvatures) ** -0.5
+        >>> round(float(variance_flatness(windows, flatness, k=4).exponent.value), 1)
+        -2.0
     """
     windows = widened(windows, "windows")
     if windows.ndim != 3:
