@@ -16,6 +16,7 @@ import io
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ import torch
 
 HOMES = "core", "data", "dimension", "noise", "dynamics", "theory", "nets", "lab"
 NAN, INF = float("nan"), float("inf")
+DOCUMENTED = ValueError, TypeError, FileNotFoundError, BrokenExecutor
 
 
 class Valid(NamedTuple):
@@ -170,7 +172,7 @@ def _kind(error: BaseException) -> str:
         return "library"
     raising = dis.opmap["RAISE_VARARGS"], dis.opmap["RERAISE"]
     purposeful = code.co_code[trace.tb_lasti] in raising
-    return "refused" if purposeful and isinstance(error, (ValueError, TypeError)) else "raw"
+    return "refused" if purposeful and isinstance(error, DOCUMENTED) else "raw"
 
 
 def is_chosen(share: int, *words: str) -> bool:

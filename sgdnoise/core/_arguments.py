@@ -53,6 +53,7 @@ def checked(function: Function, *, by_name: bool = True) -> Function:
     takers = {name: taker for name, p in parameters.items() if (taker := _taker(name, p, by_name))}
     optional = {name for name, p in parameters.items() if p.default is None}
     order = [(name, takers.get(name)) for name in parameters]
+    name_of = function.__qualname__.rpartition(".__init__")[0] or function.__name__
 
     @wraps(function)
     def guarded(*args, **kwargs):
@@ -69,7 +70,7 @@ def checked(function: Function, *, by_name: bool = True) -> Function:
         try:
             return function(*args, **kwargs)
         except FAILURES as error:
-            if (sentence := told(error, function.__name__, order_of(args, kwargs))) is None:
+            if (sentence := told(error, name_of, order_of(args, kwargs))) is None:
                 raise
             raise ValueError(sentence) from error
 

@@ -31,7 +31,8 @@ def told(error: BaseException, function: str, arguments: dict) -> str | None:
     code, last = traces[-1].tb_frame.f_code, traces[-1].tb_lasti
     if code.co_filename.startswith(PACKAGE) and code.co_code[last] in RAISING:
         return None
-    given = ", ".join(f"{name} = {described(value)}" for name, value in arguments.items())
+    values = {name: value for name, value in arguments.items() if name != "self"}
+    given = ", ".join(f"{name} = {described(value)}" for name, value in values.items())
     return f"{function} does not take {given}: {_first_line(error)}"
 
 

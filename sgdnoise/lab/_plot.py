@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from sgdnoise.core._arguments import checked
@@ -43,6 +44,9 @@ STYLE: dict[Any, Any] = {
 def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
     """Draw the points of an Estimate with a band of `width` standard errors on either side.
 
+    ax: axes of matplotlib.  x (n,): numbers, one for each value of the Estimate.
+    Raises ValueError for an x of another kind.
+
     Example:
         >>> import numpy as np
         >>> from matplotlib.figure import Figure
@@ -52,6 +56,7 @@ def band(ax, x, estimate, *, width=2, marker="o", color, **kwargs):
         >>> len(ax.lines), len(ax.collections)  # the points, and the band
         (1, 1)
     """
+    x = np.asarray(x, float)
     ax.fill_between(
         x,
         estimate.value - width * estimate.stderr,
@@ -80,7 +85,7 @@ def figure_svg(figure: Figure) -> str:
 
 
 @checked
-def save_figure(figure: Figure, stem) -> list[Path]:
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """Write `stem`.pdf with embedded TrueType fonts and `stem`.png with 200 dots per inch.
 
     Example:

@@ -110,10 +110,15 @@ judged.</caption>
 def report_html(title: str, sections: Iterable[Section]) -> str:
     """The page as text: it has no script, needs no network, and its drawings are inline.
 
+    Raises ValueError for sections of another kind.
+
     Example:
         >>> page = report_html("My studies", [])
         >>> page[:15], "<title>My studies</title>" in page
         ('<!doctype html>', True)
     """
     helpers = {"headings": HEADINGS, "row": row, "power_text": power_text}
-    return _PAGE.render(title=title, sections=list(sections), **helpers)
+    sections = list(sections)
+    if not all(isinstance(section, Section) for section in sections):
+        raise ValueError("the sections of a report are the results of studies, each a Section")
+    return _PAGE.render(title=title, sections=sections, **helpers)

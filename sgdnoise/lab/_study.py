@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+from sgdnoise.core._arguments import checked_by_annotation
 from sgdnoise.lab import _options as cli
 from sgdnoise.lab._compilation import cache_compiled_programs
 from sgdnoise.lab._options import Option
@@ -163,6 +164,7 @@ class Study(_Runnable):
         [2.0, 8.0]
     """
 
+    @checked_by_annotation
     def __init__(
         self,
         run: Callable[..., Any] | None = None,
@@ -288,6 +290,7 @@ class StudyGroup(_Runnable):
     """Studies of one question: one command and one result file, with a part for each.
 
     parts: label -> Study, whose folder is a subfolder of that of the group.
+    Raises ValueError without a study.
 
     Example:
         >>> from types import ModuleType
@@ -303,7 +306,10 @@ class StudyGroup(_Runnable):
         ('roots', ['squares'])
     """
 
+    @checked_by_annotation
     def __init__(self, parts: dict[str, Study], *, title: str):
+        if not parts:
+            raise ValueError("a group needs at least one study")
         first = next(iter(parts.values()))
         self.parts, self.title = parts, title
         self.package, self.folder = first.package.rpartition(".")[0], first.folder.parent
