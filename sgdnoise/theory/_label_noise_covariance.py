@@ -7,6 +7,10 @@ on theta is that of kappa Tr H.  The next order has the step of the recursion, w
 along the largest curvatures, and the noise of sampling the residuals that the jitter itself makes,
 which is larger for examples with larger |J_i|.
 
+A preconditioner P, one positive number a parameter, makes the step theta <- theta - rate P (...),
+as in Adam and RMSprop.  In the coordinates P^(-1/2) theta that is SGD with the derivatives
+J P^(1/2).
+
 Known: the force of kappa Tr H (Blanc et al., 2020), and the finite step in it (Damian, Ma & Lee,
 2021).  New here, as far as we know: the noise of the residuals, example by example, in networks
 with several outputs.
@@ -35,6 +39,7 @@ def label_noise_covariance(
     discrete_steps=1.0,
     with_feedback: bool = True,
     population_factor=1.0,
+    preconditioner=None,
 ) -> Factor:
     r"""The covariance S of theta under label noise, as a Factor of at most min(p, n o) rows.
 
@@ -49,10 +54,14 @@ def label_noise_covariance(
     residuals: r (n, o), outputs less targets without label noise; None: zero, as at a minimum.
     time: learning rate x steps since theta was without jitter; each pair of directions then has
     the fraction 1 - exp(-(h_a + h_b) time) of its stationary value.  None: stationary.
-    discrete_steps: 1 for SGD, 0 for its Langevin equation.
+    discrete_steps: 1 for SGD, 0 for its Langevin equation, and (1 - beta) / (1 + beta) where a step
+    takes the mean m <- beta m + (1 - beta) gradient.
     with_feedback: whether V is included; without it and discrete_steps, S is
     rate label_noise^2 / (2 B) times the projector onto the directions that H sees.
     population_factor: f = (n - B) / (n - 1) for examples drawn without replacement, else 1.
+    preconditioner: P (p,), by which a step is theta <- theta - rate P gradient; None: 1.  The
+    equation then is that of P^(1/2) H P^(1/2), whose curvatures h_a also set the times, and S is
+    P^(1/2) times its solution times P^(1/2).
     Raises ValueError for sizes that do not fit, numbers that are not positive, a rate of at least
     2 over the largest curvature, or feedback that diverges.
 
@@ -67,9 +76,10 @@ def label_noise_covariance(
         >>> (rows.T @ rows).round(4).tolist()
         [[0.0526, 0.0], [0.0, 0.0625]]
     """
-    jacobian, residuals = _checked(jacobian, residuals)
+    jacobian, residuals = checked_jacobian(jacobian, residuals)
     check_positive(label_noise=label_noise, learning_rate=learning_rate, batch_size=batch_size)
-    curvatures, seen, mapped = _modes(jacobian)
+    root = _root(preconditioner, jacobian.shape[2])
+    curvatures, seen, mapped = modes(jacobian if root is None else jacobian * root)
     n = len(jacobian)
     sums = curvatures[:, None] + curvatures
     if learning_rate * curvatures[-1] >= 2:
@@ -99,10 +109,22 @@ def label_noise_covariance(
             raise ValueError(f"at rate {learning_rate:.3g} the noise of the residuals diverges")
         before = change
     values, vectors = np.linalg.eigh(covariance)
-    return Factor(mapped(vectors * values.clip(0) ** 0.5))
+    rows = mapped(vectors * values.clip(0) ** 0.5)
+    return Factor(rows if root is None else rows * root)
 
 
-def _checked(jacobian, residuals):
+def _root(preconditioner, p):
+    """P^(1/2) (p,), or None."""
+    if preconditioner is None:
+        return None
+    preconditioner = as_numpy(preconditioner).astype(float)
+    if preconditioner.shape != (p,):
+        raise ValueError(f"a preconditioner of shape {preconditioner.shape} is not ({p},)")
+    check_positive(preconditioner=preconditioner)
+    return preconditioner**0.5
+
+
+def checked_jacobian(jacobian, residuals=None):
     """J (n, o, p) and r (n, o) as numbers of double precision."""
     jacobian = as_numpy(jacobian).astype(float)
     if jacobian.ndim != 3:
@@ -117,7 +139,7 @@ def _checked(jacobian, residuals):
     return jacobian, residuals
 
 
-def _modes(jacobian):
+def modes(jacobian):
     """Curvatures of H above zero, ascending; J in the eigenvectors U of H (n, o, m); c -> (U c)^T.
 
     With fewer rows of J than numbers of theta, U = J^T V / (n lambda)^(1/2), with V the
