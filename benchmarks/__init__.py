@@ -1,1 +1,1 @@
-"""Our speed against what one would write by hand, in one run, as ratios."""
+"""Time of our calls against the same by hand and by other packages: `python -m benchmarks`."""

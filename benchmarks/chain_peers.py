@@ -1,7 +1,8 @@
-"""What `benchmarks.chains` times ours against: by hand, and by packages that are installed."""
+"""What `benchmarks.chains` times ours against: loops by hand, and other packages."""
 
-import importlib.util
 from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,70 +10,102 @@ import numpy as np
 import torch
 
 __all__ = [
+    "NUMPY",
+    "TORCH",
+    "all_by_diffrax",
     "by_scan",
-    "equations",
-    "linear",
-    "net_in_torch",
+    "layered",
+    "linear_by_torchsde",
+    "network_peers",
     "process_in_numpy",
     "process_in_torch",
-    "sgd_peers",
 ]
 
 N, BATCH, RATE, NETS = 500, 8, 0.01, 256
 
 
-def _known(**runs):
-    """Of runs by package the ones whose package is here."""
-    return {name: run for name, run in runs.items() if importlib.util.find_spec(name.split("_")[0])}
-
-
 # --- by hand ---
 
 
-def process_in_numpy(h, root, steps):
+class Library(NamedTuple):
+    """What a loop by hand needs of numpy or torch."""
+
+    asarray: Any
+    tanh: Any
+    integers: Any
+    normal: Any
+
+
+_random = np.random.Generator(np.random.SFC64(0))
+NUMPY = Library(
+    np.array,
+    np.tanh,
+    lambda shape: _random.integers(N, size=shape),
+    lambda shape: _random.standard_normal(shape, "f"),
+)
+TORCH = Library(
+    torch.tensor, torch.tanh, lambda shape: torch.randint(N, shape), lambda s: torch.randn(s)
+)
+
+
+def process_in_numpy(h, root, chains, steps):
     """One array, a step at a time."""
-    generator = np.random.Generator(np.random.SFC64(0))
 
     def run():
-        theta = np.zeros((len(h), 4096), "f")
+        theta = np.zeros((len(h), chains), "f")
         for _ in range(steps):
-            theta += root @ generator.standard_normal(theta.shape, "f") - h @ theta
+            theta += root @ NUMPY.normal(theta.shape) - h @ theta
 
     return run
 
 
-def process_in_torch(h, root, steps):
+def process_in_torch(h, root, chains, steps):
     """One tensor, a step at a time."""
     h, root = torch.asarray(h), torch.asarray(root)
 
     def run():
-        theta = torch.zeros(len(h), 4096)
+        theta = torch.zeros(len(h), chains)
         for _ in range(steps):
             theta += root @ torch.randn(theta.shape) - h @ theta
 
     return run
 
 
-def net_in_torch(loss, data, start, dense, steps):
-    """torch.func over chains, a step at a time."""
-    x, y = map(torch.asarray, data)
+def layered(widths, curved, data, start, dense, library, steps):
+    """Networks of layers as batched matrix products, backward pass by hand; theta at the end."""
+    x, y = (library.asarray(values) for values in data)
 
-    def weighted(theta, weights, x, y):
-        return (weights * loss(theta, x, y)).sum()
+    def drawn(nets):
+        """Inputs, targets and weights of the examples of each network."""
+        if not dense:
+            i = library.integers((nets, BATCH))
+            return x[i], y[i], 1 / BATCH
+        z = library.normal((nets, N))
+        z -= z.mean(1)[:, None]
+        return x, y, (1 / N + z / (N * BATCH) ** 0.5)[..., None]
 
-    gradient = torch.func.grad(weighted)
-    many = torch.func.vmap(gradient, (0, 0, None, None) if dense else (0, None, 0, 0))
+    def step(layers, inputs, targets, weights):
+        values = [inputs]
+        for k, layer in enumerate(layers):
+            value = values[-1] @ layer
+            values.append(library.tanh(value) if curved and k < len(layers) - 1 else value)
+        error = (values[-1] - targets) * weights
+        for k in reversed(range(len(layers))):
+            gradient = values[k].mT @ error
+            if k:
+                error = error @ layers[k].mT
+                error = error * (1 - values[k] ** 2) if curved else error
+            layers[k] -= RATE * gradient
 
     def run():
-        theta, equal = torch.asarray(start), torch.full((BATCH,), 1 / BATCH)
+        layers, begin = [], 0
+        for i, o in pairwise(widths):
+            part = start[:, begin : begin + i * o].reshape(-1, i, o)
+            layers.append(library.asarray(part))
+            begin += i * o
         for _ in range(steps):
-            if dense:
-                z = torch.randn(NETS, N)
-                weights = 1 / N + (z - z.mean(1, keepdim=True)) / (N * BATCH) ** 0.5
-                theta = theta - RATE * many(theta, weights, x, y)
-            else:
-                i = torch.randint(N, (NETS, BATCH))
-                theta = theta - RATE * many(theta, equal, x[i], y[i])
+            step(layers, *drawn(len(start)))
+        return layers
 
     return run
 
@@ -93,15 +126,6 @@ def by_scan(step, draw, start, steps):
 # --- theta <- theta - H theta + L z, as an equation with steps of time one ---
 
 
-def linear(h, root):
-    """4096 chains: diffrax a chain at a time under vmap, all as one state, and torchsde."""
-    return _known(
-        diffrax=partial(_each_by_diffrax, h, root),
-        diffrax_best=partial(_all_by_diffrax, h, root),
-        torchsde=partial(_linear_by_torchsde, h, root),
-    )
-
-
 def _solved(terms, start, steps, dt=1.0):
     import diffrax
 
@@ -111,37 +135,23 @@ def _solved(terms, start, steps, dt=1.0):
     ).ys[0]  # fmt: skip
 
 
-def _each_by_diffrax(h, root, steps):
-    import diffrax
-
-    def chain(key, start):
-        path = diffrax.UnsafeBrownianPath((len(h),), key)
-        kick = diffrax.ControlTerm(lambda *_: root, path)
-        return _solved(
-            diffrax.MultiTerm(diffrax.ODETerm(lambda _, y, __: -h @ y), kick), start, steps
-        )
-
-    go, start = jax.jit(jax.vmap(chain)), jnp.zeros((4096, len(h)), "f")
-    keys = jax.random.split(jax.random.key(0), 4096)
-    return lambda: go(keys, start).block_until_ready()
-
-
-def _all_by_diffrax(h, root, steps):
+def all_by_diffrax(h, root, chains, steps):
+    """All chains as one state."""
     import diffrax
     import lineax
 
-    shape = (len(h), 4096)
+    shape = (len(h), chains)
     like = jax.ShapeDtypeStruct(shape, "float32")
     kicked = lineax.FunctionLinearOperator(lambda z: root @ z, like)
 
-    def chains(key, start):
+    def solve(key, start):
         path = diffrax.UnsafeBrownianPath(shape, key)
         kick = diffrax.ControlTerm(lambda *_: kicked, path)
         return _solved(
             diffrax.MultiTerm(diffrax.ODETerm(lambda _, y, __: -h @ y), kick), start, steps
         )
 
-    go, start = jax.jit(chains), jnp.zeros(shape, "f")
+    go, start = jax.jit(solve), jnp.zeros(shape, "f")
     return lambda: go(jax.random.key(0), start).block_until_ready()
 
 
@@ -168,21 +178,24 @@ def _by_torchsde(sde, start, numbers, steps, dt):
     return run
 
 
-def _linear_by_torchsde(h, root, steps):
+def linear_by_torchsde(h, root, chains, steps):
+    """Euler steps with diffusion products."""
     h, root = torch.asarray(h), torch.asarray(root)
     sde = _Sde(lambda y: -y @ h.T, lambda _, z: z @ root.T)
-    return _by_torchsde(sde, torch.zeros(4096, len(h)), len(h), steps, 1.0)
+    return _by_torchsde(sde, torch.zeros(chains, len(h)), len(h), steps, 1.0)
 
 
 # --- networks: the equation of minibatches, which has the covariance of all examples ---
 
 
-def equations(problem, loss, data, start):
-    """Drift and diffusion apart, as these packages ask for them."""
-    return _known(
-        diffrax=partial(_equation_by_diffrax, problem, start),
-        torchsde=partial(_equation_by_torchsde, loss, data, start),
-    )
+def network_peers(problem, loss, data, start, dense):
+    """Drift and diffusion apart, as these packages ask for them; SGD of blackjax."""
+    if not dense:
+        return {"blackjax": partial(_sgd_by_blackjax, problem, start)}
+    return {
+        "diffrax": partial(_equation_by_diffrax, problem, start),
+        "torchsde": partial(_equation_by_torchsde, loss, data, start),
+    }
 
 
 def _equation_by_diffrax(problem, start, steps):
@@ -205,7 +218,7 @@ def _equation_by_diffrax(problem, start, steps):
             diffrax.MultiTerm(drift, diffrax.ControlTerm(kick, path)), theta, steps, RATE
         )
 
-    go, keys = jax.jit(jax.vmap(chain)), jax.random.split(jax.random.key(0), NETS)
+    go, keys = jax.jit(jax.vmap(chain)), jax.random.split(jax.random.key(0), len(start))
     return lambda: go(keys, jnp.asarray(start)).block_until_ready()
 
 
@@ -214,7 +227,7 @@ def _equation_by_torchsde(loss, data, start, steps):
     n = len(x)
     pull = torch.func.grad(lambda theta, weights: (weights * loss(theta, x, y)).sum())
     many = torch.func.vmap(pull)
-    equal = torch.full((NETS, n), 1 / n)
+    equal = torch.full((len(start), n), 1 / n)
 
     def product(theta, z):
         return many(theta, (z - z.mean(1, keepdim=True)) * (RATE / (n * BATCH)) ** 0.5)
@@ -224,11 +237,6 @@ def _equation_by_torchsde(loss, data, start, steps):
 
 
 # --- networks: SGD, which blackjax has as Langevin dynamics at temperature zero ---
-
-
-def sgd_peers(problem, start):
-    """A scan over steps and vmap over chains."""
-    return _known(blackjax=partial(_sgd_by_blackjax, problem, start))
 
 
 def _sgd_by_blackjax(problem, start, steps):

@@ -1,4 +1,4 @@
-"""What other packages have of a gradient-noise covariance: row -> a function that does it."""
+"""What other packages have of a gradient-noise covariance: what -> a function that computes it."""
 
 from functools import partial
 from importlib import import_module
@@ -53,7 +53,7 @@ def by_hand(task) -> dict:
 
     vector = torch.randn(p)
     result = {
-        "matvec": lambda: product(vector),
+        "product": lambda: product(vector),
         **dict.fromkeys(("trace", "diagonal", "noise scale"), moments),
         "top 10 pairs": lambda: _eigsh(product, p),
     }
@@ -62,7 +62,7 @@ def by_hand(task) -> dict:
 
 def compiled(task) -> dict:
     """The same, after one product on two examples, which imports what torch needs for it."""
-    by_hand(task._replace(inputs=task.inputs[:2], targets=task.targets[:2]))["matvec"]()
+    by_hand(task._replace(inputs=task.inputs[:2], targets=task.targets[:2]))["product"]()
     return by_hand(task)
 
 
@@ -77,7 +77,7 @@ def curvlinops(task) -> dict:
     vector, few = torch.randn(task.p), [(task.inputs[:2], task.targets[:2])]
     built(task.net, nn.CrossEntropyLoss(), pieces, few, **settings) @ vector  # imports
     return {
-        "matvec": lambda: operator @ vector,
+        "product": lambda: operator @ vector,
         "top 10 pairs": lambda: _eigsh(lambda v: operator @ v, task.p),
     }
 
@@ -130,7 +130,7 @@ def nngeometry(task) -> dict:
         return backend.get_gram_matrix(loader).flatten(0, 1).flatten(1)
 
     return {
-        "matvec": lambda: backend.implicit_mv(vector, loader),
+        "product": lambda: backend.implicit_mv(vector, loader),
         "trace": lambda: backend.implicit_trace(loader),
         "diagonal": lambda: backend.get_covariance_diag(loader),
         "top 10": lambda: _largest(gram().numpy()),
@@ -139,7 +139,7 @@ def nngeometry(task) -> dict:
 
 
 PEERS = {
-    "torch.func": compiled,
+    "torch.func by hand": compiled,
     "curvlinops": curvlinops,
     "BackPACK": backpack,
     "nngeometry": nngeometry,

@@ -9,11 +9,11 @@ from torch import nn
 
 from sgdnoise.nets import models
 
-__all__ = ["STREAM", "TASKS", "Task"]
+__all__ = ["NETWORKS", "Block", "Examples"]
 
 
-class Task(NamedTuple):
-    """A network, its losses and its examples."""
+class Examples(NamedTuple):
+    """A network, its losses, and the examples."""
 
     net: nn.Module
     losses: Callable
@@ -25,10 +25,27 @@ class Task(NamedTuple):
         return sum(piece.numel() for piece in self.net.parameters())
 
 
+class Block(nn.Module):
+    """A block of GPT-2's size: width 768, 12 heads."""
+
+    def __init__(self, width=768, heads=12):
+        super().__init__()
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x):
+        a = self.before(x)
+        x = x + self.attention(a, a, a, need_weights=False)[0]
+        x = x + self.down(nn.functional.gelu(self.up(self.after(x))))
+        return self.head(x.mean(1))
+
+
 def mlp(n=2048, width=512):
     """784-512-512-10."""
     net = models.mlp([784, width, width, 10], seed=0)
-    return Task(net, _classes, torch.randn(n, 784), torch.randint(10, (n,)))
+    return Examples(net, _classes, torch.randn(n, 784), torch.randint(10, (n,)))
 
 
 def convnet(n=512, width=32):
@@ -37,29 +54,40 @@ def convnet(n=512, width=32):
     for into, out in ((3, width), (width, 2 * width), (2 * width, 4 * width)):
         layers += [nn.Conv2d(into, out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     head = nn.Flatten(), nn.Linear(64 * width, 8 * width), nn.ReLU(), nn.Linear(8 * width, 10)
-    return Task(nn.Sequential(*layers, *head), _classes, *_images(n))
-
-
-def vgg(n=512, width=32):
-    """6 convolutions on 32 x 32 x 3, a pool after each second, and 2048-128-10."""
-    channels = [times * width for times in (1, 1, 2, 2, 4, 4)]
-    return Task(models.convnet(channels, seed=0), _classes, *_images(n))
+    return Examples(nn.Sequential(*layers, *head), _classes, *_images(n))
 
 
 def transformer(n=512, width=64):
     """Language model of 2 layers on 32 of 64 words."""
     net = models.transformer(64, 32, width, 4, 2, seed=0)
-    return Task(net, _words, torch.randint(64, (n, 32)), torch.randint(64, (n, 32)))
+    return Examples(net, _words, torch.randint(64, (n, 32)), torch.randint(64, (n, 32)))
 
 
-def stream(n=32768, width=2048):
-    """784-2048-2048-2048-10, with nothing kept."""
-    net = models.mlp([784, width, width, width, 10], seed=0)
-    return Task(net, _classes, torch.randn(n, 784), torch.randint(10, (n,)))
+def resnet(n=64, width=16):
+    """A residual network of 20 layers with norms over groups of 8 channels."""
+    net = models.preactivation_resnet((3, 3, 3), width=width, seed=0)
+    return Examples(net, _classes, *_images(n))
 
 
-STREAM = "stream"
-TASKS = {"mlp": mlp, "convnet": convnet, "vgg": vgg, "transformer": transformer, STREAM: stream}
+def frozen(n=64, width=16):  # noqa: ARG001 - its width is that of the public network
+    """ResNet-20, whose batch norm uses the means that it has."""
+    return Examples(models.resnet(20, seed=0).eval(), _classes, *_images(n))
+
+
+def gpt2(n=16, width=768):
+    """A block of GPT-2's size on 64 positions."""
+    inputs = torch.randn(n, 64, width)
+    return Examples(Block(width, width // 64), _classes, inputs, torch.randint(10, (n,)))
+
+
+NETWORKS: dict[str, Callable[..., Examples]] = {
+    "mlp": mlp,
+    "convnet": convnet,
+    "transformer": transformer,
+    "resnet": resnet,
+    "frozen": frozen,
+    "gpt2": gpt2,
+}
 
 
 def _classes(outputs, targets):

@@ -1,7 +1,8 @@
-"""The pages that are made when the site is built: one for each study and each module of theory.
+"""The pages that are made when the site is built: studies, modules of theory, and benchmarks.
 
-They are written from what the repository knows: findings, results, docstrings, derived equations
-and tests.  The folders docs/studies and docs/theory are not committed.
+They are written from what the repository knows: findings, results, docstrings, derived equations,
+tests and measured times.  The folders docs/studies, docs/theory and docs/benchmarks are not
+committed.
 """
 
 import ast
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import xarray as xr
 
+from benchmarks.record import Record
+from benchmarks.render import page
 from derivations.catalogue import entries
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +26,8 @@ FORMULA = re.compile(r"\\begin\{equation\}\\label\{(.*?)\}\n(.*?)\n\\end\{equati
 
 def write_pages(docs: Path) -> None:
     """Write all generated pages below a folder of documents."""
-    for name, pages in (("studies", study_pages()), ("theory", theory_pages())):
+    made = {"studies": study_pages(), "theory": theory_pages(), "benchmarks": benchmark_pages()}
+    for name, pages in made.items():
         folder = docs / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -104,6 +108,12 @@ def theory_pages() -> dict[str, tuple[str, dict[Path, str]]]:
     )
     pages["index"] = index + f"```{{toctree}}\n:maxdepth: 1\n{toctree}\n```\n", {}
     return pages
+
+
+def benchmark_pages() -> dict[str, tuple[str, dict[Path, str]]]:
+    """One page: the tables of the committed rounds, and how to measure them again."""
+    again = "## How to run it\n\n```sh\nmake bench\n```\n"
+    return {"index": (page(Record(ROOT / "benchmarks" / "rounds.json")) + "\n" + again, {})}
 
 
 def _public_names(file: Path) -> list[str]:

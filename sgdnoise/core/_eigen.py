@@ -1,7 +1,7 @@
 """The largest eigenvalues of symmetric operators, by block Lanczos.
 
 We keep our own because scipy's eigsh and lobpcg take numpy arrays only, and because blocks with
-full reorthogonalisation find repeated eigenvalues.  benchmarks/covariance.md compares the speed.
+full reorthogonalisation find repeated eigenvalues.  benchmarks/tables.md compares the speed.
 """
 
 from collections.abc import Callable

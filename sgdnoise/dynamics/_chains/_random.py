@@ -4,7 +4,7 @@ We use our own counter-based generator instead of jax.random for three reasons. 
 that depends on (key, step, position) alone lets a run be cut, resumed and recorded anywhere without
 changing a bit; splitting keys would make it depend on history.  Second, chains lie along the last
 axis, where XLA's CPU code is fastest.  Third, Box & Muller's method with short polynomials takes
-about half the time of jax's inverse error function (benchmarks/chains.md).  The words are those of
+about half the time of jax's inverse error function (benchmarks/tables.md).  The words are those of
 jax's own threefry, which a test checks.
 """
 
