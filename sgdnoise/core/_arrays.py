@@ -60,6 +60,13 @@ def same_library(array, reference):
     return namespace(reference).asarray(array) if is_jax_array(reference) else array
 
 
+def minus_multiple(array, factor, other):
+    """array - factor * other; torch then makes no array in between, as in torch.optim.SGD."""
+    if is_torch_array(array) and is_torch_array(other) and isinstance(factor, float):
+        return array.sub(other, alpha=factor)
+    return array - factor * other
+
+
 def power_of_two(values, axis=None, keepdims: bool = False):
     """The power of two below the largest |value|, 1 where all are zero: division by it is exact."""
     xp = namespace(values)

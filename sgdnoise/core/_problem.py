@@ -1,7 +1,8 @@
 """What training minimises: the mean of the losses of n examples, and its derivatives."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,13 @@ class Problem:
         index = np.asarray(index) if isinstance(index, (list, tuple)) else index
         if isinstance(index, np.ndarray):
             index = np.flatnonzero(index) if index.dtype == bool else index.astype(int)
-        _check_index(index, len(self))
-        return self._of(tuple(array[index] for array in self.examples))
+        if not _is_strict(self.examples[0]):
+            _check_index(index, len(self))
+        try:
+            return self._of(tuple(array[index] for array in self.examples))
+        except IndexError:
+            _check_index(index, len(self))  # which says it in a sentence
+            raise
 
     def with_target_shift(self, shift) -> "Problem":
         """The same problem with `shift` added to its targets."""
@@ -134,7 +140,9 @@ class Problem:
 
     def _of(self, examples) -> "Problem":
         """The same losses of other examples, which remembers the examples that it comes from."""
-        problem = replace(self, examples=examples)
+        _check_examples(examples)
+        problem = copy(self)
+        object.__setattr__(problem, "examples", examples)
         object.__setattr__(problem, "_origin", self._all_examples)
         return problem
 
@@ -200,6 +208,11 @@ def _check_examples(examples):
         raise ValueError(f"examples must have one length, not {lengths}")
     if len({is_torch_array(array) for array in examples}) > 1:
         raise ValueError("examples must be arrays of one library, not of torch and of another")
+
+
+def _is_strict(array):
+    """Whether the library of an array itself refuses an index that is out of range."""
+    return is_torch_array(array) and array.device.type == "cpu"
 
 
 def _check_index(index, n):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sgdnoise.core._arguments import checked
-from sgdnoise.core._arrays import Array
+from sgdnoise.core._arrays import Array, minus_multiple
 from sgdnoise.core._checks import check_non_negative, check_positive
 from sgdnoise.core._problem import Problem
 from sgdnoise.dynamics._process import Process, scheduled
@@ -37,7 +37,7 @@ def sgd(noise: Noise, learning_rate: Rate, weight_decay: float | Array = 0.0) ->
 
     def move(theta, drawn, learning_rate, _):
         theta, gradient = decayed(theta, noise.gradient(theta, drawn), learning_rate, weight_decay)
-        return theta - learning_rate * gradient
+        return minus_multiple(theta, learning_rate, gradient)
 
     return scheduled(move, noise.draw, learning_rate)
 

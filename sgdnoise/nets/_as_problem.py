@@ -136,10 +136,11 @@ class _Flat:
 
     def named(self, theta):
         """The parameters by name, as views of theta."""
-        pieces = zip(self.network.tensors.items(), theta.split(self.sizes), self.forms, strict=True)
+        pieces = theta.contiguous().split(self.sizes)
+        parameters = zip(self.network.tensors.items(), pieces, self.forms, strict=True)
         return {
-            name: piece.view_as(tensor).contiguous(memory_format=memory_format)
-            for (name, tensor), piece, memory_format in pieces
+            name: _in_form(piece.view_as(tensor), memory_format)
+            for (name, tensor), piece, memory_format in parameters
         }
 
     def losses(self, named, tensors):
@@ -161,11 +162,11 @@ class _Flat:
             )
             leaves = [tensor.requires_grad_() for tensor in self.named(theta.detach()).values()]
             named = dict(zip(self.network.tensors, leaves, strict=True))
-            with self.network.at(named):
+            with self.network.state.again(named):
                 values = self.network.losses_inside(self.network.examples.with_tensors(tensors))
                 check_shape(values, len(tensors[0]))
-                total = (weights * values).sum()
-                gradients = torch.autograd.grad(total, leaves, materialize_grads=True)
+                weights = weights.to(values.dtype)
+                gradients = torch.autograd.grad(values, leaves, weights, materialize_grads=True)
         return torch.cat([_dense(tensor).reshape(-1) for tensor in gradients])
 
 
@@ -202,6 +203,13 @@ def _check_fit(network: Network) -> None:
 def _equal(first, second):
     """Whether two buffers have the same numbers; nan equals nan."""
     return torch.equal(first.nan_to_num(), second.nan_to_num())
+
+
+def _in_form(tensor, memory_format):
+    """A contiguous tensor with its numbers in another order in memory."""
+    if memory_format is torch.contiguous_format:
+        return tensor
+    return tensor.contiguous(memory_format=memory_format)
 
 
 def _form(tensor):

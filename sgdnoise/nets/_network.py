@@ -28,15 +28,19 @@ def unwrapped(net: nn.Module) -> nn.Module:
             return net
 
 
-def compiler_loaded() -> bool:
-    """Whether anything can have been compiled; loading the compiler takes seconds."""
-    return "torch._dynamo" in sys.modules
+def maybe_compiled() -> bool:
+    """Whether anything can have been compiled.
+
+    torch.compile loads this module, with any backend.  The optimizers of torch load the compiler
+    without it.
+    """
+    return "torch._dynamo.repro.after_dynamo" in sys.modules
 
 
 @contextmanager
 def uncompiled():
     """A context in which compiled parts run uncompiled, for one thread at a time."""
-    if not compiler_loaded():
+    if not maybe_compiled():
         yield
         return
     # The stance is that of all threads: two that set it would not set it back in order.
@@ -49,7 +53,7 @@ def plain_torch(device: torch.device):
     # Half precision is too coarse for covariances.  Most often nothing has to be changed, which is
     # seen in less time than contexts take.
     inference, autocast = torch.is_inference_mode_enabled(), torch.is_autocast_enabled(device.type)
-    if torch.is_grad_enabled() and not inference and not autocast and not compiler_loaded():
+    if torch.is_grad_enabled() and not inference and not autocast and not maybe_compiled():
         return nullcontext()
     return _plain_torch(device, inference, autocast)
 

@@ -224,6 +224,37 @@ def test_a_walk_repeats_itself_with_its_seed_and_not_with_another(classifier):
     assert torch.equal(next(walk(process, theta, generator)), first[0])
 
 
+def test_a_walk_of_sgd_has_the_bits_of_the_optimizer_of_torch(classifier):
+    net, inputs, targets = classifier
+    problem, theta = as_problem(net, each_entropy, inputs, targets)
+    steps = walk(sgd(noise.minibatch(problem, 4), 0.05), theta, 3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(20):
+        index = torch.randint(len(inputs), (4,), generator=generator)
+        optimizer.zero_grad()
+        cross_entropy(net(inputs[index]), targets[index]).backward()
+        optimizer.step()
+        by_torch = torch.cat([piece.detach().reshape(-1) for piece in net.parameters()])
+        assert torch.equal(next(steps), by_torch)
+
+
+def test_a_walk_does_not_compile_its_loss(classifier):
+    compiled = []
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    net, inputs, targets = classifier
+    loss = torch.compile(each_entropy, backend=backend)
+    problem, theta = as_problem(net, loss, inputs, targets)
+    next(walk(sgd(noise.minibatch(problem, 4), 0.05), theta, 3))
+    assert not compiled
+    loss(net(inputs).detach(), targets)
+    assert len(compiled) == 1
+
+
 def test_a_walk_goes_down(classifier):
     problem, theta = as_problem(classifier[0], each_entropy, *classifier[1:])
     *_, last = islice(walk(sgd(noise.minibatch(problem, 4), 0.1), theta, 0), 200)
