@@ -12,9 +12,26 @@ from pages import write_pages  # noqa: E402 - found on the path above
 project = "sgdnoise"
 author = "The sgdnoise authors"
 version = release = sgdnoise.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode", "myst_parser"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["README.md"]
+exclude_patterns = ["README.md", "tutorials/*"]
+# The tutorials run when the site is built; their pages, scripts and notebooks are in docs/gallery.
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "/",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "run_stale_examples": True,
+    "write_computation_times": False,
+    "show_signature": False,
+}
 html_theme = "furo"
 html_title = f"sgdnoise {version}"
 autodoc_member_order = "groupwise"

@@ -94,3 +94,22 @@ def test_every_file_that_a_document_links_exists(path):
     prose = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
     for link in re.findall(r"\]\(([^)#:]+)[)#]", prose):
         assert (path.parent / link).exists(), link
+
+
+TUTORIALS = sorted(Path("docs/tutorials").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_asks_answers_and_asserts_before_it_answers(path):
+    text = path.read_text(encoding="utf-8")
+    question, answer = text.index("**Question.**"), text.index("**Answer.**")
+    assert question < text.index("\nassert ") < answer
+    assert text.count("\nassert ") >= 3
+
+
+def test_the_site_runs_the_tutorials_and_stops_at_an_error():
+    settings = re.findall(r'"(\w+)": ([^\n]+),', Path("docs/conf.py").read_text(encoding="utf-8"))
+    expected = {"examples_dirs": '"tutorials"', "filename_pattern": '"/"'}
+    expected |= {"abort_on_example_error": "True", "run_stale_examples": "True"}
+    assert expected.items() <= dict(settings).items()
+    assert len(TUTORIALS) == 5
