@@ -13,6 +13,12 @@ __all__ = ["comparisons", "exponents", "page", "ratios"]
 
 OURS = "sgdnoise"
 NOTABLE = 1.05  # times as slow
+# what -> who computes the same as the unit of its table
+SAME_AS_UNIT = {
+    "search for 20 neighbours": "scikit-learn",
+    "a step": "numpy by hand",
+    "walk, a step": "torch by hand",
+}
 
 
 def page(record: Record) -> str:
@@ -78,26 +84,29 @@ def _slower(record):
     lines = []
     for name, table in TABLES.items():
         rounds = record.of(name)
-        for what, package, ratio, clear in comparisons(rounds):
-            if ratio > NOTABLE:
-                doubt = "" if clear and len(rounds) > 1 else " (within the spread)"
-                lines.append(f"- {table.title}: {what}, {ratio:.2f} times {package}{doubt}")
-        for what, values in _against_the_unit(table, rounds):
-            if median(values) > NOTABLE:
-                doubt = "" if min(values) > 1 and len(rounds) > 1 else " (within the spread)"
-                lines.append(
-                    f"- {table.title}: {what}, {median(values):.2f} times numpy by hand{doubt}"
-                )
+        slower = [*comparisons(rounds), *_against_the_unit(rounds)]
+        lines += [
+            f"- {table.title}: {what}, {ratio:.2f} times {package}{_doubt(rounds, clear)}"
+            for what, package, ratio, clear in slower
+            if ratio > NOTABLE
+        ]
     heading = "## Where this package is slower"
     return "\n".join([heading, "", *(lines or ["Nowhere among what was measured."])])
 
 
-def _against_the_unit(table, rounds):
-    """Our rows that the unit computes too, which is so for chains."""
-    if table.module == "chains":
-        for (package, what, _), values in ratios(rounds).items():
-            if package == OURS and not isinstance(values, str):
-                yield what, values
+def _doubt(rounds, clear):
+    """What the rounds leave open on a comparison."""
+    if sum(not one["python"] for one in rounds) < 2:
+        return " (one round)"
+    return "" if clear else " (within the spread)"
+
+
+def _against_the_unit(rounds):
+    """The same for our rows whose unit computes what they do."""
+    for (package, what, size), values in ratios(rounds).items():
+        if package == OURS and what in SAME_AS_UNIT and size is None and isinstance(values, list):
+            apart = min(values) > 1 or max(values) < 1
+            yield what, SAME_AS_UNIT[what], median(values), apart
 
 
 def _head(record):
@@ -111,17 +120,17 @@ def _head(record):
     named = ", ".join(f"{name} {number}" for name, number in numbers.items())
     apart = f"; in another environment {', '.join(sorted(others))}" if others else ""
     computer = record.machine
-    commits = ", ".join(dict.fromkeys(one["commit"] for one in shown))
     missing = f"Not measured, since not installed or not asked for: {', '.join(record.missing)}."
     return [
         "# Speed against other packages, and by hand",
-        f"Measured by `python -m benchmarks` from {first[:16]} to {last[:16]} (UTC) from commit "
-        f"{commits}, on {computer['cpu']} ({computer['cores']} cores, {computer['system']}, "
+        f"Measured by `python -m benchmarks` from {first[:16]} to {last[:16]} (UTC) on "
+        f" {computer['cpu']} ({computer['cores']} cores, {computer['system']}, "
         f"{computer['blas']}), with a load of {min(load):.1f} to {max(load):.1f}. {named}{apart}."
         + (f" {missing}" if record.missing else ""),
         "CPU time on one thread. Each number is a multiple of the unit of its table, timed "
         "in the same process just before it, so that other work on the machine meets both: the "
-        "median of the rounds, and in brackets the least and the largest. MiB: how far the memory "
+        "median of the rounds, and in brackets the least and the largest. What takes over 5 s is "
+        "measured once, and what takes over 15 s is stopped. MiB: how far the memory "
         "of the process rises. `-`: the package does not have it.",
     ]
 
@@ -132,7 +141,9 @@ def _table(name: str, table: Table, rounds: list[dict]) -> list[str]:
     count = len([one for one in rounds if not one["python"]])
     lines = [f"## {table.title}", ""]
     number = f"{count} {'round' if count == 1 else 'rounds'}"
-    lines += [f"`{name}`, {number}. The unit is {table.unit}; it takes {_time(unit)}.", ""]
+    origin = f"`{name}`, {number} of commit {rounds[-1]['commit']}."
+    lines += [f"{origin} The unit is {table.unit}; it takes {_time(unit)}.", ""]
+    lines += [" ".join(table.note.split()), ""] if table.note else []
     if slopes := exponents(rounds):
         return lines + _exponent_lines(slopes, ratios(rounds))
     return lines + _ratio_lines(ratios(rounds), _mebibytes(rounds))

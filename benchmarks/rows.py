@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 __all__ = ["Row", "Task", "cpu_seconds", "measure_rounds"]
 
+LONG = 5.0  # CPU seconds from which on a row is measured in one round only
 LIMIT = 15.0  # CPU seconds that a row may take in a round
 CLEAR = 0.1  # CPU seconds that one measurement takes at least
 STATUS = Path("/proc/self/status")
@@ -47,21 +48,27 @@ def measure_rounds(task: Task, packages: Iterable[str], rounds: int, only=None) 
     """Yield of each round its cells: package, what, size, and seconds of the call and of the unit.
 
     The unit is timed before each row, so that a change of load meets both.  A cell of what fails,
-    or takes longer than the limit, has the reason in place of the seconds, and is not run again.
+    or takes longer than the limit, has the reason in place of the seconds.  It is not run again,
+    and neither is what takes long.
     """
     rows = list(_rows(task, packages, only))
     unit = Row("unit", task.unit, task.times)
-    failed: dict = {}
+    done: set = set()
     task.unit()  # imports what it needs
     for k in range(rounds):
-        cells = []
-        for package, row in rows:
-            key = package, row.what, row.size
-            cell = failed.get(key) or _cell(row, unit, warm=k > 0)
-            if "failed" in cell:
-                failed[key] = cell
-            cells.append({"package": package, "what": row.what, "size": row.size} | cell)
-        yield {"cells": cells}
+        cells: dict = {}  # of each call, which may be that of several rows
+        for _, row in rows:
+            if row.run not in cells and row.run not in done:
+                cells[row.run] = cell = _cell(row, unit, warm=k > 0)
+                if "failed" in cell or cell["seconds"] * row.times > LONG:
+                    done.add(row.run)
+        yield {
+            "cells": [
+                {"package": package, "what": row.what, "size": row.size} | cells[row.run]
+                for package, row in rows
+                if row.run in cells
+            ]
+        }
 
 
 def _rows(task, packages, only):

@@ -106,12 +106,30 @@ def test_what_fails_or_takes_too_long_is_named_and_the_others_are_timed(monkeypa
 
     calls = [Row("endless", lambda: busy(9)), Row("wrong", wrong), Row("fine", lambda: None)]
     task = Task(lambda: None, {"sgdnoise": lambda: calls, "absent": absent})
-    for one in measure_rounds(task, ["absent", "sgdnoise"], 2):
-        endless, failed, fine = one["cells"]
-        assert endless["failed"] == "over 0 s"
-        assert failed["failed"] == "KeyError"
-        assert fine["seconds"] > 0
+    first, second = measure_rounds(task, ["absent", "sgdnoise"], 2)
+    endless, failed, fine = first["cells"]
+    assert endless["failed"] == "over 0 s"
+    assert failed["failed"] == "KeyError"
+    assert fine["seconds"] > 0
+    assert [c["what"] for c in second["cells"]] == ["fine"]
     assert len(runs) == 1
+
+
+def test_a_call_of_two_rows_is_made_once_and_a_long_one_in_one_round(monkeypatch):
+    monkeypatch.setattr(rows, "LONG", 0.25)
+    runs = []
+
+    def long():
+        runs.append(1)
+        busy(0.3)
+
+    calls = [Row("one", long), Row("other", long), Row("short", lambda: busy(0.1))]
+    task = Task(lambda: None, {"sgdnoise": lambda: calls})
+    first, second = measure_rounds(task, ["sgdnoise"], 2)
+    assert [c["what"] for c in first["cells"]] == ["one", "other", "short"]
+    assert first["cells"][0]["seconds"] == first["cells"][1]["seconds"]
+    assert [c["what"] for c in second["cells"]] == ["short"]
+    assert len(runs) == 2  # the first is not timed
 
 
 @pytest.mark.skipif(not rows.STATUS.exists(), reason="only Linux tells the peak of memory")
@@ -311,7 +329,7 @@ def test_only_rounds_of_the_last_commit_are_shown(tmp_path):
     again = Record(tmp_path / "rounds.json")
     assert ratios(again.of("sweep")) == {("sgdnoise", "it", None): [1.0, 2.0]}
     assert "| it | 1.5 (1 to 2) |" in page(again)
-    assert "`sweep`, 2 rounds." in page(again)
+    assert "`sweep`, 2 rounds of commit new." in page(again)
 
 
 def test_an_exponent_is_that_of_the_times_and_its_error_that_of_scipy():
@@ -346,6 +364,13 @@ def test_what_is_slower_than_another_package_is_listed(tmp_path):
     assert line.endswith("it, 2.00 times torch by hand")
 
 
+def test_what_is_slower_than_the_unit_that_computes_the_same_is_listed(tmp_path):
+    record = Record(tmp_path / "rounds.json")
+    record.add(one_round("watching-mlp", [cell("walk, a step", 3.0, unit=2.0), cell("it", 9.0)]))
+    (line,) = [line for line in page(record).splitlines() if line.startswith("- ")]
+    assert line.endswith("walk, a step, 1.50 times torch by hand (one round)")
+
+
 def test_what_fails_has_its_reason_in_the_table(tmp_path):
     record = Record(tmp_path / "rounds.json")
     failed = {"package": "faiss", "what": "it", "size": None, "failed": "over 9 s"}
@@ -356,6 +381,14 @@ def test_what_fails_has_its_reason_in_the_table(tmp_path):
 def test_the_committed_tables_are_those_of_the_committed_rounds():
     text = COMMITTED.with_name("tables.md").read_text(encoding="utf-8")
     assert text == page(Record(COMMITTED))
+
+
+def test_the_site_has_a_page_of_the_committed_tables(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    text, pictures = import_module("pages").benchmark_pages()["index"]
+    assert not pictures
+    assert text.startswith(COMMITTED.with_name("tables.md").read_text(encoding="utf-8"))
+    assert "make bench" in text
 
 
 # --- the course over commits ---
