@@ -22,6 +22,7 @@ SUBJECTS = [
         "langevin",
         "effective_loss",
         "label_noise_covariance",
+        "adaptive",
         "corners",
         "two_layer",
         "closure",

@@ -147,7 +147,7 @@ class _Place:
     def jacobian(self, theta):
         return as_numpy(self._jacobian(theta)).astype(float)
 
-    def jitter(self, theta, state: _State, steps: float):
+    def jitter(self, theta, state: _State, steps):
         """S at theta some steps after weights without jitter, Tr(H S) / 2, and J (n, o, p)."""
         jacobian, time = self.jacobian(theta), self.noise["learning_rate"] * steps
         covariance = label_noise_covariance(
@@ -173,7 +173,7 @@ class _Place:
         curvatures, _, mapped = modes(jacobian * root)
         directions = mapped(np.eye(len(curvatures)))  # seen by P^(1/2) H P^(1/2), one a row
         inside = directions @ (root * force)
-        relaxed = -np.expm1(steps * np.log1p(-rate * curvatures)) / curvatures
+        relaxed = (1 - (1 - rate * curvatures) ** steps) / curvatures
         along = -steps * rate * root * (root * force - inside @ directions)
         theta = state.theta + along - root * ((inside * relaxed) @ directions)
         if self.beta is None:
