@@ -105,10 +105,8 @@ def _layers(data, case, text, longest):
     error, rows = own_error(data), []
     for quantity in layers_of(data):
         predicted, measured = _compared(data, quantity)
-        others = ()
-        if "sgd" not in text:
-            others = ((AT_SAME_TRACE, at_same_trace(case, data, quantity)),)
-            others = tuple(rival for rival in others if np.isfinite(rival[1]))
+        same = np.nan if "sgd" in text else at_same_trace(case, data, quantity)
+        others = ((AT_SAME_TRACE, same),) if np.isfinite(same) else ()
         rivals = rivals_of_effect(predicted, "effect", *others)
         row = Verdict(
             f"{text}: change of {quantity} in %",
