@@ -30,20 +30,32 @@ def process(*arguments: str, allowed: int = 0) -> None:
 
 def commands() -> Task:
     """What users type, each as a new process."""
+
+    def ours():
+        yield Row("sgdnoise --help", partial(process, "-m", "sgdnoise", "--help"))
+        study = "-m", "simulations", "run", "compression", "--help"
+        yield Row("simulations run NAME --help", partial(process, *study))
+        for name in IMPORTS:
+            yield Row(f"import sgdnoise.{name}", partial(process, "-c", f"import sgdnoise.{name}"))
+
+    return _beside_an_import(ours)
+
+
+def long_commands() -> Task:
+    """The same for commands that compute."""
     folder = TemporaryDirectory(prefix="sgdnoise-bench-")
     file = Path(folder.name) / "points.npy"
     np.save(file, np.random.default_rng(0).normal(size=(2000, 784)))
 
     def ours():
-        yield Row("sgdnoise --help", partial(process, "-m", "sgdnoise", "--help"))
         yield Row("sgdnoise verdicts", partial(process, "-m", "sgdnoise", "verdicts", allowed=1))
-        study = "-m", "simulations", "run", "compression", "--help"
-        yield Row("simulations run NAME --help", partial(process, *study))
-        for name in IMPORTS:
-            yield Row(f"import sgdnoise.{name}", partial(process, "-c", f"import sgdnoise.{name}"))
         measured = "-m", "sgdnoise", "dimension", str(file)
         yield Row("sgdnoise dimension, 2000 x 784", partial(_in_folder, folder, measured))
 
+    return _beside_an_import(ours)
+
+
+def _beside_an_import(ours):
     return Task(partial(process, "-c", "import numpy, scipy"), {"sgdnoise": ours})
 
 

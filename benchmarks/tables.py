@@ -124,7 +124,10 @@ TABLES: dict[str, Table] = {
     **dict(_networks()),
     **dict(_chains()),
     **dict(_watching()),
-    "commands": Table("Commands and imports", IMPORT, "commands", "commands", (), True),
+    "commands": Table(
+        "The start of commands, and imports", IMPORT, "commands", "commands", (), True
+    ),
+    "long-commands": Table("Commands that compute", IMPORT, "commands", "long_commands"),
     "sweep": Table(
         "200 points of 1 ms, 20 to a task, in one thread",
         "a thread pool that stores nothing",
