@@ -82,7 +82,9 @@ bench: $(VENV)/.ready
 # The API of every public name and the pages of docs/, as a site in out/site.
 docs: $(VENV)/.ready
 	$(PIP) $(PIPFLAGS) -c constraints.txt -e '.[docs]'
+	rm -rf out/site
 	$(PY) -m sphinx -q -W --keep-going -b html docs out/site
+	$(PY) tools/check_site.py
 
 # The paper as out/paper/main.pdf, with the numbers of the committed results; it needs LaTeX.
 paper: $(VENV)/.ready

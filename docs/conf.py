@@ -53,7 +53,18 @@ def _as_literal_block(app, what, name, obj, options, lines):  # noqa: ARG001 - s
         lines[first:] = ["", "::", "", *("    " + line for line in body)]
 
 
+def _linked_to_pages(app, name, source):
+    """Links to the folder of a study, or to its findings, lead to its page, where it has one."""
+
+    def of_the_site(link):
+        page = Path(app.srcdir, "studies", f"{link[1]}.md")
+        return f"({'../' * name.count('/')}studies/{link[1]}.md)" if page.exists() else link[0]
+
+    source[0] = re.sub(r"\(\.\./simulations/(\w+)(?:/findings\.md)?\)", of_the_site, source[0])
+
+
 def setup(app):
-    """Write the generated pages, and connect the rule for docstrings."""
+    """Write the generated pages, and connect the rules for links and docstrings."""
     write_pages(Path(__file__).parent)
+    app.connect("source-read", _linked_to_pages)
     app.connect("autodoc-process-docstring", _as_literal_block)

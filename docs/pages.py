@@ -152,7 +152,9 @@ def _studies_with(name: str) -> str:
     found = {
         path.parent.name
         for path in (ROOT / "simulations").glob("*/*.py")
-        if not path.name.startswith("test_") and pattern.search(path.read_text("utf-8"))
+        if (path.parent / "result.nc").exists()
+        and not path.name.startswith("test_")
+        and pattern.search(path.read_text("utf-8"))
     }
     return ", ".join(f"[{study}](../studies/{study}.md)" for study in sorted(found))
 

@@ -28,6 +28,8 @@ from sgdnoise.dimension._points import Neighbours, unique_points
 from sgdnoise.dimension._trained._predict import MIN_POINTS, estimate, learned
 from sgdnoise.dimension._warnings import DimensionWarning
 
+__all__ = ["IntrinsicDimension", "NoDimension"]
+
 # Methods whose local dimension is a formula of the distances to the neighbours of a point.
 LOCAL = {
     "levina_bickel": local_levina_bickel,
@@ -39,7 +41,18 @@ NEIGHBOURHOOD = 50  # points on which `transform` evaluates other methods
 
 
 class NoDimension(DimensionWarning):
-    """A warning that a method has no answer for these points, or uses fewer neighbours."""
+    """A warning that a method has no answer for these points, or uses fewer neighbours.
+
+    Example:
+        >>> import warnings
+        >>> import numpy as np
+        >>> points = np.random.default_rng(0).normal(size=(9, 2))
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
+        ...     _ = IntrinsicDimension("levina_bickel", n_neighbors=20).fit(points)
+        >>> "NoDimension" in [warning.category.__name__ for warning in said]
+        True
+    """
 
 
 class IntrinsicDimension(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

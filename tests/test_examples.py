@@ -23,7 +23,7 @@ NOT_RUN = {  # of public objects, what an example shows but cannot run, and why
     "dimension.calibrated": "the simulation of balls takes 10 seconds",
     "nets.models.pretrained_resnet": "the checkpoint is fetched from the network",
 }
-PUBLIC = dict(hostile_calls.public_objects([*hostile_calls.HOMES, "nets.models"]))
+PUBLIC = dict(hostile_calls.public_objects([*hostile_calls.HOMES, "nets.models", "sklearn"]))
 
 
 def written_in(value, module):

@@ -35,6 +35,18 @@ class AveragedFlow(NamedTuple):
     jitter: the covariance S of theta, a Factor for each step.
     excess: Tr(H S) / 2, the mean loss to first order in S, (t,).
     preconditioner: P at each step, (t, p), or None for SGD.
+
+    Example:
+        >>> import numpy as np
+        >>> from sgdnoise.theory import averaged_flow
+        >>> outputs = lambda t: np.asarray([[t[0] * t[1] - 1.0]])  # minima: t_0 t_1 = 1
+        >>> jacobian = lambda t: np.asarray([[[t[1], t[0]]]])
+        >>> gradient = lambda t: outputs(t)[0, 0] * jacobian(t)[0, 0]
+        >>> noise = {"label_noise": 0.5, "learning_rate": 0.02, "batch_size": 1}
+        >>> options = {"steps": 2000, "every": 1000, "jumps": 20, "draws": 1}
+        >>> path = averaged_flow(gradient, jacobian, np.asarray([2.0, 0.5]), **options, **noise)
+        >>> path.step.tolist(), path.theta.shape, path.preconditioner
+        ([1000, 2000], (2, 2), None)
     """
 
     step: np.ndarray
