@@ -7,6 +7,7 @@ import sys
 import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 ROOT = Path(__file__).parents[1]
 FLAGS = [*os.environ.get("PIPFLAGS", "").split(), "-q", "-c", str(ROOT / "constraints.txt")]
@@ -50,6 +51,17 @@ def readme_programs() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
 
 
+def check_description(wheel: Path) -> None:
+    """Refuse a page of the package with pictures or links that only the repository has."""
+    with ZipFile(wheel) as files:
+        (name,) = (name for name in files.namelist() if name.endswith(".dist-info/METADATA"))
+        text = files.read(name).decode()
+    if links := re.findall(r"\]\((?!https?:)[^)]*\)", text):
+        raise SystemExit(f"the description of the wheel links files of the repository: {links}")
+    if "## Two commands" not in text:
+        raise SystemExit("the description of the wheel is not the README")
+
+
 def size_in_mb(folder: Path) -> float:
     """The size of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
@@ -58,6 +70,7 @@ def size_in_mb(folder: Path) -> float:
 def main() -> None:
     """Check the wheel in dist/: base alone, base with lab, and all extras."""
     (wheel,) = (ROOT / "dist").glob("*.whl")
+    check_description(wheel)
     with TemporaryDirectory() as text:
         folder = Path(text)
         base = environment(folder / "base", str(wheel))
