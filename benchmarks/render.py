@@ -124,7 +124,7 @@ def _head(record):
     return [
         "# Speed against other packages, and by hand",
         f"Measured by `python -m benchmarks` from {first[:16]} to {last[:16]} (UTC) on "
-        f" {computer['cpu']} ({computer['cores']} cores, {computer['system']}, "
+        f"{computer['cpu']} ({computer['cores']} cores, {computer['system']}, "
         f"{computer['blas']}), with a load of {min(load):.1f} to {max(load):.1f}. {named}{apart}."
         + (f" {missing}" if record.missing else ""),
         "CPU time on one thread. Each number is a multiple of the unit of its table, timed "

@@ -55,9 +55,8 @@ PROCESSES = """jax by hand: a scan and vmap over chains with jax.random; torch b
 one tensor; diffrax: all chains as one state; torchsde: Euler steps with diffusion products."""
 TRAININGS = """Batches of 64 images of 8 x 8 pixels, and 256 held-out examples for a watch of all
 layers. A row of steps is 1 where it costs nothing; a measurement is in steps."""
-EXPONENTS = (
-    "The exponent is the slope of a line through the logarithms of all rounds, with its error."
-)
+EXPONENTS = """The exponent is the slope of a line through the logarithms of all rounds, with its
+standard error. It holds for these sizes; fixed costs make it smaller than that of large sizes."""
 LINEAR, DEEP = (20, 50, 10), (20, 32, 32, 10)
 
 
