@@ -134,10 +134,11 @@ def _penalty(data, text, quantity):
 
 
 def _loss(data, text):
-    half = slice(data.sizes["interval"] // 2, None)
-    expected = data.predicted_loss.isel(interval=half).mean("interval")
-    expected = expected.transpose("network", "path").values
-    measured = data.loss.isel(interval=half).mean("interval").transpose("network", "chain").values
+    half = data.sizes["interval"] // 2
+    ends = data.predicted_loss.transpose("network", "path", "interval").values[..., half - 1 :]
+    expected = (ends[..., 1:] + ends[..., :-1]).mean(-1) / 2  # between the records
+    measured = data.loss.isel(interval=slice(half, None)).mean("interval")
+    measured = measured.transpose("network", "chain").values
     value = mean_over_networks(measured / expected.mean(1, keepdims=True))
     drawn = mean_over_networks(expected / expected.mean(1, keepdims=True))
     error = own_error(data)

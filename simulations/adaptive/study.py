@@ -62,8 +62,9 @@ def run(
     """One optimiser on one network: theory and simulation, recorded at equal numbers of steps.
 
     Missing numbers where a case does not have an optimiser or a layer, and where theory does not
-    describe the optimiser.  examples: of the task; None: all.  jumps: of theory between two
-    records.  draws: pairs of jitter for each.
+    describe the optimiser.  examples: of the task; None: all.  draws: pairs of jitter for each jump.
+    jumps: of theory between two records; they grow as the inverse square of the noise, since the
+    smaller jitter lets P change faster where a unit has nearly died.
     """
     setting, way = CASES[case], OPTIMISERS[optimiser]
     theory = np.full((PATHS, LAYERS + 2, records + 1), np.nan)
@@ -83,9 +84,10 @@ def run(
             values, losses = simulated(net, way, at, chains=chains, key=network, **size)
             measured[:, places, 1:] = values
             if optimiser != "sign descent":
+                size |= {"jumps": round(jumps / way.noise**2), "draws": draws}
                 for path in range(PATHS):
                     theory[path, places, 1:], *expected[:, path] = predicted(
-                        net, way, at, rng=path, jumps=jumps, draws=draws, **size
+                        net, way, at, rng=path, **size
                     )
     return xr.Dataset(
         {
