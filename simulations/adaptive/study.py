@@ -62,7 +62,7 @@ def run(
     """One optimiser on one network: theory and simulation, recorded at equal numbers of steps.
 
     Missing numbers where a case does not have an optimiser or a layer, and where theory does not
-    describe the optimiser.  examples: of the task; None: all.  draws: pairs of jitter for each jump.
+    describe the optimiser.  examples: of the task; None: all.  draws: pairs of jitter a jump.
     jumps: of theory between two records; they grow as the inverse square of the noise, since the
     smaller jitter lets P change faster where a unit has nearly died.
     """
