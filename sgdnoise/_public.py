@@ -23,9 +23,13 @@ def publish(package: str, names: dict) -> list[str]:
     return sorted(public)
 
 
-def load(package: str, module: str, name: str, extra: str):
-    """A public name of a private module whose dependency is optional, loaded when asked for."""
-    require(extra, extra)
+def load(package: str, module: str, name: str, extra: str | None = None):
+    """A public name of a private module, loaded when asked for.
+
+    extra: the optional dependency of the module, which is an extra of the same name.
+    """
+    if extra is not None:
+        require(extra, extra)
     value = getattr(importlib.import_module(f"{package}.{module}"), name)
     return _found_in(package, value)
 

@@ -44,6 +44,38 @@ def test_a_subpackage_loads_no_library_that_it_does_not_need(name):
     assert not {"torch", "jax", "xarray", "matplotlib", "typer", "sympy"} & loaded
 
 
+def loaded_by(command):
+    """The modules that are loaded when a program ends."""
+    code = (
+        "import atexit, runpy, sys\n"
+        f"atexit.register(lambda: print('loaded', *sys.modules))\n{command}"
+    )
+    return set(in_a_fresh_python(code).rpartition("loaded ")[2].split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "import sgdnoise.lab",
+        "sys.argv[1:] = ['list']; runpy.run_module('simulations', run_name='__main__')",
+        "sys.argv[1:] = ['--help']; runpy.run_module('sgdnoise', run_name='__main__')",
+    ],
+)
+def test_a_command_starts_without_the_libraries_of_its_results(command):
+    loaded = loaded_by(command)
+    assert "sgdnoise.lab" in loaded
+    assert not {"torch", "jax", "xarray", "matplotlib", "jinja2", "pandas"} & loaded
+
+
+def test_the_help_of_a_study_loads_no_library_of_its_figures():
+    words = ["run", "linear_networks", "--help"]
+    loaded = loaded_by(
+        f"sys.argv[1:] = {words}; runpy.run_module('simulations', run_name='__main__')"
+    )
+    assert "simulations.linear_networks.deep.study" in loaded
+    assert not {"torch", "matplotlib", "jinja2"} & loaded
+
+
 @pytest.mark.parametrize(
     "path",
     [

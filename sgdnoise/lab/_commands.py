@@ -4,8 +4,11 @@ import ast
 import sys
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from importlib.util import LazyLoader, find_spec, module_from_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -64,12 +67,30 @@ def load_study(folder: Path, name: str) -> Any:
     if (root := str(folder.parent)) not in sys.path:
         sys.path.insert(0, root)
     try:
+        _load_figures_later(folder, name)
         return import_module(f"{folder.name}.{name}.study").study
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in _EXTRAS:
             require(package, _EXTRAS[package])
         raise
+
+
+def _load_figures_later(folder, name):
+    """Let the modules `figure` of a study load when a figure is drawn: matplotlib takes a second.
+
+    They become attributes of their packages, where the import in `study.py` finds them.
+    """
+    for file in sorted((folder / name).rglob("figure.py")):
+        package = ".".join((folder.name, *file.parent.relative_to(folder).parts))
+        parent = import_module(package)
+        if hasattr(parent, "figure"):
+            continue
+        spec = cast(ModuleSpec, find_spec(f"{package}.figure"))
+        loader = LazyLoader(cast(Loader, spec.loader))
+        spec.loader, module = loader, module_from_spec(spec)
+        sys.modules[spec.name] = parent.figure = module  # type: ignore[attr-defined]
+        loader.exec_module(module)
 
 
 @checked

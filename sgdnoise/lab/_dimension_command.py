@@ -30,7 +30,6 @@ from sgdnoise.lab._survey import (
 )
 from sgdnoise.lab._survey_report import (
     CREATOR,
-    draw_profile,
     errors_as_json,
     json_text,
     show_rows,
@@ -159,6 +158,8 @@ def dimension(
         rows = _survey(near, shared, names, calibrate, settings, told)
         profile, by = profile_of(near.points, settings, seed, told, shared)
         sentences = recommend(rows)
+        from sgdnoise.lab._profile_figure import draw_profile  # matplotlib takes time to load
+
         drawn = profile and draw_profile(profile, by, rows, file.name, target)
         if as_json:
             print(json_text(file, table, near, rows, sentences, profile, told, drawn))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from sgdnoise.core._files import atomic_write
-from sgdnoise.lab._plot import figure_svg, save_figure
 from sgdnoise.lab._power import power_text
 from sgdnoise.lab._report import Section, Table, report_html
 from sgdnoise.lab._store import read_parts, write_parts
@@ -78,6 +77,8 @@ def figures_of(study, results: dict[str, Any]) -> Iterator[tuple[str, str, Any]]
 
 def draw_results(study, results: dict[str, Any], folder: Path) -> list[Path]:
     """Save all figures, and renew the tables of findings.md where the folder has one."""
+    from sgdnoise.lab._plot import save_figure
+
     paths = [
         path
         for stem, _, figure in figures_of(study, results)
@@ -123,6 +124,8 @@ def report(study, results: dict[str, Any], folder: Path) -> Path:
 
 def section(part, dataset) -> Section:
     """The section of a report on one part."""
+    from sgdnoise.lab._plot import figure_svg
+
     drawings = [
         (caption, figure_svg(figure)) for caption, figure in part.figure.figures(dataset).values()
     ]

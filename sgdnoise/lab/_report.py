@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import jinja2
-
 from sgdnoise.core._arguments import checked
 from sgdnoise.lab._power import power_text
 from sgdnoise.lab._verdict import HEADINGS, Verdict, row
@@ -37,8 +35,8 @@ class Section(NamedTuple):
     origin: dict
 
 
-_PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-    """<!doctype html>
+_PAGE = """\
+<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -103,7 +101,6 @@ judged.</caption>
 </body>
 </html>
 """
-)
 
 
 @checked
@@ -121,4 +118,7 @@ def report_html(title: str, sections: Iterable[Section]) -> str:
     sections = list(sections)
     if not all(isinstance(section, Section) for section in sections):
         raise ValueError("the sections of a report are the results of studies, each a Section")
-    return _PAGE.render(title=title, sections=sections, **helpers)
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_PAGE).render(title=title, sections=sections, **helpers)

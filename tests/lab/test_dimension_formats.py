@@ -59,7 +59,7 @@ WRITERS = {
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """Pictures take most of the time of the command, and are tested elsewhere."""
-    monkeypatch.setattr("sgdnoise.lab._dimension_command.draw_profile", lambda *words: words[-1])
+    monkeypatch.setattr("sgdnoise.lab._profile_figure.draw_profile", lambda *words: words[-1])
 
 
 def twonn_by_hand():
