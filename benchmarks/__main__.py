@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     result = argparse.ArgumentParser("python -m benchmarks", description=DESCRIPTION, epilog=EPILOG)
     add = result.add_argument
-    add("--quick", action="store_true", help="the short tables in two rounds, within 5 minutes")
+    add("--quick", action="store_true", help="the short tables, two rounds: some 5 CPU minutes")
     add("--only", action="append", metavar="NAME", help="tables whose name begins so; repeat it")
     add("--rounds", type=int, help="rounds of each table; 3 by default")
     others = "measure other packages too: those of this interpreter, then of these"

@@ -74,7 +74,7 @@ def _networks():
         "convnet": ("a network of three convolutions, n = 512", False),
         "transformer": ("a language model of two layers, n = 512", False),
         "resnet": ("ResNet-20 with norms over groups of 8 channels, n = 64", False),
-        "frozen": ("ResNet-20 with frozen batch norm, n = 64", True),
+        "frozen": ("ResNet-20 with frozen batch norm, n = 64", False),
         "gpt2": ("a block of GPT-2's size, n = 16", False),
     }
     for name, (title, quick) in titles.items():
