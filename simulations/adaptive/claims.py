@@ -20,14 +20,15 @@ LEAD = (
     "residuals add to the noise, and how much the loss under the jitter differs from its quadratic "
     "form. Changes are claimed to max(5%, e) if e is at most 20%; PR, which may rise and fall, to "
     "that share of the longest path of a PR in the case. Rivals of Adam: no change, half and twice "
-    "the effect, and the PR that SGD is predicted to have at the same Tr H.",
+    "the effect, and the PR that SGD is predicted to have at the same Tr H, or at its end if Tr H "
+    "does not fall so far.",
     "Errors are those over the chains of the same networks, and over two paths of theory with "
     "their own draws; what is told is of these networks. Of sign descent, where the average of "
     "squared gradients has no memory, theory says nothing; its rows compare it with the prediction "
     "for Adam.",
 )
 LEAST, LARGEST = 0.05, 0.2  # tolerance as a share of the change; error beyond which none is claimed
-AT_SAME_TRACE = "path of SGD at the same Tr H"
+AT_SAME_TRACE = "path of SGD"
 HALF = "adam, half the noise"
 
 
@@ -83,13 +84,13 @@ def own_error(data: xr.Dataset) -> float:
 
 
 def at_same_trace(case: xr.Dataset, data: xr.Dataset, quantity: str) -> float:
-    """The PR that SGD is predicted to have where its Tr H has changed as much; nan beyond."""
+    """The PR that SGD is predicted to have where its Tr H has changed as much, or at its end."""
     other = dict(described(case)).get("sgd")
     if other is None:
         return np.nan
     trace, ratio = (percent(other, q, "theory").mean((0, 1)) for q in ("Tr H", quantity))
     reached = percent(data, "Tr H", "theory")[..., -1].mean()
-    return float(np.interp(reached, trace[::-1], ratio[::-1], left=np.nan, right=np.nan))
+    return float(np.interp(reached, trace[::-1], ratio[::-1]))
 
 
 def _compared(data, quantity) -> tuple[float, Estimate]:
