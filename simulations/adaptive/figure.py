@@ -14,7 +14,11 @@ CAPTION = (
     "the points where none are seen. Lines: theory, without a fitted number. SGD and Adam start "
     "from the same weights. Sign descent has no line, since theory does not describe it."
 )
-SHOWN = {"sgd": ("SGD", "black"), "adam": ("Adam", "vermilion"), "sign descent": ("signs", "green")}
+SHOWN = {
+    "sgd": ("SGD", "black"),
+    "adam": ("Adam", "vermilion"),
+    "sign descent": ("sign descent", "green"),
+}
 
 
 def figures(results) -> dict[str, tuple[str, Figure]]:
