@@ -43,7 +43,7 @@ def _one_large_batch_keeps_the_square_of_the_mean():
     laws=(_all_sequences_agree, _one_large_batch_keeps_the_square_of_the_mean),
 )
 def squared_gradient():
-    """Mean squared gradient of a batch; h and q are the means of J^2 and J^4, s is Var theta."""
+    """Mean squared gradient of a batch; h and q: means of squares and fourth powers of J."""
     sampled = q - h**2  # variance over the examples of their curvatures
     mean = sp.Symbol("v")
     return sp.Eq(mean, sp.expand((sigma**2 * h + sampled * s) / batch + h**2 * s))
@@ -99,7 +99,7 @@ def _a_step_does_not_depend_on_the_noise():
     laws=(_it_is_the_gradient_of_the_trace_with_p_held, _a_step_does_not_depend_on_the_noise),
 )
 def adaptive_force():
-    """The mean gradient along the minima; D_1 and D_2 are the diagonal of H, Tr D^(1/2) its sum."""
+    """The mean gradient along the minima, for two parameters with the diagonal D of H."""
     penalty = sp.sqrt(D_1) + sp.sqrt(D_2)
     force = sp.Symbol("F")
     return sp.Eq(force, rate * sigma / (2 * sp.sqrt(batch)) * sp.Derivative(penalty, x))
