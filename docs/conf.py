@@ -15,6 +15,7 @@ version = release = sgdnoise.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # for readers without a network
     "sphinx.ext.viewcode",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
@@ -33,6 +34,8 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_title = f"sgdnoise {version}"
 autodoc_member_order = "groupwise"
 autodoc_typehints = "none"

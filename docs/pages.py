@@ -147,8 +147,8 @@ def _equation(entry, formulas) -> str:
 
 
 def _studies_with(name: str) -> str:
-    """The studies whose code names a function, as links."""
-    pattern = re.compile(rf"\b{name}\b")
+    """The studies whose code imports a function of theory, as links."""
+    pattern = re.compile(rf"from sgdnoise\.theory import (\([^)]*|.*)\b{name}\b")
     found = {
         path.parent.name
         for path in (ROOT / "simulations").glob("*/*.py")
