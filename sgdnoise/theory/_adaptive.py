@@ -9,8 +9,8 @@ that of kappa Tr(P H) with P held:
     kappa grad Tr(P H) = (rate label_noise / (2 B^(1/2))) grad Tr D^(1/2),
 
 so that Adam descends on the sum of the roots of D in the metric 1 / P, where SGD descends on the
-sum of D.  In steps of Adam neither label_noise nor B stays: P is proportional to B^(1/2) /
-label_noise.
+sum of D.  P is proportional to B^(1/2) / label_noise, so that a step of Adam depends neither on the
+label noise nor on B.
 
 Assumed: v averages over many steps (beta_2 near 1) and changes little while the jitter relaxes;
 eps is small beside v^(1/2); squared loss; residuals without noise vanish.  Momentum (beta_1) does
